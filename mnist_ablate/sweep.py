@@ -1,14 +1,62 @@
-"""The question of a sweep as a checked, frozen value: what varies, what is fixed, what is claimed."""
+"""The question of a sweep as a frozen value: what varies, what is fixed, what is claimed.
 
-from typing import Literal
+It has the right types and ranges; whether it makes sense is checked where a file is read (`sweep_file`).
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mnist_ablate.trial import Scalar
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search"]
 Params = dict[str, Scalar]
+
+METRICS = (
+    "test_accuracy",
+    "test_loss",
+    "val_accuracy",
+    "val_loss",
+    "train_accuracy",
+    "train_loss",
+    "best_val_accuracy",
+    "mean_val_accuracy",
+    "first_epoch_val_accuracy",
+    "first_epoch_val_loss",
+    "epochs_to_90",
+    "epochs_to_95",
+    "epochs_to_97",
+    "converged",
+)
+"""What a claim can be about: accuracies are fractions, losses nats, `epochs_to_90` epochs to 90% on validation."""
+
+NAME_RULE = (
+    "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
+    " and starts with a letter or digit"
+)
+_MAX_NAME = 100
+_MAX_NAME_BYTES = 200  # file systems allow 255, and others append to it
+_CONFIGURATION = "configuration"
+
+
+def is_name(text: str) -> bool:
+    """Whether NAME_RULE holds; the text must be NFC-normalized too."""
+    kinds = [unicodedata.category(character) for character in text]
+    return (
+        0 < len(text) <= _MAX_NAME
+        and all(
+            kind[0] in "LM" or kind == "Nd" or character in "-_."
+            for kind, character in zip(kinds, text, strict=True)
+        )
+        and (kinds[0][0] == "L" or kinds[0] == "Nd")
+        and len(text.encode()) <= _MAX_NAME_BYTES
+        and unicodedata.is_normalized("NFC", text)
+    )
 
 
 class Range(BaseModel):
@@ -20,6 +68,19 @@ class Range(BaseModel):
     high: float
     log: bool = False
     integer: bool = False
+
+
+def _kind(value: object) -> str | None:
+    """Which of the two forms a nuisance entry has."""
+    return "range" if isinstance(value, dict | Range) else "list" if isinstance(value, list) else None
+
+
+Choice = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[list[Scalar], Tag("list")],
+    Discriminator(
+        _kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"
+    ),
+]
 
 
 class Claim(BaseModel):
@@ -45,7 +106,11 @@ class Claim(BaseModel):
 
 
 class Sweep(BaseModel):
-    """One question and the runs that answer it, as read from a sweep file."""
+    """One question and the runs that answer it, as read from a sweep file.
+
+    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too: that
+    is its value as first written, which tuning then replaces.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -56,8 +121,77 @@ class Sweep(BaseModel):
     baseline: Params = {}
     scientific: dict[str, list[Scalar]] = {}
     configurations: dict[str, Params] = {}
-    nuisance: dict[str, Range | list[Scalar]] = {}
+    nuisance: dict[str, Choice] = {}
     tuning_trials: int = Field(default=0, ge=0, le=1000)
     fixed: Params = {}
     seeds: int = Field(ge=1, le=1000)
     claims: list[Claim] = []
+
+    @property
+    def factors(self) -> dict[str, list[Scalar]]:
+        """What a claim can name: every factor with the values that are run."""
+        if self.design == "configurations":
+            return {_CONFIGURATION: list(self.configurations)}
+        return {key: _with(values, self.baseline.get(key)) for key, values in self.scientific.items()}
+
+    @property
+    def digest(self) -> str:
+        """The sha256, in hexadecimal, of everything but `source`: equal questions have equal digests.
+
+        Defaults are left out, so that a field added later changes no digest; 1 and 1.0 are one value.
+        """
+        content = self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
+
+    def quick(self) -> "Sweep":
+        """The same question as a smoke test: at most 2 seeds and 2 tuning trials, 1 epoch, under another name.
+
+        Where `epochs` is itself a factor its k-th smallest value becomes k, so that arms stay apart.
+        """
+        arms = self.configurations.values()
+        listed = [*self.factors.get("epochs", []), *(arm["epochs"] for arm in arms if "epochs" in arm)]
+        epochs = sorted({value for value in listed if isinstance(value, int)})
+        content = self.model_dump()
+        if epochs and arms:
+            content["configurations"] = {
+                name: {"epochs": epochs[0], **arm} for name, arm in self.configurations.items()
+            }
+        changes = {
+            "name": f"{self.name}-quick",
+            "seeds": min(self.seeds, 2),
+            "tuning_trials": min(self.tuning_trials, 2),
+            "fixed": self.fixed if epochs else {**self.fixed, "epochs": 1},
+        }
+        ranks = {old: new for new, old in enumerate(epochs, start=1)}
+        return Sweep.model_validate({**_with_epochs(content, ranks), **changes})
+
+
+def _with(values: list[Scalar], extra: Scalar | None) -> list[Scalar]:
+    return values if extra is None or extra in values else [*values, extra]
+
+
+def _canonical(value: Any) -> Any:
+    """Every number as a float, all else as it is."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _with_epochs(value: Any, ranks: Mapping[Any, int]) -> Any:
+    """The same content with every value of an `epochs` replaced by its rank."""
+    if isinstance(value, list):
+        return [_with_epochs(item, ranks) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: _ranked(item, ranks) if key == "epochs" else _with_epochs(item, ranks)
+            for key, item in value.items()
+        }
+    return value
+
+
+def _ranked(value: Any, ranks: Mapping[Any, int]) -> Any:
+    if isinstance(value, list):
+        return [_ranked(item, ranks) for item in value]
+    return value if isinstance(value, dict) else ranks.get(value, value)

@@ -1,0 +1,129 @@
+"""The images: a checked `.npz` in Keras's layout, split as the article splits it; trains nothing."""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_ablate.errors import DataError
+
+MNIST = Path(__file__).with_name("mnist.npz")
+MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914"
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION_PART = 0.3
+MAX_BYTES = 4 * 2**30
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images uint8 (n, height, width[, channels]), 0-255; labels int32 (n,), 0 to classes - 1.
+
+    `digest` is the sha256 of the four arrays' names, dtypes, shapes and bytes.
+    """
+
+    x_train: Images
+    y_train: Labels
+    x_val: Images
+    y_val: Labels
+    x_test: Images
+    y_test: Labels
+    digest: str
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+        return self.x_train.shape[1:]
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes: one more than the largest label."""
+        return 1 + int(max(self.y_train.max(), self.y_val.max(), self.y_test.max()))
+
+
+def load(path: Path = MNIST) -> Digits:
+    """Read and check `path`; the last 30% of the training images are the validation split.
+
+    Raises DataError with one line that names the file, what is wrong and what is expected.
+    """
+    arrays = _read(path)
+    digest = _digest(arrays)
+    if path == MNIST and digest != MNIST_DIGEST:
+        raise DataError(f"{path.name}: the packaged images are damaged (sha256 differs): reinstall mnist-ablate")
+    images, labels = _check(path, arrays)
+    split = round(len(images["x_train"]) * (1 - VALIDATION_PART))
+    return Digits(
+        x_train=images["x_train"][:split],
+        y_train=labels["y_train"][:split],
+        x_val=images["x_train"][split:],
+        y_val=labels["y_train"][split:],
+        x_test=images["x_test"],
+        y_test=labels["y_test"],
+        digest=digest,
+    )
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such data file: give a .npz with {', '.join(ARRAYS)} (see --data)")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise DataError(f"{path}: unpacks to {size:,} bytes; at most {MAX_BYTES:,} are read")
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ARRAYS if name not in file.files]
+            if missing:
+                raise DataError(f"{path}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
+            return {name: file[name] for name in ARRAYS}
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{path}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
+
+
+def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+    content = hashlib.sha256()
+    for name in ARRAYS:
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        content.update(array.data)
+    return content.hexdigest()
+
+
+def _check(
+    path: Path, arrays: dict[str, npt.NDArray[np.generic]]
+) -> tuple[dict[str, Images], dict[str, Labels]]:
+    images: dict[str, Images] = {}
+    labels: dict[str, Labels] = {}
+    for part in ("train", "test"):
+        images[f"x_{part}"] = _images(path, f"x_{part}", arrays[f"x_{part}"])
+        labels[f"y_{part}"] = _labels(path, f"y_{part}", arrays[f"y_{part}"], len(images[f"x_{part}"]))
+    if images["x_train"].shape[1:] != images["x_test"].shape[1:]:
+        raise DataError(f"{path}: x_train and x_test hold images of different shapes")
+    if len(images["x_train"]) < 10:
+        raise DataError(f"{path}: x_train has {len(images['x_train'])} images; at least 10 are needed")
+    return images, labels
+
+
+def _images(path: Path, name: str, array: npt.NDArray[np.generic]) -> Images:
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or not array.size:
+        raise DataError(
+            f"{path}: {name} is {array.dtype} {array.shape}; uint8 (n, height, width) or "
+            "(n, height, width, channels) is expected"
+        )
+    return np.ascontiguousarray(array if array.ndim == 4 else array[..., None], dtype=np.uint8)
+
+
+def _labels(path: Path, name: str, array: npt.NDArray[np.generic], n: int) -> Labels:
+    if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((n,), (n, 1)):
+        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
+    labels = array.reshape(n).astype(np.int64)
+    if labels.min() < 0 or labels.max() > 999:
+        raise DataError(f"{path}: {name} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
+    return labels.astype(np.int32)

@@ -1,0 +1,217 @@
+"""The copy of the ledger in MLflow: when runs are made, filled and ended, so that doing it again changes nothing.
+
+Synchronous: whoever must not wait uses the uploader. MLflow keeps a point sent twice with the same key, step,
+value and time once; no run is created before it was looked for.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mnist_ablate import embedded, record, runs
+from mnist_ablate.masking import mask
+from mnist_ablate.record import Point
+from mnist_ablate.runs import NOTE, Book, Stored
+from mnist_ablate.tracker import EMBEDDED_HOST, RefusedError, connect, deep_link, explained, public_uri
+from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_LONGEST_NOTE = 5000
+
+T = TypeVar("T")
+
+
+class Mirror:
+    """One sweep in MLflow: an experiment of its name, a parent run, a child run for each trial.
+
+    Every method that sends raises `UnreachableError` with one line if it could not; call it again later.
+    """
+
+    def __init__(
+        self, tracking_uri: str, sweep_name: str, digest: str, question: str, run_tags: Mapping[str, str]
+    ) -> None:
+        """Touches nothing yet. `run_tags` (git commit, versions) go on every run."""
+        self._uri = tracking_uri
+        self._name = sweep_name
+        self._digest = digest
+        self._question = question
+        self._run_tags = {key: mask(value) for key, value in run_tags.items()}
+        self._client: MlflowClient | None = None
+        self._book: Book | None = None
+        self._sent: dict[str, set[Point]] = {}
+        self._experiment_id = ""
+
+    @property
+    def link(self) -> str:
+        """The page of the sweep; the server's first page before the experiment was found."""
+        host = public_uri(self._uri) if self._uri.lower().startswith("http") else EMBEDDED_HOST
+        return deep_link(host, self._experiment_id) if self._experiment_id else host
+
+    def open(self) -> None:
+        """Finds or creates the experiment and the parent run."""
+        self._do(lambda client, book: None)
+
+    def epoch(self, trial: Trial, *epochs: Epoch) -> None:
+        """Sends epochs of a trial that is training, each once; a new attempt at a trial gets a new run."""
+
+        def send(client: "MlflowClient", book: Book) -> None:
+            known = book.trials.get(trial.id)
+            if known and known.finished:
+                return  # Trained again: its outcome will tell whether anything is new.
+            new, at_ms = record.points(epochs), epochs[0].ended_ms
+            run_id = self._run(client, book, trial, at_ms, lambda sent: record.same_attempt(sent, new))
+            self._sent[run_id] |= new
+            client.log_batch(run_id, metrics=record.epoch_metrics(epochs))
+
+        self._do(send)
+
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+        """Sends the whole run, again, and ends it; returns False if MLflow had it already."""
+
+        def send(client: "MlflowClient", book: Book) -> bool:
+            known = book.trials.get(trial.id)
+            if known and record.in_step(known.status, known.outcome, known.metrics, outcome):
+                return False
+            self._send(client, book, trial, arm, outcome)
+            return True
+
+        return self._do(send)
+
+    def verdicts(self, note_markdown: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
+        """Shows the verdicts on the parent run and the experiment, ends the parent, attaches the files."""
+
+        def send(client: "MlflowClient", book: Book) -> None:
+            from mlflow.entities import Metric, RunTag
+
+            parent, now_ms = client.get_run(book.parent_id), int(time.time() * 1000)
+            news = {key: value for key, value in metrics.items() if parent.data.metrics.get(key) != value}
+            points = [Metric(key, value, now_ms, 0) for key, value in news.items() if math.isfinite(value)]
+            note = _cut(mask(note_markdown))
+            client.log_batch(book.parent_id, metrics=points, tags=[RunTag(NOTE, note)])
+            if not book.shared:
+                client.set_experiment_tag(book.experiment_id, NOTE, note)
+            if parent.info.status != "FINISHED":
+                client.set_terminated(book.parent_id, "FINISHED")
+            for path in artifacts:
+                client.log_artifact(book.parent_id, str(path))
+
+        self._do(send)
+
+    def settle(self) -> None:
+        """Ends every run that nobody runs any more, after an interrupt: the parent and unfinished trials."""
+
+        def send(client: "MlflowClient", book: Book) -> None:
+            running = [run.run_id for run in book.trials.values() if run.status == "RUNNING"]
+            if client.get_run(book.parent_id).info.status == "RUNNING":
+                running.append(book.parent_id)
+            for run_id in running:
+                client.set_terminated(run_id, "KILLED")
+            self._book = None
+
+        self._do(send)
+
+    def stored(self) -> dict[str, Stored]:
+        """What MLflow holds now, by trial id; changes nothing, empty if the sweep was never sent."""
+        client = self._connected()
+        with explained(self._uri):
+            experiment = runs.find_experiment(client, self._name)
+            if experiment is None or experiment.lifecycle_stage == "deleted":
+                return {}
+            self._experiment_id = experiment.experiment_id
+            return runs.by_trial(runs.find_trials(client, self._experiment_id, self._digest))
+
+    def history(self, run_id: str) -> dict[str, list[tuple[int, int, float]]]:
+        """Every stored point of a run's curves, by metric: step, time in ms since 1970, value."""
+        client = self._connected()
+        with explained(self._uri):
+            return {
+                key: [(point.step, point.timestamp, point.value) for point in client.get_metric_history(run_id, key)]
+                for key in record.EPOCH_METRICS
+            }
+
+    def _send(
+        self, client: "MlflowClient", book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        own = record.points(outcome.epochs) | {record.end_point(outcome)}
+        run_id = self._run(client, book, trial, outcome.started_ms, own.issuperset)
+        self._sent[run_id] |= own
+        client.log_batch(
+            run_id,
+            metrics=record.epoch_metrics(outcome.epochs) + record.final_metrics(outcome),
+            params=[Param(key, value) for key, value in record.params(trial).items()],
+            tags=[RunTag(key, value) for key, value in record.tags(trial, arm, outcome).items()],
+        )
+        status = record.STATUSES[outcome.status]
+        client.set_terminated(run_id, status, record.end_point(outcome)[1])
+        book.trials[trial.id] = Stored(trial.id, run_id, status, outcome.status, record.latest(outcome))
+
+    def _run(
+        self, client: "MlflowClient", book: Book, trial: Trial, started_ms: int, fits: Callable[[set[Point]], bool]
+    ) -> str:
+        """The id of the trial's run; a new one if there is none, or if what it holds does not fit."""
+        known = book.trials.get(trial.id)
+        if known and not known.finished and fits(self._points(known.run_id)):
+            return known.run_id
+        if known:
+            client.delete_run(known.run_id)
+        own = {runs.KIND: "trial", runs.DIGEST: self._digest, runs.TRIAL: trial.id, runs.PARENT: book.parent_id}
+        name = record.run_name({"model": trial.recipe.model}, trial.seed)
+        created = client.create_run(
+            book.experiment_id, started_ms, tags={**self._run_tags, **own}, run_name=name
+        )
+        run_id: str = created.info.run_id
+        book.trials[trial.id] = Stored(trial.id, run_id)
+        self._sent[run_id] = set()
+        return run_id
+
+    def _points(self, run_id: str) -> set[Point]:
+        """What was sent to a run; asked of MLflow if somebody else sent it."""
+        if run_id not in self._sent:
+            curves = self.history(run_id).values()
+            self._sent[run_id] = {(step, at_ms) for curve in curves for step, at_ms, _ in curve}
+        return self._sent[run_id]
+
+    def _do(self, action: "Callable[[MlflowClient, Book], T]") -> T:
+        """Acts on what is known; after any failure that is forgotten, and a refusal is tried once more.
+
+        A refusal mostly means that a run or the experiment was deleted meanwhile.
+        """
+        try:
+            return self._once(action)
+        except RefusedError:
+            return self._once(action)
+
+    def _once(self, action: "Callable[[MlflowClient, Book], T]") -> T:
+        client = self._connected()
+        try:
+            with explained(self._uri):
+                self._book = self._book or self._look_up(client)
+                return action(client, self._book)
+        except BaseException:
+            self._book = None
+            raise
+
+    def _connected(self) -> "MlflowClient":
+        self._client = self._client or connect(self._uri)
+        return self._client
+
+    def _look_up(self, client: "MlflowClient") -> Book:
+        root = embedded.artifact_root(self._uri)
+        tags = {**self._run_tags, NOTE: _cut(self._question)}
+        book = runs.look_up(client, self._name, self._digest, tags, root.as_uri() if root else None)
+        self._experiment_id = book.experiment_id
+        return book
+
+
+def _cut(note: str) -> str:
+    """As much as MLflow takes, in whole lines."""
+    if len(note) <= _LONGEST_NOTE:
+        return note
+    start = note[: _LONGEST_NOTE - 100]
+    return (start.rpartition("\n")[0] or start) + "\n\n(cut: the whole report is among the artifacts)"

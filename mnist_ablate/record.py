@@ -1,0 +1,99 @@
+"""A trial and its outcome in MLflow's words: names, statuses, metrics, params and tags. Pure; sends nothing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mnist_ablate.masking import mask
+from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED"}
+_LONGEST_REASON = 500
+
+Point = tuple[int, int]
+"""An epoch's number and its end in ms since 1970: two attempts at the same trial have different points."""
+
+
+def points(epochs: Sequence[Epoch]) -> set[Point]:
+    """The steps and times at which these epochs are stored."""
+    return {(epoch.number, epoch.ended_ms) for epoch in epochs}
+
+
+def same_attempt(sent: set[Point], new: set[Point]) -> bool:
+    """False if an epoch of `new` was sent before with another time."""
+    return {number for number, _ in sent - new}.isdisjoint(number for number, _ in new)
+
+
+def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
+    """Words as they are, numbers with what they are: `centered relu dropout=0.5 seed 3`."""
+    words = [value if isinstance(value, str) else f"{key}={value}" for key, value in arm.items()]
+    return " ".join([*words, f"seed {seed}"])
+
+
+def params(trial: Trial) -> dict[str, str]:
+    """Every setting of the recipe, and the seed."""
+    return {key: str(value) for key, value in trial.recipe.model_dump().items()} | {"seed": str(trial.seed)}
+
+
+def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str, str]:
+    """What one looks runs up by, without the tags that make it this trial's run."""
+    return {
+        "mlflow.runName": run_name(arm, trial.seed),
+        "outcome": outcome.status,
+        "reason": mask(outcome.reason)[:_LONGEST_REASON],
+        "arm": run_name(arm, trial.seed).rpartition(" seed ")[0],
+        "seed": str(trial.seed),
+        "data_digest": trial.data_digest,
+        "worker": mask(outcome.worker),
+    }
+
+
+def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
+    """The curves; a value that is not finite is left out: MLflow would store 1.8e308 and sort by it."""
+    from mlflow.entities import Metric
+
+    return [
+        Metric(key, value, epoch.ended_ms, epoch.number)
+        for epoch in epochs
+        for key in EPOCH_METRICS
+        if math.isfinite(value := getattr(epoch, key))
+    ]
+
+
+def final_values(outcome: Outcome) -> dict[str, float]:
+    """The numbers of the whole run, the diagnostics under a heading of their own, the duration in seconds."""
+    diagnostics = {f"diagnostics/{key}": value for key, value in outcome.diagnostics.items()}
+    return {**outcome.metrics, **diagnostics, "seconds": outcome.seconds}
+
+
+def final_metrics(outcome: Outcome) -> "list[Metric]":
+    """The numbers of the whole run, at its last epoch and its end."""
+    from mlflow.entities import Metric
+
+    number, at_ms = end_point(outcome)
+    return [Metric(key, value, at_ms, number) for key, value in final_values(outcome).items()]
+
+
+def end_point(outcome: Outcome) -> Point:
+    """The last epoch, 0 if there was none, and the end of the run in ms since 1970."""
+    last = outcome.epochs[-1].number if outcome.epochs else 0
+    return last, outcome.started_ms + round(outcome.seconds * 1000)
+
+
+def latest(outcome: Outcome) -> dict[str, float]:
+    """The value MLflow shows for each metric of a run that is in step."""
+    curves = {metric.key: metric.value for metric in epoch_metrics(outcome.epochs)}
+    return {**curves, **final_values(outcome)}
+
+
+def in_step(status: str, outcome_tag: str, metrics: Mapping[str, float], outcome: Outcome) -> bool:
+    """True if a stored run says what the ledger says."""
+    if (status, outcome_tag) != (STATUSES[outcome.status], outcome.status):
+        return False
+    return all(
+        math.isclose(metrics.get(key, math.nan), value, rel_tol=1e-9) for key, value in latest(outcome).items()
+    )

@@ -1,0 +1,49 @@
+"""The JSON document of a judged sweep, as `report`, `sweep` and `judge` print it; computes no statistics."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from mnist_ablate.sweep import Claim, Sweep
+from mnist_ablate.trial import Row, Status
+from mnist_ablate.verdict import ALPHA, arms, judge
+
+
+def count(rows: Sequence[Row], planned: int | None = None) -> dict[str, int]:
+    """Trials planned (all rows, unless told) and by status, each status named."""
+    by_status = Counter(row.status for row in rows)
+    return {
+        "planned": len(rows) if planned is None else planned,
+        **{status: by_status[status] for status in get_args(Status)},
+    }
+
+
+def document(
+    sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], alpha: float = ALPHA
+) -> dict[str, Any]:
+    """The contract's JSON; a number that does not exist (the interval of one seed) is null.
+
+    `metric`, which the arms are summed up by, is that of the first claim.
+    """
+    metric = sweep.claims[0].metric if sweep.claims else Claim.model_fields["metric"].default
+    content = {
+        "sweep": sweep.name,
+        "digest": sweep.digest,
+        "metric": metric,
+        "alpha": alpha,
+        "trials": dict(counts),
+        "arms": [dataclasses.asdict(arm) for arm in arms(rows, metric, alpha)],
+        "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha)],
+    }
+    return {key: _finite(value) for key, value in content.items()}
+
+
+def _finite(value: Any) -> Any:
+    """The same with text keys, lists for tuples, and null for nan and infinity: plain JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

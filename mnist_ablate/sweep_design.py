@@ -1,0 +1,165 @@
+"""Does what varies and what is fixed make a plan: keys, values, overlaps, and the rules of each design."""
+
+from collections.abc import Iterator
+
+from mnist_ablate.problems import Address, Finding, listed, shown
+from mnist_ablate.sweep import NAME_RULE, Params, Range, Sweep, is_name
+from mnist_ablate.sweep_values import among, key_problem, range_problems, same, value_problem
+from mnist_ablate.trial import Scalar
+
+RELATED = frozenset({"design", "baseline", "scientific", "configurations", "nuisance", "tuning_trials"})
+"""The sections that are judged together; with one of them doubtful, only `local` findings are certain."""
+
+
+def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
+    """What is wrong with single entries, whatever the rest says."""
+    for address in _keys(sweep):
+        if text := key_problem(str(address[-1]), any_factors=any_factors):
+            yield Finding(address, text, at_key=True)
+    for address, key, value in _values(sweep):
+        if text := value_problem(key, value, any_factors=any_factors):
+            yield Finding(address, text)
+    for key, choice in sweep.nuisance.items():
+        for part, text in (
+            range_problems(key, choice, any_factors=any_factors) if isinstance(choice, Range) else ()
+        ):
+            yield Finding(("nuisance", key, part) if part else ("nuisance", key), text)
+    yield from _lists(sweep)
+    yield from _overlaps(sweep)
+    yield from _configuration_names(sweep)
+    if not sweep.question.strip():
+        yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
+
+
+def related(sweep: Sweep) -> Iterator[Finding]:
+    """What is wrong with the plan as a whole."""
+    yield from _sections(sweep)
+    yield from _baseline(sweep)
+    yield from _dropped(sweep)
+    yield from _tuning(sweep)
+
+
+def _lists_of(sweep: Sweep) -> Iterator[tuple[Address, list[Scalar]]]:
+    for key, values in sweep.scientific.items():
+        yield ("scientific", key), values
+    for key, choice in sweep.nuisance.items():
+        if isinstance(choice, list):
+            yield ("nuisance", key), choice
+
+
+def _params_of(sweep: Sweep) -> Iterator[tuple[Address, Params]]:
+    yield ("baseline",), sweep.baseline
+    yield ("fixed",), sweep.fixed
+    for name, params in sweep.configurations.items():
+        yield ("configurations", name), params
+
+
+def _keys(sweep: Sweep) -> Iterator[Address]:
+    for section in ("scientific", "nuisance"):
+        yield from ((section, key) for key in getattr(sweep, section))
+    for address, params in _params_of(sweep):
+        yield from ((*address, key) for key in params)
+
+
+def _values(sweep: Sweep) -> Iterator[tuple[Address, str, Scalar]]:
+    for address, values in _lists_of(sweep):
+        yield from (((*address, index), str(address[-1]), value) for index, value in enumerate(values))
+    for address, params in _params_of(sweep):
+        yield from (((*address, key), key, value) for key, value in params.items())
+
+
+def _lists(sweep: Sweep) -> Iterator[Finding]:
+    for address, values in _lists_of(sweep):
+        if not values:
+            yield Finding(address, "an empty list; give at least one value, or remove the line")
+        for index, value in enumerate(values):
+            if among(value, values[:index]):
+                yield Finding((*address, index), f"{shown(value)} is there twice; keep one")
+
+
+def _overlaps(sweep: Sweep) -> Iterator[Finding]:
+    """A factor has one role; only the value that tuning replaces may be fixed as well."""
+    for key in sweep.scientific:
+        for section in ("nuisance", "fixed"):
+            if key in getattr(sweep, section):
+                yield Finding((section, key), "is in scientific too; remove it from one of them", at_key=True)
+    for name, params in sweep.configurations.items():
+        for section in ("nuisance", "fixed"):
+            for key in (key for key in params if key in getattr(sweep, section)):
+                yield Finding(
+                    ("configurations", name, key),
+                    f"is in {section} too; remove it from one of them",
+                    at_key=True,
+                )
+
+
+def _configuration_names(sweep: Sweep) -> Iterator[Finding]:
+    earlier: dict[frozenset[tuple[str, Scalar]], str] = {}
+    for name, params in sweep.configurations.items():
+        if not is_name(name):
+            yield Finding(("configurations", name), NAME_RULE, at_key=True)
+        first = earlier.setdefault(frozenset(params.items()), name)
+        if first != name:
+            yield Finding(("configurations", name), f"is the same as {shown(first)}; remove one", at_key=True)
+
+
+def _sections(sweep: Sweep) -> Iterator[Finding]:
+    """Which sections a design has."""
+    if sweep.design == "configurations":
+        if not sweep.configurations:
+            yield Finding(("configurations",), "design: configurations needs them: {name: {model: mlp}}")
+        for section in ("scientific", "baseline"):
+            if getattr(sweep, section):
+                yield Finding((section,), f"design: configurations has no {section}; remove it", at_key=True)
+        return
+    if sweep.configurations:
+        yield Finding(
+            ("configurations",), f"design: {sweep.design} has none; write design: configurations", at_key=True
+        )
+    if sweep.design == "search" and not (sweep.scientific or sweep.nuisance):
+        yield Finding(("scientific",), "design: search needs scientific lists or nuisance ranges to search")
+    if sweep.design != "search" and not sweep.scientific:
+        yield Finding(
+            ("scientific",), f"design: {sweep.design} needs what varies: {{normalizer: [unit, centered]}}"
+        )
+
+
+def _baseline(sweep: Sweep) -> Iterator[Finding]:
+    if sweep.design == "configurations":
+        return
+    for key, value in sweep.baseline.items():
+        values = sweep.scientific.get(key)
+        if values is None:
+            text = f"is not a scientific factor ({listed(sweep.scientific) or 'there is none'}); move it to fixed"
+            yield Finding(("baseline", key), text, at_key=True)
+        elif sweep.design in ("factorial", "search") and not among(value, values):
+            yield Finding(("baseline", key), f"{shown(value)} is not in scientific.{key}: {listed(values)}")
+    if sweep.design in ("one_factor", "leave_one_out"):
+        for key in (key for key in sweep.scientific if key not in sweep.baseline):
+            yield Finding(("baseline", key), f"design: {sweep.design} needs the baseline's {key}")
+
+
+def _dropped(sweep: Sweep) -> Iterator[Finding]:
+    """In leave_one_out each factor lists what its baseline value is replaced with."""
+    for key, values in sweep.scientific.items() if sweep.design == "leave_one_out" else ():
+        if len(values) > 1:
+            text = f"design: leave_one_out takes one value, what replaces the baseline's; not {len(values)}"
+            yield Finding(("scientific", key), text)
+        elif values and key in sweep.baseline and same(values[0], sweep.baseline[key]):
+            yield Finding(
+                ("scientific", key, 0), f"{shown(values[0])} is the baseline's own; give what replaces it"
+            )
+
+
+def _tuning(sweep: Sweep) -> Iterator[Finding]:
+    if sweep.design == "search":
+        if not sweep.tuning_trials:
+            yield Finding(("tuning_trials",), "design: search needs at least 1, the trials to search with")
+    elif sweep.nuisance and not sweep.tuning_trials:
+        yield Finding(
+            ("tuning_trials",), "nuisance factors need at least 1, the trials to tune each arm with"
+        )
+    elif sweep.tuning_trials and not sweep.nuisance:
+        yield Finding(
+            ("tuning_trials",), "there is nothing to tune; add nuisance factors or remove it", at_key=True
+        )

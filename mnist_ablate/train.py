@@ -1,0 +1,149 @@
+"""`train`: a trial in, an outcome out; the only place that fits a model. Knows no cluster and no ledger."""
+
+import math
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_ablate.choices.normalizers import NORMALIZERS, Transform
+from mnist_ablate.data import Digits, Images, Labels
+from mnist_ablate.diagnostics import input_statistics
+from mnist_ablate.program import Program, Slices, shape_of, stream
+from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
+
+PROGRAMS_KEPT = 8
+INPUTS_KEPT = 2
+EVALUATION_ROWS = 2000
+"""Rows per evaluation call: bounds memory for convolutions, keeps a dense layer's in cache."""
+CONVOLUTIONAL = frozenset({"cnn"})
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The splits as tensors, images float32 (n, ...) after the normalizer, and the training images' statistics."""
+
+    train: tuple[Any, Any]
+    val: Slices
+    test: Slices
+    statistics: dict[str, float]
+
+
+class Trainer:
+    """Trains trials on one data set, keeping compiled programs and normalized images between them."""
+
+    def __init__(self, digits: Digits) -> None:
+        self.digits = digits
+        self.program = lru_cache(PROGRAMS_KEPT)(self._program)
+        self.inputs = lru_cache(INPUTS_KEPT)(self._inputs)
+
+    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None] = lambda _epoch: None) -> Outcome:
+        """Train from the seed to the last epoch, or to the first whose loss is not finite ("diverged").
+
+        A diverged trial counts with chance: accuracy 1 / classes, loss ln(classes). Same trial, same outcome, to
+        the bit, whatever else runs.
+        """
+        started_ms, clock = _now_ms(), time.perf_counter()
+        recipe = trial.recipe
+        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe.normalizer)
+        program.reset(recipe, trial.seed)
+        diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.val[0]), "start")}
+        epochs: list[Epoch] = []
+        for number in range(1, recipe.epochs + 1):
+            epoch = _epoch(program, inputs, trial, number)
+            if epoch is None:
+                break
+            epochs.append(epoch)
+            on_epoch(epoch)
+        diverged = len(epochs) < recipe.epochs
+        return Outcome(
+            trial_id=trial.id,
+            status="diverged" if diverged else "complete",
+            metrics=_chance(self.digits.classes) if diverged else _metrics(program, inputs, epochs[-1]),
+            diagnostics=_finite({**diagnostics, **_named(program.probe(*inputs.val[0]), "end")}),
+            epochs=tuple(epochs),
+            reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
+            started_ms=started_ms,
+            seconds=time.perf_counter() - clock,
+            worker=socket.gethostname(),
+        )
+
+    def _program(self, shape: Recipe) -> Program:
+        compiled = shape.model not in CONVOLUTIONAL
+        return Program(shape, self.digits.image_shape, self.digits.classes, compiled=compiled)
+
+    def _inputs(self, normalizer: str) -> Inputs:
+        digits = self.digits
+        transform = NORMALIZERS[normalizer](digits.x_train)
+        train = transform(digits.x_train)
+        return Inputs(
+            train=(tf.constant(train), tf.constant(digits.y_train)),
+            val=_slices(transform, digits.x_val, digits.y_val),
+            test=_slices(transform, digits.x_test, digits.y_test),
+            statistics=input_statistics(train),
+        )
+
+
+def _slices(transform: Transform, images: Images, labels: Labels) -> Slices:
+    starts = range(0, len(images), EVALUATION_ROWS)
+    parts = [slice(start, start + EVALUATION_ROWS) for start in starts]
+    return [(tf.constant(transform(images[part])), tf.constant(labels[part])) for part in parts]
+
+
+def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
+    """Train and validate one epoch; None if its loss is not finite."""
+    n = len(inputs.train[0])
+    order = stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
+    masks = [
+        _mask(stream(trial.seed, f"dropout_{i}/{number}"), n, units, trial.recipe.dropout)
+        for i, units in enumerate(program.network.mask_units, 1)
+    ]
+    train_loss, train_accuracy = program.epoch(*inputs.train, order, masks)
+    val_loss, val_accuracy = program.evaluate(inputs.val)
+    if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+        return None
+    return Epoch(
+        number=number,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        ended_ms=_now_ms(),
+    )
+
+
+def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
+    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536; bytes where they are exact."""
+    bits = 8 if (rate * 256).is_integer() else 16
+    draws = np.frombuffer(rng.bytes(rows * units * bits // 8), f"u{bits // 8}")
+    return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
+
+
+def _metrics(program: Program, inputs: Inputs, last: Epoch) -> dict[str, float]:
+    test_loss, test_accuracy = program.evaluate(inputs.test)
+    if not math.isfinite(test_loss):
+        test_loss = float(np.finfo(np.float32).max)
+    final = {name: getattr(last, name) for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **final}
+
+
+def _chance(classes: int) -> dict[str, float]:
+    split = {"accuracy": 1 / classes, "loss": math.log(classes)}
+    return {f"{part}_{name}": value for part in ("test", "train", "val") for name, value in split.items()}
+
+
+def _named(values: dict[str, float], when: str) -> dict[str, float]:
+    return {f"{name}_{when}": value for name, value in values.items()}
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

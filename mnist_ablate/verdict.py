@@ -1,0 +1,263 @@
+"""From rows and claims to verdicts with reasons; the statistics are in `evidence`, the pairing in `pairs`."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mnist_ablate.evidence import (
+    can_decide,
+    fewest_seeds,
+    holm,
+    sign_flip_p_value,
+    smallest_effect,
+    t_interval,
+    t_quantile,
+)
+from mnist_ablate.pairs import Pairs, by_arm, pairs, unusable
+from mnist_ablate.sweep import Claim, Direction
+from mnist_ablate.trial import Row, Scalar
+
+__all__ = ["ALPHA", "Arm", "ClaimVerdict", "arms", "can_decide", "fewest_seeds", "judge", "smallest_effect"]
+
+ALPHA = 0.05
+MOST_SEEDS = 10_000
+"""More seeds than this are not worth naming: the effect sits on the margin."""
+
+Verdict = Literal["supported", "equivalent", "refuted", "inconclusive"]
+Finding = Literal["supported", "equivalent", "ruled_out", "reversed", "beyond", "open"]
+"""What an interval alone says; ruled_out, reversed and beyond are the three ways to be refuted."""
+
+_VERDICTS: dict[Finding, Verdict] = {
+    "supported": "supported",
+    "equivalent": "equivalent",
+    "ruled_out": "refuted",
+    "reversed": "refuted",
+    "beyond": "refuted",
+    "open": "inconclusive",
+}
+_NEED_P_VALUE: tuple[Finding, ...] = ("supported", "reversed", "beyond")
+_SIGN: dict[Direction, int] = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 1}
+_UNKNOWN_SPREAD = (
+    "no seed has every side",
+    "one pair has no spread",
+    "two equal differences do not show their spread",
+)
+_ROUNDING = 1e-12  # of the largest metric: what sums in float64 can add to a difference
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting over its seeds: mean of the metric, its t interval, infinite if unknown, rows per status."""
+
+    params: Mapping[str, Scalar]
+    n: int
+    mean: float
+    ci_low: float
+    ci_high: float
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """What the rows say of one claim; `effect` and its interval are treatment minus control in any direction.
+
+    `p_value` is the sign-flip p-value after Holm's correction over all claims, `p_raw` the one before.
+    `effect` is nan without a pair; the interval is infinite where the spread is unknown.
+    `seeds_needed` is None unless inconclusive, and where no number up to 10,000 would decide.
+    """
+
+    name: str
+    statement: str
+    metric: str
+    verdict: Verdict
+    effect: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    p_raw: float
+    n_pairs: int
+    margin: float
+    reason: str
+    seeds_needed: int | None
+    excluded: tuple[str, ...]
+    differences: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """The numbers behind one verdict; `rounding` is what float64 sums can have added to a limit."""
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    p_raw: float
+    rounding: float
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The claims that are judged together share one error rate."""
+
+    n_claims: int
+    alpha: float
+
+    @property
+    def each(self) -> float:
+        return self.alpha / max(self.n_claims, 1)
+
+
+def judge(rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA) -> tuple[ClaimVerdict, ...]:
+    """One verdict per claim, in order. Raises SweepError if an arm has two rows with one seed."""
+    family = _Family(len(claims), alpha)
+    arm_rows = by_arm(rows)
+    found = [pairs(arm_rows, claim) for claim in claims]
+    estimates = [_estimate(claim, each, family.each) for claim, each in zip(claims, found, strict=True)]
+    p_values = holm([estimate.p_raw for estimate in estimates])
+    judged = zip(claims, found, estimates, p_values, strict=True)
+    return tuple(_conclude(claim, each, estimate, p, family) for claim, each, estimate, p in judged)
+
+
+def arms(rows: Sequence[Row], metric: str, alpha: float = ALPHA) -> tuple[Arm, ...]:
+    """The arms in the order first seen; a row counts in n and mean if it ended with a finite `metric`."""
+    return tuple(_arm(each.params, list(each.by_seed.values()), metric, alpha) for each in by_arm(rows))
+
+
+def _arm(params: Mapping[str, Scalar], rows: Sequence[Row], metric: str, alpha: float) -> Arm:
+    values = [row.metrics[metric] for row in rows if not unusable(row, metric)]
+    mean, _, low, high = t_interval(values, alpha)
+    return Arm(params, len(values), mean, low, high, dict(Counter(row.status for row in rows)))
+
+
+def _nulls(claim: Claim) -> tuple[float, ...]:
+    """The differences about which signs are flipped: zero for an effect, the margins for the lack of one."""
+    if claim.direction == "same":
+        return (-claim.margin, claim.margin)
+    return (0.0,) if claim.direction in ("lower", "higher") else (-_SIGN[claim.direction] * claim.margin,)
+
+
+def _estimate(claim: Claim, found: Pairs, alpha: float) -> _Estimate:
+    values = np.array(list(found.differences.values()), dtype=np.float64)
+    rounding = _ROUNDING * max(found.scale, claim.margin)
+    mean, sd, low, high = t_interval(values, alpha, rounding)
+    p_raw = max(sign_flip_p_value(values - null, rounding) for null in _nulls(claim))
+    return _Estimate(values.size, mean, sd, low, high, p_raw, rounding)
+
+
+def _finding(claim: Claim, low: float, high: float) -> Finding:
+    """What the interval of the differences says, all limits excluded."""
+    margin, sign = claim.margin, _SIGN[claim.direction]
+    low, high = (low, high) if sign > 0 else (-high, -low)
+    if claim.direction == "same":
+        inside = -margin < low and high < margin
+        return "supported" if inside else "beyond" if low > margin or high < -margin else "open"
+    if claim.direction in ("not_lower", "not_higher"):
+        return "supported" if low > -margin else "beyond" if high < -margin else "open"
+    if low > margin:
+        return "supported"
+    if high >= margin:
+        return "open"
+    if low > -margin:
+        return "equivalent"
+    return "reversed" if high < 0.0 else "ruled_out"
+
+
+def _conclude(
+    claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, family: _Family
+) -> ClaimVerdict:
+    finding = _finding(claim, estimate.low - estimate.rounding, estimate.high + estimate.rounding)
+    unbacked = finding in _NEED_P_VALUE and p_value > family.alpha
+    verdict: Verdict = "inconclusive" if found.problem or unbacked else _VERDICTS[finding]
+    undecided = verdict == "inconclusive" and not found.problem
+    seeds = _seeds_needed(claim, estimate, family) if undecided else None
+    interval = f"the {100 * (1 - family.each):.4g}% interval, {estimate.low:.4g} to {estimate.high:.4g},"
+    says = f"{interval} {_says(claim, finding)}"
+    if found.problem:
+        reason = f"not judged: {found.problem}"
+    elif math.isnan(estimate.sd):
+        reason = f"{_UNKNOWN_SPREAD[estimate.n]}; at least {seeds} seeds are needed"
+    elif unbacked:
+        reason = f"{says}, but {_too_high(estimate.n, p_value, family)}; {_wanted(seeds)}"
+    else:
+        reason = f"{says}; {_wanted(seeds)}" if undecided else says
+    return ClaimVerdict(
+        name=claim.name,
+        statement=claim.statement,
+        metric=claim.metric,
+        verdict=verdict,
+        effect=estimate.mean,
+        ci_low=estimate.low,
+        ci_high=estimate.high,
+        p_value=p_value,
+        p_raw=estimate.p_raw,
+        n_pairs=estimate.n,
+        margin=claim.margin,
+        reason=reason,
+        seeds_needed=seeds,
+        excluded=found.excluded,
+        differences=found.differences,
+    )
+
+
+def _says(claim: Claim, finding: Finding) -> str:
+    """What the interval says, as a predicate, in the unit and sign of the difference."""
+    downward = claim.direction in ("lower", "not_lower")
+    outward, inward = ("below", "above") if downward else ("above", "below")
+    bound = f"{(-claim.margin if downward else claim.margin) + 0.0:.4g}"  # + 0.0: no -0
+    within = f"lies wholly within ±{claim.margin:.4g}"
+    if claim.direction == "same":
+        return {"supported": within, "beyond": f"lies wholly outside ±{claim.margin:.4g}"}.get(
+            finding, f"reaches across a margin of ±{claim.margin:.4g}"
+        )
+    ruled_out = f"rules out a difference {outward} {bound}"
+    beyond = f"lies wholly {outward} {bound}"
+    shows_effect = claim.direction in ("lower", "higher")
+    return {
+        "supported": beyond if shows_effect else ruled_out,
+        "beyond": beyond,
+        "equivalent": within,
+        "ruled_out": ruled_out,
+        "reversed": f"lies wholly {inward} 0: the effect goes the other way",
+        "open": f"includes the margin, {bound}",
+    }[finding]
+
+
+def _too_high(n: int, p_value: float, family: _Family) -> str:
+    over = f" after Holm's correction over {family.n_claims} claims" if family.n_claims > 1 else ""
+    text = f"the sign-flip p-value, {p_value:.3g}{over}, is above {family.alpha:.4g}"
+    if can_decide(n, family.n_claims, family.alpha):
+        return text
+    return f"{text}: {n} pairs cannot be sure to give less, {fewest_seeds(family.n_claims, family.alpha)} can"
+
+
+def _wanted(seeds: int | None) -> str:
+    if seeds is None:
+        return f"not even {MOST_SEEDS:,} seeds would decide it if mean and spread stay as they are"
+    return f"about {seeds:,} seeds would decide it if mean and spread stay as they are"
+
+
+def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | None:
+    """The smallest number of seeds that decides if mean and spread stay; if unknown, that can at all."""
+    fewest = fewest_seeds(family.n_claims, family.alpha)
+    if math.isnan(estimate.sd):
+        return max(fewest, estimate.n + 1)
+    backed = max(fewest, _seeds_for_p_value(claim, estimate, family.each))
+    for n in range(estimate.n + 1, MOST_SEEDS + 1):
+        half = t_quantile(n, family.each) * estimate.sd / math.sqrt(n) + estimate.rounding
+        finding = _finding(claim, estimate.mean - half, estimate.mean + half)
+        if finding != "open" and (n >= backed or finding not in _NEED_P_VALUE):
+            return n
+    return None
+
+
+def _seeds_for_p_value(claim: Claim, estimate: _Estimate, alpha: float) -> float:
+    """From how many seeds on the sign flips reject, as normally they do where |sum d| > z * sqrt(sum d^2)."""
+    distance = min(abs(estimate.mean - null) for null in _nulls(claim))
+    if distance <= estimate.rounding:
+        return math.inf
+    return t_quantile(MOST_SEEDS, alpha) ** 2 * (1.0 + (estimate.sd / distance) ** 2)
