@@ -33,7 +33,7 @@ METRICS = (
     "epochs_to_97",
     "converged",
 )
-"""What a claim can be about: accuracies are fractions, losses nats, `epochs_to_90` epochs to 90% on validation."""
+"""What a claim can be about: accuracies as fractions, losses in nats, epochs to a validation percentage."""
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
@@ -50,8 +50,7 @@ def is_name(text: str) -> bool:
     return (
         0 < len(text) <= _MAX_NAME
         and all(
-            kind[0] in "LM" or kind == "Nd" or character in "-_."
-            for kind, character in zip(kinds, text, strict=True)
+            kind[0] in "LM" or kind == "Nd" or character in "-_." for kind, character in zip(kinds, text, strict=True)
         )
         and (kinds[0][0] == "L" or kinds[0] == "Nd")
         and len(text.encode()) <= _MAX_NAME_BYTES
@@ -60,7 +59,7 @@ def is_name(text: str) -> bool:
 
 
 class Range(BaseModel):
-    """An interval from which a nuisance value is chosen, log-uniformly if `log`; whole numbers if `integer`."""
+    """An interval to choose a nuisance value from, log-uniformly if `log`; whole numbers if `integer`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -77,9 +76,7 @@ def _kind(value: object) -> str | None:
 
 Choice = Annotated[
     Annotated[Range, Tag("range")] | Annotated[list[Scalar], Tag("list")],
-    Discriminator(
-        _kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"
-    ),
+    Discriminator(_kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"),
 ]
 
 
@@ -108,8 +105,8 @@ class Claim(BaseModel):
 class Sweep(BaseModel):
     """One question and the runs that answer it, as read from a sweep file.
 
-    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too: that
-    is its value as first written, which tuning then replaces.
+    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
+    that is its value as first written, which tuning then replaces.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -144,7 +141,7 @@ class Sweep(BaseModel):
         return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
 
     def quick(self) -> "Sweep":
-        """The same question as a smoke test: at most 2 seeds and 2 tuning trials, 1 epoch, under another name.
+        """The same question as a smoke test, under another name: 1 epoch, at most 2 seeds and tuning trials.
 
         Where `epochs` is itself a factor its k-th smallest value becomes k, so that arms stay apart.
         """
@@ -185,8 +182,7 @@ def _with_epochs(value: Any, ranks: Mapping[Any, int]) -> Any:
         return [_with_epochs(item, ranks) for item in value]
     if isinstance(value, dict):
         return {
-            key: _ranked(item, ranks) if key == "epochs" else _with_epochs(item, ranks)
-            for key, item in value.items()
+            key: _ranked(item, ranks) if key == "epochs" else _with_epochs(item, ranks) for key, item in value.items()
         }
     return value
 

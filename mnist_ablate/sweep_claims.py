@@ -9,10 +9,8 @@ from mnist_ablate.sweep_values import among, same
 _SIDES = ("treatment", "control", "where", "versus")
 
 
-def local(
-    claims: Mapping[int, Claim], doubtful: Container[str | int], *, any_factors: bool
-) -> Iterator[Finding]:
-    """What is wrong with a claim by itself, of a doubtful one only its texts, and names that are there twice."""
+def local(claims: Mapping[int, Claim], doubtful: Container[str | int], *, any_factors: bool) -> Iterator[Finding]:
+    """What is wrong with a claim by itself (of a doubtful one, its texts), and names that are there twice."""
     earlier: set[str] = set()
     for index, claim in claims.items():
         sides = () if index in doubtful else _sides(claim)
@@ -88,9 +86,7 @@ def _unknown(index: int, claim: Claim, sweep: Sweep) -> Iterator[Finding]:
         for key, value in (getattr(claim, side) or {}).items():
             address = ("claims", index, side, key)
             if key not in factors:
-                yield Finding(
-                    address, f"not a factor of this sweep; {hint(key, factors, 'factors')}", at_key=True
-                )
+                yield Finding(address, f"not a factor of this sweep; {hint(key, factors, 'factors')}", at_key=True)
             elif not among(value, factors[key]):
                 yield Finding(address, f"no arm has {shown(value)}; {hint(value, factors[key], 'values')}")
 

@@ -20,9 +20,7 @@ def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
         if text := value_problem(key, value, any_factors=any_factors):
             yield Finding(address, text)
     for key, choice in sweep.nuisance.items():
-        for part, text in (
-            range_problems(key, choice, any_factors=any_factors) if isinstance(choice, Range) else ()
-        ):
+        for part, text in range_problems(key, choice, any_factors=any_factors) if isinstance(choice, Range) else ():
             yield Finding(("nuisance", key, part) if part else ("nuisance", key), text)
     yield from _lists(sweep)
     yield from _overlaps(sweep)
@@ -72,9 +70,11 @@ def _lists(sweep: Sweep) -> Iterator[Finding]:
     for address, values in _lists_of(sweep):
         if not values:
             yield Finding(address, "an empty list; give at least one value, or remove the line")
+        seen: set[tuple[bool, Scalar]] = set()
         for index, value in enumerate(values):
-            if among(value, values[:index]):
+            if (isinstance(value, bool), value) in seen:
                 yield Finding((*address, index), f"{shown(value)} is there twice; keep one")
+            seen.add((isinstance(value, bool), value))
 
 
 def _overlaps(sweep: Sweep) -> Iterator[Finding]:
@@ -119,9 +119,7 @@ def _sections(sweep: Sweep) -> Iterator[Finding]:
     if sweep.design == "search" and not (sweep.scientific or sweep.nuisance):
         yield Finding(("scientific",), "design: search needs scientific lists or nuisance ranges to search")
     if sweep.design != "search" and not sweep.scientific:
-        yield Finding(
-            ("scientific",), f"design: {sweep.design} needs what varies: {{normalizer: [unit, centered]}}"
-        )
+        yield Finding(("scientific",), f"design: {sweep.design} needs what varies: {{normalizer: [unit, centered]}}")
 
 
 def _baseline(sweep: Sweep) -> Iterator[Finding]:
@@ -130,7 +128,7 @@ def _baseline(sweep: Sweep) -> Iterator[Finding]:
     for key, value in sweep.baseline.items():
         values = sweep.scientific.get(key)
         if values is None:
-            text = f"is not a scientific factor ({listed(sweep.scientific) or 'there is none'}); move it to fixed"
+            text = f"not a scientific factor ({listed(sweep.scientific) or 'there is none'}); move it to fixed"
             yield Finding(("baseline", key), text, at_key=True)
         elif sweep.design in ("factorial", "search") and not among(value, values):
             yield Finding(("baseline", key), f"{shown(value)} is not in scientific.{key}: {listed(values)}")
@@ -146,9 +144,7 @@ def _dropped(sweep: Sweep) -> Iterator[Finding]:
             text = f"design: leave_one_out takes one value, what replaces the baseline's; not {len(values)}"
             yield Finding(("scientific", key), text)
         elif values and key in sweep.baseline and same(values[0], sweep.baseline[key]):
-            yield Finding(
-                ("scientific", key, 0), f"{shown(values[0])} is the baseline's own; give what replaces it"
-            )
+            yield Finding(("scientific", key, 0), f"{shown(values[0])} is the baseline's own; give what replaces it")
 
 
 def _tuning(sweep: Sweep) -> Iterator[Finding]:
@@ -156,10 +152,6 @@ def _tuning(sweep: Sweep) -> Iterator[Finding]:
         if not sweep.tuning_trials:
             yield Finding(("tuning_trials",), "design: search needs at least 1, the trials to search with")
     elif sweep.nuisance and not sweep.tuning_trials:
-        yield Finding(
-            ("tuning_trials",), "nuisance factors need at least 1, the trials to tune each arm with"
-        )
+        yield Finding(("tuning_trials",), "nuisance factors need at least 1, the trials to tune each arm with")
     elif sweep.tuning_trials and not sweep.nuisance:
-        yield Finding(
-            ("tuning_trials",), "there is nothing to tune; add nuisance factors or remove it", at_key=True
-        )
+        yield Finding(("tuning_trials",), "there is nothing to tune; add nuisance factors or remove it", at_key=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mnist_ablate import strict_yaml, sweep_claims, sweep_design
 from mnist_ablate.documents import Document
 from mnist_ablate.errors import SweepError
-from mnist_ablate.problems import MAX_PROBLEMS, Finding, guess, listed, plainly, raise_if_any, shown
+from mnist_ablate.problems import MAX_PROBLEMS, Finding, hint, listed, plainly, raise_if_any, shown
 from mnist_ablate.sweep import NAME_RULE, Sweep, is_name
 from mnist_ablate.sweep_overrides import override, override_seeds
 from mnist_ablate.sweep_shape import Shape, shape
@@ -35,7 +35,7 @@ def load(
     path = _find(source)
     name = _name(path, quick=quick)
     document = strict_yaml.parse(_read(path), plainly(str(path)))
-    if document.root is None:
+    if document.root is None or len(document.problems) > MAX_PROBLEMS:
         raise_if_any(document.problems)
     for setting in overrides:
         override(document, setting)
@@ -46,7 +46,7 @@ def load(
 
 
 def shipped() -> dict[str, Path]:
-    """The sweeps that come with the project, by name: in the package when installed, beside it in a checkout."""
+    """The project's own sweeps by name: in the package if it is installed, beside it in a checkout."""
     folders = (_PACKAGE / "sweeps", _PACKAGE.parent / "sweeps")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -82,11 +82,8 @@ def _find(source: str) -> Path:
         return Path(source)
     if not is_name(name):
         raise SweepError(f"no sweep named {shown(source)}: {NAME_RULE}")
-    guessed = guess(name, known)
     raise SweepError(
-        f"no sweep named {shown(source)}: {guessed} shipped: {listed(known)}; or give a file: x.yaml".replace(
-            ":  ", ": "
-        )
+        f"no sweep named {shown(source)}: {hint(name, known, 'shipped')}; or give the path of a .yaml file"
     )
 
 
@@ -95,9 +92,7 @@ def _name(path: Path, *, quick: bool) -> str:
     name = unicodedata.normalize("NFC", path.name)
     name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
     if not is_name(name) or (quick and not is_name(f"{name}-quick")):
-        raise SweepError(
-            f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file"
-        )
+        raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
     return name
 
 
@@ -109,9 +104,7 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(about.st_mode):
             raise SweepError(f"{where}: not a file; give the path of a sweep file")
         if about.st_size > strict_yaml.MAX_BYTES:
-            raise SweepError(
-                f"{where}: {about.st_size:,} bytes; a sweep file has at most {strict_yaml.MAX_BYTES:,}"
-            )
+            raise SweepError(f"{where}: {about.st_size:,} bytes; a sweep file has at most {strict_yaml.MAX_BYTES:,}")
         with path.open("rb") as file:
             return file.read(strict_yaml.MAX_BYTES + 1)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.documents import Plain, Unreadable
-from mnist_ablate.problems import Address, Finding, guess, hint, listed, shown
+from mnist_ablate.problems import MAX_PROBLEMS, Address, Finding, guess, hint, listed, shown
 from mnist_ablate.sweep import Claim, Design, Direction, Range, Sweep
 
 _ALLOWED = {
@@ -94,13 +94,13 @@ def _claims(plain: Plain) -> tuple[dict[int, Claim], list[Finding]]:
     claims: dict[int, Claim] = {}
     findings: list[Finding] = []
     for index, item in enumerate(plain):
+        if len(findings) > MAX_PROBLEMS:
+            break
         found = list(_findings(Claim, item, ("claims", index)))
         findings += found
         if isinstance(item, dict):
             sound = _without(item, [finding.address[2:4] for finding in found])
-            claims[index] = Claim.model_validate(
-                _BLANK_CLAIM | {"name": f"claim-{index}"} | sound, strict=True
-            )
+            claims[index] = Claim.model_validate(_BLANK_CLAIM | {"name": f"claim-{index}"} | sound, strict=True)
     return claims, findings
 
 
@@ -150,9 +150,7 @@ def _finding(address: Address, rest: list[str | int], error: ErrorDetails) -> Fi
         section = str(address[0]) if len(address) > 1 else "sweep"
         return Finding(address, f"unknown key; {hint(key, _ALLOWED[section])}", at_key=True)
     if error["type"] == "literal_error":
-        return Finding(
-            address, f"no such {key}: {shown(error['input'])}; {hint(error['input'], _LITERALS[str(key)])}"
-        )
+        return Finding(address, f"no such {key}: {shown(error['input'])}; {hint(error['input'], _LITERALS[str(key)])}")
     if rest and rest[-1] in _SCALAR_TAGS:
         return Finding(address, f"{_SCALAR_TEXT}, not {shown(error['input'])}")
     return Finding(address, describe(error))
@@ -164,9 +162,7 @@ def _doubtful(findings: Iterable[Finding], plain: Mapping[str, Plain]) -> Iterat
         yield section
         yield from rest[:1] if section == "claims" else ()
         if section not in _ALLOWED["sweep"]:
-            yield from (
-                known for known in _ALLOWED["sweep"] if known not in plain and guess(section, [known])
-            )
+            yield from (known for known in _ALLOWED["sweep"] if known not in plain and guess(section, [known]))
 
 
 def _readable(findings: Iterable[Finding], plain: Plain) -> Iterator[Finding]:
@@ -176,5 +172,5 @@ def _readable(findings: Iterable[Finding], plain: Plain) -> Iterator[Finding]:
         for part in finding.address:
             known = part in value if isinstance(value, dict) else isinstance(value, list)
             value = value[part] if known else None
-        if not isinstance(value, Unreadable):
+        if finding.at_key or not isinstance(value, Unreadable):
             yield finding

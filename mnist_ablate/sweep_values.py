@@ -29,11 +29,7 @@ def key_problem(key: str, *, any_factors: bool) -> str:
         return "" if key in Recipe.model_fields else f"unknown key; {hint(key, Recipe.model_fields)}"
     if key in RESERVED:
         return "is a column of its own, not a factor; use another name"
-    return (
-        ""
-        if key.isidentifier()
-        else "a factor is named by letters, digits and '_' and does not start with a digit"
-    )
+    return "" if key.isidentifier() else "a factor is named by letters, digits and '_' and does not start with a digit"
 
 
 def value_problem(key: str, value: Scalar, *, any_factors: bool) -> str:
@@ -77,6 +73,6 @@ def _recipe_problems(key: str, ends: Mapping[str, float], *, integer: bool) -> I
 
 def choices() -> dict[str, tuple[str, ...]]:
     """The allowed names of every recipe field that is a choice."""
-    from mnist_ablate.choices import names  # noqa: PLC0415 - it imports numpy, which reading a sweep does not need
+    from mnist_ablate.choices import names  # here, because it imports numpy and a table's sweep needs none of it
 
     return names()

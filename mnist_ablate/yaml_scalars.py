@@ -52,6 +52,6 @@ def _refusal(text: str) -> str:
         return f"write {text.lower()}, or put it in quotes if it is text"
     if _NOT_FINITE.fullmatch(text):
         return "numbers must be finite; put it in quotes if it is text"
-    if _NUMBER_LIKE.fullmatch(text):
+    if len(text) <= _MAX_DIGITS and _NUMBER_LIKE.fullmatch(text):
         return "looks like a number, but numbers are written 8, 0.5 or 1e-3; put it in quotes if it is text"
     return ""
