@@ -10,6 +10,7 @@ _TOKEN = re.compile(r"://[^\s/:@]+@")
 _QUERY = re.compile(r"\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&;'\"]+", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL")
 _SHORTEST = 8
+_LONGEST_LINE = 300
 
 
 def mask(text: str) -> str:
@@ -20,6 +21,11 @@ def mask(text: str) -> str:
     for secret in _secrets():
         text = text.replace(secret, "***")
     return text
+
+
+def one_line(text: str) -> str:
+    """The first line that says something, masked and not longer than 300 characters."""
+    return mask(next((line.strip() for line in text.splitlines() if line.strip()), ""))[:_LONGEST_LINE]
 
 
 def _secrets() -> Iterator[str]:

@@ -4,8 +4,6 @@ Synchronous: whoever must not wait uses the uploader. MLflow keeps a point sent 
 value and time once; no run is created before it was looked for.
 """
 
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,13 +12,12 @@ from mnist_ablate import embedded, record, runs
 from mnist_ablate.masking import mask
 from mnist_ablate.record import Point
 from mnist_ablate.runs import NOTE, Book, Stored
-from mnist_ablate.tracker import EMBEDDED_HOST, RefusedError, connect, deep_link, explained, public_uri
+from mnist_ablate.tracker import EMBEDDED_HOST, connect, deep_link, public_uri
+from mnist_ablate.tracker_errors import RefusedError, explained, not_mlflow
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_LONGEST_NOTE = 5000
 
 T = TypeVar("T")
 
@@ -47,13 +44,15 @@ class Mirror:
 
     @property
     def link(self) -> str:
-        """The page of the sweep; the server's first page before the experiment was found."""
+        """The page of the sweep; empty before `open` or `stored` found its experiment."""
+        if not self._experiment_id:
+            return ""
         host = public_uri(self._uri) if self._uri.lower().startswith("http") else EMBEDDED_HOST
-        return deep_link(host, self._experiment_id) if self._experiment_id else host
+        return deep_link(host, self._experiment_id)
 
     def open(self) -> None:
         """Finds or creates the experiment and the parent run."""
-        self._do(lambda client, book: None)
+        self._do(lambda _client, _book: None)
 
     def epoch(self, trial: Trial, *epochs: Epoch) -> None:
         """Sends epochs of a trial that is training, each once; a new attempt at a trial gets a new run."""
@@ -62,8 +61,9 @@ class Mirror:
             known = book.trials.get(trial.id)
             if known and known.finished:
                 return  # Trained again: its outcome will tell whether anything is new.
-            new, at_ms = record.points(epochs), epochs[0].ended_ms
-            run_id = self._run(client, book, trial, at_ms, lambda sent: record.same_attempt(sent, new))
+            new = record.points(epochs)
+            run_id = self._fitting(client, book, trial, lambda sent: record.same_attempt(sent, new))
+            run_id = run_id or self._create(client, book, trial, epochs[0].ended_ms, record.live_tags(trial))
             self._sent[run_id] |= new
             client.log_batch(run_id, metrics=record.epoch_metrics(epochs))
 
@@ -85,13 +85,11 @@ class Mirror:
         """Shows the verdicts on the parent run and the experiment, ends the parent, attaches the files."""
 
         def send(client: "MlflowClient", book: Book) -> None:
-            from mlflow.entities import Metric, RunTag
+            from mlflow.entities import RunTag
 
-            parent, now_ms = client.get_run(book.parent_id), int(time.time() * 1000)
-            news = {key: value for key, value in metrics.items() if parent.data.metrics.get(key) != value}
-            points = [Metric(key, value, now_ms, 0) for key, value in news.items() if math.isfinite(value)]
-            note = _cut(mask(note_markdown))
-            client.log_batch(book.parent_id, metrics=points, tags=[RunTag(NOTE, note)])
+            parent, note = client.get_run(book.parent_id), record.note(note_markdown)
+            news = record.changed(metrics, parent.data.metrics)
+            client.log_batch(book.parent_id, metrics=news, tags=[RunTag(NOTE, note)])
             if not book.shared:
                 client.set_experiment_tag(book.experiment_id, NOTE, note)
             if parent.info.status != "FINISHED":
@@ -102,7 +100,7 @@ class Mirror:
         self._do(send)
 
     def settle(self) -> None:
-        """Ends every run that nobody runs any more, after an interrupt: the parent and unfinished trials."""
+        """Ends, after an interrupt, the runs that nobody runs any more: unfinished trials and the parent."""
 
         def send(client: "MlflowClient", book: Book) -> None:
             running = [run.run_id for run in book.trials.values() if run.status == "RUNNING"]
@@ -128,10 +126,7 @@ class Mirror:
         """Every stored point of a run's curves, by metric: step, time in ms since 1970, value."""
         client = self._connected()
         with explained(self._uri):
-            return {
-                key: [(point.step, point.timestamp, point.value) for point in client.get_metric_history(run_id, key)]
-                for key in record.EPOCH_METRICS
-            }
+            return runs.history(client, run_id)
 
     def _send(
         self, client: "MlflowClient", book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome
@@ -139,33 +134,37 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         own = record.points(outcome.epochs) | {record.end_point(outcome)}
-        run_id = self._run(client, book, trial, outcome.started_ms, own.issuperset)
+        tags = record.tags(trial, arm, outcome)
+        live = self._fitting(client, book, trial, own.issuperset)
+        run_id = live or self._create(client, book, trial, outcome.started_ms, tags)
         self._sent[run_id] |= own
         client.log_batch(
             run_id,
             metrics=record.epoch_metrics(outcome.epochs) + record.final_metrics(outcome),
             params=[Param(key, value) for key, value in record.params(trial).items()],
-            tags=[RunTag(key, value) for key, value in record.tags(trial, arm, outcome).items()],
+            tags=[RunTag(key, value) for key, value in tags.items()] if live else (),
         )
         status = record.STATUSES[outcome.status]
-        client.set_terminated(run_id, status, record.end_point(outcome)[1])
+        client.set_terminated(run_id, status, record.ended_ms(outcome))
         book.trials[trial.id] = Stored(trial.id, run_id, status, outcome.status, record.latest(outcome))
+        del self._sent[run_id]
 
-    def _run(
-        self, client: "MlflowClient", book: Book, trial: Trial, started_ms: int, fits: Callable[[set[Point]], bool]
-    ) -> str:
-        """The id of the trial's run; a new one if there is none, or if what it holds does not fit."""
+    def _fitting(self, client: "MlflowClient", book: Book, trial: Trial, fits: Callable[[set[Point]], bool]) -> str:
+        """The id of the trial's unfinished run; empty if it has none, or none that fits, which is deleted."""
         known = book.trials.get(trial.id)
         if known and not known.finished and fits(self._points(known.run_id)):
             return known.run_id
         if known:
             client.delete_run(known.run_id)
+            del book.trials[trial.id]
+        return ""
+
+    def _create(
+        self, client: "MlflowClient", book: Book, trial: Trial, started_ms: int, tags: Mapping[str, str]
+    ) -> str:
         own = {runs.KIND: "trial", runs.DIGEST: self._digest, runs.TRIAL: trial.id, runs.PARENT: book.parent_id}
-        name = record.run_name({"model": trial.recipe.model}, trial.seed)
-        created = client.create_run(
-            book.experiment_id, started_ms, tags={**self._run_tags, **own}, run_name=name
-        )
-        run_id: str = created.info.run_id
+        run = client.create_run(book.experiment_id, started_ms, {**self._run_tags, **tags, **own})
+        run_id: str = run.info.run_id
         book.trials[trial.id] = Stored(trial.id, run_id)
         self._sent[run_id] = set()
         return run_id
@@ -203,15 +202,9 @@ class Mirror:
 
     def _look_up(self, client: "MlflowClient") -> Book:
         root = embedded.artifact_root(self._uri)
-        tags = {**self._run_tags, NOTE: _cut(self._question)}
-        book = runs.look_up(client, self._name, self._digest, tags, root.as_uri() if root else None)
-        self._experiment_id = book.experiment_id
-        return book
-
-
-def _cut(note: str) -> str:
-    """As much as MLflow takes, in whole lines."""
-    if len(note) <= _LONGEST_NOTE:
-        return note
-    start = note[: _LONGEST_NOTE - 100]
-    return (start.rpartition("\n")[0] or start) + "\n\n(cut: the whole report is among the artifacts)"
+        experiment = runs.open_experiment(client, self._name, root.as_uri() if root else None)
+        if experiment.name != self._name:
+            raise not_mlflow(self._uri, 200)
+        self._experiment_id = str(experiment.experiment_id)
+        parent_tags = {**self._run_tags, NOTE: record.note(self._question)}
+        return runs.look_up(client, experiment, self._digest, parent_tags)

@@ -1,6 +1,7 @@
 """A trial and its outcome in MLflow's words: names, statuses, metrics, params and tags. Pure; sends nothing."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED"}
 _LONGEST_REASON = 500
+_LONGEST_NOTE = 5000
 
 Point = tuple[int, int]
 """An epoch's number and its end in ms since 1970: two attempts at the same trial have different points."""
@@ -52,6 +54,11 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
     }
 
 
+def live_tags(trial: Trial) -> dict[str, str]:
+    """A name for a run whose arm comes with its outcome."""
+    return {"mlflow.runName": run_name({"model": trial.recipe.model}, trial.seed), "seed": str(trial.seed)}
+
+
 def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
     """The curves; a value that is not finite is left out: MLflow would store 1.8e308 and sort by it."""
     from mlflow.entities import Metric
@@ -80,8 +87,12 @@ def final_metrics(outcome: Outcome) -> "list[Metric]":
 
 def end_point(outcome: Outcome) -> Point:
     """The last epoch, 0 if there was none, and the end of the run in ms since 1970."""
-    last = outcome.epochs[-1].number if outcome.epochs else 0
-    return last, outcome.started_ms + round(outcome.seconds * 1000)
+    return outcome.epochs[-1].number if outcome.epochs else 0, ended_ms(outcome) or 0
+
+
+def ended_ms(outcome: Outcome) -> int | None:
+    """The end of the run in ms since 1970, None if its start was never known."""
+    return outcome.started_ms + round(outcome.seconds * 1000) if outcome.started_ms else None
 
 
 def latest(outcome: Outcome) -> dict[str, float]:
@@ -94,6 +105,23 @@ def in_step(status: str, outcome_tag: str, metrics: Mapping[str, float], outcome
     """True if a stored run says what the ledger says."""
     if (status, outcome_tag) != (STATUSES[outcome.status], outcome.status):
         return False
-    return all(
-        math.isclose(metrics.get(key, math.nan), value, rel_tol=1e-9) for key, value in latest(outcome).items()
-    )
+    wanted = latest(outcome).items()
+    return all(math.isclose(metrics.get(key, math.nan), value, rel_tol=1e-9) for key, value in wanted)
+
+
+def changed(metrics: Mapping[str, float], stored: Mapping[str, float]) -> "list[Metric]":
+    """Verdicts have no time of their own, so only new values become points: saying them again adds none."""
+    from mlflow.entities import Metric
+
+    now_ms = int(time.time() * 1000)
+    news = {key: value for key, value in metrics.items() if math.isfinite(value) and stored.get(key) != value}
+    return [Metric(key, value, now_ms, 0) for key, value in news.items()]
+
+
+def note(markdown: str) -> str:
+    """As much as every MLflow takes, in whole lines."""
+    text = mask(markdown)
+    if len(text) <= _LONGEST_NOTE:
+        return text
+    start = text[: _LONGEST_NOTE - 100]
+    return (start.rpartition("\n")[0] or start) + "\n\n(cut: the whole report is among the artifacts)"

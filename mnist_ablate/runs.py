@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from mnist_ablate.record import EPOCH_METRICS
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
@@ -47,13 +49,10 @@ class Book:
     trials: dict[str, Stored]
 
 
-def look_up(
-    client: "MlflowClient", name: str, digest: str, run_tags: Mapping[str, str], artifacts: str | None
-) -> Book:
-    """Finds or creates the experiment and the parent run, and leaves one run for each trial that has any."""
-    experiment = open_experiment(client, name, artifacts)
+def look_up(client: "MlflowClient", experiment: "Experiment", digest: str, run_tags: Mapping[str, str]) -> Book:
+    """Finds or creates the parent run, and leaves one run for each trial that has any."""
     experiment_id = str(experiment.experiment_id)
-    parent_id = open_parent(client, experiment_id, digest, name, run_tags)
+    parent_id = open_parent(client, experiment_id, digest, experiment.name, run_tags)
     shared = SWEEP not in experiment.tags and NOTE in experiment.tags
     return Book(experiment_id, shared, parent_id, open_trials(client, experiment_id, digest, parent_id))
 
@@ -77,9 +76,7 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) ->
     return found
 
 
-def open_parent(
-    client: "MlflowClient", experiment_id: str, digest: str, name: str, tags: Mapping[str, str]
-) -> str:
+def open_parent(client: "MlflowClient", experiment_id: str, digest: str, name: str, tags: Mapping[str, str]) -> str:
     """The id of the run that stands for the sweep; of several the oldest stays."""
     found = _search(client, experiment_id, digest, "sweep")
     for ghost in found[1:]:
@@ -90,9 +87,7 @@ def open_parent(
     return str(found[0].info.run_id)
 
 
-def open_trials(
-    client: "MlflowClient", experiment_id: str, digest: str, parent_id: str
-) -> dict[str, Stored]:
+def open_trials(client: "MlflowClient", experiment_id: str, digest: str, parent_id: str) -> dict[str, Stored]:
     """The run of each trial that has one, a child of the parent; further runs of the same trial are deleted."""
     found = find_trials(client, experiment_id, digest)
     kept = by_trial(found)
@@ -108,6 +103,12 @@ def find_trials(client: "MlflowClient", experiment_id: str, digest: str) -> list
     """All runs of the sweep's trials that are not deleted, finished ones first, then the oldest."""
     found = [_stored(run) for run in _search(client, experiment_id, digest, "trial")]
     return sorted(found, key=lambda run: not run.finished)
+
+
+def history(client: "MlflowClient", run_id: str) -> dict[str, list[tuple[int, int, float]]]:
+    """Every stored point of a run's curves, by metric: step, time in ms since 1970, value."""
+    curves = {key: client.get_metric_history(run_id, key) for key in EPOCH_METRICS}
+    return {key: [(point.step, point.timestamp, point.value) for point in curve] for key, curve in curves.items()}
 
 
 def by_trial(runs: Iterable[Stored]) -> dict[str, Stored]:

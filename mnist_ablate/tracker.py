@@ -1,14 +1,11 @@
-"""Reaches an MLflow store with short time-outs, and says in one line why it cannot; knows nothing of trials.
+"""Reaches an MLflow store with short time-outs, or gives up at once; knows nothing of trials.
 
 `mlflow` is imported here alone and late: it takes two seconds, and the first use of an SQLite store two more.
 """
 
 import os
-import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from ssl import SSLError
 from typing import TYPE_CHECKING
@@ -16,14 +13,14 @@ from urllib.parse import urlsplit
 
 from mnist_ablate import embedded
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.masking import mask
+from mnist_ablate.masking import mask, one_line
+from mnist_ablate.tracker_errors import explained, no_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EMBEDDED_HOST = "http://127.0.0.1:5000"
 _ANSWER_TIMEOUT_S = 2.5
-_LONGEST_TEXT = 300
 
 _FORCED = {
     # A request repeated inside MLflow after a lost reply would create a second run.
@@ -41,10 +38,6 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "PGCONNECT_TIMEOUT": "5",
 }
-
-
-class RefusedError(UnreachableError):
-    """MLflow answered and does not take what was sent; sending it again would not help."""
 
 
 def connect(tracking_uri: str) -> "MlflowClient":
@@ -87,7 +80,7 @@ def _server_must_answer(tracking_uri: str) -> None:
         error.close()  # Some answer: whether it is MLflow's, and whether it lets us in, shows next.
     except (OSError, HTTPException, ValueError) as error:
         if not isinstance(getattr(error, "reason", error), SSLError):  # MLflow may know the certificate.
-            raise UnreachableError(_no_answer(tracking_uri, error)) from None
+            raise UnreachableError(no_answer(tracking_uri, error)) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -120,82 +113,3 @@ def deep_link(host: str, experiment_id: str) -> str:
     view = "workflowType=machine_learning&compareRunsMode=CHART"
     order = "orderByKey=metrics.%60test_accuracy%60&orderByAsc=false"
     return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"
-
-
-@contextmanager
-def explained(tracking_uri: str) -> Iterator[None]:
-    """Turns whatever MLflow raises inside into one masked line.
-
-    Raises:
-        RefusedError: MLflow answered and refused this request.
-        UnreachableError: anything else; trying later may help.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        raise _explanation(tracking_uri, error, status) from None
-    except OSError as error:  # files of the artifact store; requests' errors are among these too
-        raise UnreachableError(_no_answer(tracking_uri, error)) from None
-
-
-def _explanation(tracking_uri: str, error: Exception, mlflow_status: int) -> UnreachableError:
-    text, where = str(error), f"MLflow at {mask(tracking_uri)}"
-    if "failed with timeout exception" in text or "failed with exception" in text:
-        return UnreachableError(_lost_request(tracking_uri, text, error))
-    foreign = _foreign_status(text, error)
-    status = foreign or mlflow_status
-    if status in {401, 403}:
-        return UnreachableError(f"{where} {_refusal(status, text)}")
-    if foreign:
-        return UnreachableError(f"{mask(tracking_uri)} {_not_mlflow(foreign)}")
-    kind = RefusedError if status < 500 and status != 429 else UnreachableError  # noqa: PLR2004 - HTTP
-    return kind(f"{where} says: {one_line(text)}")
-
-
-def _foreign_status(text: str, error: Exception) -> int:
-    """The HTTP status of a reply that is not in MLflow's form, 0 if it is."""
-    if "error_code" not in getattr(error, "json", {"error_code": ""}):
-        return 404
-    if "not in a valid JSON format" in text:
-        return 200
-    found = re.search(r"failed with error code (\d{3}) !=", text)
-    return int(found[1]) if found else 0
-
-
-def _lost_request(tracking_uri: str, text: str, error: Exception) -> str:
-    found = re.search(r"too many (\d{3}) error responses", text)
-    if found:
-        return f"MLflow at {mask(tracking_uri)} answers with an error ({found[1]})"
-    return _no_answer(tracking_uri, error)
-
-
-def _refusal(status: int, text: str) -> str:
-    if "Invalid Host header" in text:
-        return f"refused its own host name ({status}): start it with --allowed-hosts and this name"
-    return f"refused the credentials ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-
-
-def _not_mlflow(status: int) -> str:
-    if status in range(300, 400):
-        return f"redirects ({status}), which is not followed: set MLFLOW_TRACKING_URI to the final address"
-    return f"is not an MLflow server ({status}): set MLFLOW_TRACKING_URI to one"
-
-
-def _no_answer(tracking_uri: str, error: BaseException) -> str:
-    reason = one_line(str(error))
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, TimeoutError) or "timed out" in str(cause):
-            reason = "timed out"
-        elif isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
-    return f"MLflow at {mask(tracking_uri)} does not answer: {reason}"
-
-
-def one_line(text: str) -> str:
-    """The first line that says something, masked and not longer than 300 characters."""
-    return mask(next((line.strip() for line in text.splitlines() if line.strip()), ""))[:_LONGEST_TEXT]
