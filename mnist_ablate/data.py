@@ -2,9 +2,11 @@
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -52,11 +54,19 @@ def load(path: Path = MNIST) -> Digits:
 
     Raises DataError with one line that names the file, what is wrong and what is expected.
     """
-    arrays = _read(path)
-    digest = _digest(arrays)
-    if path == MNIST and digest != MNIST_DIGEST:
+    if not path.is_file():
+        raise DataError(f"{path}: no such data file: give a .npz with {', '.join(ARRAYS)} (see --data)")
+    with path.open("rb") as file:
+        digits = read(str(path), file)
+    if path == MNIST and digits.digest != MNIST_DIGEST:
         raise DataError(f"{path.name}: the packaged images are damaged (sha256 differs): reinstall mnist-ablate")
-    images, labels = _check(path, arrays)
+    return digits
+
+
+def read(name: str, file: BinaryIO) -> Digits:
+    """As `load`, from an open file that errors call `name`."""
+    arrays = _arrays(name, file)
+    images, labels = _check(name, arrays)
     split = round(len(images["x_train"]) * (1 - VALIDATION_PART))
     return Digits(
         x_train=images["x_train"][:split],
@@ -65,26 +75,25 @@ def load(path: Path = MNIST) -> Digits:
         y_val=labels["y_train"][split:],
         x_test=images["x_test"],
         y_test=labels["y_test"],
-        digest=digest,
+        digest=_digest(arrays),
     )
 
 
-def _read(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such data file: give a .npz with {', '.join(ARRAYS)} (see --data)")
+def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > MAX_BYTES:
-            raise DataError(f"{path}: unpacks to {size:,} bytes; at most {MAX_BYTES:,} are read")
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in ARRAYS if name not in file.files]
+            raise DataError(f"{name}: unpacks to {size:,} bytes; at most {MAX_BYTES:,} are read")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as content:
+            missing = [array for array in ARRAYS if array not in content.files]
             if missing:
-                raise DataError(f"{path}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
-            return {name: file[name] for name in ARRAYS}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
+                raise DataError(f"{name}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
+            return {array: content[array] for array in ARRAYS}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
+        raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
 
 
 def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
@@ -97,33 +106,33 @@ def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
 
 
 def _check(
-    path: Path, arrays: dict[str, npt.NDArray[np.generic]]
+    name: str, arrays: dict[str, npt.NDArray[np.generic]]
 ) -> tuple[dict[str, Images], dict[str, Labels]]:
     images: dict[str, Images] = {}
     labels: dict[str, Labels] = {}
     for part in ("train", "test"):
-        images[f"x_{part}"] = _images(path, f"x_{part}", arrays[f"x_{part}"])
-        labels[f"y_{part}"] = _labels(path, f"y_{part}", arrays[f"y_{part}"], len(images[f"x_{part}"]))
+        images[f"x_{part}"] = _images(name, f"x_{part}", arrays[f"x_{part}"])
+        labels[f"y_{part}"] = _labels(name, f"y_{part}", arrays[f"y_{part}"], len(images[f"x_{part}"]))
     if images["x_train"].shape[1:] != images["x_test"].shape[1:]:
-        raise DataError(f"{path}: x_train and x_test hold images of different shapes")
+        raise DataError(f"{name}: x_train and x_test hold images of different shapes")
     if len(images["x_train"]) < 10:
-        raise DataError(f"{path}: x_train has {len(images['x_train'])} images; at least 10 are needed")
+        raise DataError(f"{name}: x_train has {len(images['x_train'])} images; at least 10 are needed")
     return images, labels
 
 
-def _images(path: Path, name: str, array: npt.NDArray[np.generic]) -> Images:
+def _images(file: str, name: str, array: npt.NDArray[np.generic]) -> Images:
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or not array.size:
         raise DataError(
-            f"{path}: {name} is {array.dtype} {array.shape}; uint8 (n, height, width) or "
+            f"{file}: {name} is {array.dtype} {array.shape}; uint8 (n, height, width) or "
             "(n, height, width, channels) is expected"
         )
     return np.ascontiguousarray(array if array.ndim == 4 else array[..., None], dtype=np.uint8)
 
 
-def _labels(path: Path, name: str, array: npt.NDArray[np.generic], n: int) -> Labels:
+def _labels(file: str, name: str, array: npt.NDArray[np.generic], n: int) -> Labels:
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((n,), (n, 1)):
-        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
+        raise DataError(f"{file}: {name} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
     labels = array.reshape(n).astype(np.int64)
     if labels.min() < 0 or labels.max() > 999:
-        raise DataError(f"{path}: {name} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
+        raise DataError(f"{file}: {name} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
     return labels.astype(np.int32)

@@ -21,6 +21,7 @@ MOST_GRIDDED = 1000
 CELLS_PER_PAIR = 1024
 MOST_CELLS = 2**18
 SIMULATED_SWEEPS = 2000
+COARSE = 30  # sign patterns: with more of them the flips cost the interval no power worth counting
 MOST_SIMULATED = 14
 """Seeds up to which `smallest_effect` looks at every subset of them; the most takes under a second."""
 
@@ -41,7 +42,7 @@ def t_interval(values: ArrayLike, alpha: float, rounding: float = 0.0) -> Interv
     accuracies counted on one test set do by chance. No value: mean and sd are nan.
     """
     x = np.asarray(values, dtype=np.float64)
-    if x.size < 2 or (x.size == 2 and abs(x[0] - x[1]) <= rounding):
+    if x.size <= 1 or (x.size == 2 and abs(x[0] - x[1]) <= rounding):  # noqa: PLR2004 - as the docstring says
         return Interval(float(x.mean()) if x.size else math.nan, math.nan, -math.inf, math.inf)
     top = float(np.abs(x).max()) or 1.0  # squares of the largest floats would overflow
     mean, sd = float((x / top).mean()) * top, float((x / top).std(ddof=1)) * top
@@ -51,7 +52,7 @@ def t_interval(values: ArrayLike, alpha: float, rounding: float = 0.0) -> Interv
 
 def t_quantile(n: int, alpha: float) -> float:
     """Half the width of the interval of n values in standard errors."""
-    return float(special.stdtrit(n - 1, 1.0 - alpha / 2.0))
+    return -float(special.stdtrit(n - 1, alpha / 2.0))
 
 
 def sign_flip_p_value(differences: ArrayLike, rounding: float = 0.0) -> float:
@@ -59,7 +60,7 @@ def sign_flip_p_value(differences: ArrayLike, rounding: float = 0.0) -> float:
 
     Sums that differ by less than n * `rounding` are ties. Exact up to 36 pairs; up to 1,000 the sums are
     counted on a grid, which can only raise the result (measured: by a tenth at most); beyond, an upper bound:
-    Bentkus and Dzindzalieta, "A tight Gaussian bound for weighted sums of Rademacher random variables" (2015).
+    Bentkus and Dzindzalieta, "A tight Gaussian bound for weighted sums of Rademacher random variables".
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[np.abs(d) > rounding]
@@ -129,19 +130,19 @@ def fewest_seeds(n_claims: int, alpha: float) -> int:
     return next(n for n in range(1, 1100) if can_decide(n, n_claims, alpha))
 
 
-def smallest_effect(
-    n_seeds: int, n_claims: int, sd: float, alpha: float, power: float = 0.8, margin: float = 0.0
+def smallest_effect(  # noqa: PLR0913 - a design has as many numbers
+    n_seeds: int, n_claims: int, sd: float, alpha: float, power: float = 0.8, *, margin: float = 0.0
 ) -> float:
     """The smallest |true effect| beyond the margin that is found with the given power, in the unit of `sd`.
 
     `sd` is that of the paired differences, taken as normal; the interval is the simultaneous one. inf if no
     effect can be found. A margin above zero helps where seeds are few: the flips, coarse there, test zero.
     """
-    if n_seeds < 2 or not can_decide(n_seeds, n_claims, alpha):
+    if n_seeds <= 1 or not can_decide(n_seeds, n_claims, alpha):
         return math.inf
     each = alpha / max(n_claims, 1)
     patterns = math.floor(math.ldexp(each, n_seeds - 1))  # so many of them may reach the observed sum
-    if sd > 0.0 and patterns <= 30 and n_seeds <= MOST_SIMULATED:  # too coarse to follow the interval
+    if sd > 0.0 and patterns <= COARSE and n_seeds <= MOST_SIMULATED:
         return _simulated_effect(n_seeds, each, patterns, power, margin / sd) * sd
     return (
         float(special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each)))

@@ -12,6 +12,9 @@ from mnist_ablate.trial import Row, Scalar
 Rest = frozenset[tuple[str, Scalar]]
 """The values of the factors that a claim does not name."""
 
+LARGEST = 1e300
+"""Metrics above this could overflow on the way to an interval."""
+
 
 @dataclass(frozen=True)
 class ArmRows:
@@ -137,6 +140,8 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim)
         values = [row.metrics[claim.metric] for row in rows if row is not None]
         found[seed] = sum(map(mul, weights, values)) - offset
         scale = max(scale, *map(abs, values))
-    if not math.isfinite(sum(map(abs, found.values()))):
-        problem = problem or f"{claim.metric} is too large to add up"
+    if scale > LARGEST:
+        return Pairs(
+            {}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}"
+        )
     return Pairs(found, scale, tuple(excluded), problem)

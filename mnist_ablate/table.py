@@ -12,7 +12,7 @@ from mnist_ablate.pairs import label
 from mnist_ablate.problems import hint, plainly, shown
 from mnist_ablate.trial import Row, Scalar, Status
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,300}(\.0*)?")
+_INTEGER = re.compile(r"([+-]?[0-9]{1,300})(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 
@@ -49,13 +49,7 @@ def read(
     values = factors if isinstance(factors, Mapping) else dict.fromkeys(factors, ())
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            records = (
-                (n, cells) for n, cells in enumerate(csv.reader(stream, strict=True), start=1) if cells
-            )
-            layout = _layout(records, list(values), metrics)
-            rows = list(_rows(records, layout, values))
-        if not rows:
-            raise SweepError("no row below the header")
+            return _read(stream, values, metrics)
     except UnicodeDecodeError as error:
         line = _undecodable_line(path)
         raise SweepError(
@@ -67,6 +61,13 @@ def read(
         raise SweepError(f"{plainly(str(path))}: cannot be read: {error.strerror}") from error
     except SweepError as error:
         raise SweepError(f"{plainly(path.name)}: {error}") from error
+
+
+def _read(stream: Iterable[str], values: Mapping[str, Sequence[Scalar]], metrics: Sequence[str]) -> list[Row]:
+    records = ((n, cells) for n, cells in enumerate(csv.reader(stream, strict=True), start=1) if cells)
+    rows = list(_rows(records, _layout(records, list(values), metrics), values))
+    if not rows:
+        raise SweepError("no row below the header")
     return rows
 
 
@@ -155,18 +156,17 @@ def _typed(text: str, known: Sequence[Scalar]) -> Scalar:
             return value
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-        return int(text.partition(".")[0]) if _INTEGER.fullmatch(text) else float(text)
-    return text
+    if whole := _INTEGER.fullmatch(text):
+        return int(whole[1])
+    return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else text
 
 
 def _seed(number: int, text: str) -> int:
     """A whole number, also as pandas writes it beside empty cells: 3.0."""
-    if text.isdecimal() and len(text) < 19:
-        return int(text)
-    if not _INTEGER.fullmatch(text.strip()):
+    found = _INTEGER.fullmatch(text.strip())
+    if found is None:
         raise SweepError(f"row {number}, column seed: {_not('a whole number', text)}")
-    return int(text.strip().partition(".")[0])
+    return int(found[1])
 
 
 def _status(number: int, text: str) -> Status:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from mnist_ablate.choices.normalizers import NORMALIZERS, Transform
 from mnist_ablate.data import Digits, Images, Labels
 from mnist_ablate.diagnostics import input_statistics
+from mnist_ablate.learning import curve_metrics
 from mnist_ablate.program import Program, Slices, shape_of, stream
 from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
 
@@ -61,10 +62,11 @@ class Trainer:
             epochs.append(epoch)
             on_epoch(epoch)
         diverged = len(epochs) < recipe.epochs
+        final = _chance(self.digits.classes) if diverged else _final(program, inputs, epochs[-1])
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
-            metrics=_chance(self.digits.classes) if diverged else _metrics(program, inputs, epochs[-1]),
+            metrics={**final, **curve_metrics(epochs, recipe.epochs, self.digits.classes)},
             diagnostics=_finite({**diagnostics, **_named(program.probe(*inputs.val[0]), "end")}),
             epochs=tuple(epochs),
             reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
@@ -72,6 +74,16 @@ class Trainer:
             seconds=time.perf_counter() - clock,
             worker=socket.gethostname(),
         )
+
+    def epoch_seconds(self, recipe: Recipe) -> float:
+        """The time of one epoch of a recipe, compilation set aside."""
+        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe.normalizer)
+        trial = Trial(recipe=recipe, seed=0, data_digest=self.digits.digest)
+        program.reset(recipe, trial.seed)
+        _epoch(program, inputs, trial, 1)
+        clock = time.perf_counter()
+        _epoch(program, inputs, trial, 2)
+        return time.perf_counter() - clock
 
     def _program(self, shape: Recipe) -> Program:
         compiled = shape.model not in CONVOLUTIONAL
@@ -124,12 +136,12 @@ def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
     return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
 
 
-def _metrics(program: Program, inputs: Inputs, last: Epoch) -> dict[str, float]:
+def _final(program: Program, inputs: Inputs, last: Epoch) -> dict[str, float]:
     test_loss, test_accuracy = program.evaluate(inputs.test)
     if not math.isfinite(test_loss):
         test_loss = float(np.finfo(np.float32).max)
-    final = {name: getattr(last, name) for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
-    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **final}
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **{name: getattr(last, name) for name in names}}
 
 
 def _chance(classes: int) -> dict[str, float]:

@@ -81,6 +81,7 @@ class Outcome(BaseModel):
     diagnostics: dict[str, float] = {}
     epochs: tuple[Epoch, ...] = ()
     reason: str = ""
+    traceback: str = ""
     started_ms: int = 0
     seconds: float = 0.0
     worker: str = ""

@@ -51,7 +51,7 @@ _ROUNDING = 1e-12  # of the largest metric: what sums in float64 can add to a di
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting over its seeds: mean of the metric, its t interval, infinite if unknown, rows per status."""
+    """One setting over its seeds: mean of the metric, its t interval (infinite if unknown), its rows."""
 
     params: Mapping[str, Scalar]
     n: int

@@ -1,0 +1,297 @@
+"""The command line: parse, call, print. Results go to stdout, progress and messages to stderr."""
+
+import errno
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_ablate.errors import AblateError, SweepError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mnist_ablate.driver import Result
+    from mnist_ablate.report import Document
+    from mnist_ablate.settings import Settings
+    from mnist_ablate.sweep import Sweep
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn a claim about training a network into evidence and a verdict.",
+    epilog="Add --debug to any command for a traceback where it says one line.",
+)
+
+FAILED_TRIALS, NOT_IN_STEP = 1, 7
+_NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
+
+
+class Listing(StrEnum):
+    """What `list` can list."""
+
+    sweeps = "sweeps"
+    choices = "choices"
+
+
+class Format(StrEnum):
+    """What `report` can write."""
+
+    table = "table"
+    md = "md"
+    json = "json"
+
+
+Source = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped sweep, or a sweep file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on stdout.")]
+Home = Annotated[Path | None, typer.Option(help="Where results are kept [MNIST_ABLATE_HOME, else .mnist-ablate].")]
+Data = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="x_train, y_train, x_test, y_test as Keras ships.")]
+Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
+MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
+
+
+@app.command(name="list")
+def list_(what: Annotated[Listing | None, typer.Argument()] = None) -> None:
+    """List the shipped sweeps, and what a recipe can choose from."""
+    from mnist_ablate import choices, sweep_file
+
+    if what in (None, Listing.sweeps):
+        typer.echo("sweeps")
+        for name in sweep_file.shipped():
+            typer.echo(f"  {name:22} {sweep_file.load(name).question}")
+    if what in (None, Listing.choices):
+        for axis, entries in choices.AXES.items():
+            typer.echo(axis)
+            for name, entry in entries.items():
+                typer.echo(f"  {name:22} {choices.summary(entry)}")
+
+
+@app.command()
+def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: Source,
+    overrides: Overrides = None,
+    seeds: Seeds = None,
+    data: Data = None,
+    quick: Quick = False,
+    max_trials: MaxTrials = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Show what a sweep would train, how long it takes here, and the smallest effect it can find."""
+    from mnist_ablate import estimate
+    from mnist_ablate.data import MNIST
+
+    preview = estimate.preview(_load(source, overrides, seeds, quick), data or MNIST, max_trials)
+    typer.echo(json.dumps(preview.document()) if as_json else preview.text())
+
+
+@app.command()
+def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: Source,
+    overrides: Overrides = None,
+    seeds: Seeds = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one a core].")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
+    quick: Quick = False,
+    fresh: Annotated[bool, typer.Option(help="Begin a new record; the old one stays.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+    data: Data = None,
+    trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
+    require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
+    max_trials: MaxTrials = 10_000,
+) -> None:
+    """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
+    from mnist_ablate.driver import drive
+    from mnist_ablate.engine import default_jobs
+    from mnist_ablate.view import Watch
+
+    question = _load(source, overrides, seeds, quick)
+    settings = _settings(
+        home,
+        data,
+        jobs=jobs or default_jobs(),
+        cluster=cluster,
+        trial_timeout_s=trial_timeout,
+        max_trials=max_trials,
+        fresh=fresh,
+        require_mlflow=require_mlflow,
+    )
+    with Watch(_console(stderr=True)) as watch:
+        result = drive(question, settings, watch)
+    _end(result, settings, as_json=as_json)
+
+
+@app.command()
+def report(
+    source: Source,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    output: Annotated[Path | None, typer.Option(help="A file in place of stdout.")] = None,
+    home: Home = None,
+) -> None:
+    """Show the arms and verdicts of what is recorded of a sweep."""
+    from mnist_ablate import history
+
+    document, question = history.document(_name(source), _settings(home, None))
+    text = _written(document, question, form)
+    if output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def judge(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, a trial a row.")],
+    source: Annotated[str, typer.Option("--sweep", metavar="FILE", help="The sweep file with the claims.")],
+    as_json: Json = False,
+) -> None:
+    """Judge the claims of a sweep file on a finished table from anywhere."""
+    from mnist_ablate import summary, sweep_file
+    from mnist_ablate import table as tables
+
+    question = sweep_file.load(source, any_factors=True)
+    metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
+    rows = tables.read(table, list(question.factors), metrics)
+    _show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
+
+
+@app.command()
+def sync(source: Source, home: Home = None) -> None:
+    """Bring MLflow in step with the ledger."""
+    from mnist_ablate import history
+
+    sent, total = history.sync(_name(source), _settings(home, None))
+    typer.echo(f"{_name(source)}: MLflow has all {total} trials ({sent} sent now)")
+
+
+@app.command()
+def verify(source: Source, home: Home = None) -> None:
+    """Check that plan, ledger and MLflow agree, and that the verdicts recompute."""
+    from mnist_ablate import history
+
+    problems = history.verify(_name(source), _settings(home, None))
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(FAILED_TRIALS)
+    typer.echo(f"{_name(source)}: plan, ledger and MLflow agree")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to serve.")] = 5000,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page.")] = True,
+    home: Home = None,
+) -> None:
+    """Serve MLflow's web page on the embedded store."""
+    from mnist_ablate import ui as page
+
+    settings = _settings(home, None)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    root = settings.home.absolute() / "mlartifacts"
+    raise typer.Exit(page.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
+
+
+def main() -> None:
+    """Run a command; every expected error is one line on stderr and an exit code."""
+    from mnist_ablate.interrupts import Interrupted
+
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except (AblateError, OSError, Interrupted) as error:
+        if debug:
+            raise
+        text, code = _explained(error)
+        sys.stderr.write(f"{text}\n")
+        sys.exit(code)
+
+
+def _explained(error: BaseException) -> tuple[str, int]:
+    from mnist_ablate.interrupts import Interrupted
+
+    if isinstance(error, Interrupted):
+        return "stopped; the same command goes on where it was", error.exit_code
+    if isinstance(error, AblateError):
+        return str(error), error.exit_code
+    assert isinstance(error, OSError)
+    if error.errno in _NO_SPACE:
+        return f"no space on, or no right to write, {error.filename or 'the disk'}: free it and run again", 5
+    return f"{error.filename or 'input'}: {error.strerror or error}: check the path", SweepError.exit_code
+
+
+def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":  # noqa: FBT001 - the flag as parsed
+    from mnist_ablate import sweep_file
+
+    return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
+
+
+def _name(source: str) -> str:
+    """The name of a recorded sweep: a file's own, a shipped one's, or one recorded with --quick."""
+    return Path(source).stem if source.endswith((".yaml", ".yml")) else source
+
+
+def _settings(home: Path | None, data: Path | None, **rest: Any) -> "Settings":
+    from mnist_ablate.settings import Settings
+
+    given = {"home": home, "data": data}
+    return Settings(**{name: value for name, value in given.items() if value is not None}, **rest)
+
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _end(result: "Result", settings: "Settings", *, as_json: bool) -> None:
+    """Judge, show, publish; leave with the exit code that says how it went."""
+    from mnist_ablate import driver, report, summary
+
+    document = summary.document(result.sweep, result.rows, result.counts)
+    _show(document, as_json=as_json)
+    name, in_step = result.sweep.name, result.in_step
+    if result.trained and in_step:
+        in_step = driver.publish(result.mirror, report.markdown(document, result.sweep.question), document)
+    if not in_step:
+        typer.echo(f"MLflow is not in step: run: mnist-ablate sync {name}", err=True)
+    typer.echo(f"runs: {result.mirror.link}{settings.how_to_look}", err=True)
+    if result.interrupted:
+        typer.echo(f"stopped at {result.recorded} of {result.planned} trials; the same command goes on", err=True)
+        raise typer.Exit(128 + result.interrupted)
+    if result.counts["failed"] or result.counts["lost"]:
+        raise typer.Exit(FAILED_TRIALS)
+    if not in_step:
+        raise typer.Exit(NOT_IN_STEP)
+
+
+def _show(document: "Document", *, as_json: bool) -> None:
+    from mnist_ablate import report
+
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        _console(stderr=False).print(report.tables(document))
+
+
+def _written(document: "Document", question: str, form: Format) -> str:
+    from mnist_ablate import report
+
+    if form is Format.json:
+        return json.dumps(document)
+    if form is Format.md:
+        return report.markdown(document, question)
+    console = _console(stderr=False)
+    with console.capture() as capture:
+        console.print(report.tables(document))
+    return capture.get()

@@ -1,0 +1,119 @@
+"""What a sweep will cost and can find, before it is run: times one short trial of each network shape."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_ablate import data
+from mnist_ablate.engine import default_jobs
+from mnist_ablate.plan import Plan, expand, label
+from mnist_ablate.sweep import Sweep
+from mnist_ablate.trial import Recipe
+from mnist_ablate.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
+
+PART = 10
+"""The timed trial trains on every tenth image."""
+ASSUMED_SD = 0.002
+"""Of paired differences in accuracy between seeds: what the shipped MLP sweeps show, as a fraction."""
+START_S = 6.0
+"""Workers, keras and the first compilation."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan's size, its time on this machine's cores, and the effects that it can tell from its margins."""
+
+    sweep: str
+    digest: str
+    arms: list[str]
+    seeds: int
+    tuning_trials: int
+    trials: int
+    jobs: int
+    estimated_s: float
+    claims: list[dict[str, Any]]
+    warnings: list[str]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; an effect that no size would reveal is null."""
+        return dataclasses.asdict(self)
+
+    def text(self) -> str:
+        """As lines for a person."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        tuning = f", {self.tuning_trials} of them tuning" if self.tuning_trials else ""
+        yield f"{self.sweep}: {len(self.arms)} arms x {self.seeds} seeds, {self.trials:,} trials{tuning}"
+        yield from (f"  {arm}" for arm in self.arms)
+        yield f"about {self.estimated_s / 60:.1f} min with {self.jobs} jobs (one short trial of each shape was timed)"
+        for claim in self.claims:
+            if (size := claim["smallest_effect"]) is not None:
+                yield f"  {claim['name']}: finds effects {size:.2%} beyond its margin of {claim['margin']:.2%} (80% power)"
+        if self.claims:
+            yield f"  (accuracy, if paired differences between seeds have a standard deviation of {ASSUMED_SD:.2%})"
+        yield from (f"warning: {warning}" for warning in self.warnings)
+
+
+def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
+    """Expand a sweep and time each of its network shapes on a tenth of the images at `path`."""
+    digits = data.load(path)
+    plan = expand(sweep, digits.digest, max_trials)
+    claims = len(sweep.claims)
+    size = smallest_effect(sweep.seeds, claims, ASSUMED_SD, ALPHA)
+    return Preview(
+        sweep=sweep.name,
+        digest=sweep.digest,
+        arms=[label(arm.params) for arm in plan.arms],
+        seeds=sweep.seeds,
+        tuning_trials=len(plan.tuning),
+        trials=plan.size,
+        jobs=default_jobs(),
+        estimated_s=_time_s(plan, digits),
+        claims=[
+            {"name": c.name, "margin": c.margin, "smallest_effect": size if math.isfinite(size) else None}
+            for c in sweep.claims
+        ],
+        warnings=list(_warnings(sweep)),
+    )
+
+
+def _warnings(sweep: Sweep) -> Iterator[str]:
+    claims = len(sweep.claims)
+    if claims and not can_decide(sweep.seeds, claims, ALPHA):
+        least = fewest_seeds(claims, ALPHA)
+        yield f"{sweep.seeds} seeds cannot support any of {claims} claims: sign flips need {least} (--seeds {least})"
+    if not claims:
+        yield "no claims: the sweep will show arms, and judge nothing"
+
+
+def _time_s(plan: Plan, digits: data.Digits) -> float:
+    """Seconds on all cores: an epoch of each shape times the epochs it is asked for."""
+    from mnist_ablate.program import shape_of
+    from mnist_ablate.train import Trainer
+
+    trainer = Trainer(_part(digits))
+    runs = len(plan.points) + plan.sweep.seeds
+    epoch_s: dict[Recipe, float] = {}
+    total = 0.0
+    for arm in plan.arms:
+        shape = shape_of(arm.recipe)
+        if shape not in epoch_s:
+            epoch_s[shape] = PART * trainer.epoch_seconds(arm.recipe)
+        total += runs * (arm.recipe.epochs + 0.5) * epoch_s[shape]
+    return START_S + total / default_jobs()
+
+
+def _part(digits: data.Digits) -> data.Digits:
+    return dataclasses.replace(
+        digits,
+        x_train=digits.x_train[::PART],
+        y_train=digits.y_train[::PART],
+        x_val=digits.x_val[::PART],
+        y_val=digits.y_val[::PART],
+        x_test=digits.x_test[::PART],
+        y_test=digits.y_test[::PART],
+    )

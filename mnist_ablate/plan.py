@@ -1,0 +1,150 @@
+"""From a sweep to its trials: arms, tuning points, seeds, and how many; nothing is run or stored here."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from scipy.stats import qmc
+
+from mnist_ablate.choices.optimizers import default_learning_rate
+from mnist_ablate.errors import SweepError
+from mnist_ablate.sweep import Params, Range, Sweep
+from mnist_ablate.trial import Recipe, Scalar, Trial
+
+MAX_TRIALS = 10_000
+TUNING_SEED = 1_000_000
+"""Tuning uses seeds that no verdict uses: a nuisance value is never judged on the luck that chose it."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One combination of the scientific factors, and the full recipe that it stands for."""
+
+    params: Params
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial and its place in the plan; `stage` is "tuning" or "verdict"."""
+
+    trial: Trial
+    arm: Arm
+    stage: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will be trained. With nuisance factors the verdict trials wait for the tuning."""
+
+    sweep: Sweep
+    arms: tuple[Arm, ...]
+    points: tuple[Params, ...]
+    data_digest: str
+
+    @property
+    def size(self) -> int:
+        """The number of trials, tuning included."""
+        return len(self.arms) * (len(self.points) + self.sweep.seeds)
+
+    @cached_property
+    def tuning(self) -> tuple[Planned, ...]:
+        """Every arm at the same nuisance points, one seed each, arms taking turns."""
+        return tuple(
+            Planned(self._trial(arm.recipe, point, TUNING_SEED), arm, "tuning")
+            for point in self.points
+            for arm in self.arms
+        )
+
+    def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
+        """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
+        return tuple(
+            Planned(self._trial(arm.recipe, (tuned or {}).get(label(arm.params), {}), seed), arm, "verdict")
+            for seed in range(self.sweep.seeds)
+            for arm in self.arms
+        )
+
+    def _trial(self, recipe: Recipe, nuisance: Params, seed: int) -> Trial:
+        return Trial(recipe=_recipe({**recipe.model_dump(), **nuisance}), seed=seed, data_digest=self.data_digest)
+
+
+def label(params: Mapping[str, Scalar]) -> str:
+    """An arm in words: its factor values, in the sweep's order."""
+    return " ".join(str(value) for value in params.values())
+
+
+def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan:
+    """The plan of a sweep; its size is checked by multiplication before anything is listed.
+
+    Raises SweepError if there are more than `max_trials` trials.
+    """
+    size = count(sweep)
+    if size > max_trials:
+        raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
+    arms = tuple(Arm(params, _recipe({**sweep.fixed, **settings})) for params, settings in _arms(sweep))
+    points = tuple(_points(sweep.nuisance, sweep.tuning_trials)) if sweep.design != "search" else ()
+    return Plan(sweep, arms, points, data_digest)
+
+
+def count(sweep: Sweep) -> int:
+    """The number of trials of a sweep."""
+    tuning = sweep.tuning_trials if sweep.nuisance else 0
+    return arm_count(sweep) * (sweep.seeds + tuning)
+
+
+def arm_count(sweep: Sweep) -> int:
+    """The number of arms of a sweep."""
+    if sweep.design == "configurations":
+        return len(sweep.configurations)
+    if sweep.design == "factorial":
+        return math.prod(len(values) for values in sweep.scientific.values())
+    return 1 + sum(len(_others(sweep, factor)) for factor in sweep.scientific)
+
+
+def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
+    """Each arm's factor values, and the settings they mean."""
+    if sweep.design == "configurations":
+        for name, settings in sweep.configurations.items():
+            yield {"configuration": name}, settings
+    elif sweep.design == "factorial":
+        for values in itertools.product(*sweep.scientific.values()):
+            params = dict(zip(sweep.scientific, values, strict=True))
+            yield params, params
+    else:
+        yield sweep.baseline, sweep.baseline
+        for factor in sweep.scientific:
+            for value in _others(sweep, factor):
+                params = {**sweep.baseline, factor: value}
+                yield params, params
+
+
+def _others(sweep: Sweep, factor: str) -> Sequence[Scalar]:
+    return [value for value in sweep.scientific[factor] if value != sweep.baseline[factor]]
+
+
+def _recipe(settings: Mapping[str, Scalar]) -> Recipe:
+    recipe = Recipe.model_validate(settings)
+    if recipe.learning_rate:
+        return recipe
+    return recipe.model_copy(update={"learning_rate": default_learning_rate(recipe.optimizer)})
+
+
+def _points(nuisance: Mapping[str, Range | list[Scalar]], n: int) -> Iterator[Params]:
+    """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed."""
+    if not nuisance:
+        return
+    for row in qmc.Halton(len(nuisance), rng=0).random(n):
+        yield {name: _at(choice, float(u)) for (name, choice), u in zip(nuisance.items(), row, strict=True)}
+
+
+def _at(choice: Range | list[Scalar], u: float) -> Scalar:
+    """The value at the fraction u, 0 to 1, of a range or list."""
+    if isinstance(choice, list):
+        return choice[min(int(u * len(choice)), len(choice) - 1)]
+    if choice.log:
+        value = math.exp(math.log(choice.low) + u * (math.log(choice.high) - math.log(choice.low)))
+    else:
+        value = choice.low + u * (choice.high - choice.low)
+    return round(value) if choice.integer else float(f"{value:.4g}")

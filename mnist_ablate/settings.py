@@ -1,0 +1,58 @@
+"""Where a command keeps and finds things: flag, else environment, else default; reads no files."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnist_ablate.data import MNIST
+
+KERAS_TRAINER = "mnist_ablate.train:Trainer"
+MAX_TRIALS = 10_000
+
+
+def _home() -> Path:
+    return Path(os.environ.get("MNIST_ABLATE_HOME") or ".mnist-ablate")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`jobs` local worker processes, or the Dask scheduler at `cluster`; `trainer` is `module:factory`."""
+
+    home: Path = field(default_factory=_home)
+    data: Path = MNIST
+    jobs: int = 1
+    cluster: str | None = None
+    trial_timeout_s: float | None = None
+    max_trials: int = MAX_TRIALS
+    fresh: bool = False
+    require_mlflow: bool = False
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger: OPTUNA_STORAGE, or a SQLite file in the home."""
+        return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{(self.home / 'ledger.db').absolute()}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLFLOW_TRACKING_URI, or the embedded store in the home."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or self.embedded_uri
+
+    @property
+    def embedded_uri(self) -> str:
+        """The MLflow store in the home, which `ui` serves."""
+        return f"sqlite:///{(self.home / 'mlflow.db').absolute()}"
+
+    @property
+    def how_to_look(self) -> str:
+        """What must be started before the page of the runs opens."""
+        return "" if os.environ.get("MLFLOW_TRACKING_URI") else "  (start it with: mnist-ablate ui)"
+
+    @property
+    def log_dir(self) -> Path:
+        """Where workers and failed trials leave their logs."""
+        return self.home / "logs"
+
+    @property
+    def trainer(self) -> str:
+        """MNIST_ABLATE_TRAINER, or the Keras trainer: another may be put in its place, as tests do."""
+        return os.environ.get("MNIST_ABLATE_TRAINER") or KERAS_TRAINER
