@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping
 
-from mnist_ablate.problems import Finding, hint, listed, shown
+from mnist_ablate.problems import Finding, hint, listed, plainly, shown
 from mnist_ablate.sweep import METRICS, NAME_RULE, Claim, Params, Sweep, is_name
 from mnist_ablate.sweep_values import among, same
 
@@ -48,7 +48,7 @@ def _sides(claim: Claim) -> Iterator[tuple[str, str]]:
     if claim.control is not None:
         yield from _against_control(claim.treatment, claim.control, has_reference=claim.reference is not None)
     for key in (key for key in claim.where if key in claim.treatment):
-        yield "where", f"{key} is in treatment too; remove it from one of them"
+        yield "where", f"{plainly(key)} is in treatment too; remove it from one of them"
     if claim.versus is not None:
         yield from _against_versus(claim.where, claim.versus, has_control=claim.control is not None)
 
@@ -113,4 +113,4 @@ def _never_run(index: int, claim: Claim, sweep: Sweep) -> Iterator[Finding]:
 
 
 def _written(params: Params) -> str:
-    return ", ".join(f"{key}={listed([value])}" for key, value in params.items())
+    return ", ".join(f"{plainly(key)}={listed([value])}" for key, value in params.items())

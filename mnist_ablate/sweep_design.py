@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mnist_ablate.problems import Address, Finding, listed, shown
+from mnist_ablate.problems import Address, Finding, listed, plainly, shown
 from mnist_ablate.sweep import NAME_RULE, Params, Range, Sweep, is_name
 from mnist_ablate.sweep_values import among, key_problem, range_problems, same, value_problem
 from mnist_ablate.trial import Scalar
@@ -131,10 +131,10 @@ def _baseline(sweep: Sweep) -> Iterator[Finding]:
             text = f"not a scientific factor ({listed(sweep.scientific) or 'there is none'}); move it to fixed"
             yield Finding(("baseline", key), text, at_key=True)
         elif sweep.design in ("factorial", "search") and not among(value, values):
-            yield Finding(("baseline", key), f"{shown(value)} is not in scientific.{key}: {listed(values)}")
+            yield Finding(("baseline", key), f"{shown(value)} is not in scientific: {listed(values)}")
     if sweep.design in ("one_factor", "leave_one_out"):
         for key in (key for key in sweep.scientific if key not in sweep.baseline):
-            yield Finding(("baseline", key), f"design: {sweep.design} needs the baseline's {key}")
+            yield Finding(("baseline", key), f"design: {sweep.design} needs the baseline's {plainly(key)}")
 
 
 def _dropped(sweep: Sweep) -> Iterator[Finding]:

@@ -90,9 +90,9 @@ def test_a_claim_that_cannot_be_judged_is_refused(tmp_path: Path, old: str, new:
 
 def test_names_of_claims_are_unique(tmp_path: Path) -> None:
     claim = EXAMPLE[EXAMPLE.index("  - name") :]
-    assert problems(tmp_path, EXAMPLE + claim) == [
-        "x.yaml:23:11: claims.centered-hurts-relu.name: 'centered-hurts-relu' is there twice; give each claim its own name"
-    ]
+    (found,) = problems(tmp_path, EXAMPLE + claim)
+    reason = "'centered-hurts-relu' is there twice; give each claim its own name"
+    assert found == f"x.yaml:23:11: claims.centered-hurts-relu.name: {reason}"
 
 
 def test_a_claim_about_a_number_needs_no_control(tmp_path: Path) -> None:

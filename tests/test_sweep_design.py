@@ -139,7 +139,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
         ),
         (
             f"{SMALL}baseline: {{activation: elu}}",
-            "4:24: baseline.activation: 'elu' is not in scientific.activation: relu, tanh",
+            "4:24: baseline.activation: 'elu' is not in scientific: relu, tanh",
         ),
         (
             f"{SMALL}baseline: {{width: 5}}",
