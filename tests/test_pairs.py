@@ -93,6 +93,13 @@ def test_reference_takes_the_place_of_control() -> None:
     )
 
 
+def test_reference_cancels_in_the_difference_of_two_contexts() -> None:
+    rows = [row(0, 0.9 + 0.05 * (a == "relu"), normalizer="unit", activation=a) for a in ("relu", "tanh")]
+    what = claim(control=None, reference=0.5, treatment={"normalizer": "unit"})
+    both = what.model_copy(update={"where": {"activation": "relu"}, "versus": {"activation": "tanh"}})
+    assert found(rows, both).differences == pytest.approx({0: 0.05})
+
+
 def test_a_diverged_trial_counts_with_the_metric_it_reached() -> None:
     rows = [row(0, 0.97, normalizer="unit"), row(0, 0.098, "diverged", normalizer="centered")]
     assert found(rows, claim()).differences == pytest.approx({0: -0.872})
@@ -129,9 +136,10 @@ def test_a_seed_with_part_of_the_open_factors_is_left_out() -> None:
     assert result.excluded == ("seed 1: normalizer=centered, activation=tanh is missing",)
 
 
-def test_only_settings_that_both_sides_have_are_compared() -> None:
-    """As in a one_factor design, where unit also ran with tanh, and centered did not."""
-    rows = [r for r in table(effect_of_centering) if tuple(r.params.values()) != ("centered", "tanh")]
+@pytest.mark.parametrize("side", ["unit", "centered"])
+def test_only_settings_that_both_sides_have_are_compared(side: str) -> None:
+    """As in a one_factor design, where one of them also ran with tanh, and the other did not."""
+    rows = [r for r in table(effect_of_centering) if tuple(r.params.values()) != (side, "tanh")]
     result = found(rows, claim())
     assert result.differences == pytest.approx({0: -0.03, 1: -0.03, 2: -0.03})
     assert result.excluded == ()
