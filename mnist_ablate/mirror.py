@@ -12,7 +12,7 @@ from mnist_ablate import embedded, record, runs
 from mnist_ablate.masking import mask
 from mnist_ablate.record import Point
 from mnist_ablate.runs import NOTE, Book, Stored
-from mnist_ablate.tracker import EMBEDDED_HOST, connect, deep_link, public_uri
+from mnist_ablate.tracker import connect, deep_link
 from mnist_ablate.tracker_errors import RefusedError, explained, not_mlflow
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
@@ -45,10 +45,7 @@ class Mirror:
     @property
     def link(self) -> str:
         """The page of the sweep; empty before `open` or `stored` found its experiment."""
-        if not self._experiment_id:
-            return ""
-        host = public_uri(self._uri) if self._uri.lower().startswith("http") else EMBEDDED_HOST
-        return deep_link(host, self._experiment_id)
+        return deep_link(self._uri, self._experiment_id) if self._experiment_id else ""
 
     def open(self) -> None:
         """Finds or creates the experiment and the parent run."""
@@ -97,6 +94,7 @@ class Mirror:
             for path in artifacts:
                 client.log_artifact(book.parent_id, str(path))
 
+        self._book = None  # A request that hung may have made a run meanwhile: the last look finds it.
         self._do(send)
 
     def settle(self) -> None:
@@ -162,10 +160,8 @@ class Mirror:
     def _create(
         self, client: "MlflowClient", book: Book, trial: Trial, started_ms: int, tags: Mapping[str, str]
     ) -> str:
-        own = {runs.KIND: "trial", runs.DIGEST: self._digest, runs.TRIAL: trial.id, runs.PARENT: book.parent_id}
-        run = client.create_run(book.experiment_id, started_ms, {**self._run_tags, **tags, **own})
-        run_id: str = run.info.run_id
-        book.trials[trial.id] = Stored(trial.id, run_id)
+        all_tags = {**self._run_tags, **tags}
+        run_id = runs.create_trial(client, book, self._digest, trial.id, started_ms, all_tags)
         self._sent[run_id] = set()
         return run_id
 

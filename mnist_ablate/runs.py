@@ -105,6 +105,16 @@ def find_trials(client: "MlflowClient", experiment_id: str, digest: str) -> list
     return sorted(found, key=lambda run: not run.finished)
 
 
+def create_trial(
+    client: "MlflowClient", book: Book, digest: str, trial_id: str, started_ms: int, tags: Mapping[str, str]
+) -> str:
+    """Makes the run of a trial that has none and returns its id; `started_ms` 0 means now."""
+    own = {KIND: "trial", DIGEST: digest, TRIAL: trial_id, PARENT: book.parent_id}
+    run_id = str(client.create_run(book.experiment_id, started_ms, {**tags, **own}).info.run_id)
+    book.trials[trial_id] = Stored(trial_id, run_id)
+    return run_id
+
+
 def history(client: "MlflowClient", run_id: str) -> dict[str, list[tuple[int, int, float]]]:
     """Every stored point of a run's curves, by metric: step, time in ms since 1970, value."""
     curves = {key: client.get_metric_history(run_id, key) for key in EPOCH_METRICS}

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from mnist_ablate import embedded
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.masking import mask, one_line
-from mnist_ablate.tracker_errors import explained, no_answer
+from mnist_ablate.tracker_errors import database_error, explained, no_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EMBEDDED_HOST = "http://127.0.0.1:5000"
+"""Where `ui` shows a store that has no server."""
 _ANSWER_TIMEOUT_S = 2.5
 
 _FORCED = {
@@ -94,10 +94,9 @@ def _database_must_answer(tracking_uri: str) -> None:
 
     try:
         engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.NullPool)
-        sqlalchemy.inspect(engine)
+        sqlalchemy.inspect(engine).get_table_names()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        detail = one_line(str(getattr(error, "orig", None) or error))
-        raise UnreachableError(f"the MLflow database {mask(tracking_uri)} cannot be used: {detail}") from None
+        raise database_error(tracking_uri, error) from None
 
 
 def public_uri(tracking_uri: str) -> str:
@@ -108,8 +107,9 @@ def public_uri(tracking_uri: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
-def deep_link(host: str, experiment_id: str) -> str:
+def deep_link(tracking_uri: str, experiment_id: str) -> str:
     """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
+    host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else EMBEDDED_HOST
     view = "workflowType=machine_learning&compareRunsMode=CHART"
     order = "orderByKey=metrics.%60test_accuracy%60&orderByAsc=false"
     return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"

@@ -22,6 +22,7 @@ def explained(tracking_uri: str) -> Iterator[None]:
     """
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
@@ -30,6 +31,8 @@ def explained(tracking_uri: str) -> Iterator[None]:
     except MlflowException as error:
         status: int = error.get_http_status_code()
         raise _explanation(tracking_uri, error, status) from None
+    except SQLAlchemyError as error:
+        raise database_error(tracking_uri, error) from None
     except OSError as error:
         reason = one_line(str(error))
         raise UnreachableError(f"the artifacts of MLflow at {mask(tracking_uri)}: {reason}") from None
@@ -78,6 +81,12 @@ def not_mlflow(tracking_uri: str, status: int) -> UnreachableError:
     if status in range(300, 400):
         text = f"redirects ({status}), which is not followed: set MLFLOW_TRACKING_URI to the final address"
     return UnreachableError(f"{mask(tracking_uri)} {text}")
+
+
+def database_error(tracking_uri: str, error: Exception) -> UnreachableError:
+    """The error for a database that MLflow would use directly."""
+    detail = one_line(str(getattr(error, "orig", None) or error))
+    return UnreachableError(f"the MLflow database {mask(tracking_uri)} cannot be used: {detail}")
 
 
 def no_answer(tracking_uri: str, error: BaseException) -> str:

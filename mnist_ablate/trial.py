@@ -32,7 +32,6 @@ class Recipe(BaseModel):
     norm_layer: str = "none"
     initializer: str = "glorot_uniform"
     width: int = Field(default=500, ge=1, le=8192)
-    weights: str = "none"
     batch_size: int = Field(default=128, ge=1, le=42_000)
     epochs: int = Field(default=5, ge=1, le=10_000)
 
@@ -48,8 +47,11 @@ class Trial(BaseModel):
 
     @property
     def id(self) -> str:
-        """The first 16 hexadecimal digits of the sha256 of the content: equal trials have equal ids."""
-        content = {"trainer": TRAINER_VERSION, **self.model_dump()}
+        """The first 16 hexadecimal digits of the sha256 of the content: equal trials have equal ids.
+
+        Defaults are left out, so that a setting added later, off by default, changes no id.
+        """
+        content = {"trainer": TRAINER_VERSION, **self.model_dump(exclude_defaults=True)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ from typing import IO
 from mnist_ablate import embedded
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.masking import one_line
-from mnist_ablate.tracker import deep_link
+from mnist_ablate.tracker import deep_link, must_answer
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
@@ -32,6 +32,7 @@ _ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     # MLflow's own list lets in any name that begins with 10. or 192.168.
     "MLFLOW_SERVER_ALLOWED_HOSTS": "localhost:*,127.0.0.1:*",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_UVICORN_OPTS": "--log-level warning",
 }
 
@@ -62,6 +63,7 @@ def serve(
     """
     _must_be_free(port)
     embedded.create(tracking_db_uri)
+    must_answer(tracking_db_uri)
     try:
         with _signals_raise(), _server(tracking_db_uri, artifact_root, port) as (server, log):
             _wait_for_answer(server, log, port)

@@ -1,8 +1,16 @@
 """Trials, outcomes and a ready-made embedded store for the tests of the mirror."""
 
+import socket
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mnist_ablate import embedded
 from mnist_ablate.mirror import Mirror
@@ -42,7 +50,7 @@ def mirror(uri: str, name: str = "normalization", tags: Mapping[str, str] | None
     return Mirror(uri, name, DIGEST, "Do centered inputs hurt relu?", tags or {"git_commit": "abc123"})
 
 
-def rows(uri: str, query: str) -> list[tuple[object, ...]]:
+def rows(uri: str, query: str) -> list[tuple[Any, ...]]:
     """What the embedded store really holds, past MLflow."""
     path = embedded.database(uri)
     assert path is not None
@@ -53,14 +61,14 @@ def rows(uri: str, query: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def points(uri: str) -> list[tuple[object, ...]]:
+def points(uri: str) -> list[tuple[Any, ...]]:
     """Every point of every run that is not deleted."""
     query = """select t.value, m.key, m.step, m.timestamp, m.value from metrics m join runs r using (run_uuid)
         join tags t using (run_uuid) where r.lifecycle_stage = 'active' and t.key = 'trial_id'"""
     return rows(uri, query)
 
 
-def active_runs(uri: str) -> list[tuple[object, ...]]:
+def active_runs(uri: str) -> list[tuple[Any, ...]]:
     """Kind, trial id and status of every run that is not deleted."""
     query = """select k.value, coalesce(t.value, ''), r.status from runs r
         join tags k on k.run_uuid = r.run_uuid and k.key = 'kind'
@@ -68,8 +76,36 @@ def active_runs(uri: str) -> list[tuple[object, ...]]:
     return rows(uri, query)
 
 
-def new_home(template: Path, home: Path) -> str:
+def new_home(home: Path) -> str:
     """The address of an empty store in a home of its own, without the seconds MLflow takes to make one."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "mlflow.db").write_bytes(template.read_bytes())
+    (home / "mlflow.db").write_bytes(_empty_store())
     return embedded.uri(home)
+
+
+@cache
+def _empty_store() -> bytes:
+    with TemporaryDirectory() as home:
+        embedded.create(embedded.uri(Path(home)))
+        return (Path(home) / "mlflow.db").read_bytes()
+
+
+def trial_runs(uri: str) -> list[Run]:
+    """The runs of all trials, as MLflow shows them."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("normalization")
+    assert experiment is not None
+    return [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["kind"] == "trial"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)

@@ -38,12 +38,25 @@ class Stub:
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.port = 0
+        self.busy = 0
+        self._lock = threading.Lock()
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
+        self._count(1)
+        try:
+            self._handle(request)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.busy += change
+
+    def _handle(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         path = request.path.partition("?")[0]
         self.seen.append((request.command, path, dict(request.headers)))

@@ -1,0 +1,189 @@
+"""Faults and repetitions: one run for each trial, one row for each point, whatever was lost or deleted between."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow_helpers import (
+    ARM,
+    DIGEST,
+    START_MS,
+    active_runs,
+    epochs,
+    mirror,
+    new_home,
+    outcome,
+    points,
+    rows,
+    trial,
+    trial_runs,
+)
+
+from mnist_ablate.errors import UnreachableError
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return new_home(tmp_path / "home")
+
+
+@pytest.fixture
+def losing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes the next call of a client method succeed and then lose its reply, as a broken connection does."""
+
+    def lose(method: str) -> None:
+        real = getattr(MlflowClient, method)
+
+        def lost(self: MlflowClient, *args: object, **kwargs: object) -> None:
+            monkeypatch.setattr(MlflowClient, method, real)
+            real(self, *args, **kwargs)
+            text = "API request to http://x failed with exception ('Connection aborted.')"
+            raise MlflowException(text)
+
+        monkeypatch.setattr(MlflowClient, method, lost)
+
+    return lose
+
+
+@pytest.mark.parametrize("method", ["create_experiment", "create_run", "log_batch", "set_terminated"])
+@pytest.mark.parametrize("live", [False, True])
+def test_lost_reply_leaves_one_run_and_one_row_per_point(
+    uri: str,
+    losing: Callable[[str], None],
+    method: str,
+    live: bool,  # noqa: FBT001
+) -> None:
+    sender = mirror(uri)
+    actions: list[Callable[[], object]] = [sender.open, lambda: sender.outcome(trial(), ARM, outcome(trial()))]
+    if live:
+        actions.insert(0, lambda: sender.epoch(trial(), *epochs()[:2]))
+    for action in actions:
+        losing(method)
+        for _ in range(4):
+            with suppress(UnreachableError):
+                action()
+                break
+    assert [row[:2] for row in active_runs(uri)] == [("sweep", ""), ("trial", trial().id)]
+    assert len(points(uri)) == 3 * 4 + 4
+
+
+def test_run_created_late_by_a_hung_request_is_removed(uri: str) -> None:
+    sender = mirror(uri)
+    sender.outcome(trial(), ARM, outcome(trial()))
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = trial_runs(uri)
+    for kind in ("trial", "sweep"):
+        tags = {"kind": kind, "sweep_digest": DIGEST, "trial_id": trial().id if kind == "trial" else ""}
+        client.create_run(run.info.experiment_id, tags=tags)
+    assert sender.stored()[trial().id].copies == 2
+    mirror(uri).open()
+    assert sender.stored()[trial().id].copies == 1
+    assert [row[0] for row in active_runs(uri)] == ["sweep", "trial"]
+
+
+def test_deleted_runs_come_back_by_sending_again(uri: str) -> None:
+    mirror(uri).outcome(trial(), ARM, outcome(trial()))
+    expected = points(uri)
+    client = MlflowClient(tracking_uri=uri)
+    for run in client.search_runs([trial_runs(uri)[0].info.experiment_id]):
+        client.delete_run(run.info.run_id)
+    again = mirror(uri)
+    assert again.stored() == {}
+    assert again.outcome(trial(), ARM, outcome(trial()))
+    assert not again.outcome(trial(), ARM, outcome(trial()))
+    assert points(uri) == expected
+
+
+def test_runs_follow_a_parent_that_had_to_be_made_again(uri: str) -> None:
+    mirror(uri).outcome(trial(), ARM, outcome(trial()))
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = trial_runs(uri)
+    client.delete_run(run.data.tags["mlflow.parentRunId"])
+    mirror(uri).open()
+    parent = client.get_run(trial_runs(uri)[0].data.tags["mlflow.parentRunId"])
+    assert (parent.info.lifecycle_stage, parent.data.tags["kind"]) == ("active", "sweep")
+
+
+def test_run_deleted_while_it_trains_is_made_again(uri: str) -> None:
+    sender = mirror(uri)
+    sender.epoch(trial(), epochs()[0])
+    MlflowClient(tracking_uri=uri).delete_run(trial_runs(uri)[0].info.run_id)
+    sender.epoch(trial(), epochs()[1])
+    sender.outcome(trial(), ARM, outcome(trial()))
+    assert len(points(uri)) == 3 * 4 + 4
+
+
+def test_deleted_experiment_is_restored(uri: str) -> None:
+    sender = mirror(uri)
+    sender.outcome(trial(), ARM, outcome(trial()))
+    client = MlflowClient(tracking_uri=uri)
+    client.delete_experiment(trial_runs(uri)[0].info.experiment_id)
+    assert mirror(uri).stored() == {}
+    assert sender.outcome(trial(4), ARM, outcome(trial(4)))  # the same mirror finds out by being refused
+    again = mirror(uri)
+    again.outcome(trial(), ARM, outcome(trial()))
+    assert set(again.stored()) == {trial().id, trial(4).id}
+    assert rows(uri, "select name, lifecycle_stage from experiments")[1] == ("normalization", "active")
+
+
+def test_wiped_store_is_rebuilt_from_the_ledger(tmp_path: Path) -> None:
+    before, after = new_home(tmp_path / "before"), new_home(tmp_path / "after")
+    for uri in (before, after):
+        sender = mirror(uri)
+        for seed in (1, 2):
+            sender.outcome(trial(seed), ARM, outcome(trial(seed)))
+        sender.verdicts("# Verdict", {"claim/effect": -0.01}, [])
+    assert points(before) == points(after)
+    assert active_runs(before) == active_runs(after)
+
+
+def test_another_attempt_leaves_only_its_own_points(uri: str) -> None:
+    sender = mirror(uri)
+    sender.epoch(trial(), *epochs(2, START_MS - 60_000))
+    for epoch in epochs():
+        sender.epoch(trial(), epoch)
+    sender.outcome(trial(), ARM, outcome(trial()))
+    assert {row[3] for row in points(uri)} == {START_MS + 1000, START_MS + 2000, START_MS + 3000, START_MS + 3250}
+    assert len(trial_runs(uri)) == 1
+
+
+@pytest.mark.parametrize("live_again", [True, False])
+def test_attempt_of_a_killed_driver_is_replaced(uri: str, live_again: bool) -> None:  # noqa: FBT001
+    mirror(uri).epoch(trial(), *epochs(2, START_MS - 60_000))
+    after = mirror(uri)
+    if live_again:
+        after.epoch(trial(), epochs()[0])
+    after.outcome(trial(), ARM, outcome(trial()))
+    assert min(row[3] for row in points(uri)) == START_MS + 1000
+    assert len(trial_runs(uri)) == 1
+
+
+def test_run_of_a_killed_driver_is_continued_where_it_fits(uri: str) -> None:
+    mirror(uri).epoch(trial(), epochs()[0])
+    mirror(uri).outcome(trial(), ARM, outcome(trial()))
+    assert len(rows(uri, "select * from runs")) == 2  # the parent and one trial: nothing was thrown away
+
+
+def test_a_lost_trial_that_is_trained_again_becomes_complete(uri: str) -> None:
+    sender = mirror(uri)
+    sender.outcome(trial(), ARM, outcome(trial(), "lost", metrics={}, epochs=(), reason="worker killed"))
+    sender.epoch(trial(), epochs()[0])
+    assert sender.outcome(trial(), ARM, outcome(trial()))
+    (run,) = trial_runs(uri)
+    assert (run.info.status, run.data.tags["outcome"], run.data.tags["reason"]) == ("FINISHED", "complete", "")
+
+
+def test_settle_ends_what_nobody_runs(uri: str) -> None:
+    sender = mirror(uri)
+    sender.epoch(trial(1), epochs()[0])
+    sender.outcome(trial(2), ARM, outcome(trial(2)))
+    sender.settle()
+    assert {row[2] for row in active_runs(uri)} == {"KILLED", "FINISHED"}
+    after = mirror(uri)
+    after.outcome(trial(1), ARM, outcome(trial(1)))
+    assert {run.info.status for run in trial_runs(uri)} == {"FINISHED"}

@@ -1,0 +1,45 @@
+"""How a trial is called in MLflow."""
+
+from collections.abc import Mapping
+
+import pytest
+from mlflow_helpers import START_MS, epochs, outcome, trial
+
+from mnist_ablate import record
+from mnist_ablate.trial import Scalar
+
+
+@pytest.mark.parametrize(
+    ("arm", "name"),
+    [
+        ({"normalizer": "centered", "activation": "relu"}, "centered relu seed 3"),
+        ({"dropout": 0.5, "optimizer": "adam"}, "dropout=0.5 adam seed 3"),
+        ({}, "seed 3"),
+    ],
+)
+def test_names_are_readable(arm: Mapping[str, Scalar], name: str) -> None:
+    assert record.run_name(arm, 3) == name
+
+
+def test_final_numbers_stand_at_the_last_epoch_and_the_end() -> None:
+    assert record.end_point(outcome(trial())) == (3, START_MS + 3250)
+    assert record.end_point(outcome(trial(), epochs=(), started_ms=0)) == (0, 0)
+
+
+def test_attempts_are_told_apart_by_the_time_of_an_epoch() -> None:
+    sent = record.points(epochs(2))
+    assert record.same_attempt(sent, record.points(epochs(3)))
+    assert not record.same_attempt(sent, record.points(epochs(1, START_MS + 5)))
+
+
+@pytest.mark.parametrize("change", ["status", "outcome", "value", "missing"])
+def test_any_difference_is_out_of_step(change: str) -> None:
+    told = outcome(trial())
+    stored = {**record.latest(told)}
+    assert record.in_step("FINISHED", "complete", stored, told)
+    if change == "value":
+        stored["test_accuracy"] += 1e-6
+    if change == "missing":
+        del stored["val_loss"]
+    status = "RUNNING" if change == "status" else "FINISHED"
+    assert not record.in_step(status, "diverged" if change == "outcome" else "complete", stored, told)

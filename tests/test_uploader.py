@@ -1,0 +1,237 @@
+"""Training never waits for MLflow, and MLflow has everything in the end."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+import pytest
+from mlflow_helpers import ARM, START_MS, epochs, outcome, trial, until
+
+from mnist_ablate import uploader
+from mnist_ablate.errors import UnreachableError
+from mnist_ablate.mirror import Mirror
+from mnist_ablate.tracker_errors import RefusedError
+from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+from mnist_ablate.uploader import Uploader
+
+DEAD = UnreachableError("MLflow at http://x does not answer: Connection refused")
+
+
+class FakeMirror(Mirror):
+    """Remembers what was sent; fails while `error` is set, blocks while `gate` is closed."""
+
+    def __init__(self) -> None:
+        super().__init__("http://x", "normalization", "ab", "?", {})
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.calls: list[object] = []
+        self.attempts = 0
+
+    def _record(self, call: object) -> None:
+        self.attempts += 1
+        self.gate.wait()
+        if self.error:
+            raise self.error
+        self.calls.append(call)
+
+    def open(self) -> None:
+        self._record("open")
+
+    def epoch(self, trial: Trial, *epochs: Epoch) -> None:
+        self._record((trial.seed, [epoch.number for epoch in epochs]))
+
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+        assert arm == ARM
+        assert outcome.trial_id == trial.id
+        self._record(trial.seed)
+        return True
+
+    def settle(self) -> None:
+        self._record("settle")
+
+
+@pytest.fixture
+def fake() -> FakeMirror:
+    return FakeMirror()
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def sender(fake: FakeMirror, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploader]:
+    monkeypatch.setattr(uploader, "EPOCH_PAUSE_S", 0.05)
+    made = Uploader(fake, warnings.append, first_wait_s=0.02, longest_wait_s=0.1)
+    yield made
+    fake.gate.set()
+    made.close(5)
+
+
+def send(sender: Uploader, *seeds: int) -> None:
+    for seed in seeds:
+        sender.outcome(trial(seed), ARM, outcome(trial(seed)))
+
+
+def test_everything_is_delivered_in_order(sender: Uploader, fake: FakeMirror) -> None:
+    sender.start()
+    send(sender, 1, 2, 3)
+    assert sender.close(5)
+    assert fake.calls == ["open", 1, 2, 3]
+    assert sender.pending == 0
+
+
+def test_caller_never_waits_for_a_hung_tracker(sender: Uploader, fake: FakeMirror) -> None:
+    fake.gate.clear()
+    sender.start()
+    started = time.monotonic()
+    for seed in range(100):
+        for epoch in epochs(20):
+            sender.epoch(trial(seed), epoch)
+        send(sender, seed)
+    assert time.monotonic() - started < 2
+    assert not sender.close(0.1)
+    assert time.monotonic() - started < 3
+    assert sender.pending == 100
+
+
+def test_outcomes_arrive_after_the_tracker_is_back(sender: Uploader, fake: FakeMirror) -> None:
+    fake.error = DEAD
+    sender.start()
+    send(sender, 1, 2)
+    until(lambda: fake.attempts > 3)
+    fake.error = None
+    until(lambda: fake.calls == ["open", 1, 2])
+    assert sender.close(5)
+
+
+def test_waits_grow_up_to_the_longest(fake: FakeMirror) -> None:
+    fake.error = DEAD
+    patient = Uploader(fake, lambda _: None, first_wait_s=0.05, longest_wait_s=0.2)
+    patient.start()
+    time.sleep(1.0)
+    assert 5 <= fake.attempts <= 8  # at 0, 0.05, 0.15, 0.35, 0.55, 0.75, 0.95 s
+    patient.close(5)
+
+
+def test_one_warning_at_once_and_one_a_minute(
+    sender: Uploader, fake: FakeMirror, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader, "WARN_EVERY_S", 0.5)
+    fake.error = DEAD
+    started = time.monotonic()
+    sender.start()
+    until(lambda: warnings)
+    assert time.monotonic() - started < 0.4
+    assert warnings == [f"{DEAD}; training goes on and the ledger keeps everything"]
+    time.sleep(0.8)
+    assert len(warnings) == 2
+    assert fake.attempts > 6
+
+
+def test_epochs_of_a_trial_go_together(sender: Uploader, fake: FakeMirror) -> None:
+    fake.gate.clear()
+    sender.start()
+    for epoch in epochs(4):
+        sender.epoch(trial(1), epoch)
+    sender.epoch(trial(2), epochs(1)[0])
+    fake.gate.set()
+    until(lambda: fake.calls == ["open", (1, [1, 2, 3, 4]), (2, [1])])
+
+
+def test_epochs_of_a_finished_trial_are_left_to_its_outcome(sender: Uploader, fake: FakeMirror) -> None:
+    for epoch in epochs(4):
+        sender.epoch(trial(1), epoch)
+    send(sender, 1)
+    sender.start()
+    assert sender.close(5)
+    assert fake.calls == ["open", 1]
+
+
+def test_another_attempt_replaces_epochs_not_yet_sent(sender: Uploader, fake: FakeMirror) -> None:
+    for epoch in (*epochs(3), *epochs(2, START_MS + 60_000)):
+        sender.epoch(trial(1), epoch)
+    sender.start()
+    until(lambda: fake.calls == ["open", (1, [1, 2])])
+
+
+def test_memory_for_epochs_is_bounded(sender: Uploader, fake: FakeMirror) -> None:
+    for seed in range(10):
+        for epoch in epochs(300):
+            sender.epoch(trial(seed), epoch)
+    fake.gate.clear()
+    sender.start()
+    kept = sum(len(queued) for _, queued in sender._epochs.values())
+    assert kept <= uploader.MAX_EPOCHS
+    assert trial(9).id in sender._epochs
+
+
+def test_a_failing_epoch_holds_up_no_outcome(sender: Uploader, fake: FakeMirror) -> None:
+    sender.start()
+    until(lambda: fake.calls == ["open"])
+    fake.error = DEAD
+    sender.epoch(trial(1), epochs(1)[0])
+    until(lambda: fake.attempts == 2)
+    fake.error = None
+    send(sender, 1)
+    assert sender.close(5)
+    assert fake.calls == ["open", 1]
+
+
+@pytest.mark.parametrize("error", [RefusedError("MLflow at http://x says: no"), TypeError("a defect")])
+def test_a_refused_outcome_holds_up_no_other(
+    sender: Uploader, fake: FakeMirror, warnings: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real = fake.outcome
+
+    def picky(of: Trial, arm: Mapping[str, Scalar], told: Outcome) -> bool:
+        if of.seed == 1:
+            raise error
+        return real(of, arm, told)
+
+    monkeypatch.setattr(fake, "outcome", picky)
+    send(sender, 1, 2)
+    sender.start()
+    assert not sender.close(5)
+    assert fake.calls == ["open", 2]
+    assert sender.pending == 1
+    assert warnings[0].endswith(f"{error}; trial {trial(1).id} is in the ledger only")
+
+
+def test_a_dead_tracker_does_not_hold_up_the_end(sender: Uploader, fake: FakeMirror) -> None:
+    fake.error = DEAD
+    sender.start()
+    send(sender, 1)
+    until(lambda: fake.attempts > 2)
+    started = time.monotonic()
+    assert not sender.close(30)
+    assert time.monotonic() - started < 1
+    assert sender.pending == 1
+
+
+def test_one_failure_while_closing_is_tried_again(sender: Uploader, fake: FakeMirror) -> None:
+    sender.start()
+    until(lambda: fake.calls == ["open"])
+    fake.gate.clear()
+    send(sender, 1)
+    until(lambda: fake.attempts == 2)
+    fake.error = DEAD
+    closing = threading.Timer(0.05, lambda: setattr(fake, "error", None))
+    closed: list[bool] = []
+    closer = threading.Thread(target=lambda: closed.append(sender.close(5)))
+    closer.start()
+    until(sender._closing.is_set)
+    sender._first_wait_s = 0.3
+    fake.gate.set()
+    closing.start()
+    closer.join()
+    assert closed == [True]
+
+
+def test_settling_comes_last(sender: Uploader, fake: FakeMirror) -> None:
+    send(sender, 1)
+    sender.start()
+    assert sender.close(5, settle=True)
+    assert fake.calls == ["open", 1, "settle"]
