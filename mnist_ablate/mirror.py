@@ -49,31 +49,31 @@ class Mirror:
 
     def open(self) -> None:
         """Finds or creates the experiment and the parent run."""
-        self._do(lambda _client, _book: None)
+        self._do(lambda _book: None)
 
     def epoch(self, trial: Trial, *epochs: Epoch) -> None:
         """Sends epochs of a trial that is training, each once; a new attempt at a trial gets a new run."""
 
-        def send(client: "MlflowClient", book: Book) -> None:
+        def send(book: Book) -> None:
             known = book.trials.get(trial.id)
             if known and known.finished:
                 return  # Trained again: its outcome will tell whether anything is new.
             new = record.points(epochs)
-            run_id = self._fitting(client, book, trial, lambda sent: record.same_attempt(sent, new))
-            run_id = run_id or self._create(client, book, trial, epochs[0].ended_ms, record.live_tags(trial))
+            run_id = self._fitting(book, trial, lambda sent: record.same_attempt(sent, new))
+            run_id = run_id or self._create(book, trial, epochs[0].ended_ms, record.live_tags(trial))
             self._sent[run_id] |= new
-            client.log_batch(run_id, metrics=record.epoch_metrics(epochs))
+            book.client.log_batch(run_id, metrics=record.epoch_metrics(epochs))
 
         self._do(send)
 
     def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
         """Sends the whole run, again, and ends it; returns False if MLflow had it already."""
 
-        def send(client: "MlflowClient", book: Book) -> bool:
+        def send(book: Book) -> bool:
             known = book.trials.get(trial.id)
             if known and record.in_step(known.status, known.outcome, known.metrics, outcome):
                 return False
-            self._send(client, book, trial, arm, outcome)
+            self._send(book, trial, arm, outcome)
             return True
 
         return self._do(send)
@@ -81,18 +81,18 @@ class Mirror:
     def verdicts(self, note_markdown: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
         """Shows the verdicts on the parent run and the experiment, ends the parent, attaches the files."""
 
-        def send(client: "MlflowClient", book: Book) -> None:
+        def send(book: Book) -> None:
             from mlflow.entities import RunTag
 
-            parent, note = client.get_run(book.parent_id), record.note(note_markdown)
+            parent, note = book.client.get_run(book.parent_id), record.note(note_markdown)
             news = record.changed(metrics, parent.data.metrics)
-            client.log_batch(book.parent_id, metrics=news, tags=[RunTag(NOTE, note)])
+            book.client.log_batch(book.parent_id, metrics=news, tags=[RunTag(NOTE, note)])
             if not book.shared:
-                client.set_experiment_tag(book.experiment_id, NOTE, note)
+                book.client.set_experiment_tag(book.experiment_id, NOTE, note)
             if parent.info.status != "FINISHED":
-                client.set_terminated(book.parent_id, "FINISHED")
+                book.client.set_terminated(book.parent_id, "FINISHED")
             for path in artifacts:
-                client.log_artifact(book.parent_id, str(path))
+                book.client.log_artifact(book.parent_id, str(path))
 
         self._book = None  # A request that hung may have made a run meanwhile: the last look finds it.
         self._do(send)
@@ -100,12 +100,12 @@ class Mirror:
     def settle(self) -> None:
         """Ends, after an interrupt, the runs that nobody runs any more: unfinished trials and the parent."""
 
-        def send(client: "MlflowClient", book: Book) -> None:
+        def send(book: Book) -> None:
             running = [run.run_id for run in book.trials.values() if run.status == "RUNNING"]
-            if client.get_run(book.parent_id).info.status == "RUNNING":
+            if book.client.get_run(book.parent_id).info.status == "RUNNING":
                 running.append(book.parent_id)
             for run_id in running:
-                client.set_terminated(run_id, "KILLED")
+                book.client.set_terminated(run_id, "KILLED")
             self._book = None
 
         self._do(send)
@@ -115,79 +115,71 @@ class Mirror:
         client = self._connected()
         with explained(self._uri):
             experiment = runs.find_experiment(client, self._name)
-            if experiment is None or experiment.lifecycle_stage == "deleted":
+            if experiment is None or experiment.lifecycle_stage == runs.DELETED:
                 return {}
             self._experiment_id = experiment.experiment_id
             return runs.by_trial(runs.find_trials(client, self._experiment_id, self._digest))
 
-    def history(self, run_id: str) -> dict[str, list[tuple[int, int, float]]]:
-        """Every stored point of a run's curves, by metric: step, time in ms since 1970, value."""
+    def history(self, run: Stored) -> dict[str, list[tuple[int, int, float]]]:
+        """Every point MLflow holds of a run, by metric: step, time in ms since 1970, value."""
         client = self._connected()
         with explained(self._uri):
-            return runs.history(client, run_id)
+            return runs.history(client, run)
 
-    def _send(
-        self, client: "MlflowClient", book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome
-    ) -> None:
+    def _send(self, book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
         from mlflow.entities import Param, RunTag
 
         own = record.points(outcome.epochs) | {record.end_point(outcome)}
         tags = record.tags(trial, arm, outcome)
-        live = self._fitting(client, book, trial, own.issuperset)
-        run_id = live or self._create(client, book, trial, outcome.started_ms, tags)
+        live = self._fitting(book, trial, own.issuperset)
+        run_id = live or self._create(book, trial, outcome.started_ms, tags)
         self._sent[run_id] |= own
-        client.log_batch(
+        book.client.log_batch(
             run_id,
             metrics=record.epoch_metrics(outcome.epochs) + record.final_metrics(outcome),
             params=[Param(key, value) for key, value in record.params(trial).items()],
             tags=[RunTag(key, value) for key, value in tags.items()] if live else (),
         )
         status = record.STATUSES[outcome.status]
-        client.set_terminated(run_id, status, record.ended_ms(outcome))
+        book.client.set_terminated(run_id, status, record.ended_ms(outcome))
         book.trials[trial.id] = Stored(trial.id, run_id, status, outcome.status, record.latest(outcome))
         del self._sent[run_id]
 
-    def _fitting(self, client: "MlflowClient", book: Book, trial: Trial, fits: Callable[[set[Point]], bool]) -> str:
+    def _fitting(self, book: Book, trial: Trial, fits: Callable[[set[Point]], bool]) -> str:
         """The id of the trial's unfinished run; empty if it has none, or none that fits, which is deleted."""
         known = book.trials.get(trial.id)
-        if known and not known.finished and fits(self._points(known.run_id)):
+        if known and not known.finished and fits(self._points(known)):
             return known.run_id
         if known:
-            client.delete_run(known.run_id)
+            book.client.delete_run(known.run_id)
             del book.trials[trial.id]
         return ""
 
-    def _create(
-        self, client: "MlflowClient", book: Book, trial: Trial, started_ms: int, tags: Mapping[str, str]
-    ) -> str:
-        all_tags = {**self._run_tags, **tags}
-        run_id = runs.create_trial(client, book, self._digest, trial.id, started_ms, all_tags)
+    def _create(self, book: Book, trial: Trial, started_ms: int, tags: Mapping[str, str]) -> str:
+        run_id = runs.create_trial(book, trial.id, started_ms, {**self._run_tags, **tags})
         self._sent[run_id] = set()
         return run_id
 
-    def _points(self, run_id: str) -> set[Point]:
+    def _points(self, run: Stored) -> set[Point]:
         """What was sent to a run; asked of MLflow if somebody else sent it."""
-        if run_id not in self._sent:
-            curves = self.history(run_id).values()
-            self._sent[run_id] = {(step, at_ms) for curve in curves for step, at_ms, _ in curve}
-        return self._sent[run_id]
+        if run.run_id not in self._sent:
+            curves = self.history(run).values()
+            self._sent[run.run_id] = {(step, at_ms) for curve in curves for step, at_ms, _ in curve}
+        return self._sent[run.run_id]
 
-    def _do(self, action: "Callable[[MlflowClient, Book], T]") -> T:
-        """Acts on what is known; after any failure that is forgotten, and a refusal is tried once more.
-
-        A refusal mostly means that a run or the experiment was deleted meanwhile.
-        """
+    def _do(self, action: Callable[[Book], T]) -> T:
+        """Acts on what is known, and forgets it after a failure; a refusal (mostly of a deleted run) is tried again."""
         try:
             return self._once(action)
         except RefusedError:
             return self._once(action)
 
-    def _once(self, action: "Callable[[MlflowClient, Book], T]") -> T:
+    def _once(self, action: Callable[[Book], T]) -> T:
         client = self._connected()
         try:
             with explained(self._uri):
                 self._book = self._book or self._look_up(client)
-                return action(client, self._book)
+                return action(self._book)
         except BaseException:
             self._book = None
             raise

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mnist_ablate.record import EPOCH_METRICS
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 SWEEP, KIND, DIGEST, TRIAL, OUTCOME = "sweep", "kind", "sweep_digest", "trial_id", "outcome"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+DELETED = "deleted"
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Book:
     `shared` says that somebody else made the experiment and described it, which is left alone.
     """
 
+    client: "MlflowClient"
+    digest: str
     experiment_id: str
     shared: bool
     parent_id: str
@@ -54,7 +55,8 @@ def look_up(client: "MlflowClient", experiment: "Experiment", digest: str, run_t
     experiment_id = str(experiment.experiment_id)
     parent_id = open_parent(client, experiment_id, digest, experiment.name, run_tags)
     shared = SWEEP not in experiment.tags and NOTE in experiment.tags
-    return Book(experiment_id, shared, parent_id, open_trials(client, experiment_id, digest, parent_id))
+    trials = open_trials(client, experiment_id, digest, parent_id)
+    return Book(client, digest, experiment_id, shared, parent_id, trials)
 
 
 def find_experiment(client: "MlflowClient", name: str) -> "Experiment | None":
@@ -71,7 +73,7 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) ->
         tags = {SWEEP: name, "mlflow.experimentKind": "custom_model_development"}
         created: Experiment = client.get_experiment(client.create_experiment(name, artifacts, tags))
         return created
-    if found.lifecycle_stage == "deleted":
+    if found.lifecycle_stage == DELETED:
         client.restore_experiment(found.experiment_id)
     return found
 
@@ -105,19 +107,17 @@ def find_trials(client: "MlflowClient", experiment_id: str, digest: str) -> list
     return sorted(found, key=lambda run: not run.finished)
 
 
-def create_trial(
-    client: "MlflowClient", book: Book, digest: str, trial_id: str, started_ms: int, tags: Mapping[str, str]
-) -> str:
+def create_trial(book: Book, trial_id: str, started_ms: int, tags: Mapping[str, str]) -> str:
     """Makes the run of a trial that has none and returns its id; `started_ms` 0 means now."""
-    own = {KIND: "trial", DIGEST: digest, TRIAL: trial_id, PARENT: book.parent_id}
-    run_id = str(client.create_run(book.experiment_id, started_ms, {**tags, **own}).info.run_id)
+    own = {KIND: "trial", DIGEST: book.digest, TRIAL: trial_id, PARENT: book.parent_id}
+    run_id = str(book.client.create_run(book.experiment_id, started_ms, {**tags, **own}).info.run_id)
     book.trials[trial_id] = Stored(trial_id, run_id)
     return run_id
 
 
-def history(client: "MlflowClient", run_id: str) -> dict[str, list[tuple[int, int, float]]]:
-    """Every stored point of a run's curves, by metric: step, time in ms since 1970, value."""
-    curves = {key: client.get_metric_history(run_id, key) for key in EPOCH_METRICS}
+def history(client: "MlflowClient", run: Stored) -> dict[str, list[tuple[int, int, float]]]:
+    """Every point MLflow holds of a run, by metric: step, time in ms since 1970, value."""
+    curves = {key: client.get_metric_history(run.run_id, key) for key in run.metrics}
     return {key: [(point.step, point.timestamp, point.value) for point in curve] for key, curve in curves.items()}
 
 

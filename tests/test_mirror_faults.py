@@ -178,6 +178,16 @@ def test_a_lost_trial_that_is_trained_again_becomes_complete(uri: str) -> None:
     assert (run.info.status, run.data.tags["outcome"], run.data.tags["reason"]) == ("FINISHED", "complete", "")
 
 
+def test_outcome_cut_off_by_a_crash_leaves_no_number_of_another_attempt(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as crash, suppress(KeyboardInterrupt):
+        crash.setattr(MlflowClient, "set_terminated", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        mirror(uri).outcome(trial(), ARM, outcome(trial(), epochs=(), started_ms=START_MS - 60_000))
+    mirror(uri).outcome(trial(), ARM, outcome(trial()))
+    assert [row[3] for row in points(uri) if row[1] == "test_accuracy"] == [START_MS + 3250]
+
+
 def test_settle_ends_what_nobody_runs(uri: str) -> None:
     sender = mirror(uri)
     sender.epoch(trial(1), epochs()[0])
