@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,7 @@ from typing import Any
 from mnist_ablate import data
 from mnist_ablate.engine import default_jobs
 from mnist_ablate.plan import Plan, expand, label
-from mnist_ablate.sweep import Sweep
-from mnist_ablate.trial import Recipe
+from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
 
 PART = 10
@@ -62,8 +63,6 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
     """Expand a sweep and time each of its network shapes on a tenth of the images at `path`."""
     digits = data.load(path)
     plan = expand(sweep, digits.digest, max_trials)
-    claims = len(sweep.claims)
-    size = smallest_effect(sweep.seeds, claims, ASSUMED_SD, ALPHA)
     return Preview(
         sweep=sweep.name,
         digest=sweep.digest,
@@ -73,12 +72,15 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
         trials=plan.size,
         jobs=default_jobs(),
         estimated_s=_time_s(plan, digits),
-        claims=[
-            {"name": c.name, "margin": c.margin, "smallest_effect": size if math.isfinite(size) else None}
-            for c in sweep.claims
-        ],
+        claims=[_claim(sweep, claim) for claim in sweep.claims],
         warnings=list(_warnings(sweep)),
     )
+
+
+def _claim(sweep: Sweep, claim: Claim) -> dict[str, Any]:
+    size = smallest_effect(sweep.seeds, len(sweep.claims), ASSUMED_SD, ALPHA, margin=claim.margin)
+    known = claim.metric.endswith("accuracy") and math.isfinite(size)
+    return {"name": claim.name, "margin": claim.margin, "smallest_effect": size if known else None}
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:
@@ -92,19 +94,29 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
 
 def _time_s(plan: Plan, digits: data.Digits) -> float:
     """Seconds on all cores: an epoch of each shape times the epochs it is asked for."""
-    from mnist_ablate.program import shape_of
-    from mnist_ablate.train import Trainer
+    with _quiet():
+        from mnist_ablate.program import shape_of
+        from mnist_ablate.train import Trainer
 
-    trainer = Trainer(_part(digits))
+        trainer = Trainer(_part(digits))
+        recipes = {shape_of(arm.recipe): arm.recipe for arm in plan.arms}
+        epoch_s = {shape: PART * trainer.epoch_seconds(recipe) for shape, recipe in recipes.items()}
     runs = len(plan.points) + plan.sweep.seeds
-    epoch_s: dict[Recipe, float] = {}
-    total = 0.0
-    for arm in plan.arms:
-        shape = shape_of(arm.recipe)
-        if shape not in epoch_s:
-            epoch_s[shape] = PART * trainer.epoch_seconds(arm.recipe)
-        total += runs * (arm.recipe.epochs + 0.5) * epoch_s[shape]
-    return START_S + total / default_jobs()
+    epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
+    return START_S + runs * epochs_s / default_jobs()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """TensorFlow's C++ parts write to file descriptor 2, whatever its log level says."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _part(digits: data.Digits) -> data.Digits:
