@@ -1,105 +1,151 @@
-"""A judged sweep for people: terminal tables and Markdown from the JSON document; judges nothing itself."""
+"""A judged sweep for people, from the JSON document alone: terminal tables and Markdown; `page` has the plots."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-Document = Mapping[str, Any]
+from mnist_ablate import sentences
+from mnist_ablate.amounts import effect, number
+from mnist_ablate.sentences import Document, exceptions
+
+__all__ = ["Document", "markdown", "number", "tables"]
 
 _COLORS = {"supported": "green", "refuted": "red", "equivalent": "cyan", "inconclusive": "yellow"}
-_ACCURACY = "accuracy"
+_INDENT = 14
+_LONG = 30  # rows: then the column heads stand below too, where a terminal shows them
+_EXCEPTIONS = "not complete"
+_SPECIAL = re.compile(r"([\\`*\[\]#~])")
 
 
 def tables(document: Document) -> RenderableType:
-    """The arms, then every claim with its verdict and the reason, for a terminal."""
-    return Group(_arm_table(document), Text(), *_claims(document))
+    """The arms, then every claim with its verdict and what it rests on, for a terminal of any width."""
+    return Group(_Arms(document), Text(), *_claims(document))
 
 
 def markdown(document: Document, question: str) -> str:
-    """The same as Markdown: the note of the MLflow run, and `report --format md`."""
-    head = [f"# {question}", ""]
-    if document["claims"]:
-        head += _markdown_table(_CLAIM_COLUMNS, (_claim_cells(claim) for claim in document["claims"]))
-        head += ["", *(f"- **{claim['name']}**: {claim['reason']}" for claim in document["claims"]), ""]
-    arms = _markdown_table(_arm_columns(document), _arm_rows(document))
-    return "\n".join([*head, f"{document['metric']}, mean and 95% interval:", "", *arms, "", _trials(document), ""])
+    """The same as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
+    head = [f"# {_inline(question)}", ""]
+    if claims := document["claims"]:
+        columns = ("claim", "verdict", "difference", f"{sentences.level(document)} interval", "margin", "p", "pairs")
+        head += [f"{len(claims)} claims: {sentences.tally(document)}.", ""]
+        head += [*_markdown_table("llrrrrr", [columns, *map(_claim_cells, claims)]), ""]
+        head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
+    title = f"**{sentences.plain(document['metric'])} by arm** ({sentences.trials(document)})"
+    arms = _markdown_table(
+        "l" * len(_factors(document)) + "rrrl", [[*map(_inline, row)] for row in _arm_rows(document)]
+    )
+    return "\n".join([*head, title, "", *arms, ""])
 
 
-def number(metric: str, value: float | None) -> str:
-    """Accuracies in percent to two digits, anything else to four significant ones."""
-    if value is None:
-        return "-"
-    return f"{value:.2%}" if metric.endswith(_ACCURACY) else f"{value:.4g}"
+class _Arms:
+    """The table of arms: a column for each factor if they fit the terminal, else one column that wraps."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._factors = len(_factors(document))
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        rows, factors = list(_arm_rows(self._document)), self._factors
+        if _width(rows) > options.max_width and factors > 1:
+            named = [", ".join(map("{}={}".format, rows[0], row[:factors])) for row in rows[1:]]
+            rows = [(arm, *row[factors:]) for arm, row in zip(["arm", *named], rows, strict=True)]
+            factors = 1
+        yield Text(f"{self._document['metric']} by arm", style="bold")
+        yield _table(rows, factors)
+        yield Text(sentences.trials(self._document))
 
 
-def effect(metric: str, value: float | None) -> str:
-    """A difference with its sign; accuracies in percentage points."""
-    if value is None:
-        return "-"
-    return f"{100 * value:+.2f} pp" if metric.endswith(_ACCURACY) else f"{value:+.4g}"
-
-
-def _arm_table(document: Document) -> Table:
-    table = Table(title=f"{document['metric']} by arm, 95% interval", title_justify="left", title_style="bold")
-    factors = len(document["arms"][0]["params"]) if document["arms"] else 0
-    for i, column in enumerate(_arm_columns(document)):
-        table.add_column(column, justify="left" if i < factors else "right")
-    for row in _arm_rows(document):
-        table.add_row(*row)
-    table.caption, table.caption_justify = _trials(document), "left"
+def _table(rows: Sequence[Sequence[str]], factors: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_footer=len(rows) > _LONG)
+    for i, name in enumerate(rows[0]):
+        is_text = i < factors or name == _EXCEPTIONS
+        table.add_column(
+            Text(name, no_wrap=True),
+            footer=Text(name),
+            justify="left" if is_text else "right",
+            overflow="fold",
+            no_wrap=not is_text or (factors > 1 and i < factors),
+        )
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
     return table
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Terminal cells that a table needs so that nothing but the exceptions wraps."""
+    columns = [column for column in zip(*rows, strict=True) if column[0] != _EXCEPTIONS]
+    last = [cell_len(_EXCEPTIONS)] if _EXCEPTIONS in rows[0] else []
+    return sum(size + 2 for size in [*(max(map(cell_len, column)) for column in columns), *last]) - 2
 
 
 def _claims(document: Document) -> Iterator[RenderableType]:
     for claim in document["claims"]:
         verdict = claim["verdict"]
-        yield Text.assemble((f"{verdict.upper():13}", f"bold {_COLORS[verdict]}"), (claim["statement"], "bold"))
-        interval = f"{effect(claim['metric'], claim['ci_low'])} to {effect(claim['metric'], claim['ci_high'])}"
-        yield Padding(Text(f"{effect(claim['metric'], claim['effect'])} ({interval}); {claim['reason']}"), (0, 0, 0, 13))
-
-
-_CLAIM_COLUMNS = ("claim", "verdict", "effect", "simultaneous interval", "margin", "p (Holm)", "pairs")
+        words = Text(_line(claim["statement"]), style="bold")
+        head = Table.grid(padding=(0, 1, 0, 0))
+        head.add_column(width=_INDENT - 1)
+        head.add_row(Text(verdict.upper(), style=f"bold {_COLORS[verdict]}"), words)
+        yield head
+        details = [sentences.sentence(claim, document), sentences.left_out(claim)]
+        yield Padding(Text(" ".join(filter(None, details))), (0, 0, 0, _INDENT))
+    if document["claims"]:
+        yield Text(f"\n{sentences.glossary(document)}", style="dim")
+        yield Text(f"{len(document['claims'])} claims: {sentences.tally(document)}", style="bold")
 
 
 def _claim_cells(claim: Mapping[str, Any]) -> tuple[str, ...]:
-    metric = claim["metric"]
     return (
-        claim["statement"],
+        _inline(claim["statement"]),
         f"**{claim['verdict']}**",
-        effect(metric, claim["effect"]),
-        f"{effect(metric, claim['ci_low'])} to {effect(metric, claim['ci_high'])}",
-        effect(metric, claim["margin"]).lstrip("+"),
-        f"{claim['p_value']:.3g}",
+        effect(claim["metric"], claim["effect"]),
+        sentences.interval(claim),
+        sentences.margin(claim),
+        sentences.p_value(claim["p_value"]),
         str(claim["n_pairs"]),
     )
 
 
-def _arm_columns(document: Document) -> tuple[str, ...]:
-    factors = tuple(document["arms"][0]["params"]) if document["arms"] else ()
-    return (*factors, "n", "mean", "low", "high", "outcomes")
+def _reason(claim: Mapping[str, Any], document: Document) -> str:
+    text = f"- **{_inline(claim['name'])}**: {_inline(sentences.explanation(claim, document))}"
+    return f"{text} {_inline(sentences.left_out(claim))}".rstrip()
+
+
+def _factors(document: Document) -> tuple[str, ...]:
+    return tuple(document["arms"][0]["params"]) if document["arms"] else ()
 
 
 def _arm_rows(document: Document) -> Iterator[tuple[str, ...]]:
-    metric = document["metric"]
-    for arm in document["arms"]:
-        yield (
-            *(str(value) for value in arm["params"].values()),
-            str(arm["n"]),
-            *(number(metric, arm[part]) for part in ("mean", "ci_low", "ci_high")),
-            ", ".join(f"{n} {status}" for status, n in arm["outcomes"].items() if n),
-        )
+    """The column heads, then the arms; a column of exceptions only if there are any."""
+    metric, arms = document["metric"], document["arms"]
+    noted = [exceptions(arm["outcomes"]) for arm in arms]
+    last = 1 if any(noted) else 0
+    heads = (*_factors(document), "n", "mean", f"{100 * (1 - document['alpha']):.3g}% interval")
+    yield (*heads, *[_EXCEPTIONS][:last])
+    for arm, note in zip(arms, noted, strict=True):
+        low, high = (number(metric, arm[part]) for part in ("ci_low", "ci_high"))
+        limits = "unknown" if arm["ci_low"] is None else f"{low} to {high}"
+        values = (_line(str(value)) for value in arm["params"].values())
+        yield (*values, str(arm["n"]), number(metric, arm["mean"]), limits, *[note][:last])
 
 
-def _trials(document: Document) -> str:
-    counts = document["trials"]
-    parts = [f"{n} {status}" for status, n in counts.items() if n and status != "planned"]
-    return f"{counts['planned']} trials planned: {', '.join(parts) or 'none recorded'}"
+def _markdown_table(justify: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows, the column heads first, as a table of cells that are Markdown already."""
+    marks = ["---:" if side == "r" else "---" for side in justify[: len(rows[0])]]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (rows[0], marks, *rows[1:])]
 
 
-def _markdown_table(columns: Sequence[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+def _line(text: str) -> str:
+    """The text on one line."""
+    return " ".join(text.split())
+
+
+def _inline(text: str) -> str:
+    """User text on one line, none of it read as Markdown or HTML."""
+    return _SPECIAL.sub(r"\\\1", _line(text)).replace("&", "&amp;").replace("<", "&lt;")

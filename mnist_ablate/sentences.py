@@ -1,0 +1,181 @@
+"""Verdicts in words, the same in every report; reads the JSON document and judges nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mnist_ablate.amounts import effect, signed, unit
+from mnist_ablate.verdict import MOST_SEEDS, can_decide, fewest_seeds
+
+Document = Mapping[str, Any]
+"""What `summary.document` gives."""
+Claimed = Mapping[str, Any]
+"""One of its claims."""
+
+_NOT_JUDGED = "not judged"
+_MOST_DIGITS = 4
+_MANY = 3
+_COUNTED = ("supported", "refuted", "equivalent", "inconclusive")
+
+
+def interval(claim: Claimed) -> str:
+    """The limits of a claim's difference, or that they are unknown."""
+    metric, low, high = claim["metric"], claim["ci_low"], claim["ci_high"]
+    if low is None or high is None:
+        return "unknown"
+    return f"{signed(metric, low, _digits(claim))} to {effect(metric, high, _digits(claim))}"
+
+
+def margin(claim: Claimed) -> str:
+    """The margin, without a sign."""
+    return effect(claim["metric"], claim["margin"], _digits(claim)).lstrip("+")
+
+
+def level(document: Document) -> str:
+    """The confidence of each claim's interval: with it, all k of them hold at once at level 1 - alpha."""
+    return f"{100 * (1 - document['alpha'] / max(len(document['claims']), 1)):.3g}%"
+
+
+def p_value(value: float) -> str:
+    """Three significant digits, small ones as a power of ten."""
+    return f"{value:.3g}"
+
+
+def sentence(claim: Claimed, document: Document) -> str:
+    """Difference, interval, what it says of the margin, pairs, and what would decide an open claim."""
+    if not _is_judged(claim):
+        return explanation(claim, document)
+    difference = f"Difference {effect(claim['metric'], claim['effect'])}"
+    if claim["ci_low"] is None:
+        return f"{difference}, no interval: {claim['reason']}."
+    text = f"{difference}; its {level(document)} interval, {interval(claim)}, {_says(claim)}"
+    return f"{text}; {_pairs(claim)}.{_open(claim, document)}"
+
+
+def explanation(claim: Claimed, document: Document) -> str:
+    """The same without the numbers that a table beside it gives."""
+    if claim["ci_low"] is None or not _is_judged(claim):
+        return f"{_capital(claim['reason'])}."
+    return f"The interval {_says(claim)}.{_open(claim, document)}"
+
+
+def glossary(document: Document) -> str:
+    """What the words of the sentences mean."""
+    claims = len(document["claims"])
+    over = f", corrected for {claims} claims" if claims > 1 else ""
+    pp = "; pp: percentage points" if any(unit(claim["metric"]) for claim in document["claims"]) else ""
+    return (
+        f"Difference: treatment minus control at the same seed, the mean over seeds{pp}; p: of exact sign flips{over}."
+    )
+
+
+def left_out(claim: Claimed, most: int = _MANY) -> str:
+    """The sides that kept seeds out, the first by name; empty if every pair is complete."""
+    sides = [side.partition(": ") for side in claim["excluded"]]
+    return f"Left out: {listed([f'{seed} ({fault})' for seed, _, fault in sides], most)}." if sides else ""
+
+
+def tally(document: Document) -> str:
+    """How many claims met which verdict: `3 supported, 1 refuted`."""
+    verdicts = [claim["verdict"] for claim in document["claims"]]
+    return ", ".join(f"{verdicts.count(name)} {name}" for name in _COUNTED if name in verdicts)
+
+
+def trials(document: Document) -> str:
+    """How many trials were planned and what became of them."""
+    counts = document["trials"]
+    parts = [f"{n:,} {status}" for status, n in counts.items() if n and status != "planned"]
+    missing = missing_trials(document)
+    parts += [f"{missing:,} not run yet"] if missing and parts else []
+    return f"{counts['planned']:,} trials planned: {', '.join(parts) or 'none recorded'}"
+
+
+def missing_trials(document: Document) -> int:
+    """How many planned trials have no outcome."""
+    counts = document["trials"]
+    return max(0, int(counts["planned"] - sum(n for status, n in counts.items() if status != "planned")))
+
+
+def exceptions(outcomes: Mapping[str, int]) -> str:
+    """The outcomes of an arm that are not complete: `2 diverged, 1 lost`."""
+    return ", ".join(f"{n} {status}" for status, n in outcomes.items() if n and status != "complete")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def plain(metric: str) -> str:
+    """The name of a metric in words: `test accuracy`."""
+    return metric.replace("_", " ")
+
+
+def _digits(claim: Claimed) -> int:
+    """As many as keep a limit that is not the margin from looking like it."""
+    sizes = {abs(value) for part in ("ci_low", "ci_high", "margin") if (value := claim[part]) is not None}
+    for digits in range(2, _MOST_DIGITS):
+        if len({f"{100 * size:.{digits}f}" for size in sizes}) == len(sizes):
+            return digits
+    return _MOST_DIGITS
+
+
+def _says(claim: Claimed) -> str:
+    """What the interval says, as a predicate."""
+    if claim["verdict"] == "refuted":
+        return f"{_place(claim)}, which rules out what is claimed"
+    return f"{_place(claim)}, too small to matter" if claim["verdict"] == "equivalent" else _place(claim)
+
+
+def _place(claim: Claimed) -> str:
+    low, high, size = claim["ci_low"], claim["ci_high"], claim["margin"]
+    inside = [bound for bound in (-size, size) if low <= bound <= high]
+    if claim["verdict"] == "inconclusive" and inside:
+        both = len(inside) > 1 and size > 0
+        return f"reaches across the margin of ±{margin(claim)}" if both else f"includes {_bound(claim, inside[0])}"
+    return f"lies wholly {_side(claim, low, high, size)}"
+
+
+def _side(claim: Claimed, low: float, high: float, size: float) -> str:
+    """Of which bound the interval lies on one side: the farthest that it clears, zero for a reversed effect."""
+    if -size < low and high < size:
+        return f"within the margin of ±{margin(claim)}"
+    if high < -size:
+        return f"below {_bound(claim, -size)}"
+    if low > size:
+        return f"above {_bound(claim, size)}"
+    if claim["verdict"] == "refuted" and not low <= 0.0 <= high:
+        return "above zero" if low > 0.0 else "below zero"
+    return f"below {_bound(claim, size)}" if high < size else f"above {_bound(claim, -size)}"
+
+
+def _bound(claim: Claimed, value: float) -> str:
+    return f"the margin of {effect(claim['metric'], value, _digits(claim))}" if value else "zero"
+
+
+def _pairs(claim: Claimed) -> str:
+    n = claim["n_pairs"]
+    return f"{n} pair{'s' * (n != 1)}, p={p_value(claim['p_value'])}"
+
+
+def _open(claim: Claimed, document: Document) -> str:
+    """What keeps a claim undecided besides its interval, and the seeds that would decide it."""
+    if claim["verdict"] != "inconclusive" or claim["ci_low"] is None or not _is_judged(claim):
+        return ""
+    alpha, k, n = document["alpha"], len(document["claims"]), claim["n_pairs"]
+    unsure = ""
+    if _place(claim).startswith("lies"):
+        unsure = f" But p is above {alpha:.3g}"
+        unsure += "." if can_decide(n, k, alpha) else f"; {fewest_seeds(k, alpha)} pairs can give less, {n} cannot."
+    seeds = claim["seeds_needed"]
+    if seeds is None:
+        return f"{unsure} Not even {MOST_SEEDS:,} seeds would decide it at this mean and spread."
+    return f"{unsure} About {seeds:,} seeds would decide it at this mean and spread."
+
+
+def _is_judged(claim: Claimed) -> bool:
+    return not claim["reason"].startswith(_NOT_JUDGED)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
