@@ -60,7 +60,7 @@ def test_dead_server_costs_milliseconds() -> None:
     started = time.monotonic()
     text = message(f"http://127.0.0.1:{free_port()}")
     assert text.endswith("does not answer: Connection refused")
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 1
 
 
 def test_unknown_host_is_told() -> None:

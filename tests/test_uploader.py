@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import pytest
 from mlflow_helpers import ARM, START_MS, epochs, outcome, trial, until
@@ -26,10 +27,10 @@ class FakeMirror(Mirror):
         self.gate = threading.Event()
         self.gate.set()
         self.calls: list[object] = []
-        self.attempts = 0
+        self.times: list[float] = []
 
     def _record(self, call: object) -> None:
-        self.attempts += 1
+        self.times.append(time.monotonic())
         self.gate.wait()
         if self.error:
             raise self.error
@@ -101,7 +102,7 @@ def test_outcomes_arrive_after_the_tracker_is_back(sender: Uploader, fake: FakeM
     fake.error = DEAD
     sender.start()
     send(sender, 1, 2)
-    until(lambda: fake.attempts > 3)
+    until(lambda: len(fake.times) > 3)
     fake.error = None
     until(lambda: fake.calls == ["open", 1, 2])
     assert sender.close(5)
@@ -111,9 +112,11 @@ def test_waits_grow_up_to_the_longest(fake: FakeMirror) -> None:
     fake.error = DEAD
     patient = Uploader(fake, lambda _: None, first_wait_s=0.05, longest_wait_s=0.2)
     patient.start()
-    time.sleep(1.0)
-    assert 5 <= fake.attempts <= 8  # at 0, 0.05, 0.15, 0.35, 0.55, 0.75, 0.95 s
+    until(lambda: len(fake.times) == 7)
     patient.close(5)
+    waits = [after - before for before, after in pairwise(fake.times[:7])]
+    assert all(wait >= least for wait, least in zip(waits, [0.05, 0.1, 0.2, 0.2, 0.2, 0.2], strict=True))
+    assert min(waits[4:]) < 0.6  # doubled without end, these would be 0.8 and 1.6 s
 
 
 def test_one_warning_at_once_and_one_a_minute(
@@ -121,14 +124,12 @@ def test_one_warning_at_once_and_one_a_minute(
 ) -> None:
     monkeypatch.setattr(uploader, "WARN_EVERY_S", 0.5)
     fake.error = DEAD
-    started = time.monotonic()
     sender.start()
-    until(lambda: warnings)
-    assert time.monotonic() - started < 0.4
+    until(lambda: warnings, 1)
     assert warnings == [f"{DEAD}; training goes on and the ledger keeps everything"]
-    time.sleep(0.8)
-    assert len(warnings) == 2
-    assert fake.attempts > 6
+    until(lambda: len(warnings) == 2)
+    assert fake.times[-1] - fake.times[0] >= 0.5
+    assert len(fake.times) > 4
 
 
 def test_epochs_of_a_trial_go_together(sender: Uploader, fake: FakeMirror) -> None:
@@ -173,7 +174,7 @@ def test_a_failing_epoch_holds_up_no_outcome(sender: Uploader, fake: FakeMirror)
     until(lambda: fake.calls == ["open"])
     fake.error = DEAD
     sender.epoch(trial(1), epochs(1)[0])
-    until(lambda: fake.attempts == 2)
+    until(lambda: len(fake.times) == 2)
     fake.error = None
     send(sender, 1)
     assert sender.close(5)
@@ -204,7 +205,7 @@ def test_a_dead_tracker_does_not_hold_up_the_end(sender: Uploader, fake: FakeMir
     fake.error = DEAD
     sender.start()
     send(sender, 1)
-    until(lambda: fake.attempts > 2)
+    until(lambda: len(fake.times) > 2)
     started = time.monotonic()
     assert not sender.close(30)
     assert time.monotonic() - started < 1
@@ -216,7 +217,7 @@ def test_one_failure_while_closing_is_tried_again(sender: Uploader, fake: FakeMi
     until(lambda: fake.calls == ["open"])
     fake.gate.clear()
     send(sender, 1)
-    until(lambda: fake.attempts == 2)
+    until(lambda: len(fake.times) == 2)
     fake.error = DEAD
     closing = threading.Timer(0.05, lambda: setattr(fake, "error", None))
     closed: list[bool] = []
