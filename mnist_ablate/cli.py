@@ -2,14 +2,19 @@
 
 import errno
 import json
+import os
 import sys
+import traceback
+import unicodedata
+import warnings
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mnist_ablate.errors import AblateError, SweepError
+from mnist_ablate.errors import AblateError, DiskError, SweepError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,8 +115,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     max_trials: MaxTrials = 10_000,
 ) -> None:
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
+    from mnist_ablate.cluster import default_jobs
     from mnist_ablate.driver import drive
-    from mnist_ablate.engine import default_jobs
     from mnist_ablate.view import Watch
 
     question = _load(source, overrides, seeds, quick)
@@ -202,14 +207,21 @@ def ui(
 
 
 def main() -> None:
-    """Run a command; every expected error is one line on stderr and an exit code."""
-    from mnist_ablate.interrupts import Interrupted
+    """Run a command; every error is one line on stderr and an exit code, a traceback only with --debug."""
+    from mnist_ablate.interrupts import Interrupted, raising
 
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if not debug:
+        warnings.simplefilter("ignore")
     try:
-        app()
-    except (AblateError, OSError, Interrupted) as error:
+        with raising():
+            app()
+    except Interrupted as error:
+        if debug:
+            traceback.print_exc()
+        _leave("stopped; the same command goes on where it was", error.exit_code)
+    except Exception as error:
         if debug:
             raise
         text, code = _explained(error)
@@ -217,20 +229,28 @@ def main() -> None:
         sys.exit(code)
 
 
-def _explained(error: BaseException) -> tuple[str, int]:
-    from mnist_ablate.interrupts import Interrupted
+def _leave(text: str, code: int) -> NoReturn:
+    """End at once: whoever interrupts does not want to wait for threads that may hang."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    os._exit(code)
 
-    if isinstance(error, Interrupted):
-        return "stopped; the same command goes on where it was", error.exit_code
+
+def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, AblateError):
         return str(error), error.exit_code
-    assert isinstance(error, OSError)
+    if not isinstance(error, OSError):
+        text = str(error).strip().partition("\n")[0]
+        return f"internal error: {type(error).__name__}: {text}: run again with --debug and report it", 1
     if error.errno in _NO_SPACE:
-        return f"no space on, or no right to write, {error.filename or 'the disk'}: free it and run again", 5
+        where = error.filename or "the disk"
+        return f"no space on, or no right to write, {where}: free it and run again", DiskError.exit_code
     return f"{error.filename or 'input'}: {error.strerror or error}: check the path", SweepError.exit_code
 
 
-def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":  # noqa: FBT001 - the flag as parsed
+def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":
     from mnist_ablate import sweep_file
 
     return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
@@ -238,13 +258,14 @@ def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bo
 
 def _name(source: str) -> str:
     """The name of a recorded sweep: a file's own, a shipped one's, or one recorded with --quick."""
-    return Path(source).stem if source.endswith((".yaml", ".yml")) else source
+    name = Path(source).name.rpartition(".")[0] if source.lower().endswith((".yaml", ".yml")) else source
+    return unicodedata.normalize("NFC", name)
 
 
 def _settings(home: Path | None, data: Path | None, **rest: Any) -> "Settings":
     from mnist_ablate.settings import Settings
 
-    given = {"home": home, "data": data}
+    given: dict[str, Any] = {"home": home, "data": data}
     return Settings(**{name: value for name, value in given.items() if value is not None}, **rest)
 
 
@@ -256,16 +277,18 @@ def _console(*, stderr: bool) -> "Console":
 
 def _end(result: "Result", settings: "Settings", *, as_json: bool) -> None:
     """Judge, show, publish; leave with the exit code that says how it went."""
-    from mnist_ablate import driver, report, summary
+    from mnist_ablate import publishing, summary
 
-    document = summary.document(result.sweep, result.rows, result.counts)
+    sweep = result.record.sweep
+    document = summary.document(sweep, result.rows, result.counts)
     _show(document, as_json=as_json)
-    name, in_step = result.sweep.name, result.in_step
-    if result.trained and in_step:
-        in_step = driver.publish(result.mirror, report.markdown(document, result.sweep.question), document)
+    in_step = result.delivered
+    if in_step and not result.published and not result.interrupted:
+        in_step = publishing.try_to_publish(result.record, result.mirror, settings, document)
     if not in_step:
-        typer.echo(f"MLflow is not in step: run: mnist-ablate sync {name}", err=True)
-    typer.echo(f"runs: {result.mirror.link}{settings.how_to_look}", err=True)
+        typer.echo(f"MLflow is not in step: run: mnist-ablate sync {sweep.name}", err=True)
+    if result.link:
+        typer.echo(f"runs: {result.link}{settings.how_to_look}", err=True)
     if result.interrupted:
         typer.echo(f"stopped at {result.recorded} of {result.planned} trials; the same command goes on", err=True)
         raise typer.Exit(128 + result.interrupted)

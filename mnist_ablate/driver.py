@@ -1,31 +1,32 @@
 """Drives a sweep: plan, tuning, trials, record, mirror; resumes what an earlier run left. Prints nothing."""
 
-import platform
-import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from mnist_ablate import data
+from mnist_ablate import data, publishing, standing
 from mnist_ablate.engine import Engine, Event, Finished, Progress
-from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.errors import AblateError
 from mnist_ablate.interrupts import Interrupts
 from mnist_ablate.ledger import Entry, Ledger, Record
+from mnist_ablate.lock import Lock
 from mnist_ablate.mirror import Mirror
-from mnist_ablate.plan import Plan, Planned, expand, label
+from mnist_ablate.outage import Outage
+from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.settings import Settings
 from mnist_ablate.summary import count
-from mnist_ablate.sweep import Params, Sweep
+from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import Row
 from mnist_ablate.uploader import Uploader
+from mnist_ablate.worker import TrainerPlugin
 
 SAME_FAILURES = 3
 """So many trials failing with one message stop the sweep: the next would fail too."""
 DELIVERY_S = 60.0
+STOPPING_S = 1.5
+"""For MLflow to end the runs of a sweep that is stopped at once."""
 _REDO = frozenset({"failed", "lost"})
 
 
@@ -35,7 +36,7 @@ class View(Protocol):
     def opened(self, plan: Plan, entries: Mapping[str, Entry]) -> None:
         """The plan is registered; these trials were recorded earlier."""
 
-    def event(self, event: Event) -> None:
+    def event(self, planned: Planned, event: Event) -> None:
         """A trial started, ended an epoch, is retried, or has finished."""
 
     def message(self, text: str) -> None:
@@ -46,18 +47,24 @@ class View(Protocol):
 class Result:
     """What a sweep came to. `counts` and `rows` are those of the verdicts, `planned` and `recorded` of all trials.
 
-    `interrupted` is the signal that ended it early, else 0; `in_step` says whether MLflow has all of it.
+    `delivered` says whether MLflow has every trial, `published` whether it has the verdicts too; `interrupted` is
+    the signal that ended the sweep early, else 0.
     """
 
-    sweep: Sweep
+    record: Record
+    mirror: Mirror
     rows: tuple[Row, ...]
     counts: Mapping[str, int]
     planned: int
     recorded: int
-    trained: bool
-    mirror: Mirror
-    in_step: bool
+    delivered: bool
+    published: bool
     interrupted: int
+
+    @property
+    def link(self) -> str:
+        """MLflow's page of the sweep; empty if MLflow was never reached."""
+        return self.mirror.link or self.record.mirrored.link
 
 
 def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
@@ -67,53 +74,12 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
     """
     digits = data.load(settings.data)
     plan = expand(sweep, digits.digest, settings.max_trials)
-    ledger = Ledger(settings.ledger_url, settings.home)
-    with ledger.driving(sweep.name):
+    ledger = Ledger(settings.ledger_url)
+    with Interrupts(view.message) as interrupts, ledger.driving(sweep.name) as lock, ExitStack() as stack:
         record = ledger.begin(plan, fresh=settings.fresh)
-        view.opened(plan, record.entries())
-        mirror = open_mirror(record, settings)
-        with Interrupts(view.message) as interrupts, ExitStack() as stack:
-            run = _Run(plan, record, mirror, settings, view, interrupts, stack)
-            return run.result()
-
-
-def open_mirror(record: Record, settings: Settings) -> Mirror:
-    """The mirror of a record; it connects when it is first used."""
-    sweep = record.sweep
-    return Mirror(settings.tracking_uri, sweep.name, sweep.digest, sweep.question, provenance(record.data_digest))
-
-
-def provenance(data_digest: str) -> dict[str, str]:
-    """Where results come from: versions, git commit if there is one, machine, data."""
-    packages = ("mnist-ablate", "keras", "optuna", "mlflow", "numpy")
-    return {
-        **{f"version.{name}": version(name) for name in packages},
-        "version.python": platform.python_version(),
-        "git_commit": _git_commit(),
-        "platform": platform.platform(),
-        "data_digest": data_digest,
-    }
-
-
-def verdict_rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
-    """What the verdicts read: the recorded trials of the verdict stage, in the order of the plan."""
-    found = [entry for entry in entries.values() if entry.stage == "verdict"]
-    places = {label(arm.params): i for i, arm in enumerate(plan.arms)}
-    found.sort(key=lambda entry: (places[label(entry.params)], entry.trial.seed))
-    return tuple(Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in found)
-
-
-def tuned(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params]:
-    """Each arm's best nuisance values by validation accuracy; the first of equals."""
-    best: dict[str, Params] = {}
-    scores: dict[str, float] = {}
-    points = [point for point in plan.points for _ in plan.arms]
-    for planned, point in zip(plan.tuning, points, strict=True):
-        arm, outcome = label(planned.arm.params), entries[planned.trial.id].outcome
-        score = outcome.metrics.get("val_accuracy", -1.0)
-        if score > scores.get(arm, -2.0):
-            best[arm], scores[arm] = point, score
-    return best
+        run = _Run(plan, record, settings, view, interrupts, lock, stack)
+        view.opened(plan, run.entries)
+        return run.result()
 
 
 class _Run:
@@ -123,51 +89,54 @@ class _Run:
         self,
         plan: Plan,
         record: Record,
-        mirror: Mirror,
         settings: Settings,
         view: View,
         interrupts: Interrupts,
+        lock: Lock,
         stack: ExitStack,
     ) -> None:
-        self._plan, self._record, self._mirror, self._settings = plan, record, mirror, settings
-        self._view, self._interrupts, self._stack = view, interrupts, stack
-        self._entries = dict(record.entries())
+        records = record.records()
+        self.entries = {entry.trial.id: entry for entry in records}
+        self._plan, self._record, self._settings, self._view = plan, record, settings, view
+        self._interrupts, self._lock, self._stack = interrupts, lock, stack
+        self._published = publishing.in_step(record, len(records), settings)
+        self._mirror = publishing.open_mirror(record, settings)
+        self._outage = Outage(view.message, settings.database_wait_s, lambda: interrupts.stopping)
         self._failures: Counter[str] = Counter()
         self._engine: Engine | None = None
         self._uploader: Uploader | None = None
 
     def result(self) -> Result:
         self._train(self._plan.tuning)
-        if not self._interrupts.stopping:
-            best = tuned(self._plan, self._entries) if self._plan.points else None
-            self._train(self._plan.verdict_trials(best))
-        rows = verdict_rows(self._plan, self._entries)
+        self._train(standing.verdict_trials(self._plan, self.entries))
+        rows = standing.rows(self._plan, self.entries)
         return Result(
-            sweep=self._plan.sweep,
+            record=self._record,
+            mirror=self._mirror,
             rows=rows,
             counts=count(rows, len(self._plan.arms) * self._plan.sweep.seeds),
             planned=self._plan.size,
-            recorded=len(self._entries),
-            trained=self._engine is not None,
-            mirror=self._mirror,
-            in_step=self._delivered(),
+            recorded=standing.done(self._plan, self.entries),
+            delivered=self._delivered(),
+            published=self._published,
             interrupted=self._interrupts.signal,
         )
 
     def _train(self, planned: Iterable[Planned]) -> None:
         todo = {each.trial.id: each for each in planned if self._is_due(each.trial.id)}
-        if not todo:
+        if not todo or self._interrupts.stopping:
             return
-        engine, uploader = self._started()
+        uploader, engine = self._uploading(), self._training()
         for event in self._until_stopped(engine, todo):
-            self._view.event(event)
-            if isinstance(event, Progress):
+            planned_trial = todo[event.trial.id]
+            if isinstance(event, Finished):
+                self._finish(planned_trial, event, uploader)
+            elif isinstance(event, Progress):
                 uploader.epoch(event.trial, event.epoch)
-            elif isinstance(event, Finished):
-                self._finish(todo[event.trial.id], event)
+            self._view.event(planned_trial, event)
 
     def _is_due(self, trial_id: str) -> bool:
-        entry = self._entries.get(trial_id)
+        entry = self.entries.get(trial_id)
         return entry is None or entry.outcome.status in _REDO
 
     def _until_stopped(self, engine: Engine, todo: Mapping[str, Planned]) -> Iterator[Event]:
@@ -175,77 +144,67 @@ class _Run:
             yield event
             if max(self._failures.values(), default=0) >= SAME_FAILURES:
                 reason, times = self._failures.most_common(1)[0]
-                raise AblateError(f"{self._plan.sweep.name}: stopped, {times} trials failed alike: {reason}")
+                raise AblateError(
+                    f"{self._plan.sweep.name}: stopped, {times} trials failed alike: {reason}; "
+                    f"tracebacks are in {self._settings.log_dir}"
+                )
 
-    def _finish(self, planned: Planned, event: Finished) -> None:
+    def _finish(self, planned: Planned, event: Finished, uploader: Uploader) -> None:
         trial, outcome = event.trial, event.outcome
-        self._record.add(planned, outcome)
-        self._entries[trial.id] = Entry(trial, planned.arm.params, planned.stage, outcome)
+        self._write(lambda: self._record.add(planned, outcome))
+        self._published = False
+        self.entries[trial.id] = Entry(trial, planned.arm.params, planned.stage, outcome)
+        uploader.outcome(trial, planned.arm.params, outcome)
         if outcome.status == "failed":
             self._failures[outcome.reason] += 1
-            log = self._settings.log_dir / f"{trial.id}.log"
-            log.write_text(outcome.traceback, encoding="utf-8")
-        assert self._uploader is not None
-        self._uploader.outcome(trial, planned.arm.params, outcome)
+            (self._settings.log_dir / f"{trial.id}.log").write_text(outcome.traceback, encoding="utf-8")
 
-    def _started(self) -> tuple[Engine, Uploader]:
-        """The engine and the uploader, started when there is something to train."""
-        if self._engine is None or self._uploader is None:
-            self._uploader = self._uploading()
+    def _write(self, write: Callable[[], None]) -> None:
+        """Write while the lock is held, and wait for a database that is down."""
+
+        def once() -> None:
+            self._lock.ensure()
+            write()
+
+        self._outage.ride_out(once)
+
+    def _training(self) -> Engine:
+        """The engine, started when there is something to train."""
+        if self._engine is None:
             self._engine = self._stack.enter_context(self._new_engine())
             self._interrupts.on_first = self._engine.drain
-        return self._engine, self._uploader
+            if self._interrupts.stopping:
+                self._engine.drain()
+        return self._engine
 
     def _new_engine(self) -> Engine:
         settings = self._settings
         settings.log_dir.mkdir(parents=True, exist_ok=True)
-        return Engine(
-            jobs=settings.jobs,
-            address=settings.cluster,
-            data_digest=self._plan.data_digest,
+        plugin = TrainerPlugin(
+            settings.trainer,
+            self._plan.data_digest,
             images=None if settings.data == data.MNIST else settings.data.read_bytes(),
-            log_dir=settings.log_dir,
-            trainer=settings.trainer,
-            trial_timeout_s=settings.trial_timeout_s,
+            log_dir=None if settings.cluster else settings.log_dir,
         )
+        timeout_s = settings.trial_timeout_s
+        return Engine(plugin, jobs=settings.jobs, address=settings.cluster, trial_timeout_s=timeout_s)
 
     def _uploading(self) -> Uploader:
-        if self._settings.require_mlflow:
-            self._mirror.open()
-        uploader = Uploader(self._mirror, self._view.message)
-        uploader.start()
-        return uploader
+        """The uploader; what an earlier run may not have delivered is sent first."""
+        if self._uploader is None:
+            if self._settings.require_mlflow:
+                self._mirror.open()
+            self._uploader = uploader = Uploader(self._mirror, self._view.message)
+            self._uploader.start()
+            self._stack.callback(lambda: uploader.close(STOPPING_S, settle=True))
+            if not self._published:
+                for entry in self.entries.values():
+                    uploader.outcome(entry.trial, entry.params, entry.outcome)
+        return self._uploader
 
     def _delivered(self) -> bool:
         """Bring MLflow in step, unless it was seen to be and nothing is new."""
-        if self._uploader is None:
-            if self._record.mirrored == len(self._entries):
-                return True
-            self._uploader = self._uploading()
-            for entry in self._entries.values():
-                self._uploader.outcome(entry.trial, entry.params, entry.outcome)
-        in_step = self._uploader.close(DELIVERY_S, settle=True)
-        if in_step:
-            self._record.mirrored = len(self._entries)
-        return in_step
-
-
-def publish(mirror: Mirror, note: str, document: Mapping[str, Any]) -> bool:
-    """Write the verdicts on the parent run; False if MLflow cannot be reached."""
-    effects = {f"effect.{claim['name']}": claim["effect"] for claim in document["claims"]}
-    try:
-        mirror.verdicts(note, {name: value for name, value in effects.items() if value is not None}, [])
-    except UnreachableError:
-        return False
-    return True
-
-
-def _git_commit() -> str:
-    here = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.strip()
+        if self._published and self._uploader is None:
+            return True
+        wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
+        return self._uploading().close(wait_s, settle=True)

@@ -1,52 +1,37 @@
 """Runs trials on Dask workers, here or on a cluster, and tells what happens to them; records nothing."""
 
-import logging
-import os
 import queue
+import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
-import dask
-from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
+from mnist_ablate.cluster import CONNECT_TIMEOUT_S, MemoryKills, connected, default_jobs
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.worker import KERAS_TRAINER, TOPIC, TrainerPlugin, run
+from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, run
+
+__all__ = ["RETRIES", "Engine", "Event", "Finished", "Progress", "Retried", "Started", "default_jobs"]
 
 RETRIES = 2
 """How often a lost trial is run again."""
 PATIENCE = 10
-"""A trial is hung after this many times the median epoch without an epoch."""
+"""A trial is hung after this many times the median epoch of its model without an epoch."""
 MIN_PATIENCE_S = 120.0
-CONNECT_TIMEOUT_S = 10
+FIRST_PATIENCE_S = 1800.0
+"""Before the first epoch of a model: compilation, and features of a frozen base, which take minutes."""
 DRAIN_S = 30.0
 _TICK_S = 0.25
-
-_SETTINGS = {
-    "distributed.scheduler.allowed-failures": 0,  # retries are ours, so that each is told and counted
-    "distributed.scheduler.worker-saturation": 1.0,  # a killed worker then loses one trial, not a queue
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
-    "distributed.admin.system-monitor.disk": False,
-    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
-    "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_MMAP_THRESHOLD_": "4000000000",
-        "MALLOC_TRIM_THRESHOLD_": "8000000000",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    },
-}
+_PAUSE_S = 5.0
+_RESULT_S = 30.0
+_EPOCHS_KEPT = 200
+_KILLED = "worker killed"
 
 
 @dataclass(frozen=True)
@@ -67,7 +52,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Retried:
-    """The trial was lost and is run again, for the `attempt`-th of `RETRIES` times."""
+    """The trial was lost and is run again, for the `attempt`-th of at most `RETRIES` times."""
 
     trial: Trial
     reason: str
@@ -86,139 +71,181 @@ Event = Started | Progress | Retried | Finished
 
 
 @dataclass
-class _Running:
+class _Task:
+    """A trial on its way; `submission` tells late messages of an earlier attempt from those of this one."""
+
     trial: Trial
-    future: Any
-    attempt: int = 0
+    future: Any = None
+    submission: int = 0
+    losses: int = 0
+    alone: bool = False
     worker: str = ""
+    pid: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     verdict: str = ""
 
 
 class Engine:
-    """A context manager: workers are up inside it. `jobs` local processes, or the cluster at `address`."""
+    """A context manager: workers with the plugin are up inside it, `jobs` local ones or the cluster at `address`."""
 
     def __init__(
-        self,
-        *,
-        jobs: int,
-        address: str | None,
-        data_digest: str,
-        images: bytes | None,
-        log_dir: Path,
-        trainer: str = KERAS_TRAINER,
-        trial_timeout_s: float | None = None,
+        self, plugin: TrainerPlugin, *, jobs: int = 1, address: str | None = None, trial_timeout_s: float | None = None
     ) -> None:
-        self._jobs, self._address, self._timeout_s = jobs, address, trial_timeout_s
-        local_logs = None if address else log_dir
-        self._plugin = TrainerPlugin(f"mnist-ablate-{data_digest[:16]}-{trainer}", trainer, images, local_logs)
-        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._running: dict[str, _Running] = {}
-        self._epoch_s: deque[float] = deque(maxlen=200)
+        self._plugin, self._jobs, self._address, self._timeout_s = plugin, jobs, address, trial_timeout_s
+        self._events: queue.SimpleQueue[tuple[str, Any, float]] = queue.SimpleQueue()
+        self._waiting: deque[_Task] = deque()
+        self._running: dict[str, _Task] = {}
+        self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
         self._draining_since: float | None = None
-        self._cluster: Any = None
+        self._slots, self._ticked = 1, time.monotonic()
+        self._stack = ExitStack()
         self._client: Any = None
+        self._memory_kills: MemoryKills | None = None
 
-    def __enter__(self) -> "Engine":
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        dask.config.set(_SETTINGS)
-        try:
-            self._client = Client(self._address or self._local_cluster(), timeout=f"{CONNECT_TIMEOUT_S}s")
-            self._client.register_plugin(self._plugin)
-        except (OSError, TimeoutError, ValueError) as error:
-            self.close()
-            raise UnreachableError(f"{self._address}: no Dask scheduler answers: start it or check --cluster") from error
-        self._client.subscribe_topic(TOPIC, lambda event: self._events.put(("message", event[1])))
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin))
+            self._memory_kills = MemoryKills(self._client)
+            self._client.subscribe_topic(TOPIC, lambda event: self._put("message", event[1]))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop local workers at once; leave those of a cluster to it."""
-        for part in (self._client, self._cluster):
-            if part is not None:
-                with suppress(Exception):
-                    part.close(timeout=2)
-        self._client = self._cluster = None
-
-    @property
-    def workers(self) -> int:
-        """How many trials can run at once now."""
-        return sum(self._client.nthreads().values())
+        self._stack.close()
 
     def drain(self) -> None:
         """Start nothing more; `run` ends when the running trials have, or after `DRAIN_S` seconds."""
         self._draining_since = self._draining_since or time.monotonic()
 
     def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
-        """Events of these trials until each is finished; a lost one is run again at most `RETRIES` times."""
-        waiting = deque(trials)
-        window = 2 * max(1, self.workers)
-        while waiting or self._running:
-            while waiting and len(self._running) < window and self._draining_since is None:
-                self._submit(_Running(waiting.popleft(), future=None))
+        """Events of these trials until each is finished; a lost one is run again at most `RETRIES` times.
+
+        Raises UnreachableError if the scheduler goes away.
+        """
+        self._waiting = deque(_Task(trial) for trial in trials)
+        self._tick()
+        while self._waiting or self._running:
+            self._fill()
             if self._drained():
                 return
             try:
-                kind, payload = self._events.get(timeout=_TICK_S)
+                kind, payload, at = self._events.get(timeout=_TICK_S)
             except queue.Empty:
-                window = 2 * max(1, self.workers)
-                self._replace_hung_workers()
+                self._tick()
                 continue
-            yield from self._told(payload) if kind == "message" else self._ended(payload)
+            yield from self._told(payload, at) if kind == "message" else self._ended(*payload)
+            if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
+                self._tick()
 
-    def _local_cluster(self) -> Any:
-        self._cluster = LocalCluster(
-            n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
-        )
-        return self._cluster
+    def _put(self, kind: str, payload: Any) -> None:
+        self._events.put((kind, payload, time.monotonic()))
 
-    def _submit(self, task: _Running) -> None:
-        key = f"{task.trial.id}-{task.attempt}"
-        task.future = self._client.submit(run, task.trial, self._plugin.name, key=key, pure=False, retries=0)
+    def _fill(self) -> None:
+        """One trial a worker, so that a killed worker loses one and nothing waits behind a slow one.
+
+        A trial that ran out of memory has all workers to itself.
+        """
+        while self._waiting and self._draining_since is None and len(self._running) < self._slots:
+            alone = self._waiting[0].alone or any(task.alone for task in self._running.values())
+            if alone and self._running:
+                return
+            self._submit(self._waiting.popleft())
+
+    def _submit(self, task: _Task) -> None:
+        task.submission += 1
         task.last_sign, task.worker, task.verdict = time.monotonic(), "", ""
+        key = f"trial-{task.trial.id}-{task.submission}"
+        arguments = (task.trial, self._plugin.name, task.submission)
+        task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
         self._running[task.trial.id] = task
-        task.future.add_done_callback(lambda future: self._events.put(("done", (task.trial.id, future))))
+        task.future.add_done_callback(lambda future: self._put("done", (task, future)))
 
-    def _told(self, message: dict[str, Any]) -> Iterator[Event]:
+    def _told(self, message: dict[str, Any], at: float) -> Iterator[Event]:
         task = self._running.get(message["trial_id"])
-        if task is None:
+        if task is None or message["submission"] != task.submission:
             return
-        now = time.monotonic()
         if "started" in message:
-            task.worker, task.last_sign = message["started"], now
+            if task.worker and (yield from self._gave_up(task)):
+                return
+            task.worker, task.pid, task.last_sign = message["started"], message["pid"], at
             yield Started(task.trial, task.worker)
         else:
-            self._epoch_s.append(now - task.last_sign)
-            task.last_sign = now
+            self._epoch_s[task.trial.recipe.model].append(at - task.last_sign)
+            task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
 
-    def _ended(self, payload: tuple[str, Any]) -> Iterator[Event]:
-        trial_id, future = payload
-        task = self._running.get(trial_id)
-        if task is None or task.future is not future:
-            return
-        del self._running[trial_id]
-        outcome = _outcome(task, future)
-        if outcome.status == "lost" and task.attempt < RETRIES and self._draining_since is None:
-            task.attempt += 1
-            yield Retried(task.trial, outcome.reason, task.attempt)
-            self._submit(task)
-        elif outcome.status != "lost" or self._draining_since is None:
-            yield Finished(task.trial, outcome)
+    def _gave_up(self, task: _Task) -> Generator[Event, None, bool]:
+        """Dask itself began the trial again: its worker left the cluster, or a scheduler elsewhere retried."""
+        reason = task.verdict or "its worker left"
+        if task.losses == RETRIES:
+            task.verdict = reason
+            task.future.cancel()
+            return True
+        task.losses, task.verdict = task.losses + 1, ""
+        yield Retried(task.trial, reason, task.losses)
+        return False
 
-    def _replace_hung_workers(self) -> None:
-        patience = self._timeout_s or (
-            max(MIN_PATIENCE_S, PATIENCE * median(self._epoch_s)) if self._epoch_s else None
-        )
-        if patience is None:
+    def _ended(self, task: _Task, future: Any) -> Iterator[Event]:
+        if self._running.get(task.trial.id) is not task or task.future is not future:
             return
+        del self._running[task.trial.id]
+        outcome = _outcome(task, future)
+        task.future = None
+        if outcome.reason == _KILLED and self._memory_kills and self._memory_kills.include(task.pid):
+            outcome = outcome.model_copy(update={"reason": OUT_OF_MEMORY})
+        if outcome.status != "lost":
+            yield Finished(task.trial, outcome)
+        elif self._draining_since is None:
+            yield self._lost(task, outcome)
+
+    def _lost(self, task: _Task, outcome: Outcome) -> Event:
+        task.losses += 1
+        self._tick()
+        if task.alone:
+            reason = f"{outcome.reason}, with no other trial beside it too"
+            return Finished(task.trial, outcome.model_copy(update={"status": "failed", "reason": reason}))
+        if task.losses > RETRIES:
+            return Finished(task.trial, outcome)
+        task.alone = outcome.reason == OUT_OF_MEMORY
+        self._waiting.appendleft(task)
+        return Retried(task.trial, outcome.reason, task.losses)
+
+    def _tick(self) -> None:
+        """Count the workers and replace the hung ones; a pause of this process (Ctrl-Z) is nobody's silence."""
         now = time.monotonic()
+        self._slots = max(1, self._count_workers())
+        pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
-            if task.worker and not task.verdict and now - task.last_sign > patience:
+            task.last_sign = min(now, task.last_sign + pause_s)
+            if task.worker and not task.verdict and now - task.last_sign > self._patience(task.trial.recipe.model):
                 task.verdict = f"no progress for {now - task.last_sign:.0f} s"
-                self._client.restart_workers([task.worker], raise_for_error=False)
+                self._replace(task.worker)
+        self._ticked = time.monotonic()
+
+    def _patience(self, model: str) -> float:
+        if self._timeout_s:
+            return self._timeout_s
+        seen = self._epoch_s.get(model)
+        return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
+
+    def _replace(self, worker: str) -> None:
+        """Takes 5 s for a worker that does not listen; in a thread, so that the other trials are heard."""
+
+        def restart() -> None:
+            with suppress(Exception):
+                self._client.restart_workers([worker], raise_for_error=False)
+
+        threading.Thread(target=restart, name="replace-worker", daemon=True).start()
+
+    def _count_workers(self) -> int:
+        try:
+            if self._client.status != "running":
+                raise TimeoutError  # noqa: TRY301 - all ways to lose a scheduler end in one place
+            cores = self._client.sync(self._client.scheduler.ncores, callback_timeout=CONNECT_TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            where = self._address or "the local cluster"
+            raise UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again") from error
+        return sum(cores.values())
 
     def _drained(self) -> bool:
         if self._draining_since is None:
@@ -227,19 +254,15 @@ class Engine:
         return not started or time.monotonic() - self._draining_since > DRAIN_S
 
 
-def _outcome(task: _Running, future: Any) -> Outcome:
+def _outcome(task: _Task, future: Any) -> Outcome:
     """What a settled future says; anything but a returned outcome means that the worker was lost."""
+    reason = task.verdict or "its result was lost"
     if future.status == "finished":
-        outcome: Outcome = future.result()
-        return outcome
-    reason = task.verdict or "worker lost"
+        with suppress(Exception):
+            outcome: Outcome = future.result(timeout=_RESULT_S)
+            return outcome
     with suppress(Exception):
         error = future.exception(timeout=1)
         if not task.verdict:
-            reason = "worker killed" if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
+            reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
     return Outcome(trial_id=task.trial.id, status="lost", reason=reason.partition("\n")[0][:300])
-
-
-def default_jobs() -> int:
-    """One worker a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,8 +1,13 @@
 """Ctrl-C once ends a sweep in order, twice at once; SIGTERM and SIGHUP at once. Signals only, no clean-up."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Self
+
+_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Interrupted(BaseException):
@@ -13,6 +18,13 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
+@contextmanager
+def raising() -> Iterator[None]:
+    """While inside, every one of the signals raises Interrupted."""
+    with _handled(_raise):
+        yield
+
+
 class Interrupts:
     """A context manager that catches the signals; `signal` is the first one caught, 0 if none."""
 
@@ -20,25 +32,49 @@ class Interrupts:
         self.signal = 0
         self.on_first: Callable[[], None] = lambda: None
         self._tell = tell
-        self._before: dict[int, object] = {}
+        self._handled = _handled(self._caught)
 
     @property
     def stopping(self) -> bool:
         """Whether a first Ctrl-C asked to start nothing more."""
         return self.signal != 0
 
-    def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._caught)
+    def __enter__(self) -> Self:
+        self._handled.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal itself returned
+        self._handled.__exit__(None, None, None)
 
-    def _caught(self, number: int, _frame: FrameType | None) -> None:
+    def _caught(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGINT or self.signal:
-            raise Interrupted(number)
+            _raise(number, frame)
         self.signal = number
         self._tell("stopping: running trials may finish (30 s at most); Ctrl-C again stops now")
         self.on_first()
+
+
+@contextmanager
+def masked() -> Iterator[None]:
+    """Threads and processes started inside never see Ctrl-C, which a terminal sends to all; the caller does, after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+@contextmanager
+def _handled(handler: Handler) -> Iterator[None]:
+    """Handle the signals, but leave SIGHUP ignored where `nohup` made it so."""
+    numbers = [n for n in _CAUGHT if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

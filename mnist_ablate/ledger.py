@@ -3,27 +3,31 @@
 A trial is written when it has ended, in one transaction: a crash leaves it whole or absent. Nothing here runs trials.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mnist_ablate.errors import AblateError, ConflictError, DiskError, UnreachableError
-from mnist_ablate.lock import hold
-from mnist_ablate.masking import mask
+from mnist_ablate.database import explained, open_storage, sqlite_file, writable
+from mnist_ablate.differences import differences
+from mnist_ablate.errors import ConflictError, SweepError
+from mnist_ablate.lock import Lock, hold
 from mnist_ablate.plan import Plan, Planned
+from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep import Params, Sweep
-from mnist_ablate.trial import Outcome, Scalar, Trial
+from mnist_ablate.trial import Outcome, Trial
 
 METRIC = "test_accuracy"
+_SCHEMA = ".schema"
+"""A lock that no sweep can have: names start with a letter or digit."""
+_SCHEMA_WAIT_S = 60.0
 _STATES = {
     "complete": TrialState.COMPLETE,
     "diverged": TrialState.COMPLETE,
@@ -34,79 +38,94 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished trial as recorded; `params` are its arm's factors, `stage` is "tuning" or "verdict"."""
+    """A finished trial as recorded; `params` are its arm's factors, `stage` is "tuning" or "verdict".
+
+    `intact` is false if it was altered after it had been written.
+    """
 
     trial: Trial
     params: Params
     stage: str
     outcome: Outcome
+    intact: bool = True
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """That MLflow at `tracker` was seen to have the first `records` records, under `link`."""
+
+    records: int = 0
+    tracker: str = ""
+    link: str = ""
 
 
 class Ledger:
-    """Finished trials by sweep. `url` is a SQLAlchemy URL; `home` is where lock files of a SQLite ledger stand."""
+    """Finished trials by sweep. `url` is a SQLAlchemy URL; a ledger opened for `reading` creates nothing."""
 
-    def __init__(self, url: str, home: Path) -> None:
-        self.url, self._home = url, home
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with _explained(url), hold(url, home, "schema", wait_s=60.0):
-            self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    def __init__(self, url: str, *, reading: bool = False) -> None:
+        self.url = url
+        path = sqlite_file(url)
+        self._storage: optuna.storages.RDBStorage | None = None
+        if reading and path and not path.exists():
+            return
+        if reading and path and not writable(path.parent):
+            with explained(url):
+                self._storage = open_storage(url, create=False)
+            return
+        with hold(url, _SCHEMA, wait_s=_SCHEMA_WAIT_S), explained(url):
+            self._storage = open_storage(url, create=True)
 
     @contextmanager
-    def driving(self, name: str) -> Iterator[None]:
+    def driving(self, name: str) -> Iterator[Lock]:
         """While inside, no other driver runs the sweep. Raises ConflictError that names the one that does."""
-        with _explained(self.url), hold(self.url, self._home, name):
-            yield
+        with hold(self.url, name) as lock:
+            yield lock
 
     def begin(self, plan: Plan, *, fresh: bool) -> "Record":
         """The record to continue or, if there is none or `fresh`, a new one; older ones stay as they are.
 
         Raises ConflictError if the latest record of this name has another digest: the sweep file was changed.
         """
-        with _explained(self.url):
+        with explained(self.url):
             latest = self._latest(plan.sweep.name)
-            content = _content(plan)
             if latest is None or fresh:
-                return Record(self._create(plan, content), self.url)
-            stored = latest.user_attrs["content"]
-        if stored != content:
-            raise ConflictError(
-                f"{plan.sweep.name}: stored sweep differs: {_difference(stored, content)}; use --fresh or another name"
-            )
-        return Record(latest, self.url)
+                return Record(self._create(plan, latest), self.url)
+        record = Record(latest, self.url)
+        if (record.sweep.digest, record.data_digest) != (plan.sweep.digest, plan.data_digest):
+            changes = differences(_content(record.sweep, record.data_digest), _content(plan.sweep, plan.data_digest))
+            raise ConflictError(f"{plan.sweep.name}: stored sweep differs: {changes}; use --fresh or another name")
+        return record
 
     def find(self, name: str) -> "Record":
-        """The latest record of a sweep. Raises ConflictError if it was never run."""
-        with _explained(self.url):
+        """The latest record of a sweep. Raises SweepError if it was never run."""
+        with explained(self.url):
             latest = self._latest(name)
-        if latest is None:
-            raise ConflictError(f"{name}: nothing recorded: run `mnist-ablate sweep {name}` first")
-        return Record(latest, self.url)
-
-    def names(self) -> list[str]:
-        """The sweeps that were ever run, oldest first."""
-        with _explained(self.url):
-            summaries = sorted(optuna.get_all_study_summaries(self._storage), key=lambda study: study._study_id)
-        return list(dict.fromkeys(study.user_attrs["sweep"] for study in summaries if "sweep" in study.user_attrs))
+            if latest is not None:
+                return Record(latest, self.url)
+            known = optuna.get_all_study_names(self._storage) if self._storage else []
+        recorded = hint(name, dict.fromkeys(study.rpartition("/")[0] for study in known), "recorded")
+        asked = plainly(name)
+        raise SweepError(f"{asked}: nothing recorded: run `mnist-ablate sweep {asked}` first; {recorded}")
 
     def _latest(self, name: str) -> optuna.Study | None:
+        if self._storage is None:
+            return None
         prefix = f"{name}/"
         numbers = [
             int(study.rpartition("/")[2])
             for study in optuna.get_all_study_names(self._storage)
             if study.startswith(prefix) and study[len(prefix) :].isdecimal()
         ]
-        return optuna.load_study(study_name=f"{name}/{max(numbers)}", storage=self._storage) if numbers else None
+        return optuna.load_study(study_name=f"{prefix}{max(numbers)}", storage=self._storage) if numbers else None
 
-    def _create(self, plan: Plan, content: dict[str, Any]) -> optuna.Study:
-        latest = self._latest(plan.sweep.name)
+    def _create(self, plan: Plan, latest: optuna.Study | None) -> optuna.Study:
+        name = plan.sweep.name
         number = 1 + (int(latest.study_name.rpartition("/")[2]) if latest else 0)
-        study = optuna.create_study(
-            study_name=f"{plan.sweep.name}/{number}", storage=self._storage, direction="maximize"
-        )
-        study.set_user_attr("sweep", plan.sweep.name)
+        study = optuna.create_study(study_name=f"{name}/{number}", storage=self._storage, direction="maximize")
+        study.set_user_attr("sweep", name)
         study.set_user_attr("digest", plan.sweep.digest)
         study.set_user_attr("registered", datetime.now(UTC).isoformat(timespec="seconds"))
-        study.set_user_attr("content", content)
+        study.set_user_attr("content", _content(plan.sweep, plan.data_digest))
         return study
 
 
@@ -115,26 +134,27 @@ class Record:
 
     def __init__(self, study: optuna.Study, url: str) -> None:
         self._study, self._url = study, url
-        factors = self.sweep.factors.items()
+        self._attrs = study.user_attrs
+        self._unsure = ""
         self._distributions: dict[str, BaseDistribution] = {
-            **{name: CategoricalDistribution(values) for name, values in factors},
+            **{name: CategoricalDistribution(values) for name, values in self.sweep.factors.items()},
             "seed": IntDistribution(0, 2**31),
         }
 
     @property
     def sweep(self) -> Sweep:
         """The sweep as it was registered, before its first trial."""
-        return Sweep.model_validate(self._study.user_attrs["content"]["sweep"])
+        return Sweep.model_validate(self._attrs["content"]["sweep"])
 
     @property
     def data_digest(self) -> str:
         """The data set it was registered with."""
-        return str(self._study.user_attrs["content"]["data_digest"])
+        return str(self._attrs["content"]["data_digest"])
 
     @property
     def registered(self) -> str:
         """When question, plan, claims and margins were recorded, ISO 8601, UTC."""
-        return str(self._study.user_attrs["registered"])
+        return str(self._attrs["registered"])
 
     @property
     def name(self) -> str:
@@ -142,84 +162,68 @@ class Record:
         return self._study.study_name
 
     def add(self, planned: Planned, outcome: Outcome) -> None:
-        """Write a finished trial, whole, in one transaction."""
-        trial, recorded = planned.trial, outcome.metrics.get(METRIC)
-        params = {**planned.arm.params, "seed": trial.seed}
-        state = _STATES[outcome.status]
-        finished = create_trial(
-            state=state,
-            value=recorded if state == TrialState.COMPLETE else None,
-            params=params,
-            distributions=self._distributions,
-            user_attrs={
-                "trial_id": trial.id,
-                "stage": planned.stage,
-                "trial": trial.model_dump(),
-                "outcome": outcome.model_dump(),
-            },
-            intermediate_values={epoch.number: epoch.val_accuracy for epoch in outcome.epochs},
-        )
-        with _explained(self._url):
-            self._study.add_trial(finished)
+        """Write a finished trial, whole, in one transaction.
+
+        After an error it is not known whether it was written: called again for the same trial, it looks first.
+        """
+        trial = planned.trial
+        with explained(self._url):
+            if self._unsure == trial.id and outcome in [entry.outcome for entry in self.records()]:
+                return
+            self._unsure = trial.id
+            self._study.add_trial(self._finished(planned, outcome))
+            self._unsure = ""
+
+    def records(self) -> list[Entry]:
+        """Every finished trial in the order of writing; one that failed and was run again is there twice."""
+        with explained(self._url):
+            trials = self._study.get_trials(deepcopy=False)
+        return [_entry(trial) for trial in trials]
 
     def entries(self) -> dict[str, Entry]:
         """Every finished trial by its id; of one that was run again after it failed, the last."""
-        with _explained(self._url):
-            trials = self._study.get_trials(deepcopy=False)
-        return {trial.user_attrs["trial_id"]: _entry(trial.user_attrs, trial.params) for trial in trials}
+        return {entry.trial.id: entry for entry in self.records()}
 
     @property
-    def mirrored(self) -> int:
-        """How many entries MLflow was seen to have."""
-        return int(self._study.user_attrs.get("mirrored", 0))
+    def mirrored(self) -> Mirrored:
+        """What MLflow was seen to have."""
+        return Mirrored(**self._study.user_attrs.get("mirrored", {}))
 
     @mirrored.setter
-    def mirrored(self, entries: int) -> None:
-        with _explained(self._url):
-            self._study.set_user_attr("mirrored", entries)
+    def mirrored(self, seen: Mirrored) -> None:
+        with explained(self._url):
+            self._study.set_user_attr("mirrored", vars(seen))
+
+    def _finished(self, planned: Planned, outcome: Outcome) -> FrozenTrial:
+        state = _STATES[outcome.status]
+        content = {"trial": planned.trial.model_dump(), "stage": planned.stage, "outcome": outcome.model_dump()}
+        return create_trial(
+            state=state,
+            value=outcome.metrics.get(METRIC) if state == TrialState.COMPLETE else None,
+            params={**planned.arm.params, "seed": planned.trial.seed},
+            distributions=self._distributions,
+            user_attrs={"trial_id": planned.trial.id, **content, "sha256": _digest(content)},
+            intermediate_values={epoch.number: epoch.val_accuracy for epoch in outcome.epochs},
+        )
 
 
-def _entry(attrs: Mapping[str, Any], params: Mapping[str, Scalar]) -> Entry:
+def _entry(recorded: FrozenTrial) -> Entry:
+    attrs = recorded.user_attrs
+    trial, outcome = Trial.model_validate(attrs["trial"]), Outcome.model_validate(attrs["outcome"])
+    content = {part: attrs[part] for part in ("trial", "stage", "outcome")}
+    ids = {attrs["trial_id"], trial.id, outcome.trial_id}
     return Entry(
-        trial=Trial.model_validate(attrs["trial"]),
-        params={name: value for name, value in params.items() if name != "seed"},
+        trial=trial,
+        params={name: value for name, value in recorded.params.items() if name != "seed"},
         stage=attrs["stage"],
-        outcome=Outcome.model_validate(attrs["outcome"]),
+        outcome=outcome,
+        intact=_digest(content) == attrs["sha256"] and len(ids) == 1,
     )
 
 
-def _content(plan: Plan) -> dict[str, Any]:
-    """What was registered, as JSON; two contents are equal if their sweeps ask the same."""
-    return {"sweep": plan.sweep.model_dump(mode="json"), "data_digest": plan.data_digest}
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _difference(stored: Mapping[str, Any], content: Mapping[str, Any]) -> str:
-    old, new = dict(_flat(stored)), dict(_flat(content))
-    changes = [
-        f"{name} {old.get(name, 'nothing')} -> {new.get(name, 'nothing')}"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
-    return ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for key, inner in value.items():
-        yield from _flat(inner, key if path in ("", "sweep", "fixed") else f"{path}.{key}")
-
-
-@contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Database errors as one line, without the password."""
-    try:
-        yield
-    except AblateError:
-        raise
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        text = mask(str(error.__cause__ or error).partition("\n")[0])
-        if any(sign in text for sign in ("disk is full", "readonly", "read-only", "No space", "unable to open")):
-            raise DiskError(f"no space on, or no right to write, {mask(url)}: free it and run again ({text})") from error
-        raise UnreachableError(f"database {mask(url)} not usable: start it or check OPTUNA_STORAGE ({text})") from error
+def _content(sweep: Sweep, data_digest: str) -> dict[str, Any]:
+    return {"sweep": sweep.model_dump(mode="json"), "data_digest": data_digest}

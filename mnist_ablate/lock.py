@@ -6,33 +6,54 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy
 from sqlalchemy import text
 
+from mnist_ablate.database import explained, sqlite_file
 from mnist_ablate.errors import ConflictError
 
 _RETRY_S = 0.1
+_LOST_S = 2.0
+
+
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def ensure(self) -> None:
+        """Return if it is still held; take it again if a restart of the database dropped it.
+
+        Raises ConflictError if another process took it meanwhile.
+        """
 
 
 @contextmanager
-def hold(url: str, home: Path, name: str, wait_s: float = 0.0) -> Iterator[None]:
+def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
     """Hold the lock `name` of the ledger at `url`, waiting at most `wait_s` seconds for it.
 
-    A file lock (flock) in `home` for SQLite, an advisory lock for PostgreSQL. Raises ConflictError that names the
-    process that holds it.
+    A file lock (flock) beside the file of SQLite, an advisory lock for PostgreSQL. Raises ConflictError that names
+    the process that holds it; DiskError or UnreachableError if there can be no lock.
     """
-    lock = _postgresql(url, name, wait_s) if url.startswith("postgresql") else _file(home, name, wait_s)
-    with lock:
-        yield
+    with ExitStack() as stack:
+        with explained(url):
+            path = sqlite_file(url)
+            held = _file(path.parent, name, wait_s) if path else _postgresql(url, name, wait_s)
+            lock = stack.enter_context(held)
+        yield lock
+
+
+class _FileLock:
+    def ensure(self) -> None:
+        """The kernel keeps it for as long as the process lives."""
 
 
 @contextmanager
-def _file(home: Path, name: str, wait_s: float) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / f"{name}.lock").open("a+") as file:
+def _file(folder: Path, name: str, wait_s: float) -> Iterator[Lock]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("a+") as file:
         deadline = time.monotonic() + wait_s
         while True:
             try:
@@ -41,30 +62,65 @@ def _file(home: Path, name: str, wait_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     file.seek(0)
-                    raise _conflict(name, file.read().strip() or "another process") from None
+                    raise _conflict(name, file.read().strip()) from None
                 time.sleep(_RETRY_S)
         file.truncate(0)
         file.write(_me())
         file.flush()
-        yield
+        yield _FileLock()
+
+
+class _AdvisoryLock:
+    """Held by one session: when the database restarts, the session and the lock are gone."""
+
+    def __init__(self, url: str, connection: sqlalchemy.Connection, name: str) -> None:
+        self._url, self._connection, self._name = url, connection, name
+        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        self._session = 0
+
+    def take(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while not self._connection.scalar(_TAKE, {"key": self._key}):
+            if time.monotonic() > deadline:
+                raise _conflict(self._name, self._connection.scalar(_HOLDER, {"key": self._key & 0xFFFFFFFF}))
+            time.sleep(_RETRY_S)
+        self._session = self._connection.scalar(_SESSION) or 0
+
+    def ensure(self) -> None:
+        with explained(self._url):
+            if self._current() != self._session:
+                self.take(_LOST_S)
+
+    def _current(self) -> int:
+        """The session that would take the lock now: another one after the connection was lost."""
+        try:
+            return self._connection.scalar(_SESSION) or 0
+        except sqlalchemy.exc.DBAPIError:
+            self._connection.rollback()
+            return self._connection.scalar(_SESSION) or 0
 
 
 @contextmanager
-def _postgresql(url: str, name: str, wait_s: float) -> Iterator[None]:
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
-    engine = sqlalchemy.create_engine(url, connect_args={"application_name": f"mnist-ablate {_me()}"[:63]})
-    with engine.connect() as connection:
-        deadline = time.monotonic() + wait_s
-        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
-            if time.monotonic() > deadline:
-                raise _conflict(name, connection.scalar(_HOLDER, {"key": key & 0xFFFFFFFF}) or "another process")
-            time.sleep(_RETRY_S)
-        yield
-    engine.dispose()
+def _postgresql(url: str, name: str, wait_s: float) -> Iterator[Lock]:
+    engine = sqlalchemy.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",  # a session idle in a transaction for hours could be ended by the server
+        connect_args={"application_name": f"{_PREFIX}{_me()}"[:63]},
+    )
+    try:
+        with engine.connect() as connection:
+            lock = _AdvisoryLock(url, connection, name)
+            lock.take(wait_s)
+            yield lock
+    finally:
+        engine.dispose()
 
 
+_PREFIX = "mnist-ablate "
+_TAKE = text("SELECT pg_try_advisory_lock(:key)")
+_SESSION = text("SELECT pg_backend_pid()")
 _HOLDER = text(
-    "SELECT replace(application_name, 'mnist-ablate ', '') FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    f"SELECT replace(application_name, '{_PREFIX}', '') FROM pg_locks JOIN pg_stat_activity USING (pid) "  # noqa: S608
     "WHERE locktype = 'advisory' AND granted AND objid::bigint = :key"
 )
 
@@ -73,5 +129,5 @@ def _me() -> str:
     return f"pid {os.getpid()} on {socket.gethostname()}"
 
 
-def _conflict(name: str, holder: str) -> ConflictError:
-    return ConflictError(f"{name} is being run by {holder}: wait for it, or stop it")
+def _conflict(name: str, holder: str | None) -> ConflictError:
+    return ConflictError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")

@@ -1,6 +1,7 @@
 """Where a command keeps and finds things: flag, else environment, else default; reads no files."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,10 +9,16 @@ from mnist_ablate.data import MNIST
 
 KERAS_TRAINER = "mnist_ablate.train:Trainer"
 MAX_TRIALS = 10_000
+DATABASE_WAIT_S = 600.0
+_DRIVER = "postgresql+psycopg2://"
 
 
 def _home() -> Path:
     return Path(os.environ.get("MNIST_ABLATE_HOME") or ".mnist-ablate")
+
+
+def _sqlite(path: Path) -> str:
+    return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,10 @@ class Settings:
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger: OPTUNA_STORAGE, or a SQLite file in the home."""
-        return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{(self.home / 'ledger.db').absolute()}"
+        given = os.environ.get("OPTUNA_STORAGE")
+        if not given:
+            return _sqlite(self.home / "ledger.db")
+        return re.sub(r"^postgres(ql)?://", _DRIVER, given)  # SQLAlchemy would look for another driver
 
     @property
     def tracking_uri(self) -> str:
@@ -40,7 +50,12 @@ class Settings:
     @property
     def embedded_uri(self) -> str:
         """The MLflow store in the home, which `ui` serves."""
-        return f"sqlite:///{(self.home / 'mlflow.db').absolute()}"
+        return _sqlite(self.home / "mlflow.db")
+
+    @property
+    def database_wait_s(self) -> float:
+        """MNIST_ABLATE_DATABASE_WAIT_S: how long a sweep waits for a database that went down, in seconds."""
+        return float(os.environ.get("MNIST_ABLATE_DATABASE_WAIT_S") or DATABASE_WAIT_S)
 
     @property
     def how_to_look(self) -> str:

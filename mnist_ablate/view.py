@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from statistics import fmean
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_ablate.amounts import number
 from mnist_ablate.engine import RETRIES, Event, Finished, Progress, Retried, Started
 from mnist_ablate.ledger import METRIC, Entry
-from mnist_ablate.plan import Plan, label
-from mnist_ablate.report import number
+from mnist_ablate.plan import Plan, Planned, label
 from mnist_ablate.trial import Outcome
 
 _PLAIN_EVERY_S = 10.0
@@ -28,15 +29,13 @@ class Watch:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._plan: Plan | None = None
-        self._names: dict[str, str] = {}
-        self._arms: dict[str, str] = {}
+        self._size = 0
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
-        self._running: dict[str, str] = {}
+        self._running: dict[str, tuple[str, str]] = {}
         self._done = self._done_before = 0
         self._began = self._printed = time.monotonic()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,17 +43,15 @@ class Watch:
             self._live.stop()
 
     def opened(self, plan: Plan, entries: Mapping[str, Entry]) -> None:
-        """Show what was recorded earlier, and the plan."""
-        self._plan = plan
-        for planned in (*plan.tuning, *plan.verdict_trials()):
-            self._name(planned.trial.id, label(planned.arm.params), planned.trial.seed)
+        """Show the plan, and what was recorded of it earlier; a trial that failed is run again, and not done."""
+        self._size = plan.size
         for entry in entries.values():
-            self._name(entry.trial.id, label(entry.params), entry.trial.seed)
-            self._count(entry.trial.id, entry.outcome)
+            if entry.outcome.status in {"complete", "diverged"}:
+                self._count(label(entry.params), entry.stage, entry.outcome)
         self._done_before = self._done
         if self._done >= plan.size:
             return
-        if self._done:
+        if entries:
             self.message(f"resuming: {self._done} of {plan.size} done")
         if self._console.is_terminal:
             self._live = Live(
@@ -62,21 +59,23 @@ class Watch:
             )
             self._live.start()
 
-    def event(self, event: Event) -> None:
+    def event(self, planned: Planned, event: Event) -> None:
         """Take an event in; say what a person must know."""
-        trial = event.trial
-        name = self._names.get(trial.id, f"{label(trial.recipe.model_dump())} seed {trial.seed}")
+        trial, arm = event.trial, label(planned.arm.params)
+        name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         if isinstance(event, Started):
-            self._running[trial.id] = f"{name}: starting"
+            self._start(trial.id, event.worker, f"{name}: starting")
         elif isinstance(event, Progress):
-            accuracy = number(METRIC, event.epoch.val_accuracy)
-            self._running[trial.id] = f"{name}: epoch {event.epoch.number} of {trial.recipe.epochs}, {accuracy} valid"
+            accuracy = number("val_accuracy", event.epoch.val_accuracy)
+            worker, _ = self._running.get(trial.id, ("", ""))
+            line = f"{name}: epoch {event.epoch.number} of {trial.recipe.epochs}, {accuracy} validation accuracy"
+            self._running[trial.id] = worker, line
         elif isinstance(event, Retried):
             self._running.pop(trial.id, None)
             self.message(f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}")
         elif isinstance(event, Finished):
             self._running.pop(trial.id, None)
-            self._count(trial.id, event.outcome)
+            self._count(arm, planned.stage, event.outcome)
             if event.outcome.status != "complete":
                 self.message(f"trial {name} {event.outcome.status}: {event.outcome.reason}")
         self._plain_line()
@@ -85,13 +84,15 @@ class Watch:
         """A line of its own, above the live table."""
         self._console.print(Text(text), highlight=False, soft_wrap=True)
 
-    def _name(self, trial_id: str, arm: str, seed: int) -> None:
-        self._arms[trial_id], self._names[trial_id] = arm, f"{arm} seed {seed}"
+    def _start(self, trial_id: str, worker: str, line: str) -> None:
+        """A worker trains one trial at a time: what it did before has ended, even if that is not yet known."""
+        self._running = {other: shown for other, shown in self._running.items() if shown[0] != worker}
+        self._running[trial_id] = worker, line
 
-    def _count(self, trial_id: str, outcome: Outcome) -> None:
+    def _count(self, arm: str, stage: str, outcome: Outcome) -> None:
         self._done += 1
-        if METRIC in outcome.metrics:
-            self._scores[self._arms.get(trial_id, "tuned")].append(outcome.metrics[METRIC])
+        if stage == "verdict" and METRIC in outcome.metrics:
+            self._scores[arm].append(outcome.metrics[METRIC])
 
     def _plain_line(self) -> None:
         if self._console.is_terminal or time.monotonic() - self._printed < _PLAIN_EVERY_S:
@@ -100,14 +101,13 @@ class Watch:
         self.message(self._status())
 
     def _status(self) -> str:
-        size = self._plan.size if self._plan else 0
-        return f"{self._done} of {size} trials, {len(self._running)} running, {self._time_left(size)}"
+        return f"{self._done} of {self._size} trials, {len(self._running)} running, {self._time_left()}"
 
-    def _time_left(self, size: int) -> str:
+    def _time_left(self) -> str:
         trained = self._done - self._done_before
         if not trained:
             return "time left: measuring"
-        left_s = (size - self._done) * (time.monotonic() - self._began) / trained
+        left_s = (self._size - self._done) * (time.monotonic() - self._began) / trained
         return f"{left_s / 60:.1f} min left" if left_s > 90 else f"{left_s:.0f} s left"  # noqa: PLR2004 - seconds read well so far
 
     def _table(self) -> RenderableType:
@@ -116,6 +116,12 @@ class Watch:
             table.add_column(column, justify="left" if column == "arm" else "right")
         for arm, scores in list(self._scores.items())[:_MANY]:
             table.add_row(arm, str(len(scores)), number(METRIC, fmean(scores)))
-        size = self._plan.size if self._plan else 1
-        running = [Text(f"  {line}", style="dim") for line in list(self._running.values())[:_MANY]]
-        return Group(table, *running, ProgressBar(total=size, completed=self._done, width=60), Text(self._status()))
+        running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MANY]]
+        bar = ProgressBar(total=self._size, completed=self._done, width=60)
+        return Group(table, *running, bar, Text(self._status()))
+
+
+def _tuned(planned: Planned) -> str:
+    """The nuisance values that a tuning trial tries: where its recipe is not its arm's."""
+    arm, tried = planned.arm.recipe.model_dump(), planned.trial.recipe.model_dump()
+    return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])

@@ -1,6 +1,7 @@
 """What runs inside a Dask worker: trains the trials it is given; holds no database or tracker credentials."""
 
 import contextlib
+import ctypes
 import importlib
 import io
 import os
@@ -16,12 +17,15 @@ from typing import Any, Protocol
 from distributed import WorkerPlugin, get_worker
 
 from mnist_ablate import data
+from mnist_ablate.errors import DataError
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
 TOPIC = "mnist-ablate"
-from mnist_ablate.settings import KERAS_TRAINER
+OUT_OF_MEMORY = "out of memory"
 _NOT_NEEDED = ("pandas", "sklearn", "matplotlib")
+_MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError")
 _ORPHAN_CHECK_S = 0.5
+_PR_SET_PDEATHSIG = 1
 
 
 class Trainer(Protocol):
@@ -35,21 +39,27 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     """Sets a worker up: images once by content, keras once, and the trainer that its trials share.
 
     `images` is a `.npz` as bytes, None for the packaged MNIST; `trainer` is `module:factory`. A local worker
-    writes its noise to `log_dir`, leaves Ctrl-C to the driver, and ends when the driver's process does.
+    writes its noise to `log_dir` and ends when the driver's process does.
     """
 
-    def __init__(self, name: str, trainer: str, images: bytes | None, log_dir: Path | None) -> None:
-        self.name = name
+    def __init__(self, trainer: str, data_digest: str, images: bytes | None, log_dir: Path | None) -> None:
+        self.name = f"mnist-ablate-{data_digest[:16]}-{trainer}"
         self._trainer = trainer
+        self._data_digest = data_digest
         self._images = images
         self._log_dir = log_dir
         self.trainer: Trainer | None = None
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask when a worker starts, and for workers that join or are restarted later."""
+        """Called by Dask when a worker starts, and for workers that join or are restarted later.
+
+        Raises DataError if the images are not those that the driver planned with.
+        """
         if self._log_dir is not None:
             _follow_driver(self._log_dir / f"worker-{worker.name}.log")
         digits = data.load() if self._images is None else data.read("--data", io.BytesIO(self._images))
+        if digits.digest != self._data_digest:
+            raise DataError("the data file changed, or a worker has another: give all the same and run again")
         module, _, factory = self._trainer.partition(":")
         with _without(_NOT_NEEDED):
             self.trainer = getattr(importlib.import_module(module), factory)(digits)
@@ -59,29 +69,35 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         return {**self.__dict__, "trainer": None}
 
 
-def run(trial: Trial, plugin: str) -> Outcome:
+def run(trial: Trial, plugin: str, submission: int) -> Outcome:
     """Train one trial; an exception is an outcome ("failed") with its traceback, not a lost worker."""
     worker = get_worker()
     trainer: Trainer = worker.plugins[plugin].trainer
-    send = _sender(worker, trial.id)
-    send({"started": worker.address})
+
+    def tell(message: dict[str, Any]) -> None:
+        worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **message})
+
+    tell({"started": worker.address, "pid": os.getpid()})
     try:
-        return trainer.train(trial, lambda epoch: send({"epoch": epoch.model_dump()}))
+        return trainer.train(trial, lambda epoch: tell({"epoch": epoch.model_dump()}))
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+        kind = type(error).__name__
+        if kind in _MEMORY_ERRORS:
+            return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=traceback.format_exc())
+        text = str(error).strip().partition("\n")[0][:300]
+        reason = f"{kind}: {text}" if text else kind
         return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=traceback.format_exc())
 
 
-def _sender(worker: Any, trial_id: str) -> Callable[[dict[str, Any]], None]:
-    return lambda message: worker.log_event(TOPIC, {"trial_id": trial_id, **message})
-
-
 def _follow_driver(log: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    driver = os.getppid()
+    if sys.platform == "linux":
+        # The kernel does it even where a trial holds the interpreter lock, and no thread of ours can.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

@@ -1,0 +1,150 @@
+"""A Dask client of workers that are set up: processes here, or those of a scheduler elsewhere; runs no trial."""
+
+import errno
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+
+from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.interrupts import masked
+from mnist_ablate.worker import TrainerPlugin
+
+CONNECT_TIMEOUT_S = 6
+_CLOSE_S = 2
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # retries are ours, so that each is told and counted
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
+    "distributed.admin.system-monitor.disk": False,
+    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
+    "distributed.nanny.pre-spawn-environ": {
+        "MALLOC_MMAP_THRESHOLD_": "4000000000",
+        "MALLOC_TRIM_THRESHOLD_": "8000000000",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    },
+}
+
+
+def default_jobs() -> int:
+    """One worker a core that this process may use, as its affinity and its control group say."""
+    return int(CPU_COUNT)
+
+
+@contextmanager
+def connected(jobs: int, address: str | None, plugin: TrainerPlugin) -> Iterator[Any]:
+    """A client whose workers have the plugin: `jobs` local processes, or the workers of the scheduler at `address`.
+
+    Local workers stop at the end; those of a cluster are left to it. Raises UnreachableError that names the address.
+    """
+    for noisy in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    with dask.config.set(_SETTINGS), _local(jobs) if address is None else _remote(address) as client:
+        _set_up(client, address, plugin)
+        yield client
+
+
+class MemoryKills:
+    """Tells which local workers were killed for their memory: by Dask's nanny at 95% of its share, or by the kernel."""
+
+    def __init__(self, client: Any) -> None:
+        self._nannies = getattr(client.cluster, "workers", {})
+        self._by_kernel = _kernel_kills()
+
+    def include(self, pid: int) -> bool:
+        """Whether the worker that had this process id, and was killed just now, is one of them."""
+        before, self._by_kernel = self._by_kernel, _kernel_kills()
+        guards = [getattr(nanny, "memory_manager", None) for nanny in self._nannies.values()]
+        by_nanny = any(getattr(guard, "_last_terminated_pid", None) == pid for guard in guards)
+        return bool(self._nannies) and (by_nanny or self._by_kernel > before)
+
+
+def _kernel_kills() -> int:
+    """How many processes of this machine the kernel has killed for memory; 0 where it does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+@contextmanager
+def _local(jobs: int) -> Iterator[Any]:
+    with masked():
+        cluster = LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # None would listen on all addresses at port 8787
+            silence_logs=logging.CRITICAL,
+        )
+    try:
+        with _closing(Client(cluster, set_as_default=False)) as client:
+            yield client
+    finally:
+        _close(cluster)
+
+
+@contextmanager
+def _remote(address: str) -> Iterator[Any]:
+    with _closing(_reached(address)) as client:
+        yield client
+
+
+def _reached(address: str) -> Any:
+    """Dask's own time-out does not end where something else than a scheduler listens: a thread's can."""
+    found: list[Any] = []
+
+    def reach() -> None:
+        with suppress(Exception):  # what Dask raises depends on what answers
+            found.append(Client(address, timeout=f"{CONNECT_TIMEOUT_S}s", set_as_default=False))
+
+    thread = threading.Thread(target=reach, name="reach-scheduler", daemon=True)
+    thread.start()
+    thread.join(CONNECT_TIMEOUT_S + 1)
+    if not found:
+        raise UnreachableError(f"{address}: no Dask scheduler answers: start it or check --cluster")
+    return found[0]
+
+
+@contextmanager
+def _closing(client: Any) -> Iterator[Any]:
+    try:
+        yield client
+    finally:
+        _close(client)
+
+
+def _close(part: Any) -> None:
+    with suppress(Exception):
+        part.close(timeout=_CLOSE_S)
+
+
+def _set_up(client: Any, address: str | None, plugin: TrainerPlugin) -> None:
+    """Give the workers their trainer; what a worker raised says why one cannot train."""
+    try:
+        client.register_plugin(plugin)
+    except AblateError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+        if address is None:
+            raise AblateError(f"workers cannot start ({reason}): see the logs in the home") from error
+        raise UnreachableError(
+            f"{address}: its workers cannot be set up ({reason}): install this mnist-ablate on all of them"
+        ) from error

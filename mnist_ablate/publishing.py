@@ -1,0 +1,70 @@
+"""A sweep's record on its way to MLflow: the mirror of a record, where results come from, the verdicts' note."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mnist_ablate.errors import UnreachableError
+from mnist_ablate.ledger import Mirrored, Record
+from mnist_ablate.masking import mask
+from mnist_ablate.mirror import Mirror
+from mnist_ablate.report import markdown
+from mnist_ablate.settings import Settings
+
+_COMMIT = ("git", "rev-parse", "HEAD")
+_PACKAGES = ("mnist-ablate", "keras", "optuna", "mlflow", "numpy")
+
+
+def open_mirror(record: Record, settings: Settings) -> Mirror:
+    """The mirror of a record; it connects when it is first used."""
+    sweep = record.sweep
+    return Mirror(settings.tracking_uri, sweep.name, sweep.digest, sweep.question, provenance(record.data_digest))
+
+
+def provenance(data_digest: str) -> dict[str, str]:
+    """Where results come from: versions, git commit if there is one, machine, data."""
+    return {
+        **{f"version.{name}": version(name) for name in _PACKAGES},
+        "version.python": platform.python_version(),
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+        "data_digest": data_digest,
+    }
+
+
+def in_step(record: Record, records: int, settings: Settings) -> bool:
+    """Whether this tracker was seen to have that many records of the sweep, and its verdicts."""
+    seen = record.mirrored
+    return (seen.records, seen.tracker) == (records, mask(settings.tracking_uri))
+
+
+def publish(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> None:
+    """Write the verdicts on the parent run, then note in the record that MLflow is in step.
+
+    Raises UnreachableError if MLflow cannot be reached.
+    """
+    effects = {f"effect.{claim['name']}": claim["effect"] for claim in document["claims"]}
+    known = {name: value for name, value in effects.items() if value is not None}
+    mirror.verdicts(markdown(document, record.sweep.question), known, [])
+    record.mirrored = Mirrored(len(record.records()), mask(settings.tracking_uri), mirror.link)
+
+
+def try_to_publish(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> bool:
+    """As `publish`; False if MLflow cannot be reached."""
+    try:
+        publish(record, mirror, settings, document)
+    except UnreachableError:
+        return False
+    return True
+
+
+def _git_commit() -> str:
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(_COMMIT, cwd=here, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()

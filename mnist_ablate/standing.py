@@ -1,0 +1,49 @@
+"""What recorded trials mean for a plan: tuned values, rows of the verdicts, what is missing; reads no storage."""
+
+from collections.abc import Mapping
+
+from mnist_ablate.ledger import Entry
+from mnist_ablate.plan import Plan, Planned, label
+from mnist_ablate.sweep import Params
+from mnist_ablate.trial import Row
+
+_UNTUNED = -2.0
+_NO_SCORE = -1.0
+
+
+def tuned(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
+    """Each arm's best nuisance values by validation accuracy, the first of equals; None before all are tried."""
+    best: dict[str, Params] = {}
+    scores: dict[str, float] = {}
+    points = [point for point in plan.points for _ in plan.arms]
+    for planned, point in zip(plan.tuning, points, strict=True):
+        entry, arm = entries.get(planned.trial.id), label(planned.arm.params)
+        if entry is None:
+            return None
+        score = entry.outcome.metrics.get("val_accuracy", _NO_SCORE)
+        if score > scores.get(arm, _UNTUNED):
+            best[arm], scores[arm] = point, score
+    return best
+
+
+def verdict_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
+    """The trials of the verdicts; none before the tuning is complete."""
+    best = tuned(plan, entries)
+    return () if best is None else plan.verdict_trials(best)
+
+
+def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
+    """What the verdicts read: the recorded trials of the verdict stage, in the order of arms, then seeds.
+
+    Trials at values that a repeated tuning gave up are not among them.
+    """
+    places = {label(arm.params): place for place, arm in enumerate(plan.arms)}
+    found = [each for each in verdict_trials(plan, entries) if each.trial.id in entries]
+    found.sort(key=lambda each: (places[label(each.arm.params)], each.trial.seed))
+    outcomes = [(each, entries[each.trial.id].outcome) for each in found]
+    return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status) for each, o in outcomes)
+
+
+def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
+    """How many of the plan's trials are recorded, tuning included."""
+    return sum(each.trial.id in entries for each in (*plan.tuning, *verdict_trials(plan, entries)))

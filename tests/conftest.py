@@ -1,0 +1,46 @@
+"""Tiny images, the fake trainer for every worker, and sweeps to run with it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_ablate import data
+
+TESTS = Path(__file__).parent
+
+
+def write_images(path: Path, seed: int = 0) -> Path:
+    """A data file of 20 training and 10 test images of 4 x 4 pixels."""
+    rng = np.random.default_rng(seed)
+    np.savez(
+        path,
+        x_train=rng.integers(0, 256, (20, 4, 4), dtype=np.uint8),
+        y_train=np.arange(20, dtype=np.uint8) % 10,
+        x_test=rng.integers(0, 256, (10, 4, 4), dtype=np.uint8),
+        y_test=np.arange(10, dtype=np.uint8),
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "tiny.npz")
+
+
+@pytest.fixture(scope="session")
+def digest(images: Path) -> str:
+    return data.load(images).digest
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Workers train with the fake trainer; the folder where it notes what it started."""
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    monkeypatch.setenv("MNIST_ABLATE_TRAINER", "fake_trainer:factory")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("FAKE_DIR", str(folder))
+    monkeypatch.delenv("FAKE_FAULTS", raising=False)
+    return folder

@@ -1,0 +1,109 @@
+"""A trainer for tests: 20 ms epochs, numbers from arm and seed, faults as told; no TensorFlow.
+
+FAKE_FAULTS is JSON from "activation/seed" (either may be *) to a fault: raise, hang, kill_once, kill, diverge,
+memory, slow. FAKE_DIR is a folder where each start leaves a line in `starts`.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mnist_ablate.data import Digits
+from mnist_ablate.trial import Epoch, Outcome, Trial
+
+EPOCH_S = 0.02
+SLOW_S = 1.0
+CHANCE = 0.1
+
+
+class FakeTrainer:
+    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None]) -> Outcome:
+        started_ms = time.time_ns() // 1_000_000
+        again = _log_start(trial)
+        fault = fault_of(trial)
+        epochs: list[Epoch] = []
+        for number in range(1, trial.recipe.epochs + 1):
+            if number == 2 or trial.recipe.epochs == 1:
+                _fail(fault, again=again)
+            if fault == "diverge" and number == 2:
+                break
+            time.sleep(SLOW_S if fault == "slow" else float(os.environ.get("FAKE_EPOCH_S", EPOCH_S)))
+            epochs.append(epoch(trial, number))
+            on_epoch(epochs[-1])
+        diverged = len(epochs) < trial.recipe.epochs
+        return Outcome(
+            trial_id=trial.id,
+            status="diverged" if diverged else "complete",
+            metrics={"test_accuracy": CHANCE, "test_loss": 2.3} if diverged else metrics(trial),
+            epochs=tuple(epochs),
+            reason="loss not finite in epoch 2" if diverged else "",
+            started_ms=started_ms,
+            seconds=0.1,
+            worker=str(os.getpid()),
+        )
+
+
+def factory(_digits: Digits) -> FakeTrainer:
+    if "hang" in os.environ.get("FAKE_FAULTS", ""):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return FakeTrainer()
+
+
+def fault_of(trial: Trial) -> str:
+    faults: dict[str, str] = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
+    for key in (f"{trial.recipe.activation}/{trial.seed}", f"{trial.recipe.activation}/*", f"*/{trial.seed}", "*/*"):
+        if key in faults:
+            return faults[key]
+    return ""
+
+
+def metrics(trial: Trial) -> dict[str, float]:
+    """Best near a learning rate of 0.01; a little luck that depends on everything."""
+    luck = int(hashlib.sha256(trial.id.encode()).hexdigest()[:6], 16) / 16**6
+    accuracy = 0.96 + 0.01 * luck - (0.02 if trial.recipe.activation == "tanh" else 0.0)
+    fit = -abs(trial.recipe.learning_rate - 0.01)
+    return {"test_accuracy": accuracy, "test_loss": 1 - accuracy, "val_accuracy": accuracy + fit, "val_loss": 0.1}
+
+
+def epoch(trial: Trial, number: int) -> Epoch:
+    accuracy = metrics(trial)["test_accuracy"] * number / (number + 0.1)
+    return Epoch(
+        number=number,
+        train_loss=1 / number,
+        train_accuracy=accuracy,
+        val_loss=1 / number,
+        val_accuracy=accuracy,
+        ended_ms=time.time_ns() // 1_000_000,
+    )
+
+
+def _fail(fault: str, *, again: bool) -> None:
+    if fault == "raise":
+        raise RuntimeError("no such layer")
+    if fault == "memory":
+        raise MemoryError
+    if fault == "eat":
+        eaten = bytearray(600_000_000)
+        time.sleep(5)
+        del eaten
+    if fault == "kill" or (fault == "kill_once" and not again):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang" or (fault == "hang_once" and not again):
+        ctypes.PyDLL(None).sleep(60)  # keeps the interpreter lock
+
+
+def _log_start(trial: Trial) -> bool:
+    """Whether the trial was started before."""
+    folder = os.environ.get("FAKE_DIR")
+    if not folder:
+        return False
+    starts = Path(folder) / "starts"
+    again = starts.exists() and any(line.startswith(trial.id) for line in starts.read_text().splitlines())
+    with starts.open("a") as file:
+        file.write(f"{trial.id} {os.getpid()} {trial.recipe.activation}/{trial.seed}\n")
+    return again
