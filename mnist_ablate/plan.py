@@ -10,10 +10,10 @@ from scipy.stats import qmc
 
 from mnist_ablate.choices.optimizers import default_learning_rate
 from mnist_ablate.errors import SweepError
+from mnist_ablate.settings import MAX_TRIALS
 from mnist_ablate.sweep import Params, Range, Sweep
 from mnist_ablate.trial import Recipe, Scalar, Trial
 
-MAX_TRIALS = 10_000
 TUNING_SEED = 1_000_000
 """Tuning uses seeds that no verdict uses: a nuisance value is never judged on the luck that chose it."""
 
@@ -80,12 +80,13 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
 
     Raises SweepError if there are more than `max_trials` trials.
     """
+    if sweep.design == "search":
+        raise SweepError(f"{sweep.name}: design search cannot be run yet: list the values and use factorial")
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
     arms = tuple(Arm(params, _recipe({**sweep.fixed, **settings})) for params, settings in _arms(sweep))
-    points = tuple(_points(sweep.nuisance, sweep.tuning_trials)) if sweep.design != "search" else ()
-    return Plan(sweep, arms, points, data_digest)
+    return Plan(sweep, arms, tuple(_points(sweep.nuisance, sweep.tuning_trials)), data_digest)
 
 
 def count(sweep: Sweep) -> int:

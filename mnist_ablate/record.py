@@ -72,9 +72,15 @@ def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
 
 
 def final_values(outcome: Outcome) -> dict[str, float]:
-    """The numbers of the whole run, the diagnostics under a heading of their own, the duration in seconds."""
+    """The numbers of the whole run, the diagnostics under a heading of their own, the duration in seconds.
+
+    Those that the curves end with are left to them: a step has one row of each metric. The numbers that a
+    diverged trial counts with are not those of its last epoch, and stand at the one that it did not end.
+    """
     diagnostics = {f"diagnostics/{key}": value for key, value in outcome.diagnostics.items()}
-    return {**outcome.metrics, **diagnostics, "seconds": outcome.seconds}
+    curves = EPOCH_METRICS if outcome.epochs and outcome.status != "diverged" else ()
+    own = {key: value for key, value in outcome.metrics.items() if key not in curves}
+    return {**own, **diagnostics, "seconds": outcome.seconds}
 
 
 def final_metrics(outcome: Outcome) -> "list[Metric]":
@@ -86,8 +92,9 @@ def final_metrics(outcome: Outcome) -> "list[Metric]":
 
 
 def end_point(outcome: Outcome) -> Point:
-    """The last epoch, 0 if there was none, and the end of the run in ms since 1970."""
-    return outcome.epochs[-1].number if outcome.epochs else 0, ended_ms(outcome) or 0
+    """The last epoch, 0 if there was none, the next one if it diverged; and the end of the run in ms since 1970."""
+    last = outcome.epochs[-1].number if outcome.epochs else 0
+    return last + (outcome.status == "diverged"), ended_ms(outcome) or 0
 
 
 def ended_ms(outcome: Outcome) -> int | None:

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from mnist_ablate.ledger import Entry
+from mnist_ablate import standing
+from mnist_ablate.ledger import Entry, Record
+from mnist_ablate.plan import expand
 from mnist_ablate.sweep import Sweep
 
 Key = frozenset[tuple[str, str]]
@@ -12,13 +15,15 @@ Key = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A sweep as registered and its finished trials, in the order of the plan.
+    """A sweep as registered, and its finished trials.
 
+    `entries` are those that verdicts read, in the order of the plan, `tuning` those that chose nuisance values.
     `registered` is ISO 8601 in UTC; `provenance` names versions, platform and commit.
     """
 
     sweep: Sweep
     entries: tuple[Entry, ...]
+    tuning: tuple[Entry, ...]
     registered: str
     data_digest: str
     provenance: Mapping[str, str]
@@ -28,8 +33,7 @@ class Recorded:
         """The trials that verdicts read, by `key` of their arm."""
         found: dict[Key, list[Entry]] = {}
         for entry in self.entries:
-            if entry.stage == "verdict":
-                found.setdefault(key(entry.params), []).append(entry)
+            found.setdefault(key(entry.params), []).append(entry)
         return found
 
     def arm(self, params: Mapping[str, object]) -> list[Entry]:
@@ -37,6 +41,33 @@ class Recorded:
         return self.by_arm.get(key(params), [])
 
 
+def read(record: Record, provenance: Mapping[str, str]) -> Recorded:
+    """All that is recorded of a sweep."""
+    entries = record.entries()
+    plan = expand(record.sweep, record.data_digest, max_trials=10**9)
+    judged = (entries.get(each.trial.id) for each in standing.verdict_trials(plan, entries))
+    return Recorded(
+        sweep=record.sweep,
+        entries=tuple(entry for entry in judged if entry is not None),
+        tuning=tuple(entry for entry in entries.values() if entry.stage == "tuning"),
+        registered=record.registered,
+        data_digest=record.data_digest,
+        provenance=provenance,
+    )
+
+
 def key(params: Mapping[str, object]) -> Key:
     """Factor values as something to look up by; True and 1 are not one value."""
     return frozenset((name, repr(value)) for name, value in params.items())
+
+
+def main_arms(arms: list[dict[str, Any]], sweep: Sweep, most: int) -> list[dict[str, Any]]:
+    """At most so many arms, in their order: those that claims compare, then the best and the worst."""
+    if len(arms) <= most:
+        return arms
+    sides = [{**claim.where, **side} for claim in sweep.claims for side in (claim.treatment, claim.control or {})]
+    named = [i for i, arm in enumerate(arms) if any(side and side.items() <= arm["params"].items() for side in sides)]
+    ranked = sorted((i for i, arm in enumerate(arms) if arm["mean"] is not None), key=lambda i: -float(arms[i]["mean"]))
+    ends = [i for pair in zip(ranked, reversed(ranked), strict=True) for i in pair]
+    chosen = list(dict.fromkeys([*named[: most - 2], *ends, *range(len(arms))]))[:most]
+    return [arms[i] for i in sorted(chosen)]

@@ -50,7 +50,7 @@ def judged(
     entries = [_entry(planned, reason, trouble=trouble) for planned in plan.verdict_trials()]
     rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in entries]
     document = summary.document(sweep, rows, summary.count(rows))
-    return document, Recorded(sweep, tuple(entries), "2026-11-24T06:32:50+00:00", plan.data_digest, PROVENANCE)
+    return document, Recorded(sweep, tuple(entries), (), "2026-11-24T06:32:50+00:00", plan.data_digest, PROVENANCE)
 
 
 def _entry(planned: Planned, reason: str, *, trouble: bool) -> Entry:

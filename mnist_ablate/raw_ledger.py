@@ -1,0 +1,111 @@
+"""The ledger's rows as they lie in the database, for `verify`; knows nothing of how they were written."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import text
+
+from mnist_ablate.database import explained, sqlite_file
+from mnist_ablate.errors import SweepError
+
+
+@dataclass(frozen=True)
+class RawTrial:
+    """A trial of the study: `state` is Optuna's word; the values are as stored, the attributes still JSON."""
+
+    number: int
+    state: str
+    params: Mapping[str, Any]
+    values: tuple[float, ...]
+    steps: Mapping[int, float]
+    attrs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RawStudy:
+    """A study: its own name, its attributes as JSON, its trials by number."""
+
+    name: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    trials: tuple[RawTrial, ...] = ()
+
+
+def read(url: str, sweep: str) -> list[RawStudy]:
+    """Every study of a sweep, the latest last. Raises SweepError if there is none, and creates nothing.
+
+    Raises UnreachableError if the database cannot be read.
+    """
+    path = sqlite_file(url)
+    found: list[RawStudy] = []
+    if path is None or path.exists():
+        with explained(url):
+            found = _studies(url, sweep)
+    if not found:
+        raise SweepError(f"{sweep}: nothing recorded: run `mnist-ablate sweep {sweep}` first")
+    return found
+
+
+def _studies(url: str, sweep: str) -> list[RawStudy]:
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    try:
+        with engine.connect() as connection:
+            if not sqlalchemy.inspect(connection).has_table("studies"):
+                return []
+            names = connection.execute(text("SELECT study_id, study_name FROM studies")).all()
+            own = [(id_, name) for id_, name in names if _number(name, sweep)]
+            own.sort(key=lambda each: _number(each[1], sweep))
+            return [_study(connection, id_, name) for id_, name in own]
+    finally:
+        engine.dispose()
+
+
+def _number(study: str, sweep: str) -> int:
+    """Which record of the sweep a study is, from 1; 0 if it is another's."""
+    name, _, number = study.rpartition("/")
+    return int(number) if name == sweep and number.isdecimal() else 0
+
+
+def _study(connection: sqlalchemy.Connection, study_id: int, name: str) -> RawStudy:
+    def rows(query: str) -> list[Any]:
+        return list(connection.execute(text(query), {"study": study_id}).all())
+
+    of_study = "FROM {0} JOIN trials USING (trial_id) WHERE study_id = :study ORDER BY {0}.trial_id"
+    params, values, steps, attrs = (defaultdict[int, dict[Any, Any]](dict) for _ in range(4))
+    for trial, key, value, kind in rows(
+        f"SELECT trial_id, param_name, param_value, distribution_json {of_study.format('trial_params')}"  # noqa: S608
+    ):
+        params[trial][key] = _decoded(value, json.loads(kind))
+    for trial, objective, value in rows(
+        f"SELECT trial_id, objective, value {of_study.format('trial_values')}"  # noqa: S608
+    ):
+        values[trial][objective] = value
+    for trial, step, value in rows(
+        f"SELECT trial_id, step, intermediate_value {of_study.format('trial_intermediate_values')}"  # noqa: S608
+    ):
+        steps[trial][step] = value
+    for trial, key, value in rows(
+        f'SELECT trial_id, "key", value_json {of_study.format("trial_user_attributes")}'  # noqa: S608
+    ):
+        attrs[trial][key] = value
+    about = rows('SELECT "key", value_json FROM study_user_attributes WHERE study_id = :study')
+    trials = rows("SELECT trial_id, number, state FROM trials WHERE study_id = :study ORDER BY number, trial_id")
+    return RawStudy(
+        name,
+        {key: value for key, value in about},
+        tuple(
+            RawTrial(number, state, params[id_], tuple(values[id_].values()), steps[id_], attrs[id_])
+            for id_, number, state in trials
+        ),
+    )
+
+
+def _decoded(value: float, distribution: Mapping[str, Any]) -> Any:
+    """A parameter's value: Optuna stores the place of a choice, and every number as a float."""
+    about = distribution["attributes"]
+    if "choices" in about:
+        return about["choices"][int(value)]
+    return int(value) if distribution["name"] == "IntDistribution" else value

@@ -1,0 +1,199 @@
+"""Is the ledger what the plan asks for? Every final record whole, planned, once; shares no code with the driver."""
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from mnist_ablate.plan import Plan, expand
+from mnist_ablate.raw_ledger import RawStudy, RawTrial
+from mnist_ablate.sweep import Sweep
+from mnist_ablate.trial import TRAINER_VERSION, Recipe, Row, Status, Trial
+
+_STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL"}
+_RESULTS = frozenset({"complete", "diverged"})
+_PARTS = ("trial", "stage", "outcome", "trial_id", "sha256")
+_RUN_AGAIN = "run the sweep again"
+_RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
+_ANY_SIZE = 10**9
+
+
+@dataclass(frozen=True)
+class Final:
+    """The last record of a trial: its content as plain values, with nothing of the program's own types."""
+
+    trial_id: str
+    recipe: Mapping[str, Any]
+    seed: int
+    data_digest: str
+    arm: Mapping[str, Any]
+    stage: str
+    outcome: Mapping[str, Any]
+
+
+class Ledger:
+    """The latest study of a sweep, read strictly. `problems` is complete once the object is made."""
+
+    def __init__(self, studies: Sequence[RawStudy]) -> None:
+        study = studies[-1]
+        content = json.loads(study.attrs["content"])
+        self.sweep = Sweep.model_validate(content["sweep"])
+        self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
+        self.finals: dict[str, Final] = {}
+        self.problems = [*_unfinished(studies), *self._registered(study), *self._recorded(study.trials)]
+        self.missing = 0
+        self.rows: list[Row] = []
+        self.problems += [*self._planned()]
+
+    def _registered(self, study: RawStudy) -> Iterator[str]:
+        if json.loads(study.attrs.get("digest", '""')) != self.sweep.digest:
+            yield f"ledger: {study.name}: its digest is not that of the sweep it holds: {_RESTORE}"
+
+    def _recorded(self, trials: Sequence[RawTrial]) -> Iterator[str]:
+        numbers = [trial.number for trial in trials]
+        if len(set(numbers)) != len(numbers):
+            yield f"ledger: two records have one number: {_RESTORE}"
+        results: defaultdict[str, list[int]] = defaultdict(list)
+        for trial in trials:
+            where = f"ledger: record {trial.number}"
+            lacking = [part for part in _PARTS if part not in trial.attrs]
+            if lacking:
+                yield f"{where} is not whole, it lacks {', '.join(lacking)}: {_RESTORE}"
+                continue
+            final = _final(trial)
+            yield from (f"{where} (trial {final.trial_id}) {text}: {_RESTORE}" for text in _wrong(trial, final))
+            if results[final.trial_id]:
+                first = results[final.trial_id][0]
+                yield f"{where}: trial {final.trial_id} had its result in record {first} already: {_RESTORE}"
+            if final.outcome["status"] in _RESULTS:
+                results[final.trial_id].append(trial.number)
+            self.finals[final.trial_id] = final
+
+    def _planned(self) -> Iterator[str]:
+        stages = {"tuning": [each.trial for each in self.plan.tuning], "verdict": []}
+        best = _best(self.plan, self.finals)
+        if best is not None:
+            stages["verdict"] = [each.trial for each in self.plan.verdict_trials(best)]
+        wanted = {_id(trial): stage for stage, trials in stages.items() for trial in trials}
+        self.missing = self.plan.size - len(wanted.keys() & self.finals.keys())
+        if self.missing:
+            yield f"ledger: {self.missing} of {self.plan.size} planned trials are not recorded: {_RUN_AGAIN}"
+        for trial_id, final in self.finals.items():
+            if trial_id not in wanted and not _given_up(final, self.plan):
+                yield f"ledger: trial {trial_id} is recorded but not planned: {_RESTORE}"
+            elif trial_id in wanted and final.stage != wanted[trial_id]:
+                yield f"ledger: trial {trial_id} is recorded as {final.stage}, planned as {wanted[trial_id]}: {_RESTORE}"
+        yield from self._verdict_rows([self.finals[id_] for id_ in wanted if id_ in self.finals])
+
+    def _verdict_rows(self, finals: Sequence[Final]) -> Iterator[str]:
+        """Keep what the verdicts read; every arm has each seed once, from 0."""
+        arms = {_key(arm.params) for arm in self.plan.arms}
+        places = {(arm, seed) for arm in arms for seed in range(self.sweep.seeds)}
+        for final in finals:
+            if final.stage != "verdict":
+                continue
+            place = (_key(final.arm), final.seed)
+            if place not in places:
+                yield f"ledger: trial {final.trial_id} has an arm or a seed that is not its own: {_RESTORE}"
+            places.discard(place)
+            outcome = final.outcome
+            self.rows.append(Row(dict(final.arm), final.seed, outcome["metrics"], outcome["status"]))
+
+
+def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
+    for study in studies:
+        for trial in study.trials:
+            if trial.state not in _STATES.values():
+                yield f"ledger: {study.name}: record {trial.number} is {trial.state}, not a final state: {_RESTORE}"
+
+
+def _final(trial: RawTrial) -> Final:
+    asked, outcome = json.loads(trial.attrs["trial"]), json.loads(trial.attrs["outcome"])
+    arm = {name: value for name, value in trial.params.items() if name != "seed"}
+    stage, trial_id = json.loads(trial.attrs["stage"]), json.loads(trial.attrs["trial_id"])
+    return Final(trial_id, asked["recipe"], asked["seed"], asked["data_digest"], arm, stage, outcome)
+
+
+def _wrong(trial: RawTrial, final: Final) -> Iterator[str]:
+    """What a record says against itself."""
+    attrs, outcome = trial.attrs, final.outcome
+    content = {part: json.loads(attrs[part]) for part in ("trial", "stage", "outcome")}
+    if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(attrs["sha256"]):
+        yield "was altered after it had been written"
+    if final.trial_id != _id_of(final.recipe, final.seed, final.data_digest):
+        yield "does not have the content that its id stands for"
+    if outcome["trial_id"] != final.trial_id:
+        yield f"holds the outcome of trial {outcome['trial_id']}"
+    if outcome["status"] not in get_args(Status) or _STATES[outcome["status"]] != trial.state:
+        yield f"is {trial.state} in Optuna, {outcome['status']} by its outcome"
+    if trial.params.get("seed") != final.seed:
+        yield f"has seed {trial.params.get('seed')} in Optuna, {final.seed} in its trial"
+    if any(final.recipe.get(name, value) != value for name, value in final.arm.items()):
+        yield "was trained with other factors than its arm's"
+    yield from _wrong_numbers(trial, final)
+
+
+def _wrong_numbers(trial: RawTrial, final: Final) -> Iterator[str]:
+    outcome = final.outcome
+    epochs, metrics = outcome["epochs"], outcome["metrics"]
+    numbers = [*metrics.values(), *(value for epoch in epochs for value in epoch.values())]
+    if not all(math.isfinite(value) for value in numbers):
+        yield "holds a number that is not finite"
+    if [epoch["number"] for epoch in epochs] != [*range(1, len(epochs) + 1)]:
+        yield "lacks an epoch, or has one twice"
+    if outcome["status"] == "complete" and len(epochs) != final.recipe["epochs"]:
+        yield f"is complete with {len(epochs)} of {final.recipe['epochs']} epochs"
+    if trial.steps != {epoch["number"]: epoch["val_accuracy"] for epoch in epochs}:
+        yield "has other epochs in Optuna than in its outcome"
+    result = (metrics["test_accuracy"],) if "test_accuracy" in metrics and trial.state == "COMPLETE" else ()
+    if trial.values != result:
+        yield "has another value in Optuna than its test accuracy"
+    if any(not 0.0 <= value <= 1.0 for name, value in metrics.items() if name.endswith("_accuracy")):
+        yield "has an accuracy that is none"
+    if bool(metrics) != (outcome["status"] in _RESULTS):
+        yield f"is {outcome['status']} with {len(metrics)} metrics"
+
+
+def _id(trial: Trial) -> str:
+    return _id_of(trial.recipe.model_dump(), trial.seed, trial.data_digest)
+
+
+def _id_of(recipe: Mapping[str, Any], seed: int, data_digest: str) -> str:
+    """A trial's id, computed from what it is made of."""
+    defaults = {name: about.default for name, about in Recipe.model_fields.items()}
+    changed = {name: value for name, value in recipe.items() if name not in defaults or value != defaults[name]}
+    content = {"trainer": TRAINER_VERSION, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
+    """Each arm's nuisance values with the highest validation accuracy, the first of equals; None before all are known.
+
+    Keyed by the words for the arm, as the plan wants them.
+    """
+    if not plan.points:
+        return {}
+    scored: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+    for place, planned in enumerate(plan.tuning):
+        final = finals.get(_id(planned.trial))
+        if final is None:
+            return None
+        words = " ".join(str(value) for value in planned.arm.params.values())
+        point = place // len(plan.arms)
+        scored[words].append((-final.outcome["metrics"].get("val_accuracy", -1.0), point))
+    return {words: dict(plan.points[min(scores)[1]]) for words, scores in scored.items()}
+
+
+def _given_up(final: Final, plan: Plan) -> bool:
+    """Whether it was planned until a tuning trial, run again, changed the nuisance values of its arm."""
+    if final.stage != "verdict" or not plan.points:
+        return False
+    arms = (arm.recipe.model_dump() for arm in plan.arms if _key(arm.params) == _key(final.arm))
+    return any(final.recipe == {**recipe, **point} for recipe in arms for point in plan.points)
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
