@@ -47,7 +47,7 @@ class Plan:
     @property
     def size(self) -> int:
         """The number of trials, tuning included."""
-        return len(self.arms) * (len(self.points) + self.sweep.seeds)
+        return count(self.sweep)
 
     @cached_property
     def tuning(self) -> tuple[Planned, ...]:
@@ -57,6 +57,11 @@ class Plan:
             for point in self.points
             for arm in self.arms
         )
+
+    def searched(self, settings: Params) -> Planned:
+        """A trial of a search: the baseline with these settings; it belongs to the arm that will be the winner."""
+        arm = self.arms[-1]
+        return Planned(self._trial(arm.recipe, settings, TUNING_SEED), arm, "tuning")
 
     def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
@@ -80,17 +85,18 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
 
     Raises SweepError if there are more than `max_trials` trials.
     """
-    if sweep.design == "search":
-        raise SweepError(f"{sweep.name}: design search cannot be run yet: list the values and use factorial")
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
     arms = tuple(Arm(params, _recipe({**sweep.fixed, **settings})) for params, settings in _arms(sweep))
-    return Plan(sweep, arms, tuple(_points(sweep.nuisance, sweep.tuning_trials)), data_digest)
+    points = () if sweep.design == "search" else tuple(_points(sweep.nuisance, sweep.tuning_trials))
+    return Plan(sweep, arms, points, data_digest)
 
 
 def count(sweep: Sweep) -> int:
     """The number of trials of a sweep."""
+    if sweep.design == "search":
+        return sweep.tuning_trials + arm_count(sweep) * sweep.seeds
     tuning = sweep.tuning_trials if sweep.nuisance else 0
     return arm_count(sweep) * (sweep.seeds + tuning)
 
@@ -99,6 +105,8 @@ def arm_count(sweep: Sweep) -> int:
     """The number of arms of a sweep."""
     if sweep.design == "configurations":
         return len(sweep.configurations)
+    if sweep.design == "search":
+        return len(sweep.factors["configuration"])
     if sweep.design == "factorial":
         return math.prod(len(values) for values in sweep.scientific.values())
     return 1 + sum(len(_others(sweep, factor)) for factor in sweep.scientific)
@@ -109,6 +117,9 @@ def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
     if sweep.design == "configurations":
         for name, settings in sweep.configurations.items():
             yield {"configuration": name}, settings
+    elif sweep.design == "search":
+        for name in sweep.factors["configuration"]:
+            yield {"configuration": name}, sweep.baseline
     elif sweep.design == "factorial":
         for values in itertools.product(*sweep.scientific.values()):
             params = dict(zip(sweep.scientific, values, strict=True))

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sweep_runs import Tracker
 
-from mnist_ablate import data
+from mnist_ablate import data, publishing
+from mnist_ablate.settings import Settings
 
 TESTS = Path(__file__).parent
 
@@ -44,3 +46,16 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE_DIR", str(folder))
     monkeypatch.delenv("FAKE_FAULTS", raising=False)
     return folder
+
+
+@pytest.fixture
+def settings(images: Path, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", data=images, jobs=2)
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    """A tracker in place of MLflow, which takes seconds to import."""
+    made = Tracker()
+    monkeypatch.setattr(publishing, "Mirror", lambda *_: made)
+    return made
