@@ -55,7 +55,9 @@ def claims(document: Document, recorded: Recorded) -> Markup:
 
 def badge(verdict: str) -> Markup:
     """A verdict with its sign and its color."""
-    return element("span", element("span", SIGNS[verdict], aria_hidden="true"), f" {verdict}", class_=f"badge {verdict}")
+    return element(
+        "span", element("span", SIGNS[verdict], aria_hidden="true"), f" {verdict}", class_=f"badge {verdict}"
+    )
 
 
 def plainly(claim: Claim, found: Claimed) -> str:
@@ -65,15 +67,15 @@ def plainly(claim: Claim, found: Claimed) -> str:
     metric, value = sentences.plain(claim.metric), found["effect"]
     treatment = _words(claim.treatment)
     where = f" with {_words(claim.where)}" if claim.where else ""
+    instead = f" in place of {_words(claim.control)}" if claim.control else ""
     if claim.versus is not None:
-        instead = f" in place of {_words(claim.control)}" if claim.control else ""
         amount = _amount(claim.metric, value, "higher", "lower")
-        return f"The effect of {treatment}{instead} on {metric} is {amount}{where} than with {_words(claim.versus)}."
+        return f"The effect of {treatment}{instead} on {metric} was {amount}{where} than with {_words(claim.versus)}."
     if claim.control is None:
         amount = _amount(claim.metric, value, "above", "below")
-        return f"With {treatment}{where}, {metric} is {amount} {shown_number(claim.metric, claim.reference)}."
+        return f"With {treatment}{where}, {metric} was {amount} {shown_number(claim.metric, claim.reference)}."
     amount = _amount(claim.metric, value, "higher", "lower")
-    return f"With {treatment} in place of {_words(claim.control)}{where.replace(' with', ', for', 1)}, {metric} is {amount}."
+    return f"With {treatment}{instead}{where.replace(' with', ', for', 1)}, {metric} was {amount} on average."
 
 
 def _claim(claim: Claim, found: Claimed, document: Document) -> Markup:
@@ -81,10 +83,16 @@ def _claim(claim: Claim, found: Claimed, document: Document) -> Markup:
     return element(
         "li",
         element("h3", badge(found["verdict"]), " ", element("span", found["statement"])),
-        element("p", plainly(claim, found)),
+        element("p", plainly(claim, found), _doubt(found)),
         element("p", minus(sentences.sentence(found, document)), f" {left_out}" if left_out else "", class_="fine"),
         class_=f"claim {found['verdict']}",
     )
+
+
+def _doubt(found: Claimed) -> str:
+    n = found["n_pairs"]
+    is_open = found["verdict"] == "inconclusive" and n
+    return f" {n} pair{'s are' if n > 1 else ' is'} not enough to tell." if is_open else ""
 
 
 def _counts(document: Document) -> Iterator[Markup]:
@@ -109,10 +117,7 @@ def _warnings(document: Document) -> Iterator[str]:
 
 
 def _amount(metric: str, value: float, up: str, down: str) -> str:
-    if not metric.endswith(PERCENT):
-        size = f"{abs(value):.4g}"
-    else:
-        size = f"{abs(100 * value):.2f} percentage points"
+    size = f"{abs(100 * value):.2f} percentage points" if metric.endswith(PERCENT) else f"{abs(value):.4g}"
     return f"{size} {up if value >= 0 else down}"
 
 

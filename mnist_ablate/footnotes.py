@@ -22,7 +22,7 @@ _MOST_LEFT_OUT = 20
 def failures(document: Document, recorded: Recorded) -> Markup:
     """Every trial that diverged, failed or was lost, by arm and reason, and the pairs left out for them."""
     groups: dict[tuple[str, str, str], list[int]] = {}
-    for entry in recorded.entries:
+    for entry in (each for arm in recorded.by_arm.values() for each in arm):
         if entry.outcome.status != "complete":
             reason = mask(entry.outcome.reason)[:_LONGEST_REASON]
             groups.setdefault((label(entry.params), entry.outcome.status, reason), []).append(entry.trial.seed)
@@ -32,7 +32,9 @@ def failures(document: Document, recorded: Recorded) -> Markup:
     rest = len(rows) - MOST_FAILURES
     parts = [table(("arm", "outcome", "seeds", "reason"), rows[:MOST_FAILURES], numbers_from=4, caption="")]
     parts += [element("p", f"and {rest:,} more arms and reasons", class_="fine")] if rest > 0 else []
-    note = "A diverged trial counts with what it reached, chance level at worst; a failed or lost one leaves its pair out."
+    note = (
+        "A diverged trial counts with what it reached, chance level at worst; a failed or lost one leaves its pair out."
+    )
     left = [(claim["name"], sentences.left_out(claim, _MOST_LEFT_OUT)) for claim in document["claims"]]
     named = [element("li", element("strong", name), f": {text}") for name, text in left if text]
     return join([*parts, element("p", note, class_="fine"), element("ul", *named, class_="fine")] if named else parts)
@@ -62,8 +64,8 @@ def caveats(document: Document, recorded: Recorded) -> Markup:
             element(
                 "p",
                 f"Rare collapses can go unseen: an arm none of whose {n} seeds collapsed may still collapse in up to"
-                f" {missed:.0%} of trainings ({_CONFIDENCE:.0%} confidence). The seeds vary the initial weights, the order of"
-                " the images and the dropout masks; the images and their split are the same in every trial.",
+                f" {missed:.0%} of trainings ({_CONFIDENCE:.0%} confidence). The seeds vary the initial weights, the"
+                " order of the images and the dropout masks; the images and their split are the same in every trial.",
             ),
         ]
     )
@@ -72,11 +74,12 @@ def caveats(document: Document, recorded: Recorded) -> Markup:
 def _method(document: Document, level: str) -> str:
     claims = len(document["claims"])
     together = f", so that all {claims} hold at once at {1 - document['alpha']:.0%}" if claims > 1 else ""
+    holm = " with Holm's correction" if claims > 1 else ""
     return (
         f"Each claim is judged by the {level} t interval of its differences between trials with the same seed"
         f"{together}; it assumes that the seeds are independent and that their differences are not far from normal."
         " An effect must also be backed by an exact sign-flip test"
-        f"{' with Holm’s correction' if claims > 1 else ''}, which assumes only that, without an effect, each"
+        f"{holm}, which assumes only that, without an effect, each"
         " difference would be as likely to have the other sign."
     )
 
@@ -102,7 +105,9 @@ def provenance(recorded: Recorded) -> Markup:
         "trained": _trained(recorded),
         "data digest": data,
         "trainer": f"version {TRAINER_VERSION}",
-        **{name.removeprefix("version."): value for name, value in recorded.provenance.items() if name != "data_digest"},
+        **{
+            name.removeprefix("version."): value for name, value in recorded.provenance.items() if name != "data_digest"
+        },
     }
     cells = [(name, element("code", mask(value))) for name, value in rows.items() if value]
     return table(("what", "value"), cells, numbers_from=2, caption="")

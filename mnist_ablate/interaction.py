@@ -62,9 +62,14 @@ def interaction(ident: str, document: Document, shown: Grid) -> Markup:
         axis.start + _FOOT,
         *rows(axis, _LEFT, WIDTH - _RIGHT, value_names(metric, axis, 30.0)),
         *named,
-        text((_LEFT + WIDTH - _RIGHT) / 2, axis.start + 40.0, shown.across, "title", "middle"),
+        text((_LEFT + WIDTH - _RIGHT) / 2, axis.start + 40.0, _title(metric, shown, axis), "title", "middle"),
         *_lines(shown, places, axis),
     )
+
+
+def _title(metric: str, shown: Grid, axis: Axis) -> str:
+    note = f" (axis {axis.note})" if axis.note else ""
+    return f"{sentences.plain(metric)} by {shown.across}{note}"
 
 
 def _lines(shown: Grid, places: Mapping[str, float], axis: Axis) -> Iterator[Markup]:
@@ -84,8 +89,13 @@ def _lines(shown: Grid, places: Mapping[str, float], axis: Axis) -> Iterator[Mar
 
 
 def _limits(arm: Arm, x: float, axis: Axis, style: int) -> Iterator[Markup]:
-    if arm["ci_low"] is not None:
-        yield line(x, axis.at(arm["ci_low"]), x, axis.at(arm["ci_high"]), f"limits s{style}")
+    if arm["ci_low"] is None:
+        return
+    ends = (arm["ci_low"], arm["ci_high"])
+    yield line(x, axis.at(ends[0]), x, axis.at(ends[1]), f"limits s{style}")
+    for end in ends:
+        if axis.low <= end <= axis.high:
+            yield line(x - 3.5, axis.at(end), x + 3.5, axis.at(end), f"limits s{style}")
 
 
 def marker(x: float, y: float, style: int) -> Markup:

@@ -16,7 +16,9 @@ class Markup(str):
 def element(name: str, /, *children: str, **attributes: str | float | None) -> Markup:
     """`<name …>children</name>`; `class_` is `class`, `stroke_width` is `stroke-width`, None leaves one out."""
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     if name in _VOID:
         return Markup(f"<{name}{given}>")

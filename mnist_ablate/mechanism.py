@@ -23,7 +23,8 @@ _INPUTS = {
     "input_energy": "energy",
 }
 _UNITS = re.compile(r"(dead|always_on)_(.+)_(start|end)")
-_STRIP = 150.0  # pixels
+_STRIP = 230.0  # pixels
+_WHOLE = 1e4  # from here on, no digits after the point
 _KINDS = {"dead": "Dead units: positive for no image", "always_on": "Always-on units: positive for every image"}
 
 
@@ -106,4 +107,6 @@ def _mean(entries: Sequence[Entry], name: str) -> float | None:
 
 
 def _shown(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else minus(f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.3g}")
+    if value is None:
+        return "\N{EN DASH}"
+    return minus(f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.3g}")

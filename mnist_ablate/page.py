@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from mnist_ablate import answers, curves, figures, footnotes, mechanism, sentences
+from mnist_ablate import answers, curves, figures, footnotes, mechanism, sentences, tuning
 from mnist_ablate.drawing import shown_number
 from mnist_ablate.interaction import grid, interaction
 from mnist_ablate.markup import Markup, element, join, table
@@ -25,12 +25,14 @@ _ARMS = (
     "Points: one for each seed; crosses: diverged. Diamond and bar: the mean and its {} interval;"
     " arrow: the bar goes on. The verdicts do not compare these bars but pairs of trials with the same seed."
 )
-_INTERACTION = "Symbols: means with their intervals. Where the lines are not parallel, the effect of one depends on {}."
+_INTERACTION = (
+    "Symbols: means with their intervals. Where lines are far from parallel, one factor changes what the other does."
+)
 _CURVES = "Lines: means over seeds by epoch on the validation images. Bands: from the lowest seed to the highest."
 _INPUTS = (
-    "Training images after each normalizer, before the first layer. Strip: from the lowest to the highest input, the box"
-    " one standard deviation around the mean, the line at zero (compressed away from zero). Energy: mean squared length"
-    " of an image."
+    "Training images after each normalizer, before the first layer. Strip: from the lowest to the highest input, the"
+    " box one standard deviation around the mean, the line at zero (compressed away from zero). Energy: mean squared"
+    " length of an image."
 )
 _UNITS = (
     "Means over seeds, before training and after it, on validation images. A dead relu unit is constant and does not"
@@ -78,8 +80,8 @@ def _head(recorded: Recorded) -> Markup:
 def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
     yield "verdicts", "Verdicts", answers.claims(document, recorded)
     if document["claims"]:
-        yield "differences", "Differences", join(_forests(document))
-    yield "arms", "Arms", join(_arms(document, recorded))
+        yield "differences", "Differences and margins", join(_forests(document))
+    yield "arms", "Every arm", join(_arms(document, recorded))
     yield from _explanations(document, recorded)
     yield "failures", "What went wrong", footnotes.failures(document, recorded)
     yield "caveats", "Caveats", footnotes.caveats(document, recorded)
@@ -91,10 +93,12 @@ def _explanations(document: Document, recorded: Recorded) -> Iterator[Section]:
     arms = main_arms(document["arms"], recorded.sweep, MOST_ARMS)
     if (shown := grid(document)) is not None:
         picture = interaction("interaction-plot", document, shown)
-        yield "interaction", "Two factors together", figure(picture, _INTERACTION.format(shown.factor))
+        yield "interaction", "Two factors together", figure(picture, _INTERACTION)
     if curves.has_curves(recorded):
         picture = curves.learning_curves("curves-plot", arms, recorded)
         yield "curves", "Learning curves", figure(picture, _CURVES)
+    if (values := tuning.chosen(arms, recorded)) is not None:
+        yield "tuning", "Tuning", values
     if (inputs := mechanism.fingerprints(recorded)) is not None:
         yield "inputs", "What the network sees", join([element("p", _INPUTS, class_="fine"), inputs])
     tables = mechanism.units(arms, recorded)
