@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mnist_ablate.driver import Result
+    from mnist_ablate.ledger import Record
     from mnist_ablate.report import Document
     from mnist_ablate.settings import Settings
     from mnist_ablate.sweep import Sweep
@@ -49,6 +50,7 @@ class Format(StrEnum):
 
     table = "table"
     md = "md"
+    html = "html"
     json = "json"
 
 
@@ -145,8 +147,8 @@ def report(
     """Show the arms and verdicts of what is recorded of a sweep."""
     from mnist_ablate import history
 
-    document, question = history.document(_name(source), _settings(home, None))
-    text = _written(document, question, form)
+    document, record = history.document(_name(source), _settings(home, None))
+    text = _written(document, record, form)
     if output is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
@@ -307,13 +309,15 @@ def _show(document: "Document", *, as_json: bool) -> None:
         _console(stderr=False).print(report.tables(document))
 
 
-def _written(document: "Document", question: str, form: Format) -> str:
-    from mnist_ablate import report
+def _written(document: "Document", record: "Record", form: Format) -> str:
+    from mnist_ablate import page, publishing, recorded, report
 
     if form is Format.json:
         return json.dumps(document)
     if form is Format.md:
-        return report.markdown(document, question)
+        return report.markdown(document, record.sweep.question)
+    if form is Format.html:
+        return page.html(document, recorded.read(record, publishing.provenance(record.data_digest)))
     console = _console(stderr=False)
     with console.capture() as capture:
         console.print(report.tables(document))

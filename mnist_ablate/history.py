@@ -16,10 +16,10 @@ from mnist_ablate.trial import Recipe
 _ANY_SIZE = 10**9
 
 
-def document(name: str, settings: Settings) -> tuple[dict[str, Any], str]:
-    """The JSON document of what is recorded of a sweep, and its question."""
+def document(name: str, settings: Settings) -> tuple[dict[str, Any], Record]:
+    """The JSON document of what is recorded of a sweep, and the record."""
     record = _find(name, settings)
-    return _document(record), record.sweep.question
+    return _document(record), record
 
 
 def sync(name: str, settings: Settings) -> tuple[int, int]:

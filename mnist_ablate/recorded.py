@@ -1,7 +1,7 @@
 """What a page shows beside the JSON document: the sweep, its trials and where they come from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,10 +45,10 @@ def read(record: Record, provenance: Mapping[str, str]) -> Recorded:
     """All that is recorded of a sweep."""
     entries = record.entries()
     plan = expand(record.sweep, record.data_digest, max_trials=10**9)
-    judged = (entries.get(each.trial.id) for each in standing.verdict_trials(plan, entries))
+    judged = (each for each in standing.verdict_trials(plan, entries) if each.trial.id in entries)
     return Recorded(
         sweep=record.sweep,
-        entries=tuple(entry for entry in judged if entry is not None),
+        entries=tuple(replace(entries[each.trial.id], params=each.arm.params) for each in judged),
         tuning=tuple(entry for entry in entries.values() if entry.stage == "tuning"),
         registered=record.registered,
         data_digest=record.data_digest,
