@@ -3,6 +3,8 @@
 Usage: usual_script.py DATA.npz HOME SEEDS EPOCHS; prints the mean test accuracy of each activation as JSON.
 """
 
+# mypy: ignore-errors
+
 import json
 import os
 import sys

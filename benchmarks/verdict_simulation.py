@@ -108,9 +108,7 @@ def decide(differences: Floats) -> NDArray[np.int64]:
     equivalent = below & (low > -MARGIN)
     shows_effect = supported | (below & ~equivalent & (high < 0.0))
     unbacked = shows_effect & (holm(sign_flip_p_values(differences)) > ALPHA)
-    verdicts = np.select(
-        [unbacked, supported, equivalent, below], [INCONCLUSIVE, SUPPORTED, EQUIVALENT, REFUTED], 3
-    )
+    verdicts = np.select([unbacked, supported, equivalent, below], [INCONCLUSIVE, SUPPORTED, EQUIVALENT, REFUTED], 3)
     return verdicts.astype(np.int64)
 
 
@@ -135,13 +133,9 @@ def holm(p_values: Floats) -> Floats:
 
 def by_judge(control: Floats, treated: Floats) -> list[str]:
     """The verdicts of the real thing on one sweep: accuracies (seeds,) and (claims, seeds)."""
-    rows = [
-        Row({"arm": "control"}, seed, {"test_accuracy": float(value)}) for seed, value in enumerate(control)
-    ]
+    rows = [Row({"arm": "control"}, seed, {"test_accuracy": float(value)}) for seed, value in enumerate(control)]
     for arm, values in enumerate(treated):
-        rows += [
-            Row({"arm": str(arm)}, seed, {"test_accuracy": float(value)}) for seed, value in enumerate(values)
-        ]
+        rows += [Row({"arm": str(arm)}, seed, {"test_accuracy": float(value)}) for seed, value in enumerate(values)]
     claims = [
         Claim(
             name=f"claim-{arm}",

@@ -14,6 +14,7 @@ from mnist_ablate.recorded import Recorded
 
 METRIC = "val_accuracy"
 MOST_PANELS = 24
+"""So many arms at most: each may need a panel of its own."""
 MOST_LINES = 6
 """In one panel: so many styles can be told apart."""
 _PER_ROW = 4
@@ -46,7 +47,7 @@ def has_curves(recorded: Recorded) -> bool:
 def learning_curves(ident: str, arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> Markup:
     """A panel for the arms that differ in one factor, else for each arm; the same scale in all of them."""
     panels, styles = panelled(arms, recorded)
-    panels = [panel for panel in panels if panel.curves][:MOST_PANELS]
+    panels = [panel for panel in panels if panel.curves]
     points = [point for panel in panels for curve in panel.curves.values() for point in curve.points]
     values = of_metric(METRIC, [value for point in points for value in point[1:]])
     last = max(point[0] for point in points)

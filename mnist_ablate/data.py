@@ -18,6 +18,9 @@ MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 VALIDATION_PART = 0.3
 MAX_BYTES = 4 * 2**30
+FEWEST_IMAGES = 10
+MOST_CLASSES = 1000
+_WITH_CHANNELS = 4
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
@@ -105,9 +108,7 @@ def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
     return content.hexdigest()
 
 
-def _check(
-    name: str, arrays: dict[str, npt.NDArray[np.generic]]
-) -> tuple[dict[str, Images], dict[str, Labels]]:
+def _check(name: str, arrays: dict[str, npt.NDArray[np.generic]]) -> tuple[dict[str, Images], dict[str, Labels]]:
     images: dict[str, Images] = {}
     labels: dict[str, Labels] = {}
     for part in ("train", "test"):
@@ -115,24 +116,24 @@ def _check(
         labels[f"y_{part}"] = _labels(name, f"y_{part}", arrays[f"y_{part}"], len(images[f"x_{part}"]))
     if images["x_train"].shape[1:] != images["x_test"].shape[1:]:
         raise DataError(f"{name}: x_train and x_test hold images of different shapes")
-    if len(images["x_train"]) < 10:
-        raise DataError(f"{name}: x_train has {len(images['x_train'])} images; at least 10 are needed")
+    if (n := len(images["x_train"])) < FEWEST_IMAGES:
+        raise DataError(f"{name}: x_train has {n} images; at least {FEWEST_IMAGES} are needed")
     return images, labels
 
 
 def _images(file: str, name: str, array: npt.NDArray[np.generic]) -> Images:
-    if array.dtype != np.uint8 or array.ndim not in (3, 4) or not array.size:
+    if array.dtype != np.uint8 or array.ndim not in (_WITH_CHANNELS - 1, _WITH_CHANNELS) or not array.size:
         raise DataError(
             f"{file}: {name} is {array.dtype} {array.shape}; uint8 (n, height, width) or "
             "(n, height, width, channels) is expected"
         )
-    return np.ascontiguousarray(array if array.ndim == 4 else array[..., None], dtype=np.uint8)
+    return np.ascontiguousarray(array if array.ndim == _WITH_CHANNELS else array[..., None], dtype=np.uint8)
 
 
 def _labels(file: str, name: str, array: npt.NDArray[np.generic], n: int) -> Labels:
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((n,), (n, 1)):
         raise DataError(f"{file}: {name} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
     labels = array.reshape(n).astype(np.int64)
-    if labels.min() < 0 or labels.max() > 999:
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise DataError(f"{file}: {name} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
     return labels.astype(np.int32)

@@ -1,6 +1,5 @@
 """Optuna's storage at a URL, and its errors as one line without a password; knows no sweep."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from mnist_ablate.masking import mask, one_line
 
 _DOWN = (OperationalError, InterfaceError, InternalError)
 _FULL = ("disk is full", "No space left", "readonly database", "unable to open database", "disk I/O error")
-_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = ("authentication failed", "no password supplied", "permission denied", "role ", "no pg_hba.conf entry")
 
 
@@ -69,8 +67,8 @@ def explanation(url: str, error: BaseException) -> AblateError:
     text = one_line(str(getattr(cause, "orig", None) or cause))
     path = sqlite_file(url)
     where = str(path.parent if path else mask(url))
-    full = isinstance(error, OSError) and error.errno in _FULL_ERRNO
-    if full or any(sign in text for sign in _FULL):
+    no_file = isinstance(error, OSError) and path is not None
+    if no_file or any(sign in text for sign in _FULL):
         return DiskError(f"no space on, or no right to write, {where}: free it and run again ({text})")
     if path is None and any(sign in text for sign in _REFUSED):
         return UnreachableError(f"database {where} refused the credentials: check OPTUNA_STORAGE ({text})")

@@ -1,5 +1,6 @@
 """Drives a sweep: plan, tuning, trials, record, mirror; resumes what an earlier run left. Prints nothing."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -15,10 +16,11 @@ from mnist_ablate.lock import Lock
 from mnist_ablate.mirror import Mirror
 from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
 from mnist_ablate.summary import count
 from mnist_ablate.sweep import Sweep
-from mnist_ablate.trial import Row
+from mnist_ablate.trial import Outcome, Row, Trial
 from mnist_ablate.uploader import Uploader
 from mnist_ablate.worker import TrainerPlugin
 
@@ -107,7 +109,10 @@ class _Run:
         self._uploader: Uploader | None = None
 
     def result(self) -> Result:
-        self._train(self._plan.tuning)
+        if self._plan.sweep.design == "search":
+            self._search()
+        else:
+            self._train(self._plan.tuning)
         self._train(standing.verdict_trials(self._plan, self.entries))
         rows = standing.rows(self._plan, self.entries)
         return Result(
@@ -122,15 +127,23 @@ class _Run:
             interrupted=self._interrupts.signal,
         )
 
-    def _train(self, planned: Iterable[Planned]) -> None:
-        todo = {each.trial.id: each for each in planned if self._is_due(each.trial.id)}
-        if not todo or self._interrupts.stopping:
+    def _search(self) -> None:
+        search = Search(self._plan, self.entries)
+        self._train(search.trials(), search.tell)
+
+    def _train(self, planned: Iterable[Planned], tell: Callable[[Outcome], None] = lambda _outcome: None) -> None:
+        """Run what is due of `planned`, which may be an iterator that decides by what it was told."""
+        due = (each for each in planned if self._is_due(each.trial.id))
+        first = None if self._interrupts.stopping else next(due, None)
+        if first is None:
             return
         uploader, engine = self._uploading(), self._training()
-        for event in self._until_stopped(engine, todo):
+        todo: dict[str, Planned] = {}
+        for event in self._until_stopped(engine, _noted(itertools.chain([first], due), todo)):
             planned_trial = todo[event.trial.id]
             if isinstance(event, Finished):
                 self._finish(planned_trial, event, uploader)
+                tell(event.outcome)
             elif isinstance(event, Progress):
                 uploader.epoch(event.trial, event.epoch)
             self._view.event(planned_trial, event)
@@ -139,8 +152,8 @@ class _Run:
         entry = self.entries.get(trial_id)
         return entry is None or entry.outcome.status in _REDO
 
-    def _until_stopped(self, engine: Engine, todo: Mapping[str, Planned]) -> Iterator[Event]:
-        for event in engine.run(each.trial for each in todo.values()):
+    def _until_stopped(self, engine: Engine, trials: Iterator[Trial]) -> Iterator[Event]:
+        for event in engine.run(trials):
             yield event
             if max(self._failures.values(), default=0) >= SAME_FAILURES:
                 reason, times = self._failures.most_common(1)[0]
@@ -208,3 +221,10 @@ class _Run:
             return True
         wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
         return self._uploading().close(wait_s, settle=True)
+
+
+def _noted(planned: Iterable[Planned], todo: dict[str, Planned]) -> Iterator[Trial]:
+    """The trials, each noted in `todo` when the engine takes it."""
+    for each in planned:
+        todo[each.trial.id] = each
+        yield each.trial

@@ -1,5 +1,6 @@
 """Runs trials on Dask workers, here or on a cluster, and tells what happens to them; records nothing."""
 
+import itertools
 import queue
 import threading
 import time
@@ -94,6 +95,7 @@ class Engine:
         self._plugin, self._jobs, self._address, self._timeout_s = plugin, jobs, address, trial_timeout_s
         self._events: queue.SimpleQueue[tuple[str, Any, float]] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
+        self._coming: Iterator[Trial] = iter(())
         self._running: dict[str, _Task] = {}
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
         self._draining_since: float | None = None
@@ -122,20 +124,22 @@ class Engine:
 
         Raises UnreachableError if the scheduler goes away.
         """
-        self._waiting = deque(_Task(trial) for trial in trials)
+        self._coming, self._waiting = iter(trials), deque()
         self._tick()
+        self._fill()
         while self._waiting or self._running:
-            self._fill()
             if self._drained():
                 return
             try:
                 kind, payload, at = self._events.get(timeout=_TICK_S)
             except queue.Empty:
                 self._tick()
+                self._fill()
                 continue
             yield from self._told(payload, at) if kind == "message" else self._ended(*payload)
             if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
                 self._tick()
+            self._fill()
 
     def _put(self, kind: str, payload: Any) -> None:
         self._events.put((kind, payload, time.monotonic()))
@@ -145,7 +149,11 @@ class Engine:
 
         A trial that ran out of memory has all workers to itself.
         """
-        while self._waiting and self._draining_since is None and len(self._running) < self._slots:
+        while self._draining_since is None and len(self._running) < self._slots:
+            if not self._waiting:
+                self._waiting.extend(_Task(trial) for trial in itertools.islice(self._coming, 1))
+            if not self._waiting:
+                return
             alone = self._waiting[0].alone or any(task.alone for task in self._running.values())
             if alone and self._running:
                 return

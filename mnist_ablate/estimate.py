@@ -53,7 +53,8 @@ class Preview:
         yield f"about {self.estimated_s / 60:.1f} min with {self.jobs} jobs (one short trial of each shape was timed)"
         for claim in self.claims:
             if (size := claim["smallest_effect"]) is not None:
-                yield f"  {claim['name']}: finds effects {size:.2%} beyond its margin of {claim['margin']:.2%} (80% power)"
+                beyond = f"{size:.2%} beyond its margin of {claim['margin']:.2%}"
+                yield f"  {claim['name']}: finds effects {beyond} (80% power)"
         if self.claims:
             yield f"  (accuracy, if paired differences between seeds have a standard deviation of {ASSUMED_SD:.2%})"
         yield from (f"warning: {warning}" for warning in self.warnings)

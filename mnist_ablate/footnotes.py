@@ -60,7 +60,7 @@ def caveats(document: Document, recorded: Recorded) -> Markup:
         [
             element("p", "The verdicts hold for this recipe and this data set. What every arm had in common:"),
             element("dl", *fixed, class_="chips"),
-            element("p", _method(document, level)),
+            *([element("p", _method(document, level))] if document["claims"] else []),
             element(
                 "p",
                 f"Rare collapses can go unseen: an arm none of whose {n} seeds collapsed may still collapse in up to"
@@ -110,7 +110,8 @@ def provenance(recorded: Recorded) -> Markup:
         },
     }
     cells = [(name, element("code", mask(value))) for name, value in rows.items() if value]
-    return table(("what", "value"), cells, numbers_from=2, caption="")
+    note = element("p", "The versions are those that wrote this page.", class_="fine")
+    return join([table(("what", "value"), cells, numbers_from=2, caption=""), note])
 
 
 def _trained(recorded: Recorded) -> str:
@@ -134,5 +135,6 @@ def how_to_run(recorded: Recorded) -> Markup:
     same = "A trial with the same recipe, seed, data and versions gives the same numbers."
     if not again.file_text:
         return join([command, element("p", same, class_="fine")])
-    saved = element("p", "with this file, saved as ", element("code", again.file_name), ":")
-    return join([command, saved, element("pre", element("code", again.file_text)), element("p", same, class_="fine")])
+    saved = element("summary", "with this file, saved as ", element("code", again.file_name))
+    file = element("details", saved, element("pre", element("code", again.file_text)))
+    return join([command, file, element("p", same, class_="fine")])

@@ -46,7 +46,7 @@ class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]  # keras ships no
         """Create `scale`, which the trainer sets to 1 / (1 - rate)."""
         self.scale = self.add_weight(shape=(), name="scale", initializer="ones", trainable=False)
 
-    def call(self, x: Any, mask: Any, training: bool = False) -> Any:
+    def call(self, x: Any, mask: Any, *, training: bool = False) -> Any:
         """X (n, units) and mask bool (n, units): kept units scaled while training, x itself otherwise."""
         return x * (tf.cast(mask, x.dtype) * self.scale) if training else x
 

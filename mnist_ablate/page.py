@@ -1,6 +1,6 @@
 """A judged sweep as one HTML file that needs nothing else: no script, no font, no request; it opens offline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -95,8 +95,9 @@ def _explanations(document: Document, recorded: Recorded) -> Iterator[Section]:
         picture = interaction("interaction-plot", document, shown)
         yield "interaction", "Two factors together", figure(picture, _INTERACTION)
     if curves.has_curves(recorded):
-        picture = curves.learning_curves("curves-plot", arms, recorded)
-        yield "curves", "Learning curves", figure(picture, _CURVES)
+        few = main_arms(document["arms"], recorded.sweep, curves.MOST_PANELS)
+        picture = curves.learning_curves("curves-plot", few, recorded)
+        yield "curves", "Learning curves", figure(picture, _CURVES + _part_of(few, document["arms"], "arms"))
     if (values := tuning.chosen(arms, recorded)) is not None:
         yield "tuning", "Tuning", values
     if (inputs := mechanism.fingerprints(recorded)) is not None:
@@ -104,7 +105,11 @@ def _explanations(document: Document, recorded: Recorded) -> Iterator[Section]:
     tables = mechanism.units(arms, recorded)
     tables += [made for made in [mechanism.gradients(arms, recorded)] if made is not None]
     if tables:
-        yield "units", "Inside the network", join([element("p", _UNITS, class_="fine"), *tables])
+        yield (
+            "units",
+            "Inside the network",
+            join([element("p", _UNITS + _part_of(arms, document["arms"], "arms"), class_="fine"), *tables]),
+        )
 
 
 def figure(picture: Markup, caption: str) -> Markup:
@@ -116,7 +121,13 @@ def figure(picture: Markup, caption: str) -> Markup:
 def _forests(document: Document) -> Iterator[Markup]:
     metrics = list(dict.fromkeys(claim["metric"] for claim in document["claims"]))
     for i, metric in enumerate(metrics):
-        yield figure(figures.forest(f"forest-{i}", document, metric), _FOREST.format(sentences.level(document)))
+        claims = [claim for claim in document["claims"] if claim["metric"] == metric]
+        note = _part_of(claims[: figures.MOST_CLAIMS], claims, "claims")
+        yield figure(figures.forest(f"forest-{i}", document, metric), _FOREST.format(sentences.level(document)) + note)
+
+
+def _part_of(shown: Sequence[object], every: Sequence[object], what: str) -> str:
+    return f" Shown: {len(shown)} of {len(every):,} {what}." if len(shown) < len(every) else ""
 
 
 def _arms(document: Document, recorded: Recorded) -> Iterator[Markup]:
@@ -126,8 +137,8 @@ def _arms(document: Document, recorded: Recorded) -> Iterator[Markup]:
     if not arms:
         yield element("p", "No trial has been recorded yet.")
         return
-    note = f" The picture shows {len(shown)} of {len(arms):,} arms." if len(shown) < len(arms) else ""
-    yield figure(figures.arms("arms-plot", document, shown, recorded), _ARMS.format(level) + note)
+    caption = _ARMS.format(level) + _part_of(shown, arms, "arms")
+    yield figure(figures.arms("arms-plot", document, shown, recorded), caption)
     rest = len(arms) - MOST_ROWS
     more = [element("p", f"and {rest:,} more arms: mnist-ablate report --format json has all")] if rest > 0 else []
     yield element("details", element("summary", "The same in numbers"), _numbers(document, level), *more)

@@ -120,9 +120,7 @@ class Program:
 
 def _kernel(initializer: str, seed: int, layer: Any) -> Any:
     """Start values of a layer's kernel from its own stream; fans are those of the (inputs, units) layout."""
-    draw = INITIALIZERS[initializer](
-        keras.initializers, int(stream(seed, f"kernel/{layer.name}").integers(2**31))
-    )
+    draw = INITIALIZERS[initializer](keras.initializers, int(stream(seed, f"kernel/{layer.name}").integers(2**31)))
     shape = tuple(layer.kernel.shape)
     return tf.transpose(draw(shape[::-1])) if isinstance(layer, network.Dense) else draw(shape)
 
@@ -130,4 +128,3 @@ def _kernel(initializer: str, seed: int, layer: Any) -> Any:
 def _correct(labels: Any, logits: Any) -> Any:
     hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
     return tf.reduce_sum(tf.cast(hits, tf.float32))
-

@@ -73,29 +73,23 @@ def _study(connection: sqlalchemy.Connection, study_id: int, name: str) -> RawSt
     def rows(query: str) -> list[Any]:
         return list(connection.execute(text(query), {"study": study_id}).all())
 
-    of_study = "FROM {0} JOIN trials USING (trial_id) WHERE study_id = :study ORDER BY {0}.trial_id"
-    params, values, steps, attrs = (defaultdict[int, dict[Any, Any]](dict) for _ in range(4))
-    for trial, key, value, kind in rows(
-        f"SELECT trial_id, param_name, param_value, distribution_json {of_study.format('trial_params')}"  # noqa: S608
-    ):
-        params[trial][key] = _decoded(value, json.loads(kind))
-    for trial, objective, value in rows(
-        f"SELECT trial_id, objective, value {of_study.format('trial_values')}"  # noqa: S608
-    ):
-        values[trial][objective] = value
-    for trial, step, value in rows(
-        f"SELECT trial_id, step, intermediate_value {of_study.format('trial_intermediate_values')}"  # noqa: S608
-    ):
-        steps[trial][step] = value
-    for trial, key, value in rows(
-        f'SELECT trial_id, "key", value_json {of_study.format("trial_user_attributes")}'  # noqa: S608
-    ):
-        attrs[trial][key] = value
+    def by_trial(table: str, key: str, value: str, about: str = "NULL") -> defaultdict[int, dict[Any, Any]]:
+        found: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
+        of_study = "JOIN trials USING (trial_id) WHERE study_id = :study"
+        query = f"SELECT trial_id, {key}, {value}, {about} FROM {table} {of_study} ORDER BY trial_id, {key}"  # noqa: S608
+        for trial_id, name_, stored, kind in rows(query):
+            found[trial_id][name_] = _decoded(stored, json.loads(kind)) if kind else stored
+        return found
+
+    params = by_trial("trial_params", "param_name", "param_value", "distribution_json")
+    values = by_trial("trial_values", "objective", "value")
+    steps = by_trial("trial_intermediate_values", "step", "intermediate_value")
+    attrs = by_trial("trial_user_attributes", '"key"', "value_json")
     about = rows('SELECT "key", value_json FROM study_user_attributes WHERE study_id = :study')
     trials = rows("SELECT trial_id, number, state FROM trials WHERE study_id = :study ORDER BY number, trial_id")
     return RawStudy(
         name,
-        {key: value for key, value in about},
+        {key: value for key, value in about},  # noqa: C416 - rows are no pairs to mypy
         tuple(
             RawTrial(number, state, params[id_], tuple(values[id_].values()), steps[id_], attrs[id_])
             for id_, number, state in trials

@@ -81,7 +81,7 @@ def _from_database(connection: sqlalchemy.Connection, name: str) -> RawExperimen
         "ORDER BY start_time, run_uuid"
     )
     return RawExperiment(
-        {key: value for key, value in rows("SELECT t.key, t.value FROM experiment_tags t WHERE experiment_id = :id")},
+        dict(rows("SELECT t.key, t.value FROM experiment_tags t WHERE experiment_id = :id")),
         tuple(RawRun(id_, status, params[id_], tags[id_], tuple(points[id_])) for id_, status in runs),
     )
 

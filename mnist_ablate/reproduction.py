@@ -33,7 +33,7 @@ def reproduction(sweep: Sweep, data_digest: str) -> Reproduction:
 def as_yaml(sweep: Sweep) -> str:
     """A sweep file of the same digest, if it has the sweep's name."""
     content = sweep.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
 def _shipped(sweep: Sweep) -> str:

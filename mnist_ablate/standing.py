@@ -9,10 +9,13 @@ from mnist_ablate.trial import Row
 
 _UNTUNED = -2.0
 _NO_SCORE = -1.0
+_SCORE = "val_accuracy"
 
 
 def tuned(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
     """Each arm's best nuisance values by validation accuracy, the first of equals; None before all are tried."""
+    if plan.sweep.design == "search":
+        return _winner(plan, entries)
     best: dict[str, Params] = {}
     scores: dict[str, float] = {}
     points = [point for point in plan.points for _ in plan.arms]
@@ -20,10 +23,21 @@ def tuned(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
         entry, arm = entries.get(planned.trial.id), label(planned.arm.params)
         if entry is None:
             return None
-        score = entry.outcome.metrics.get("val_accuracy", _NO_SCORE)
+        score = entry.outcome.metrics.get(_SCORE, _NO_SCORE)
         if score > scores.get(arm, _UNTUNED):
             best[arm], scores[arm] = point, score
     return best
+
+
+def _winner(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
+    """The settings of the best trial of a search; None before all are tried, or if none of them completed."""
+    tried = [entry for entry in entries.values() if entry.stage == "tuning"]
+    scored = [entry for entry in tried if _SCORE in entry.outcome.metrics]
+    if len(tried) < plan.sweep.tuning_trials or not scored:
+        return None
+    recipe = max(scored, key=lambda entry: entry.outcome.metrics[_SCORE]).trial.recipe
+    searched = (*plan.sweep.scientific, *plan.sweep.nuisance)
+    return {label(plan.arms[-1].params): {name: getattr(recipe, name) for name in searched}}
 
 
 def verdict_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
@@ -46,4 +60,5 @@ def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
 
 def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
     """How many of the plan's trials are recorded, tuning included."""
-    return sum(each.trial.id in entries for each in (*plan.tuning, *verdict_trials(plan, entries)))
+    tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
+    return tuned_already + sum(each.trial.id in entries for each in verdict_trials(plan, entries))

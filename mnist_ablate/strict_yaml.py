@@ -113,7 +113,7 @@ class _Composer:
             raise _StopError(self.mark(event), f"more than {MAX_VALUES:,} values")
         if isinstance(event, yaml.AliasEvent):
             return self.refuse(
-                event, address, f"alias {shown('*' + event.anchor)} is not allowed; write the value again"
+                event, address, f"alias {shown(f'*{event.anchor}')} is not allowed; write the value again"
             )
         if event.anchor:
             self.report(event, address, f"anchor {shown('&' + event.anchor)} is not allowed; remove it")

@@ -129,6 +129,8 @@ class Sweep(BaseModel):
         """What a claim can name: every factor with the values that are run."""
         if self.design == "configurations":
             return {_CONFIGURATION: list(self.configurations)}
+        if self.design == "search":
+            return {_CONFIGURATION: ["baseline", "winner"]}
         return {key: _with(values, self.baseline.get(key)) for key, values in self.scientific.items()}
 
     @property

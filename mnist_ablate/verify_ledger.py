@@ -73,7 +73,7 @@ class Ledger:
             self.finals[final.trial_id] = final
 
     def _planned(self) -> Iterator[str]:
-        stages = {"tuning": [each.trial for each in self.plan.tuning], "verdict": []}
+        stages = {"tuning": self._tuning(), "verdict": []}
         best = _best(self.plan, self.finals)
         if best is not None:
             stages["verdict"] = [each.trial for each in self.plan.verdict_trials(best)]
@@ -85,8 +85,16 @@ class Ledger:
             if trial_id not in wanted and not _given_up(final, self.plan):
                 yield f"ledger: trial {trial_id} is recorded but not planned: {_RESTORE}"
             elif trial_id in wanted and final.stage != wanted[trial_id]:
-                yield f"ledger: trial {trial_id} is recorded as {final.stage}, planned as {wanted[trial_id]}: {_RESTORE}"
+                yield f"ledger: trial {trial_id} is recorded as {final.stage}, not as planned: {_RESTORE}"
         yield from self._verdict_rows([self.finals[id_] for id_ in wanted if id_ in self.finals])
+
+    def _tuning(self) -> list[Trial]:
+        """The tuning trials as planned; those of a search are whatever it suggested within its space."""
+        if self.sweep.design != "search":
+            return [each.trial for each in self.plan.tuning]
+        names = (*self.sweep.scientific, *self.sweep.nuisance)
+        suggested = [final for final in self.finals.values() if final.stage == "tuning"]
+        return [self.plan.searched({name: final.recipe[name] for name in names}).trial for final in suggested]
 
     def _verdict_rows(self, finals: Sequence[Final]) -> Iterator[str]:
         """Keep what the verdicts read; every arm has each seed once, from 0."""
@@ -174,6 +182,8 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
 
     Keyed by the words for the arm, as the plan wants them.
     """
+    if plan.sweep.design == "search":
+        return _winner(plan, finals)
     if not plan.points:
         return {}
     scored: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -185,6 +195,17 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
         point = place // len(plan.arms)
         scored[words].append((-final.outcome["metrics"].get("val_accuracy", -1.0), point))
     return {words: dict(plan.points[min(scores)[1]]) for words, scores in scored.items()}
+
+
+def _winner(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
+    """What a search found: the settings with the highest validation accuracy, the first recorded of equals."""
+    names = (*plan.sweep.scientific, *plan.sweep.nuisance)
+    tried = [final for final in finals.values() if final.stage == "tuning"]
+    scored = [final for final in tried if "val_accuracy" in final.outcome["metrics"]]
+    if len(tried) < plan.sweep.tuning_trials or not scored:
+        return None
+    best = max(scored, key=lambda final: final.outcome["metrics"]["val_accuracy"])
+    return {"winner": {name: best.recipe[name] for name in names}}
 
 
 def _given_up(final: Final, plan: Plan) -> bool:

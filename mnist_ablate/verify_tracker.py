@@ -52,16 +52,14 @@ def _stray(
             yield f"MLflow: run {run.run_id} is {run.status}: {_SYNC} unless the sweep is running"
 
 
-def _trials(
-    finals: Mapping[str, Final], children: Sequence[RawRun], parents: Sequence[RawRun]
-) -> Iterator[str]:
+def _trials(finals: Mapping[str, Final], children: Sequence[RawRun], parents: Sequence[RawRun]) -> Iterator[str]:
     by_trial: dict[str, list[RawRun]] = {}
     for run in children:
         by_trial.setdefault(run.tags.get("trial_id", ""), []).append(run)
     for trial_id in sorted(by_trial.keys() - finals.keys()):
         for run in by_trial[trial_id]:
             if run.tags.get("outcome") or run.status == _OVER or not trial_id:
-                yield f"MLflow: run {run.run_id} is of trial {trial_id or '(none)'}, which the ledger does not have: delete it"
+                yield f"MLflow: run {run.run_id} is of a trial ({trial_id}) that is not recorded: delete it"
     for trial_id, final in finals.items():
         found = by_trial.get(trial_id, [])
         if len(found) != 1:
@@ -112,9 +110,7 @@ def _wrong_points(run: RawRun, outcome: Mapping[str, Any]) -> Iterator[str]:
 def _points(outcome: Mapping[str, Any]) -> dict[tuple[str, int], tuple[int, float]]:
     """Time and value by metric and step. The numbers of the whole run stand at its last epoch."""
     epochs = outcome["epochs"]
-    curves = {
-        (key, epoch["number"]): (epoch["ended_ms"], epoch[key]) for epoch in epochs for key in _CURVES
-    }
+    curves = {(key, epoch["number"]): (epoch["ended_ms"], epoch[key]) for epoch in epochs for key in _CURVES}
     last = len(epochs) + (outcome["status"] == "diverged")
     ended_ms = outcome["started_ms"] + round(outcome["seconds"] * 1000) if outcome["started_ms"] else 0
     diagnostics = {f"diagnostics/{name}": value for name, value in outcome["diagnostics"].items()}

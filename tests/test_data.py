@@ -131,7 +131,8 @@ def test_flipped_byte_never_changes_the_images_unseen(tmp_path, arrays, position
     try:
         digits = data.load(path)
     except DataError as error:
-        assert "\n" not in str(error)
+        problem = str(error)
+        assert problem.startswith(str(path))  # noqa: PT017 - refusing is one of two good answers
     else:
         assert digits.digest == before.digest
         np.testing.assert_array_equal(digits.x_train, before.x_train)
@@ -161,5 +162,5 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, arrays, monkeypatch
     assert path.stat().st_size < 10_000
     monkeypatch.setattr(data, "MAX_BYTES", 2**20)
     monkeypatch.setattr(np, "load", None)
-    with pytest.raises(DataError, match="unpacks to 1,0..,... bytes; at most 1,048,576 are read"):
+    with pytest.raises(DataError, match=r"unpacks to 1,0..,... bytes; at most 1,048,576 are read"):
         data.load(path)

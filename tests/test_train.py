@@ -85,7 +85,8 @@ def test_dropout_and_norm_layers_leave_the_kernels_of_a_seed(digits):
 
 
 def test_streams_of_two_uses_share_no_draws():
-    draws = {use: stream(7, use).random(4).tolist() for use in ("shuffle/1", "shuffle/2", "dropout_1/1", "kernel/logits")}
+    uses = ("shuffle/1", "shuffle/2", "dropout_1/1", "kernel/logits")
+    draws = {use: stream(7, use).random(4).tolist() for use in uses}
     assert len({value for values in draws.values() for value in values}) == 16
     assert stream(7, "shuffle/1").random(4).tolist() == draws["shuffle/1"]
 

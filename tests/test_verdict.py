@@ -97,9 +97,7 @@ def test_intervals_are_simultaneous_and_p_values_are_holms() -> None:
     rng = np.random.default_rng(4)
     names = ["a", "b", "c"]
     shifts = {name: rng.normal(-0.004 * i, 0.003, 8) for i, name in enumerate(names)}
-    results = [
-        r for name in names for r in rows(shifts[name], treatment=name) if r.params["normalizer"] != "unit"
-    ]
+    results = [r for name in names for r in rows(shifts[name], treatment=name) if r.params["normalizer"] != "unit"]
     results += [r for r in rows(shifts["a"]) if r.params["normalizer"] == "unit"]
     judged = judge(results, [claim(name=name, treatment={"normalizer": name}) for name in names])
     raw = [
@@ -207,11 +205,7 @@ def test_all_equal_results_are_equivalent_unless_the_margin_is_zero() -> None:
         found = verdict([0.0] * 8, direction, margin=0.0)
         assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
         assert "not even 10,000 seeds" in found.reason
-    nothing = [
-        Row({"normalizer": n}, seed, {"test_accuracy": 0.0})
-        for seed in range(8)
-        for n in ("unit", "centered")
-    ]
+    nothing = [Row({"normalizer": n}, seed, {"test_accuracy": 0.0}) for seed in range(8) for n in ("unit", "centered")]
     assert judge(nothing, [claim(margin=0.0)])[0].verdict == "inconclusive"
 
 
@@ -241,9 +235,7 @@ def test_an_effect_of_exactly_the_margin_is_not_decided_by_rounding(direction: s
     ]
     (found,) = judge(results, [claim(direction)])
     s = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 0}[direction] * side
-    open_ = {"lower": s > 0, "higher": s > 0, "not_lower": s < 0, "not_higher": s < 0, "same": True}[
-        direction
-    ]
+    open_ = {"lower": s > 0, "higher": s > 0, "not_lower": s < 0, "not_higher": s < 0, "same": True}[direction]
     expected = "inconclusive" if open_ else "refuted" if direction in ("lower", "higher") else "supported"
     assert found.verdict == expected
 
@@ -264,9 +256,7 @@ def test_a_diverged_trial_can_decide_nothing_away() -> None:
     assert found.verdict == "inconclusive"
 
 
-@given(
-    st.floats(-0.03, 0.03), st.floats(0.0005, 0.02), st.sampled_from(["lower", "higher", "same", "not_lower"])
-)
+@given(st.floats(-0.03, 0.03), st.floats(0.0005, 0.02), st.sampled_from(["lower", "higher", "same", "not_lower"]))
 @settings(deadline=None)
 def test_the_seeds_that_are_asked_for_decide(mean: float, sd: float, direction: str) -> None:
     """With the mean and the spread as they were; one seed less, rounded to whole patterns, need not."""
@@ -298,9 +288,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
     st.sampled_from(["lower", "same"]),
 )
 @settings(deadline=None)
-def test_any_numbers_get_a_verdict_or_none(
-    pairs: list[tuple[float, float]], margin: float, direction: str
-) -> None:
+def test_any_numbers_get_a_verdict_or_none(pairs: list[tuple[float, float]], margin: float, direction: str) -> None:
     results = [
         Row({"normalizer": normalizer}, seed, {"test_accuracy": value})
         for seed, values in enumerate(pairs)

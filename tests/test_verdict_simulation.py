@@ -35,9 +35,7 @@ def test_at_most_five_percent_are_wrong_and_twice_the_margin_is_decided(
     assert min(cells[-2.0].decided, cells[2.0].decided) >= 0.8
 
 
-def test_the_simulation_can_find_a_rule_wrong(
-    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulation_can_find_a_rule_wrong(simulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven intervals at 95% each, instead of 95% together."""
     monkeypatch.setattr(simulation, "t_quantile", lambda n, _alpha: t_quantile(n, 0.05))
     monkeypatch.setattr(simulation, "CHECKED_BY_JUDGE", 0)

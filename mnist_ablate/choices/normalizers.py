@@ -52,7 +52,8 @@ def centered_uint8(_train: Images) -> Transform:
     """(X - 127) / 127 exactly as printed: uint8 arithmetic, so 0 becomes 129 / 127."""
 
     def transform(images: Images) -> Inputs:
-        return ((images - np.uint8(127)) / 127).astype(np.float32)
+        wrapped: Images = images - np.uint8(127)
+        return (wrapped / 127).astype(np.float32)
 
     return transform
 
@@ -98,7 +99,8 @@ def saturated(_train: Images) -> Transform:
         import cv2
 
         rest = cv2.subtract(images.reshape(len(images), -1), 127.0)
-        return (rest.reshape(images.shape) / np.float32(127)).astype(np.float32, copy=False)
+        inputs: Inputs = rest.reshape(images.shape) / np.float32(127)
+        return inputs
 
     return transform
 

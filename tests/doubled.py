@@ -1,0 +1,90 @@
+"""A driver's process made cheap for thousands of crashes: trials without Dask, a store made by copying, no fsync.
+
+Everything else (ledger, lock, mirror, uploader, MLflow's own SQLite store, command line) is the real thing. What
+is lost without fsync is lost in a power cut only, not when a process is killed.
+"""
+
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy
+from fake_trainer import FakeTrainer
+from mlflow_helpers import new_home
+
+from mnist_ablate import driver, embedded, uploader
+from mnist_ablate.engine import Event, Finished, Progress, Started
+from mnist_ablate.trial import Epoch, Trial
+
+
+class Engine:
+    """Trains in the driver itself, one trial after the other; drains as the real one."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self._draining = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def drain(self) -> None:
+        self._draining = True
+
+    def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
+        for trial in trials:
+            if self._draining:
+                return
+            yield Started(trial, "double")
+            epochs: list[Epoch] = []
+            outcome = FakeTrainer().train(trial, epochs.append)
+            for epoch in epochs:
+                yield Progress(trial, epoch)
+            yield Finished(trial, outcome)
+
+
+def install(scratch: Path) -> None:
+    """Put the doubles in place, for this process and those it forks."""
+    os.environ.update(FAKE_EPOCH_S="0", MNIST_ABLATE_TRAINER="fake_trainer:factory")
+    driver.Engine = Engine  # type: ignore[misc, assignment]
+    embedded._create = _copied(scratch)
+    uploader.EPOCH_PAUSE_S = 0.0
+    waits: dict[str, Any] = uploader.Uploader.__init__.__kwdefaults__
+    waits.update(first_wait_s=0.01, longest_wait_s=0.05)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _without_fsync)
+
+
+def _copied(scratch: Path) -> Any:
+    """`embedded._create` with a copy in place of MLflow's migrations, which take seconds."""
+    new_home(scratch)
+
+    def create(path: Path) -> None:
+        folder = path.parent / ".mlflow-new"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        shutil.copy(scratch / "mlflow.db", folder / "mlflow.db")
+        (folder / "mlflow.db").rename(path)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    return create
+
+
+def _without_fsync(connection: Any, _record: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
+
+def import_all(names: Iterable[str]) -> None:
+    """Import what a first child had imported, so that later ones are forked with it."""
+    for name in names:
+        if name not in sys.modules and not name.startswith("__"):
+            try:
+                import_module(name)
+            except Exception:  # noqa: BLE001 - a module that cannot be imported alone is imported when it is needed
+                continue

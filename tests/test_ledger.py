@@ -1,0 +1,376 @@
+"""The ledger on SQLite and on a real PostgreSQL: whole trials or none, nothing overwritten, one line per error."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fake_trainer
+import pytest
+import sqlalchemy
+from postgres import Postgres, postgres
+from sweep_runs import small
+
+from mnist_ablate import ledger as ledgers
+from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
+from mnist_ablate.ledger import Ledger, Mirrored, Record
+from mnist_ablate.outage import Outage
+from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.trial import Outcome
+
+DATA = "d1" * 32
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+    found: Postgres = request.getfixturevalue("server")
+    return found.database()
+
+
+def plan(**changes: object) -> Plan:
+    return expand(small(**changes), DATA)
+
+
+def outcome(planned: Planned, status: str = "complete", **changes: object) -> Outcome:
+    trial = planned.trial
+    ended = status in {"complete", "diverged"}
+    content = {
+        "trial_id": trial.id,
+        "status": status,
+        "metrics": fake_trainer.metrics(trial) if ended else {},
+        "epochs": [fake_trainer.epoch(trial, number) for number in (1, 2)] if ended else [],
+        "reason": "" if ended else "RuntimeError: 名前",
+        "started_ms": 1_700_000_000_000,
+        **changes,
+    }
+    return Outcome.model_validate(content)
+
+
+def begun(url: str, of: Plan, *, fresh: bool = False) -> Record:
+    return Ledger(url).begin(of, fresh=fresh)
+
+
+def test_what_is_read_back_is_what_was_written(url: str) -> None:
+    wanted = plan()
+    record = begun(url, wanted)
+    statuses = ["complete", "diverged", "failed", "lost", "complete", "complete"]
+    written = [outcome(each, status) for each, status in zip(wanted.verdict_trials(), statuses, strict=True)]
+    for each, its in zip(wanted.verdict_trials(), written, strict=True):
+        record.add(each, its)
+    entries = Ledger(url, reading=True).find("small").records()
+    assert [entry.outcome for entry in entries] == written
+    assert [(entry.trial, entry.params, entry.stage) for entry in entries] == [
+        (each.trial, each.arm.params, each.stage) for each in wanted.verdict_trials()
+    ]
+    assert all(entry.intact for entry in entries)
+
+
+def test_optuna_itself_can_read_it(url: str) -> None:
+    import optuna
+
+    wanted = plan()
+    record = begun(url, wanted)
+    first = wanted.verdict_trials()[0]
+    record.add(first, outcome(first))
+    study = optuna.load_study(study_name="small/1", storage=url)
+    assert study.best_trial.params == {"activation": "relu", "seed": 0}
+    assert study.best_value == fake_trainer.metrics(first.trial)["test_accuracy"]
+    assert list(study.best_trial.intermediate_values) == [1, 2]
+
+
+def test_the_last_record_of_a_trial_counts(url: str) -> None:
+    wanted = plan()
+    record = begun(url, wanted)
+    first = wanted.verdict_trials()[0]
+    record.add(first, outcome(first, "failed"))
+    record.add(first, outcome(first))
+    assert [entry.outcome.status for entry in record.records()] == ["failed", "complete"]
+    assert record.entries()[first.trial.id].outcome.status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"fixed": {"epochs": 8}}, "epochs 2 -> 8"),
+        ({"seeds": 4}, "seeds 3 -> 4"),
+        ({"fixed": {"epochs": 2, "dropout": 0.1}}, "dropout nothing -> 0.1"),
+        ({"scientific": {"activation": ["relu", "gelu"]}, "claims": []}, "activation [relu, tanh] -> [relu, gelu]"),
+        ({"question": "Other?", "fixed": {"epochs": 1}, "seeds": 9}, "question Does tanh hurt? -> Other?"),
+    ],
+)
+def test_a_changed_sweep_is_refused_with_what_differs(tmp_path: Path, changes: dict[str, object], difference: str) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    begun(url, plan())
+    with pytest.raises(ConflictError) as error:
+        begun(url, plan(**changes))
+    text = str(error.value)
+    assert text.startswith(f"small: stored sweep differs: {difference}")
+    assert text.endswith("; use --fresh or another name")
+    assert "\n" not in text
+
+
+def test_a_changed_margin_names_its_claim(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    sweep = small()
+    begun(url, expand(sweep, DATA))
+    claim = sweep.claims[0].model_copy(update={"margin": 0.01})
+    with pytest.raises(ConflictError, match=r"differs: claims.tanh-hurts.margin 0.002 -> 0.01; use"):
+        begun(url, expand(sweep.model_copy(update={"claims": [claim]}), DATA))
+
+
+def test_other_data_are_another_sweep(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    begun(url, plan())
+    with pytest.raises(ConflictError, match="differs: data_digest d1d1"):
+        begun(url, expand(small(), "d2" * 32))
+
+
+def test_a_sweep_that_asks_the_same_in_other_words_goes_on(url: str) -> None:
+    begun(url, plan())
+    assert begun(url, plan(source="elsewhere", baseline={}, fixed={"epochs": 2.0})).name == "small/1"
+
+
+def test_fresh_leaves_the_old_record_and_becomes_the_latest(url: str) -> None:
+    wanted = plan()
+    old = begun(url, wanted)
+    first = wanted.verdict_trials()[0]
+    old.add(first, outcome(first))
+    assert begun(url, plan(seeds=9), fresh=True).name == "small/2"
+    assert Ledger(url).find("small").sweep.seeds == 9
+    assert len(old.records()) == 1
+
+
+def test_names_with_a_common_beginning_are_kept_apart(url: str) -> None:
+    begun(url, plan(name="a"))
+    begun(url, plan(name="a-quick"))
+    begun(url, plan(name="名前"))
+    with pytest.raises(SweepError, match=r"^a-quik: nothing recorded: run `mnist-ablate sweep a-quik` first; did you"):
+        Ledger(url).find("a-quik")
+    assert Ledger(url).find("名前").sweep.name == "名前"
+
+
+def test_reading_what_was_never_written_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="^small: nothing recorded"):
+        Ledger(f"sqlite:///{tmp_path}/home/ledger.db", reading=True).find("small")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_mlflow_has_is_remembered(url: str) -> None:
+    record = begun(url, plan())
+    assert record.mirrored == Mirrored()
+    record.mirrored = Mirrored(6, "http://user:***@h", "http://h/#/experiments/1")
+    assert begun(url, plan()).mirrored == Mirrored(6, "http://user:***@h", "http://h/#/experiments/1")
+
+
+def test_an_altered_outcome_is_seen(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    wanted = plan()
+    record = begun(url, wanted)
+    for each in wanted.verdict_trials():
+        record.add(each, outcome(each))
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        change = "UPDATE trial_user_attributes SET value_json = replace(value_json, '0.9', '0.8') WHERE key = 'outcome'"
+        database.execute(f"{change} AND trial_id = 2")
+    database.close()
+    assert [entry.intact for entry in begun(url, wanted).records()] == [True, False, True, True, True, True]
+
+
+def test_a_home_with_any_characters_holds_a_ledger(tmp_path: Path) -> None:
+    from mnist_ablate.settings import Settings
+
+    home = tmp_path / "50% of {it}? #名前 "
+    begun(Settings(home=home).ledger_url, plan())
+    assert (home / "ledger.db").exists()
+
+
+WRITER = """
+import sys
+from test_ledger import begun, outcome, plan
+wanted = plan(seeds=100)
+record = begun(sys.argv[1], wanted)
+print("ready", flush=True)
+for each in wanted.verdict_trials():
+    record.add(each, outcome(each))
+"""
+
+
+def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, url], env=environment, stdout=subprocess.PIPE)
+    assert writer.stdout
+    with writer:
+        assert writer.stdout.readline() == b"ready\n"
+        threading.Timer(0.4, lambda: writer.send_signal(signal.SIGKILL)).start()
+        writer.wait()
+    record = begun(url, plan(seeds=100))
+    entries = record.records()
+    assert 0 < len(entries) < 200
+    assert all(entry.intact and len(entry.outcome.epochs) == 2 for entry in entries)
+    assert [entry.trial.seed for entry in entries] == [n // 2 for n in range(len(entries))]
+    assert {trial.state.is_finished() for trial in record._study.get_trials()} == {True}
+
+
+def test_eight_at_once_on_an_empty_database_make_one_record(url: str) -> None:
+    code = """
+import sys, time
+from test_ledger import plan
+from mnist_ablate.ledger import Ledger
+from mnist_ablate.errors import ConflictError
+ledger = Ledger(sys.argv[1])
+try:
+    with ledger.driving("small"):
+        ledger.begin(plan(), fresh=False)
+        time.sleep(float(sys.argv[2]))
+        print("ran")
+except ConflictError as error:
+    print(error)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+
+    def drive(_: int) -> str:
+        command = [sys.executable, "-c", code, url, "8"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(drive, range(8)))
+    assert said.count("ran\n") == 1, said
+    assert sum("small is being run by pid" in line for line in said) == 7
+    assert begun(url, plan()).name == "small/1"
+
+
+def test_an_answer_that_was_lost_is_not_written_twice(url: str) -> None:
+    """The commit succeeds and then the connection breaks: the write is tried again, and finds itself."""
+    wanted = plan()
+    record = begun(url, wanted)
+    engine = record._study._storage._backend.engine  # type: ignore[attr-defined]
+    lost = [1]
+
+    @sqlalchemy.event.listens_for(sqlalchemy.orm.Session, "after_commit")
+    def lose(session: sqlalchemy.orm.Session) -> None:
+        if lost and session.get_bind() is engine:
+            lost.clear()
+            raise sqlalchemy.exc.OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    messages: list[str] = []
+    outage = Outage(messages.append, 30.0, lambda: False)
+    try:
+        for each in wanted.verdict_trials():
+            outage.ride_out(lambda each=each: record.add(each, outcome(each)))  # type: ignore[misc]
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.orm.Session, "after_commit", lose)
+    assert not lost
+    assert [entry.trial.id for entry in record.records()] == [each.trial.id for each in wanted.verdict_trials()]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    wanted = plan(seeds=400)
+    record = begun(url, wanted)
+    engine = record._study._storage._backend.engine  # type: ignore[attr-defined]
+    pages = [100]
+
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def limit(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages[0]}")
+
+    with pytest.raises(DiskError, match=f"^no space on, or no right to write, {tmp_path}: free it and run again") as error:
+        for each in wanted.verdict_trials():
+            record.add(each, outcome(each))
+    assert error.value.exit_code == 5
+    written = len(begun(url, wanted).records())
+    assert 0 < written < 800
+    pages[0] = 100_000
+    for each in wanted.verdict_trials()[written : written + 5]:
+        record.add(each, outcome(each))
+    assert len(begun(url, wanted).records()) == written + 5
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("hello, this is not a database at all")
+    with pytest.raises(UnreachableError, match=f"^database {tmp_path}/ledger.db not usable: restore it"):
+        Ledger(f"sqlite:///{tmp_path}/ledger.db")
+
+
+@pytest.mark.service
+def test_a_database_that_restarts_costs_one_message_and_no_trial(server: Postgres) -> None:
+    url = server.database()
+    wanted = plan(seeds=10)
+    ledger = Ledger(url)
+    messages: list[str] = []
+    outage = Outage(messages.append, 60.0, lambda: False)
+    with ledger.driving("small") as lock:
+        record = ledger.begin(wanted, fresh=False)
+        for number, each in enumerate(wanted.verdict_trials()):
+            if number == 5:
+                server.crash()
+                threading.Timer(2.0, server.start).start()
+
+            def write(each: Planned = each) -> None:
+                lock.ensure()
+                record.add(each, outcome(each))
+
+            outage.ride_out(write)
+        with pytest.raises(ConflictError), ledger.driving("small"):
+            pass
+    assert messages == ["database not reachable, retrying"]
+    assert [entry.trial.id for entry in record.records()] == [each.trial.id for each in wanted.verdict_trials()]
+
+
+@pytest.mark.service
+def test_refused_credentials_and_a_missing_database_are_one_line(server: Postgres) -> None:
+    url = sqlalchemy.make_url(server.url)
+    for wrong in (url.set(username="nobody_here", password="hunter2!"), url.set(database="not_there")):
+        with pytest.raises(UnreachableError) as error:
+            Ledger(wrong.render_as_string(hide_password=False))
+        assert "hunter2!" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_an_outage_that_lasts_too_long_gives_up_with_the_reason() -> None:
+    messages: list[str] = []
+
+    def down() -> None:
+        raise UnreachableError("database x not reachable")
+
+    with pytest.raises(UnreachableError, match="^database x not reachable; the same command goes on where it was$"):
+        Outage(messages.append, 0.6, lambda: False).ride_out(down)
+    assert messages == ["database not reachable, retrying"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting takes root")
+def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    url = f"sqlite:///{home}/ledger.db"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", home], check=True)
+    try:
+        wanted = plan()
+        record = begun(url, wanted)
+        first = wanted.verdict_trials()[0]
+        record.add(first, outcome(first))
+        subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+        assert len(Ledger(url, reading=True).find("small").records()) == 1
+        with pytest.raises(DiskError, match=f"^no space on, or no right to write, {home}"):
+            Ledger(url)
+        with pytest.raises(DiskError, match=f"^no space on, or no right to write, {home}"):
+            record.add(first, outcome(first))
+    finally:
+        subprocess.run(["umount", home], check=True)
+
+
+def test_the_metric_of_the_ledger_is_the_one_that_reports_show() -> None:
+    assert ledgers.METRIC == "test_accuracy"

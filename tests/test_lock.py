@@ -1,0 +1,130 @@
+"""One driver per sweep: exclusive, named, gone with its process, taken again after a database restart."""
+
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres import Postgres, postgres
+
+from mnist_ablate.errors import ConflictError, DiskError, UnreachableError
+from mnist_ablate.lock import hold
+
+ME = re.escape(f"pid {os.getpid()} on {socket.gethostname()}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+    found: Postgres = request.getfixturevalue("server")
+    return found.database()
+
+
+def test_a_held_lock_names_its_holder(url: str) -> None:
+    with hold(url, "x"), pytest.raises(ConflictError, match=f"^x is being run by {ME}: wait for it, or stop it$"):
+        hold(url, "x").__enter__()
+
+
+def test_other_sweeps_are_free_and_so_is_this_one_afterwards(url: str) -> None:
+    with hold(url, "x"), hold(url, "名前"):
+        pass
+    with hold(url, "x"):
+        pass
+
+
+def test_an_exception_inside_frees_the_lock_and_stays_itself(url: str) -> None:
+    with pytest.raises(OSError, match="mine"), hold(url, "x"):
+        raise OSError("mine")
+    with hold(url, "x"):
+        pass
+
+
+def holding(url: str) -> "subprocess.Popen[str]":
+    """A process that holds the lock x, and says so."""
+    code = f"import time\nfrom mnist_ablate.lock import hold\nwith hold({url!r}, 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_killed_holder_leaves_no_lock(url: str) -> None:
+    with holding(url) as process:
+        with pytest.raises(ConflictError, match=f"x is being run by pid {process.pid} on "):
+            hold(url, "x").__enter__()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with hold(url, "x", wait_s=2.0):
+            pass
+
+
+def test_who_waits_gets_it_when_it_is_free(url: str) -> None:
+    with holding(url) as process:
+        context = multiprocessing.get_context("spawn")
+        killer = context.Process(target=_kill_later, args=(process.pid,))
+        killer.start()
+        with hold(url, "x", wait_s=20.0):
+            pass
+        killer.join()
+
+
+def _kill_later(pid: int) -> None:
+    time.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_two_homes_with_one_database_share_the_lock(tmp_path: Path) -> None:
+    link = tmp_path / "other"
+    link.symlink_to(tmp_path)
+    with hold(f"sqlite:///{tmp_path}/l.db", "x"), pytest.raises(ConflictError):
+        hold(f"sqlite:///{link}/l.db", "x").__enter__()
+
+
+def test_no_database_is_one_line_without_the_password() -> None:
+    with pytest.raises(UnreachableError, match=r"database postgresql\+psycopg2://u:\*\*\*@127.0.0.1:1/d not reachable"):
+        hold("postgresql+psycopg2://u:hunter2@127.0.0.1:1/d", "x").__enter__()
+
+
+@pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "sqlite:///:memory:", "no url"])
+def test_other_databases_are_refused_with_what_is_expected(url: str) -> None:
+    with pytest.raises(UnreachableError, match=r"sqlite:////path/file.db or postgresql\+psycopg2://"):
+        hold(url, "x").__enter__()
+
+
+def test_a_folder_that_cannot_be_made_is_a_disk_error() -> None:
+    with pytest.raises(DiskError, match="^no space on, or no right to write, /proc/x"):
+        hold("sqlite:////proc/x/ledger.db", "x").__enter__()
+
+
+@pytest.mark.service
+def test_a_restarted_database_gives_the_lock_back_or_says_who_has_it(server: Postgres) -> None:
+    url = server.database()
+    with hold(url, "x") as lock:
+        lock.ensure()
+        server.crash()
+        with pytest.raises(UnreachableError, match="not reachable"):
+            lock.ensure()
+        server.start()
+        lock.ensure()
+        with pytest.raises(ConflictError, match=ME):
+            hold(url, "x").__enter__()
+        server.crash()
+        server.start()
+        with holding(url) as thief:
+            with pytest.raises(ConflictError, match=f"pid {thief.pid}"):
+                lock.ensure()
+            thief.kill()
