@@ -9,8 +9,7 @@ from typing import Any
 from mnist_ablate.axes import Axis, of_metric
 from mnist_ablate.drawing import LETTER, WIDTH, drawing, line, path, rows, short, text, thinned, value_names
 from mnist_ablate.markup import Markup
-from mnist_ablate.plan import label
-from mnist_ablate.recorded import Recorded
+from mnist_ablate.recorded import Recorded, arm_name, value_name
 
 METRIC = "val_accuracy"
 MOST_PANELS = 24
@@ -72,14 +71,16 @@ def panelled(arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> tuple[lis
     """The panels, and what their styles stand for; no styles if each panel has one arm."""
     factor = _line_factor(arms)
     if factor is None:
-        return [Panel(label(arm["params"]), _curves([arm], recorded)) for arm in arms], []
+        return [Panel(arm_name(arm["params"]), _curves([arm], recorded)) for arm in arms], []
     levels = list(dict.fromkeys(arm["params"][factor] for arm in arms))
     groups: dict[str, dict[int, Curve]] = {}
     for arm in arms:
         rest = {name: value for name, value in arm["params"].items() if name != factor}
         style = levels.index(arm["params"][factor])
-        groups.setdefault(label(rest), {}).update(_curves([arm], recorded, style))
-    return [Panel(name, curves) for name, curves in groups.items()], [f"{factor} {level}" for level in levels]
+        groups.setdefault(arm_name(rest), {}).update(_curves([arm], recorded, style))
+    return [Panel(name, curves) for name, curves in groups.items()], [
+        f"{factor} {value_name(level)}" for level in levels
+    ]
 
 
 def _line_factor(arms: Sequence[Mapping[str, Any]]) -> str | None:
@@ -101,7 +102,7 @@ def _curves(arms: Sequence[Mapping[str, Any]], recorded: Recorded, style: int = 
                     by_epoch.setdefault(epoch.number, []).append(epoch.val_accuracy)
     numbers = thinned(sorted(by_epoch), _MOST_EPOCHS)
     points = tuple((n, fmean(by_epoch[n]), min(by_epoch[n]), max(by_epoch[n])) for n in numbers)
-    return {style: Curve(label(arms[0]["params"]), points)} if points else {}
+    return {style: Curve(arm_name(arms[0]["params"]), points)} if points else {}
 
 
 def _panel(panel: Panel, epochs: Axis, values: Axis, *, named: bool) -> Iterator[Markup]:

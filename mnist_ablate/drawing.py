@@ -10,7 +10,7 @@ from mnist_ablate.markup import Markup, element
 T = TypeVar("T")
 
 WIDTH = 920.0
-LETTER = 7.0  # pixels, of a label
+LETTER = 7.8  # pixels, of a label: digits are wider than most letters
 _ARROW = 7.0
 _TITLED = 400
 """Points up to which each says on hover what it is."""

@@ -27,14 +27,13 @@ from mnist_ablate.drawing import (
     value_names,
 )
 from mnist_ablate.markup import Markup, element
-from mnist_ablate.plan import label
-from mnist_ablate.recorded import Recorded
+from mnist_ablate.recorded import Recorded, arm_name
 from mnist_ablate.sentences import Claimed, Document
 
 MOST_CLAIMS = 60
 _TICKS = 52.0  # pixels between marks
 _FOREST_ROW, _ARM_ROW, _TOP, _BOTTOM = 46.0, 31.0, 24.0, 46.0
-_POINTS = 3000  # in one picture
+_POINTS = 2400  # in one picture
 _FAR = 4.0  # times the largest difference: an interval's end beyond becomes an arrow
 
 
@@ -48,7 +47,7 @@ def forest(ident: str, document: Document, metric: str) -> Markup:
     places = [_TOP + _FOREST_ROW * (i + 0.5) for i in range(len(claims))]
     bands = [_band(axis, claim["margin"], y) for (_, claim), y in zip(claims, places, strict=True)]
     title = f"difference in {sentences.plain(metric)}{', percentage points' if unit(metric) else ''}"
-    each = max(20, _POINTS // len(claims))
+    each = points_each(len(claims))
     return drawing(
         ident,
         f"Forest plot: {title}, with its interval and margin, for {len(claims)} claims",
@@ -60,6 +59,11 @@ def forest(ident: str, document: Document, metric: str) -> Markup:
         text(axis.at(0.0), _TOP - 9.0, _margins(claims), "small", "middle"),
         *(part for (i, claim), y in zip(claims, places, strict=True) for part in _claim(i, claim, axis, y, each)),
     )
+
+
+def points_each(rows: int) -> int:
+    """How many points a row of a picture can have; of more, so many are drawn, evenly."""
+    return max(20, _POINTS // max(rows, 1))
 
 
 def _reach(claims: Sequence[tuple[int, Claimed]]) -> Iterator[float]:
@@ -111,11 +115,11 @@ def arms(ident: str, document: Document, shown: Sequence[Mapping[str, Any]], rec
     metric = document["metric"]
     results = [_results(arm, recorded, metric) for arm in shown]
     values = [value for points, lost in results for value, _ in (*points, *lost)]
-    names = [label(arm["params"]) for arm in shown]
+    names = [arm_name(arm["params"]) for arm in shown]
     left = 16.0 + LETTER * min(44, max(map(len, names), default=0))
     axis = of_metric(metric, values).placed(left, WIDTH - 90.0)
     bottom = _TOP + _ARM_ROW * len(shown)
-    each = max(20, _POINTS // max(len(shown), 1))
+    each = points_each(len(shown))
     title = sentences.plain(metric)
     described = (f"{name}: {shown_number(metric, arm['mean'])}" for name, arm in zip(names, shown, strict=True))
     parts = (

@@ -7,8 +7,7 @@ from mnist_ablate import sentences
 from mnist_ablate.data import MNIST_DIGEST
 from mnist_ablate.markup import Markup, element, join, table
 from mnist_ablate.masking import mask
-from mnist_ablate.plan import label
-from mnist_ablate.recorded import Recorded
+from mnist_ablate.recorded import Recorded, arm_name
 from mnist_ablate.reproduction import reproduction
 from mnist_ablate.sentences import Document
 from mnist_ablate.trial import TRAINER_VERSION, Recipe
@@ -25,7 +24,7 @@ def failures(document: Document, recorded: Recorded) -> Markup:
     for entry in (each for arm in recorded.by_arm.values() for each in arm):
         if entry.outcome.status != "complete":
             reason = mask(entry.outcome.reason)[:_LONGEST_REASON]
-            groups.setdefault((label(entry.params), entry.outcome.status, reason), []).append(entry.trial.seed)
+            groups.setdefault((arm_name(entry.params), entry.outcome.status, reason), []).append(entry.trial.seed)
     if not groups:
         return element("p", "None: every recorded trial completed.")
     rows = [(arm, status, seeds_in_words(seeds), reason) for (arm, status, reason), seeds in groups.items()]

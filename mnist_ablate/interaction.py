@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from mnist_ablate import sentences
@@ -9,12 +10,14 @@ from mnist_ablate.axes import Axis, of_metric
 from mnist_ablate.curves import MOST_LINES
 from mnist_ablate.drawing import WIDTH, drawing, line, path, rows, short, shown_number, text, value_names
 from mnist_ablate.markup import Markup
+from mnist_ablate.recorded import value_name
 from mnist_ablate.sentences import Document
 
 MOST_PLACES = 12
 _LEFT, _RIGHT, _TOP, _PLOT, _FOOT = 64.0, 190.0, 16.0, 270.0, 44.0
 _APART = 16.0  # pixels between the names of two lines
-_SIZE = 5.0
+_SIZE = 4.5
+_UNUSUAL = 5.0
 
 Arm = Mapping[str, Any]
 
@@ -35,13 +38,13 @@ def grid(document: Document) -> Grid | None:
     names = list(arms[0]["params"]) if arms else []
     if len(names) != 2:  # noqa: PLR2004 - a picture has two dimensions
         return None
-    values = {name: list(dict.fromkeys(str(arm["params"][name]) for arm in arms)) for name in names}
+    values = {name: list(dict.fromkeys(value_name(arm["params"][name]) for arm in arms)) for name in names}
     across, factor = sorted(names, key=lambda name: -len(values[name]))
     if not 1 < len(values[factor]) <= MOST_LINES or len(values[across]) > MOST_PLACES:
         return None
     lines: dict[str, dict[str, Arm]] = {value: {} for value in values[factor]}
     for arm in arms:
-        lines[str(arm["params"][factor])][str(arm["params"][across])] = arm
+        lines[value_name(arm["params"][factor])][value_name(arm["params"][across])] = arm
     if sum(len(cells) > 1 for cells in lines.values()) < 2:  # noqa: PLR2004 - else nothing to compare
         return None
     return Grid(across, tuple(values[across]), lines, factor)
@@ -50,8 +53,8 @@ def grid(document: Document) -> Grid | None:
 def interaction(ident: str, document: Document, shown: Grid) -> Markup:
     """A line for each value of one factor over the values of the other, with the interval of every mean."""
     metric = document["metric"]
-    means = [arm["mean"] for cells in shown.lines.values() for arm in cells.values()]
-    axis = of_metric(metric, means).placed(_TOP + _PLOT, _TOP)
+    arms = [arm for cells in shown.lines.values() for arm in cells.values()]
+    axis = of_metric(metric, [*(arm["mean"] for arm in arms), *_usual_limits(arms)]).placed(_TOP + _PLOT, _TOP)
     step = (WIDTH - _LEFT - _RIGHT) / len(shown.places)
     places = {place: _LEFT + step * (i + 0.5) for i, place in enumerate(shown.places)}
     named = (text(x, axis.start + 20.0, short(place, int(step / 7)), "tick", "middle") for place, x in places.items())
@@ -65,6 +68,13 @@ def interaction(ident: str, document: Document, shown: Grid) -> Markup:
         text((_LEFT + WIDTH - _RIGHT) / 2, axis.start + 40.0, _title(metric, shown, axis), "title", "middle"),
         *_lines(shown, places, axis),
     )
+
+
+def _usual_limits(arms: Sequence[Arm]) -> list[float]:
+    """The ends of intervals, without those several times as wide as most: one collapsed seed must not set the scale."""
+    known = [(arm["ci_low"], arm["ci_high"]) for arm in arms if arm["ci_low"] is not None]
+    most = _UNUSUAL * median(high - low for low, high in known) if known else 0.0
+    return [end for ends in known if ends[1] - ends[0] <= most for end in ends]
 
 
 def _title(metric: str, shown: Grid, axis: Axis) -> str:

@@ -10,8 +10,7 @@ from mnist_ablate.axes import Axis
 from mnist_ablate.drawing import line, minus
 from mnist_ablate.ledger import Entry
 from mnist_ablate.markup import Markup, element, table
-from mnist_ablate.plan import label
-from mnist_ablate.recorded import Recorded
+from mnist_ablate.recorded import Recorded, arm_name
 
 MOST_LAYERS = 6
 _INPUTS = {
@@ -65,7 +64,7 @@ def units(arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> list[Markup]
 
 
 def _units(kind: str, arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> Markup | None:
-    found = {label(arm["params"]): recorded.arm(arm["params"]) for arm in arms}
+    found = {arm_name(arm["params"]): recorded.arm(arm["params"]) for arm in arms}
     layers = _layers(kind, (entry for entries in found.values() for entry in entries))
     if not layers:
         return None
@@ -81,7 +80,7 @@ def gradients(arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> Markup |
         entries = recorded.arm(arm["params"])
         ends = [_mean(entries, f"gradient_norm_{when}") for when in ("start", "end")]
         if any(value is not None for value in ends):
-            rows.append((label(arm["params"]), *map(_shown, ends)))
+            rows.append((arm_name(arm["params"]), *map(_shown, ends)))
     heads = ("arm", "before training", "after training")
     return table(heads, rows, numbers_from=1, caption="Norm of the gradient") if rows else None
 

@@ -1,8 +1,9 @@
 """A judged sweep as one HTML file that needs nothing else: no script, no font, no request; it opens offline."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from mnist_ablate import answers, curves, figures, footnotes, mechanism, sentences, tuning
 from mnist_ablate.drawing import shown_number
@@ -39,6 +40,7 @@ _UNITS = (
     " learn; an always-on relu unit is linear."
 )
 
+Arm = dict[str, Any]
 Section = tuple[str, str, Markup]
 """Its id, its heading, its content."""
 
@@ -78,24 +80,24 @@ def _head(recorded: Recorded) -> Markup:
 
 
 def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
+    arms = main_arms(document["arms"], recorded.sweep, MOST_ARMS)
     yield "verdicts", "Verdicts", answers.claims(document, recorded)
     if document["claims"]:
         yield "differences", "Differences and margins", join(_forests(document))
-    yield "arms", "Every arm", join(_arms(document, recorded))
-    yield from _explanations(document, recorded)
+    yield "arms", "Every arm", join(_arms(document, arms, recorded))
+    yield from _explanations(document, arms, recorded)
     yield "failures", "What went wrong", footnotes.failures(document, recorded)
     yield "caveats", "Caveats", footnotes.caveats(document, recorded)
     yield "reproduce", "Run it again", footnotes.how_to_run(recorded)
     yield "provenance", "Provenance", footnotes.provenance(recorded)
 
 
-def _explanations(document: Document, recorded: Recorded) -> Iterator[Section]:
-    arms = main_arms(document["arms"], recorded.sweep, MOST_ARMS)
+def _explanations(document: Document, arms: list[Arm], recorded: Recorded) -> Iterator[Section]:
     if (shown := grid(document)) is not None:
         picture = interaction("interaction-plot", document, shown)
         yield "interaction", "Two factors together", figure(picture, _INTERACTION)
     if curves.has_curves(recorded):
-        few = main_arms(document["arms"], recorded.sweep, curves.MOST_PANELS)
+        few = main_arms(arms, recorded.sweep, curves.MOST_PANELS)
         picture = curves.learning_curves("curves-plot", few, recorded)
         yield "curves", "Learning curves", figure(picture, _CURVES + _part_of(few, document["arms"], "arms"))
     if (values := tuning.chosen(arms, recorded)) is not None:
@@ -122,7 +124,8 @@ def _forests(document: Document) -> Iterator[Markup]:
     metrics = list(dict.fromkeys(claim["metric"] for claim in document["claims"]))
     for i, metric in enumerate(metrics):
         claims = [claim for claim in document["claims"] if claim["metric"] == metric]
-        note = _part_of(claims[: figures.MOST_CLAIMS], claims, "claims")
+        shown = claims[: figures.MOST_CLAIMS]
+        note = _part_of(shown, claims, "claims") + _thinned(len(shown), (claim["n_pairs"] for claim in shown))
         yield figure(figures.forest(f"forest-{i}", document, metric), _FOREST.format(sentences.level(document)) + note)
 
 
@@ -130,14 +133,19 @@ def _part_of(shown: Sequence[object], every: Sequence[object], what: str) -> str
     return f" Shown: {len(shown)} of {len(every):,} {what}." if len(shown) < len(every) else ""
 
 
-def _arms(document: Document, recorded: Recorded) -> Iterator[Markup]:
+def _thinned(rows: int, points: Iterable[int]) -> str:
+    each = figures.points_each(rows)
+    return f" Of more than {each} points in a row, {each} are drawn." if max(points, default=0) > each else ""
+
+
+def _arms(document: Document, shown: list[Arm], recorded: Recorded) -> Iterator[Markup]:
     arms = document["arms"]
-    shown = main_arms(arms, recorded.sweep, MOST_ARMS)
     level = f"{1 - document['alpha']:.0%}"
     if not arms:
         yield element("p", "No trial has been recorded yet.")
         return
-    caption = _ARMS.format(level) + _part_of(shown, arms, "arms")
+    thinned = _thinned(len(shown), (arm["n"] for arm in shown))
+    caption = _ARMS.format(level) + _part_of(shown, arms, "arms") + thinned
     yield figure(figures.arms("arms-plot", document, shown, recorded), caption)
     rest = len(arms) - MOST_ROWS
     more = [element("p", f"and {rest:,} more arms: mnist-ablate report --format json has all")] if rest > 0 else []

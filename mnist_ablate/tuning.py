@@ -6,8 +6,7 @@ from typing import Any
 from mnist_ablate.drawing import shown_number
 from mnist_ablate.ledger import Entry
 from mnist_ablate.markup import Markup, element, join, table
-from mnist_ablate.plan import label
-from mnist_ablate.recorded import Recorded, key
+from mnist_ablate.recorded import Recorded, arm_name, key
 from mnist_ablate.trial import Scalar
 
 METRIC = "val_accuracy"
@@ -40,7 +39,7 @@ def _row(
     values = {name: getattr(judged[0].trial.recipe, name) for name in names}
     same = (each for each in tried if all(getattr(each.trial.recipe, name) == values[name] for name in names))
     score = next((each.outcome.metrics.get(METRIC) for each in same), None)
-    return (label(arm["params"]), *_values(values, tried), shown_number(METRIC, score), str(len(tried)))
+    return (arm_name(arm["params"]), *_values(values, tried), shown_number(METRIC, score), str(len(tried)))
 
 
 def _values(values: Mapping[str, Scalar], tried: Sequence[Entry]) -> Iterator[str]:
