@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tracker")
 def publish(result: Result, settings: Settings) -> bool:
     """As the command does at the end."""
     document = summary.document(result.record.sweep, result.rows, result.counts)
-    return publishing.try_to_publish(result.record, result.mirror, settings, document)  # type: ignore[no-any-return]
+    return publishing.try_to_publish(result.record, result.mirror, settings, document)
 
 
 def recorded(settings: Settings, name: str = "small") -> list[str]:
@@ -87,7 +87,7 @@ def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp
 
 
 def test_failed_and_lost_trials_are_run_again_and_the_last_record_counts(
-    settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch, tracker: Tracker, tmp_path: Path
+    settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch, tracker: Tracker
 ) -> None:
     monkeypatch.setenv("FAKE_FAULTS", json.dumps({"relu/0": "raise", "tanh/1": "kill", "relu/2": "diverge"}))
     watcher = Watcher()
@@ -120,7 +120,9 @@ def test_three_failures_alike_stop_the_sweep_with_the_reason(
     settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_FAULTS", json.dumps({"*/*": "raise"}))
-    with pytest.raises(AblateError, match="small: stopped, 3 trials failed alike: RuntimeError: no such layer") as error:
+    with pytest.raises(
+        AblateError, match="small: stopped, 3 trials failed alike: RuntimeError: no such layer"
+    ) as error:
         drive(small(seeds=20), settings, Watcher())
     assert error.value.exit_code == 1
     assert len(starts(fake)) < 8

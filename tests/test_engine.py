@@ -1,4 +1,4 @@
-"""The engine on real Dask workers with the fake trainer: every trial ends exactly once, whatever happens to its worker."""
+"""The engine on real Dask workers with the fake trainer: every trial ends exactly once, whatever its worker does."""
 
 import json
 import os
@@ -191,7 +191,7 @@ def test_a_scheduler_that_nobody_runs_is_named_in_time(plugin: TrainerPlugin, mo
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1)
     address = f"tcp://127.0.0.1:{free_port()}"
     clock = time.monotonic()
-    with pytest.raises(UnreachableError, match=f"^{address}: no Dask scheduler answers: start it or check --cluster$"):
+    with pytest.raises(UnreachableError, match=f"{address}: no Dask scheduler answers: start it or check --cluster"):
         Engine(plugin, address=address).__enter__()
     assert time.monotonic() - clock < 10
 
@@ -230,8 +230,9 @@ from test_engine import trials
 if __name__ == "__main__":
     images = Path({str(images)!r})
     digest = data.load(images).digest
-    with Engine(TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), Path({str(tmp_path)!r})), jobs=2) as e:
-        list(e.run(trials(digest)))
+    plugin = TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), Path({str(tmp_path)!r}))
+    with Engine(plugin, jobs=2) as engine:
+        list(engine.run(trials(digest)))
 """
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -307,13 +308,16 @@ def test_workers_of_a_cluster_get_the_images_and_may_join_and_leave(images: Path
 @pytest.mark.service
 def test_a_scheduler_that_dies_ends_the_run_with_its_address(images: Path, digest: str) -> None:
     with scheduler() as (address, process_), external_worker(address):
-        clock = time.monotonic()
-        with (
-            pytest.raises(UnreachableError, match=f"^{address}: the Dask scheduler is gone"),
-            Engine(TrainerPlugin(FAKE, digest, images.read_bytes(), None), address=address) as running,
-        ):
-            for event in running.run(trials(digest, seeds=60)):
-                if isinstance(event, Finished):
-                    kill_group(process_)
-                    clock = time.monotonic()
-        assert time.monotonic() - clock < 10
+        engine_ = Engine(TrainerPlugin(FAKE, digest, images.read_bytes(), None), address=address)
+        killed_at: list[float] = []
+
+        def run() -> None:
+            with engine_ as running:
+                for event in running.run(trials(digest, seeds=60)):
+                    if isinstance(event, Finished) and not killed_at:
+                        kill_group(process_)
+                        killed_at.append(time.monotonic())
+
+        with pytest.raises(UnreachableError, match=f"{address}: the Dask scheduler is gone"):
+            run()
+        assert time.monotonic() - killed_at[0] < 10

@@ -55,7 +55,13 @@ def test_an_exception_inside_frees_the_lock_and_stays_itself(url: str) -> None:
 
 def holding(url: str) -> "subprocess.Popen[str]":
     """A process that holds the lock x, and says so."""
-    code = f"import time\nfrom mnist_ablate.lock import hold\nwith hold({url!r}, 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+    code = f"""
+import time
+from mnist_ablate.lock import hold
+with hold({url!r}, "x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "held\n"
@@ -105,9 +111,10 @@ def test_other_databases_are_refused_with_what_is_expected(url: str) -> None:
         hold(url, "x").__enter__()
 
 
-def test_a_folder_that_cannot_be_made_is_a_disk_error() -> None:
-    with pytest.raises(DiskError, match="^no space on, or no right to write, /proc/x"):
-        hold("sqlite:////proc/x/ledger.db", "x").__enter__()
+def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match=f"^no space on, or no right to write, {tmp_path}/file/home"):
+        hold(f"sqlite:///{tmp_path}/file/home/ledger.db", "x").__enter__()
 
 
 @pytest.mark.service

@@ -1,0 +1,289 @@
+"""The crash campaign: a sweep is crashed again and again, each time at another point, and resumed to its end.
+
+The process that runs it has imported everything, so that a driver's process costs a fork and not two seconds.
+"""
+
+import gc
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import doubled
+import injector
+from conftest import write_images
+from injector import ACTIONS, POINTS, Injection
+from sweep_runs import sweep_file
+
+from mnist_ablate import cli, raw_ledger, raw_tracker, verify
+from mnist_ablate.settings import Settings
+
+STUCK_S = 60.0
+PER_SWEEP = 12
+_MANY = {"record.statement": 90, "record.commit": 12, "plan.register": 4, "run.event": 5}
+_WEIGHTS = {"kill": 12, "interrupt": 2, "terminate": 2, "raise": 2, "full": 2}
+_CODES = {"kill": {-9}, "interrupt": {130}, "terminate": {143}, "raise": {0, 1, 7}, "full": {0, 3, 5, 7}}
+_ALWAYS = ("plan.open", "plan.begin", "record.statement", "sync.publish", "sync.outcome", "mirror.find", "report.document")
+_RECORDING = ("record.statement", "record.commit", "record.add", "record.trial", "mirror.run", "mirror.batch", "mirror.end")
+AFTERWARDS = 4
+
+
+@dataclass
+class Tally:
+    """What came of a campaign; `problems` says it in words."""
+
+    crashes: Counter[str] = field(default_factory=Counter)
+    sweeps: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    stuck: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        self.crashes += other.crashes
+        self.problems += other.problems
+        for name in ("sweeps", "lost", "duplicated", "stuck"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Ground:
+    """A folder with images, a sweep, and the outcome of the same sweep that nothing interrupted."""
+
+    def __init__(self, folder: Path, seeds: int = 3) -> None:
+        self.folder = folder
+        doubled.install(folder / "empty")
+        self.images = write_images(folder / "images.npz")
+        self.sweep = sweep_file(folder, seeds=seeds)
+        for _ in range(2):  # in this process: what is imported and compiled here is so in every fork
+            self._command("sweep", folder / "undisturbed")
+        self.expected = results(folder / "undisturbed")
+        gc.collect()
+        gc.freeze()
+
+    def _command(self, command: str, home: Path) -> int:
+        options = ["--data", str(self.images)] if command == "sweep" else []
+        if command == "report":
+            options = ["--output", str(home / "report.md"), "--format", "md"]
+        sys.argv = ["mnist-ablate", command, str(self.sweep), "--home", str(home), *options]
+        with quiet(self.folder / "warm.log"):
+            try:
+                cli.main()
+            except SystemExit as end:
+                return int(end.code or 0)
+        return 0
+
+    def run(self, command: str, home: Path, injection: Injection | None = None) -> tuple[int, bool]:
+        """The exit code of a command in a process of its own, and whether the injection happened."""
+        fired = self.folder / f"fired-{home.name}"
+        fired.unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            self._child(command, home, injection, fired)
+        code = waited(child, STUCK_S)
+        return code, fired.exists()
+
+    def _child(self, command: str, home: Path, injection: Injection | None, fired: Path) -> None:
+        """Never returns: a forked copy of the campaign must not go on with it."""
+        code = 99
+        try:
+            gc.disable()
+            home.mkdir(exist_ok=True)
+            log = os.open(home / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if injection:
+                injector.install(injection, lambda: fired.write_text("here"))
+            code = self._main(command, home)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def _main(self, command: str, home: Path) -> int:
+        options = ["--data", str(self.images)] if command == "sweep" else []
+        if command == "report":
+            options = ["--output", str(home / "report.md"), "--format", "md"]
+        sys.argv = ["mnist-ablate", command, str(self.sweep), "--home", str(home), *options]
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+
+def waited(child: int, timeout_s: float) -> int:
+    """The exit code of a child; it is killed, and the code is -99, if it does not end in time."""
+    deadline = time.monotonic() + timeout_s
+    pause_s = 0.002
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(pause_s)
+        pause_s = min(0.01, pause_s * 1.2)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -99
+
+
+@contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Everything that is printed inside goes to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(saved, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def results(home: Path) -> dict[str, tuple[str, dict[str, float]]]:
+    """Status and metrics of the last record of each trial."""
+    trials = raw_ledger.read(Settings(home=home).ledger_url, "small")[-1].trials
+    outcomes = [json.loads(trial.attrs["outcome"]) for trial in trials]
+    return {outcome["trial_id"]: (outcome["status"], outcome["metrics"]) for outcome in outcomes}
+
+
+def crash_one(ground: Ground, home: Path, random_: random.Random, tour: Iterator[str]) -> Tally:
+    """Crash one sweep again and again, resume it to its end, and check what is left."""
+    tally = Tally(sweeps=1)
+    done = 0
+    while tally.crashes.total() < PER_SWEEP and done < AFTERWARDS:
+        injection = _injection(random_, tour, done=bool(done))
+        command = "sync" if done and random_.random() < 0.5 else "sweep"
+        code, fired = ground.run(command, home, injection)
+        if fired:
+            tally.crashes[f"{injection.point} {injection.action}"] += 1
+        tally.stuck += code == -99
+        if fired and code not in _CODES[injection.action]:
+            tally.problems.append(f"{home.name}: {injection}: exit code {code} of {command}: {_last(home)}")
+        done += (code == 0 and command == "sweep") or done > 0
+    tally.add(_checked(ground, home))
+    return tally
+
+
+def _injection(random_: random.Random, tour: Iterator[str], *, done: bool) -> Injection:
+    """The next point of the tour or one by chance, early enough that little is done before it is passed."""
+    point = random_.choice(_ALWAYS) if done else next(tour) if random_.random() < 0.6 else random_.choice(_RECORDING)
+    action = random_.choices(ACTIONS, [_WEIGHTS[action] for action in ACTIONS])[0]
+    nth = random_.randint(1, _MANY.get(point, 2))
+    return Injection(point, action, nth, after=random_.random() < 0.5)
+
+
+def _last(home: Path) -> str:
+    return " / ".join((home / "output").read_text().splitlines()[-3:])
+
+
+def _checked(ground: Ground, home: Path) -> Tally:
+    """Resume to the end; then everything must be there, once, as if nothing had happened."""
+    tally = Tally()
+    code = ground.run("sweep", home)[0]
+    tally.stuck += code != 0
+    if code:
+        tally.problems.append(f"{home.name}: the last command ended with {code}: {_last(home)}")
+        return tally
+    found = results(home)
+    tally.lost = sum(found.get(trial) != expected for trial, expected in ground.expected.items())
+    tally.duplicated = doubles(home)
+    output = (home / "output").read_text()
+    wrong = [*verify.problems("small", Settings(home=home)), *_said(output)]
+    tally.stuck += sum("RUNNING" in line for line in wrong)
+    tally.problems += [f"{home.name}: {line}" for line in wrong]
+    if not tally.problems:
+        shutil.rmtree(home)
+    return tally
+
+
+def _said(output: str) -> list[str]:
+    return [line for line in output.splitlines() if "Traceback" in line or "Exception in thread" in line]
+
+
+def doubles(home: Path) -> int:
+    """Trials with two results, runs of one trial beyond the first, and points that are there twice."""
+    settings = Settings(home=home)
+    trials = raw_ledger.read(settings.ledger_url, "small")[-1].trials
+    ids = Counter(trial.attrs["trial_id"] for trial in trials if trial.state == "COMPLETE")
+    experiment = raw_tracker.read(settings.tracking_uri, "small")
+    assert experiment is not None
+    runs = Counter(run.tags.get("trial_id", "the sweep") for run in experiment.runs)
+    points = Counter((run.run_id, key, step) for run in experiment.runs for key, step, _, _ in run.points if step)
+    return sum(count - 1 for counted in (ids, runs, points) for count in counted.values())
+
+
+def campaign(crashes: int, seed: int, processes: int = 2, budget_s: float = 1e9) -> Tally:
+    """At least so many crashes, unless the time is over, in as many processes as there are cores."""
+    folder = Path(tempfile.mkdtemp(prefix="crashes-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    try:
+        ground = Ground(folder)
+        shares = [_forked(ground, seed + share, crashes // processes + 1, budget_s) for share in range(processes)]
+        total = Tally()
+        for child, pipe in shares:
+            with os.fdopen(pipe) as answers:
+                total.add(_parsed(answers.read()))
+            os.waitpid(child, 0)
+        return total
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forked(ground: Ground, seed: int, crashes: int, budget_s: float) -> tuple[int, int]:
+    """A process that crashes sweeps until it has enough; its tally comes through the pipe."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writes)
+        return child, reads
+    try:
+        tally = share(ground, seed, crashes, budget_s)
+        os.write(writes, json.dumps(vars(tally)).encode()[:60_000])
+    finally:
+        os._exit(0)
+
+
+def share(ground: Ground, seed: int, crashes: int, budget_s: float) -> Tally:
+    """So many crashes of as many sweeps as that takes."""
+    random_, tour = random.Random(seed), cycle(POINTS)
+    total, ends = Tally(), time.monotonic() + budget_s
+    while total.crashes.total() < crashes and time.monotonic() < ends:
+        home = ground.folder / f"home-{seed}-{total.sweeps}"
+        total.add(crash_one(ground, home, random_, tour))
+    return total
+
+
+def _parsed(text: str) -> Tally:
+    if not text:
+        return Tally(problems=["a process of the campaign died"], stuck=1)
+    content = json.loads(text)
+    return Tally(**{**content, "crashes": Counter(content["crashes"])})
+
+
+def main(arguments: Sequence[str]) -> None:
+    began = time.monotonic()
+    tally = campaign(int(arguments[0]), int(arguments[1]))
+    print(f"{tally.crashes.total()} crashes in {tally.sweeps} sweeps, {time.monotonic() - began:.0f} s")
+    print(f"lost {tally.lost}, duplicated {tally.duplicated}, stuck {tally.stuck}")
+    print(*tally.problems[:40], sep="\n")
+    missing = [point for point in POINTS if not any(key.startswith(f"{point} ") for key in tally.crashes)]
+    print("never:", missing)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
