@@ -133,6 +133,7 @@ def test_the_count_is_the_number_of_trials(design: str, seeds: int, points: int,
     assert count(found.sweep) == listed == found.size
 
 
-def test_a_search_is_refused_in_one_line() -> None:
-    with pytest.raises(SweepError, match="design search cannot be run yet"):
-        plan(design="search", nuisance=TUNED, tuning_trials=4)
+def test_a_search_is_counted_without_being_made() -> None:
+    found = plan(design="search", nuisance=TUNED, tuning_trials=40)
+    assert found.tuning == ()
+    assert found.size == 40 + 3 * len(found.arms)
