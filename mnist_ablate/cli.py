@@ -183,12 +183,12 @@ def sync(source: Source, home: Home = None) -> None:
 @app.command()
 def verify(source: Source, home: Home = None) -> None:
     """Check that plan, ledger and MLflow agree, and that the verdicts recompute."""
-    from mnist_ablate import history
+    from mnist_ablate import verify as checks
 
-    problems = history.verify(_name(source), _settings(home, None))
-    for problem in problems:
+    found = checks.problems(_name(source), _settings(home, None))
+    for problem in found:
         typer.echo(problem)
-    if problems:
+    if found:
         raise typer.Exit(FAILED_TRIALS)
     typer.echo(f"{_name(source)}: plan, ledger and MLflow agree")
 

@@ -20,7 +20,9 @@ from mnist_ablate.trial import Outcome
 
 _PLAIN_EVERY_S = 10.0
 _REFRESH_PER_S = 4
-_MANY = 40
+_MANY = 20
+_OTHER_LINES = 4
+_BAR = 30
 
 
 class Watch:
@@ -65,9 +67,9 @@ class Watch:
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         if isinstance(event, Started):
             self._start(trial.id, event.worker, f"{name}: starting")
-        elif isinstance(event, Progress):
+        elif isinstance(event, Progress) and trial.id in self._running:
             accuracy = number("val_accuracy", event.epoch.val_accuracy)
-            worker, _ = self._running.get(trial.id, ("", ""))
+            worker, _ = self._running[trial.id]
             line = f"{name}: epoch {event.epoch.number} of {trial.recipe.epochs}, {accuracy} validation accuracy"
             self._running[trial.id] = worker, line
         elif isinstance(event, Retried):
@@ -111,14 +113,19 @@ class Watch:
         return f"{left_s / 60:.1f} min left" if left_s > 90 else f"{left_s:.0f} s left"  # noqa: PLR2004 - seconds read well so far
 
     def _table(self) -> RenderableType:
+        """Arms, running trials and the status, as many as the terminal has lines for: the status is never cut off."""
+        running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MANY]]
+        room = max(1, self._console.height - len(running) - _OTHER_LINES)
+        arms = list(self._scores.items())
         table = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("arm", "n", f"{METRIC} so far"):
-            table.add_column(column, justify="left" if column == "arm" else "right")
-        for arm, scores in list(self._scores.items())[:_MANY]:
+            table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
+        for arm, scores in arms[:room]:
             table.add_row(arm, str(len(scores)), number(METRIC, fmean(scores)))
-        running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MANY]]
-        bar = ProgressBar(total=self._size, completed=self._done, width=60)
-        return Group(table, *running, bar, Text(self._status()))
+        more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
+        status = Table.grid(padding=(0, 2, 0, 0))
+        status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
+        return Group(table, *more, *running, status)
 
 
 def _tuned(planned: Planned) -> str:

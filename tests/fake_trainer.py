@@ -71,13 +71,14 @@ def metrics(trial: Trial) -> dict[str, float]:
 
 
 def epoch(trial: Trial, number: int) -> Epoch:
-    accuracy = metrics(trial)["test_accuracy"] * number / (number + 0.1)
+    """Rises to what the trial's metrics say of its last epoch."""
+    last, missing = metrics(trial), trial.recipe.epochs - number
     return Epoch(
         number=number,
         train_loss=1 / number,
-        train_accuracy=accuracy,
-        val_loss=1 / number,
-        val_accuracy=accuracy,
+        train_accuracy=0.9,
+        val_loss=last["val_loss"] + 0.1 * missing,
+        val_accuracy=last["val_accuracy"] - 0.01 * missing,
         ended_ms=time.time_ns() // 1_000_000,
     )
 
