@@ -66,16 +66,17 @@ def plainly(claim: Claim, found: Claimed) -> str:
         return "There is nothing to compare yet."
     metric, value = sentences.plain(claim.metric), found["effect"]
     treatment = _words(claim.treatment)
-    where = f" with {_words(claim.where)}" if claim.where else ""
+    context = f", for {_words(claim.where)}" if claim.where else ""
     instead = f" in place of {_words(claim.control)}" if claim.control else ""
     if claim.versus is not None:
         amount = _amount(claim.metric, value, "higher", "lower")
-        return f"The effect of {treatment}{instead} on {metric} was {amount}{where} than with {_words(claim.versus)}."
+        here = f" with {_words(claim.where)}" if claim.where else ""
+        return f"The effect of {treatment}{instead} on {metric} was {amount}{here} than with {_words(claim.versus)}."
     if claim.control is None:
         amount = _amount(claim.metric, value, "above", "below")
-        return f"With {treatment}{where}, {metric} was {amount} {shown_number(claim.metric, claim.reference)}."
+        return f"With {treatment}{context}, {metric} was {amount} {shown_number(claim.metric, claim.reference)}."
     amount = _amount(claim.metric, value, "higher", "lower")
-    return f"With {treatment}{instead}{where.replace(' with', ', for', 1)}, {metric} was {amount} on average."
+    return f"With {treatment}{instead}{context}, {metric} was {amount} on average."
 
 
 def _claim(claim: Claim, found: Claimed, document: Document) -> Markup:

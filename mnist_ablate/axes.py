@@ -9,6 +9,7 @@ from mnist_ablate.amounts import PERCENT
 _WIDE = 25.0  # times the margin: beyond, a linear axis would hide the margin
 _SPREAD = 8.0  # highest error over lowest: beyond, a linear axis would hide the good arms
 _LEAST_ERROR = 1e-4  # one test image of 10,000
+_FINEST = 1e-5  # of the reach: nothing closer to zero is spread out
 _FEW = 3
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -67,6 +68,7 @@ def of_differences(metric: str, values: Iterable[float], margins: Sequence[float
     if size <= 0.0 or max(high, -low) <= _WIDE * size:
         pad = 0.04 * (high - low)
         return Axis(low - pad, high + pad, 0.0, 1.0)
+    size = max(size, _FINEST * max(high, -low))
     decades = [sign * step * 10.0**power for power in range(3, -8, -1) for step in (1, 5, 2) for sign in (1, -1)]
     landmarks = (0.0, *(value for value in decades if abs(value) >= size / 2))
     low, high = low * 1.15, high * 1.15

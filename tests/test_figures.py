@@ -1,0 +1,228 @@
+"""Plots put marks where the numbers are, keep them apart, and draw no more than can be seen."""
+
+import itertools
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from judged_sweep import judged
+
+from mnist_ablate import curves, figures, interaction, sweep_file
+from mnist_ablate.axes import Axis, of_differences, of_metric
+from mnist_ablate.drawing import WIDTH, difference_names, interval, thinned, value_names
+from mnist_ablate.markup import Markup, element, table
+from mnist_ablate.recorded import arm_name, key, main_arms
+
+FRACTIONS = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=30)
+FINITE = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=30)
+
+
+def circles(picture: str, kind: str = "dot") -> list[tuple[float, float]]:
+    found = re.findall(rf'<circle cx="([\d.]+)" cy="([\d.]+)" r="3.2" class="{kind}"', picture)
+    return [(float(x), float(y)) for x, y in found]
+
+
+@given(FRACTIONS, st.sampled_from(["test_accuracy", "test_loss"]))
+def test_an_axis_holds_its_values_in_order_and_within_its_ends(values: list[float], metric: str) -> None:
+    axis = of_metric(metric, values).placed(100.0, 500.0)
+    places = [axis.at(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert all(100.0 <= place <= 500.0 for place in places)
+    assert axis.low < axis.high
+
+
+@given(FRACTIONS, st.floats(0.0, 0.1))
+def test_an_axis_of_differences_holds_zero_and_the_margins(values: list[float], margin: float) -> None:
+    axis = of_differences("test_accuracy", [v - 0.5 for v in values], [margin]).placed(0.0, 600.0)
+    assert axis.low <= min(-margin, min(values) - 0.5)
+    assert axis.high >= max(margin, max(values) - 0.5)
+    assert axis.at(-margin) <= axis.at(0.0) <= axis.at(margin)
+
+
+@given(FINITE, st.sampled_from(["test_accuracy", "test_loss"]))
+def test_marks_are_few_finite_and_apart(values: list[float], metric: str) -> None:
+    for axis in (
+        of_metric(metric, values).placed(0.0, 600.0),
+        of_differences(metric, values, [0.002]).placed(0.0, 600.0),
+    ):
+        places = [axis.at(value) for value in axis.ticks(50.0)]
+        assert all(math.isfinite(place) for place in places)
+        assert all(b - a >= 49.9 for a, b in itertools.pairwise(places))
+        assert len(places) <= 13
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([0.1, 0.98], ["0%", "50%", "80%", "90%", "95%", "98%"]),
+        ([0.970, 0.975], ["97%", "97.1%", "97.2%", "97.3%", "97.4%", "97.5%"]),
+    ],
+)
+def test_accuracies_are_marked_in_percent(values: list[float], names: list[str]) -> None:
+    axis = of_metric("test_accuracy", values).placed(0.0, 600.0)
+    assert list(value_names("test_accuracy", axis, 60.0).values()) == names
+
+
+def test_an_axis_is_bent_only_where_it_must_be() -> None:
+    assert of_metric("test_accuracy", [0.97, 0.98]).note == ""
+    assert "logarithm of the error" in of_metric("test_accuracy", [0.1, 0.98]).note
+    assert of_metric("test_loss", [0.1, 3.0]).note == "logarithmic"
+    assert of_differences("test_accuracy", [0.01], [0.002]).note == ""
+    assert "compressed" in of_differences("test_accuracy", [-0.8], [0.002]).note
+
+
+def test_differences_are_marked_on_both_sides_with_their_sign() -> None:
+    axis = of_differences("test_accuracy", [-0.8, 0.3], [0.002]).placed(0.0, 600.0)
+    names = list(difference_names("test_accuracy", axis, 52.0).values())
+    assert names.index("0") > 0
+    assert names[0].startswith("\N{MINUS SIGN}")
+    assert names[-1].startswith("+")
+
+
+def test_an_interval_beyond_its_axis_ends_in_an_arrow() -> None:
+    axis = Axis(-1.0, 1.0, 0.0, 100.0)
+    inside, beyond = ("".join(interval(axis, low, high, 0.0, "ci")) for low, high in ((-0.5, 0.5), (-9.0, 0.5)))
+    assert inside.count("tip") == 0
+    assert beyond.count("tip") == 1
+    assert list(interval(axis, None, None, 0.0, "ci")) == []
+
+
+def test_the_forest_has_a_row_for_each_claim_and_a_point_for_each_pair() -> None:
+    document, _ = judged()
+    picture = figures.forest("f", document, "test_accuracy")
+    assert len(circles(picture)) == sum(claim["n_pairs"] for claim in document["claims"])
+    assert len({y for _, y in circles(picture)}) == len(document["claims"])
+    assert picture.count('class="band"') == len(document["claims"])
+    for claim in document["claims"]:
+        assert claim["name"] in picture
+    assert "seed 3: \N{MINUS SIGN}8" in picture
+
+
+def test_points_of_worse_seeds_stand_further_left() -> None:
+    document, _ = judged()
+    document["claims"] = document["claims"][1:2]
+    differences = sorted(document["claims"][0]["differences"].values())
+    places = [x for x, _ in circles(figures.forest("f", document, "test_accuracy"))]
+    assert places == sorted(places)
+    assert len(places) == len(differences)
+
+
+def test_the_verdict_is_written_beside_its_color() -> None:
+    picture = figures.forest("f", judged()[0], "test_accuracy")
+    for verdict, sign in figures.SIGNS.items():
+        if f"verdict {verdict}" in picture:
+            assert f"{sign} {verdict}</text>" in picture
+
+
+def test_every_trial_is_in_the_picture_of_arms_and_diverged_ones_are_crosses() -> None:
+    document, recorded = judged()
+    picture = figures.arms("a", document, document["arms"], recorded)
+    assert len(circles(picture)) == document["trials"]["complete"]
+    assert picture.count('class="diverged"') == document["trials"]["diverged"]
+
+
+def test_marks_stay_within_the_picture() -> None:
+    document, recorded = judged()
+    grid = interaction.grid(document)
+    assert grid
+    for picture in (
+        figures.forest("f", document, "test_accuracy"),
+        figures.arms("a", document, document["arms"], recorded),
+        curves.learning_curves("c", document["arms"], recorded),
+        interaction.interaction("i", document, grid),
+    ):
+        places = [float(x) for x in re.findall(r' (?:cx|x|x1|x2)="([-\d.]+)"', picture)]
+        assert min(places) >= 0.0
+        assert max(places) <= WIDTH
+        assert "nan" not in picture
+        assert "inf" not in picture.replace("inference", "")
+
+
+def test_every_picture_has_a_title_and_a_description() -> None:
+    picture = figures.forest("f", judged()[0], "test_accuracy")
+    assert 'aria-labelledby="f-title" aria-describedby="f-desc"' in picture
+    assert '<title id="f-title">Forest plot' in picture
+    assert '<desc id="f-desc">printed-code-hurts-relu, inconclusive: Difference' in picture
+
+
+def test_two_factors_make_a_line_for_each_value_of_the_smaller() -> None:
+    document, _ = judged()
+    grid = interaction.grid(document)
+    assert grid
+    assert (grid.across, grid.factor, list(grid.lines)) == ("normalizer", "activation", ["relu", "tanh"])
+    picture = interaction.interaction("i", document, grid)
+    assert picture.count('class="series') == 2
+    assert picture.count('class="marker') == len(document["arms"]) + 2
+
+
+def test_no_interaction_is_drawn_where_factors_are_not_crossed() -> None:
+    document, _ = judged()
+    kept = [arm for arm in document["arms"] if arm["params"]["activation"] == "relu"]
+    assert interaction.grid({**document, "arms": kept}) is None
+    assert interaction.grid({**document, "arms": []}) is None
+    for arm in document["arms"]:
+        arm["params"]["dropout"] = 0.5
+    assert interaction.grid(document) is None
+
+
+def test_curves_share_a_panel_where_arms_differ_in_one_factor() -> None:
+    document, recorded = judged()
+    panels, styles = curves.panelled(document["arms"], recorded)
+    assert styles == ["activation relu", "activation tanh"]
+    assert [panel.name for panel in panels] == list(sweep_file.load("normalization").scientific["normalizer"])
+    alone, none = curves.panelled(document["arms"][::2], recorded)
+    assert none == []
+    assert len(alone) == 6
+
+
+def test_a_curve_is_the_mean_and_the_range_of_its_seeds() -> None:
+    document, recorded = judged()
+    panels, _ = curves.panelled(document["arms"], recorded)
+    ends = [entry.outcome.epochs[-1].val_accuracy for entry in recorded.arm(document["arms"][0]["params"])]
+    number, mean, low, high = panels[0].curves[0].points[-1]
+    assert (number, low, high) == (3, min(ends), max(ends))
+    assert mean == pytest.approx(sum(ends) / len(ends))
+
+
+def test_an_epoch_without_a_number_is_left_out_of_its_curve() -> None:
+    document, recorded = judged(trouble=False)
+    entry = recorded.entries[0]
+    broken = entry.outcome.epochs[0].model_copy(update={"val_accuracy": math.nan})
+    outcome = entry.outcome.model_copy(update={"epochs": (broken, *entry.outcome.epochs[1:])})
+    entries = (type(entry)(entry.trial, entry.params, entry.stage, outcome), *recorded.entries[1:])
+    changed = type(recorded)(recorded.sweep, entries, (), "", "", {})
+    assert "nan" not in curves.learning_curves("c", document["arms"], changed)
+
+
+def test_of_many_arms_those_that_claims_compare_are_kept_in_order() -> None:
+    document, recorded = judged()
+    few = main_arms(document["arms"], recorded.sweep, 9)
+    names = [arm_name(arm["params"]) for arm in few]
+    assert len(few) == 9
+    assert names == [arm_name(arm["params"]) for arm in document["arms"] if arm in few]
+    assert {"unit relu", "centered relu", "centered_uint8 relu", "unit tanh"} <= set(names)
+    assert main_arms(document["arms"], recorded.sweep, 12) is document["arms"]
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(2, 60))
+def test_thinning_keeps_both_ends_and_the_order(values: list[int], most: int) -> None:
+    kept = thinned(sorted(values), most)
+    assert len(kept) == min(len(values), most)
+    assert kept == sorted(kept)
+    assert kept[:1] + kept[-1:] == sorted(values)[:1] + sorted(values)[-1:]
+
+
+def test_arms_are_named_by_words_and_by_numbers_with_their_factor() -> None:
+    assert arm_name({"normalizer": "unit", "dropout": 1 / 3, "epochs": 3}) == "unit dropout=0.333333 epochs=3"
+    assert key({"a": True}) != key({"a": 1})
+
+
+@pytest.mark.parametrize("text", ["<b>", "a & b", '" onload="x'])
+def test_text_and_attributes_are_escaped_and_markup_is_not(text: str) -> None:
+    made: Any = element("p", text, Markup("<i>ok</i>"), title=text)
+    assert text not in made.removeprefix("<p")
+    assert "<i>ok</i>" in made
+    assert "<td>&lt;x&gt;</td>" in table(("a", "b"), [("y", "<x>")], numbers_from=2)

@@ -1,0 +1,325 @@
+"""The page is one safe file that says first what was found, whatever the sweep looked like."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import chromium
+import pytest
+from judged_sweep import judged
+
+from mnist_ablate import page, reproduction, sweep_file
+from mnist_ablate.sweep import Claim, Sweep
+
+VOID = {"meta", "link", "br", "col"}
+MOST_BYTES = 2_000_000
+HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too'"
+CSS = Path(page.__file__).with_name("page.css").read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """The elements, their attributes and the text; fails on an element that is not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+    def values(self, name: str) -> list[str | None]:
+        return [value for _, found, value in self.attributes if found == name]
+
+
+def sweep(**changes: Any) -> Sweep:
+    return sweep_file.load("normalization").model_copy(update=changes)
+
+
+def read(*given: Any, **options: Any) -> Reader:
+    return Reader(page.html(*judged(*given, **options)))
+
+
+def claim(**changes: Any) -> Claim:
+    return sweep().claims[0].model_copy(update=changes)
+
+
+def test_the_question_and_the_verdicts_come_before_everything_else() -> None:
+    text = read().text
+    places = [text.index(part) for part in ("Do centered inputs hurt", "2 ✓ supported", "Verdicts")]
+    assert places == sorted(places)
+    assert text.index("hurts tanh as well") < text.rindex("Every arm")
+    assert "With centered_uint8 in place of unit, for tanh, test accuracy was 4.6" in text
+    assert "percentage points lower on average" in text
+
+
+def test_every_section_that_has_something_to_show_is_there_and_linked() -> None:
+    reader = read()
+    links = [value for value in reader.values("href") if value and value.startswith("#")]
+    expected = [
+        "verdicts",
+        "differences",
+        "arms",
+        "interaction",
+        "curves",
+        "inputs",
+        "units",
+        "failures",
+        "caveats",
+        "reproduce",
+        "provenance",
+    ]
+    assert links == [f"#{name}" for name in expected]
+    assert set(expected) <= set(reader.values("id"))
+
+
+def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
+    reader = read()
+    ids = reader.values("id")
+    assert len(ids) == len(set(ids))
+    pictures = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-labelledby"]
+    assert len(pictures) == 4
+    assert {*pictures, *reader.values("aria-describedby")} <= set(ids)
+    hidden = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-hidden"]
+    assert reader.tags.count("svg") == len(pictures) + len(hidden)
+
+
+def test_nothing_in_the_file_points_elsewhere_or_runs() -> None:
+    reader = read()
+    assert not {"script", "iframe", "object", "embed", "img", "base", "form"} & set(reader.tags)
+    assert all(value and value.startswith(("#", "data:")) for value in reader.values("href") + reader.values("src"))
+    assert "@import" not in CSS
+    assert "url(" not in CSS
+    assert any(value and "default-src 'none'" in value for value in reader.values("content"))
+
+
+def test_hostile_text_stays_text_wherever_it_comes_from() -> None:
+    hostile = sweep(
+        question=HOSTILE,
+        source=HOSTILE,
+        scientific={"normalizer": ["unit", "centered"], "initializer": [HOSTILE, "glorot_uniform"]},
+        baseline={},
+        claims=[
+            claim(name=HOSTILE, statement=HOSTILE, treatment={"initializer": HOSTILE}, control=None, reference=0.9)
+        ],
+    )
+    document, recorded = judged(hostile, reason=HOSTILE)
+    last = recorded.entries[-1]
+    failed = last.outcome.model_copy(update={"status": "failed", "reason": HOSTILE, "worker": HOSTILE})
+    entries = (*recorded.entries[:-1], type(last)(last.trial, last.params, last.stage, failed))
+    recorded = type(recorded)(hostile, entries, (), HOSTILE, HOSTILE, {"version.keras": HOSTILE})
+    reader = Reader(page.html(document, recorded))
+    assert not {"script", "img"} & set(reader.tags)
+    assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
+    assert reader.text.count("<script>alert(1)</script>") >= 8
+
+
+def test_a_password_in_a_reason_does_not_reach_the_page() -> None:
+    text = read(reason="OperationalError: postgresql://me:hunter2@db/optuna refused").text
+    assert "hunter2" not in text
+    assert "me:***@db/optuna" in text
+
+
+def test_failures_are_named_with_their_seeds_and_the_pairs_they_cost() -> None:
+    text = read().text
+    assert re.search(r"raw tanh\s*diverged\s*6, 8\s*loss not finite in epoch 2", text)
+    assert re.search(r"unit tanh\s*lost\s*7", text)
+    assert "printed-code-hurts-tanh: Left out: seed 7 (normalizer=unit, activation=tanh lost)." in text
+    assert "2 failed and 1 lost: their pairs are left out" in text
+
+
+def test_a_sweep_without_trouble_says_so() -> None:
+    text = read(trouble=False).text
+    assert "None: every recorded trial completed." in text
+    assert "left out" not in text.lower()
+
+
+def test_trials_that_have_not_run_make_it_preliminary() -> None:
+    document, recorded = judged()
+    document["trials"]["planned"] += 40
+    assert "Preliminary: 40 of 160 planned trials have not run yet." in page.html(document, recorded)
+
+
+def test_what_ten_seeds_can_miss_is_said_in_numbers() -> None:
+    text = read().text
+    assert "an arm none of whose 10 seeds collapsed may still collapse in up to 26% of trainings" in text
+    assert "batch_size128" in text
+
+
+def test_a_sweep_of_one_seed_and_one_epoch_is_shown_without_curves_or_intervals() -> None:
+    quick = sweep(seeds=1, fixed={**sweep().fixed, "epochs": 1})
+    reader = read(quick, trouble=False)
+    assert "curves" not in reader.values("id")
+    assert "one pair has no spread; at least 9 seeds are needed" in reader.text
+
+
+def test_nothing_recorded_yet_is_a_page_too() -> None:
+    document, recorded = judged()
+    document |= {"arms": []}
+    for each in document["claims"]:
+        each |= {"effect": None, "ci_low": None, "ci_high": None, "differences": {}, "n_pairs": 0, "excluded": []}
+        each |= {"verdict": "inconclusive", "reason": "no seed has every side; at least 9 seeds are needed"}
+    empty = type(recorded)(recorded.sweep, (), (), recorded.registered, recorded.data_digest, {})
+    text = Reader(page.html(document, empty)).text
+    assert "There is nothing to compare yet." in text
+    assert "No trial has been recorded yet." in text
+
+
+def test_claims_about_two_metrics_get_a_picture_each() -> None:
+    loss = claim(name="loss-rises", metric="test_loss", direction="higher", margin=0.01)
+    reader = read(sweep(claims=[claim(), loss]))
+    assert {"forest-0-title", "forest-1-title"} <= set(reader.values("id"))
+    assert "difference in test loss" in reader.text
+
+
+def test_without_claims_no_verdict_is_pretended() -> None:
+    reader = read(sweep(claims=[]))
+    assert "This sweep claims nothing" in reader.text
+    assert "differences" not in reader.values("id")
+    assert "Each claim is judged" not in reader.text
+
+
+def test_an_interaction_and_a_reference_are_said_as_such() -> None:
+    named = claim(name="about-97", treatment={"normalizer": "raw"}, control=None, reference=0.97, direction="same")
+    text = read(sweep(claims=[sweep().claims[3], named]), trouble=False).text
+    assert re.search(
+        r"The effect of centered in place of unit on test accuracy was .* higher with relu than with tanh", text
+    )
+    assert re.search(r"With raw, for relu, test accuracy was 0\.\d\d percentage points below 97\.00%", text)
+
+
+def test_tuned_values_are_shown_with_a_warning_at_the_edge() -> None:
+    nuisance = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+    tuned = Sweep.model_validate({**sweep().model_dump(), "nuisance": nuisance, "tuning_trials": 2})
+    document, recorded = judged(tuned)
+    first = recorded.entries[0]
+
+    def tried(learning_rate: float) -> Any:
+        recipe = first.trial.recipe.model_copy(update={"learning_rate": learning_rate})
+        trial = first.trial.model_copy(update={"recipe": recipe, "seed": 1_000_000})
+        outcome = first.outcome.model_copy(update={"metrics": {"val_accuracy": 0.95 if learning_rate < 0.01 else 0.9}})
+        return type(first)(trial, first.params, "tuning", outcome)
+
+    tuning = (tried(0.001), tried(0.02))
+    shown = type(recorded)(tuned, recorded.entries, tuning, "", recorded.data_digest, {})
+    text = Reader(page.html(document, shown)).text
+    assert re.search(r"unit relu\s*0\.001, lowest tried\s*95\.00%\s*2", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arms", "seeds"), [((1250, 4), 2), ((4, 2), 1250), ((250, 4), 10)])
+def test_ten_thousand_trials_stay_below_two_megabytes(arms: tuple[int, int], seeds: int) -> None:
+    dropouts = [i / 2000 for i in range(arms[0])]
+    normalizers = ["unit", "centered", "raw", "inverted"][: arms[1]]
+    claims = [
+        claim(name=f"c{i}", treatment={"dropout": dropouts[i % (arms[0] - 1) + 1]}, control={"dropout": 0.0}, where={})
+        for i in range(200)
+    ]
+    wide = sweep(scientific={"normalizer": normalizers, "dropout": dropouts}, baseline={}, seeds=seeds, claims=claims)
+    document, recorded = judged(wide)
+    assert len(recorded.entries) == 10_000
+    text = page.html(document, recorded)
+    assert len(text.encode()) < MOST_BYTES
+    assert text.count("<circle") < 12_000
+
+
+def test_writing_makes_the_folders(tmp_path: Path) -> None:
+    path = page.write(*judged(), tmp_path / "a" / "b" / "report.html")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>\n<html")
+
+
+@pytest.mark.parametrize("name", sorted(sweep_file.shipped()))
+def test_a_sweep_written_as_a_file_is_the_same_sweep(name: str, tmp_path: Path) -> None:
+    for quick in (False, True):
+        recorded = sweep_file.load(name, quick=quick)
+        path = tmp_path / f"{recorded.name}.yaml"
+        path.write_text(reproduction.as_yaml(recorded), encoding="utf-8")
+        assert sweep_file.load(str(path)).digest == recorded.digest
+
+
+def test_the_command_is_the_one_that_gives_the_same_sweep() -> None:
+    def command(**options: Any) -> str:
+        return reproduction.reproduction(sweep_file.load("normalization", **options), reproduction.MNIST_DIGEST).command
+
+    assert command() == "mnist-ablate sweep normalization"
+    assert command(quick=True) == "mnist-ablate sweep normalization --quick"
+    assert command(seeds=4) == "mnist-ablate sweep normalization --seeds 4"
+    assert command(overrides=["fixed.epochs=2"]) == "mnist-ablate sweep normalization.yaml"
+    other = reproduction.reproduction(sweep_file.load("normalization"), "0" * 64)
+    assert other.command == "mnist-ablate sweep normalization --data FILE.npz"
+
+
+def test_a_changed_sweep_is_on_the_page_as_a_file() -> None:
+    text = read(sweep_file.load("normalization", overrides=["fixed.epochs=2"])).text
+    assert "saved as normalization.yaml" in text
+    assert "epochs: 2" in text
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _palettes() -> Iterator[dict[str, str]]:
+    for block in re.findall(r":root \{(.*?)\n\s*\}", CSS, re.DOTALL):
+        yield dict(re.findall(r"--([\w]+): (#[0-9a-f]{6})", block))
+
+
+def test_every_text_color_has_enough_contrast_in_light_dark_and_print() -> None:
+    palettes = list(_palettes())
+    assert len(palettes) == 3
+    texts = [
+        "ink",
+        "muted",
+        "accent",
+        "supported",
+        "refuted",
+        "equivalent",
+        "inconclusive",
+        *(f"s{i}" for i in range(6)),
+    ]
+    for palette in palettes:
+        for name in texts:
+            for ground in ("paper", "panel"):
+                light, dark = sorted((_luminance(palette[name]), _luminance(palette[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground, palette)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not chromium.FOUND, reason="Chromium is not installed")
+def test_chromium_opens_it_without_an_error_or_a_request(tmp_path: Path) -> None:
+    path = page.write(*judged(), tmp_path / "report.html")
+    seen = chromium.visit(path, tmp_path)
+    assert "Do centered inputs hurt relu" in seen.dom
+    assert seen.console == []
+    assert seen.requests == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not chromium.FOUND, reason="Chromium is not installed")
+def test_chromium_would_have_seen_an_error_and_a_request(tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text('<img src="http://192.0.2.1/x.png"><script>missing()</script>', encoding="utf-8")
+    seen = chromium.visit(path, tmp_path)
+    assert "missing is not defined" in seen.console[0]
+    assert seen.requests == ["http://192.0.2.1/x.png"]
