@@ -84,6 +84,8 @@ def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
     yield "verdicts", "Verdicts", answers.claims(document, recorded)
     if document["claims"]:
         yield "differences", "Differences and margins", join(_forests(document))
+    if (named := tuning.settings(arms, recorded)) is not None:
+        yield "settings", "What the arms are", named
     yield "arms", "Every arm", join(_arms(document, arms, recorded))
     yield from _explanations(document, arms, recorded)
     yield "failures", "What went wrong", footnotes.failures(document, recorded)
