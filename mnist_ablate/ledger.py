@@ -5,7 +5,7 @@ A trial is written when it has ended, in one transaction: a crash leaves it whol
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ METRIC = "test_accuracy"
 _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
 _SCHEMA_WAIT_S = 60.0
+_CONTENT = "content"
 _STATES = {
     "complete": TrialState.COMPLETE,
     "diverged": TrialState.COMPLETE,
@@ -88,8 +89,10 @@ class Ledger:
         """
         with explained(self.url):
             latest = self._latest(plan.sweep.name)
-            if latest is None or fresh:
-                return Record(self._create(plan, latest), self.url)
+            if latest is None or (fresh and _is_registered(latest)):
+                latest = self._create(plan.sweep.name, latest)
+            if not _is_registered(latest):  # new, or cut off by a crash before its first trial
+                _register(latest, plan)
         record = Record(latest, self.url)
         if (record.sweep.digest, record.data_digest) != (plan.sweep.digest, plan.data_digest):
             changes = differences(_content(record.sweep, record.data_digest), _content(plan.sweep, plan.data_digest))
@@ -99,7 +102,7 @@ class Ledger:
     def find(self, name: str) -> "Record":
         """The latest record of a sweep. Raises SweepError if it was never run."""
         with explained(self.url):
-            latest = self._latest(name)
+            latest = self._latest(name, _is_registered)
             if latest is not None:
                 return Record(latest, self.url)
             known = optuna.get_all_study_names(self._storage) if self._storage else []
@@ -107,26 +110,30 @@ class Ledger:
         asked = plainly(name)
         raise SweepError(f"{asked}: nothing recorded: run `mnist-ablate sweep {asked}` first; {recorded}")
 
-    def _latest(self, name: str) -> optuna.Study | None:
+    def _latest(self, name: str, wanted: Callable[[optuna.Study], bool] = lambda _study: True) -> optuna.Study | None:
         if self._storage is None:
             return None
-        prefix = f"{name}/"
-        numbers = [
-            int(study.rpartition("/")[2])
-            for study in optuna.get_all_study_names(self._storage)
-            if study.startswith(prefix) and study[len(prefix) :].isdecimal()
-        ]
-        return optuna.load_study(study_name=f"{prefix}{max(numbers)}", storage=self._storage) if numbers else None
+        storage, prefix = self._storage, f"{name}/"
+        numbers = [study[len(prefix) :] for study in optuna.get_all_study_names(storage) if study.startswith(prefix)]
+        latest_first = sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+        studies = (optuna.load_study(study_name=f"{prefix}{n}", storage=storage) for n in latest_first)
+        return next((study for study in studies if wanted(study)), None)
 
-    def _create(self, plan: Plan, latest: optuna.Study | None) -> optuna.Study:
-        name = plan.sweep.name
+    def _create(self, name: str, latest: optuna.Study | None) -> optuna.Study:
         number = 1 + (int(latest.study_name.rpartition("/")[2]) if latest else 0)
-        study = optuna.create_study(study_name=f"{name}/{number}", storage=self._storage, direction="maximize")
-        study.set_user_attr("sweep", name)
-        study.set_user_attr("digest", plan.sweep.digest)
-        study.set_user_attr("registered", datetime.now(UTC).isoformat(timespec="seconds"))
-        study.set_user_attr("content", _content(plan.sweep, plan.data_digest))
-        return study
+        return optuna.create_study(study_name=f"{name}/{number}", storage=self._storage, direction="maximize")
+
+
+def _register(study: optuna.Study, plan: Plan) -> None:
+    """Optuna writes one attribute a transaction: the content goes last and says that all are there."""
+    study.set_user_attr("sweep", plan.sweep.name)
+    study.set_user_attr("digest", plan.sweep.digest)
+    study.set_user_attr("registered", datetime.now(UTC).isoformat(timespec="seconds"))
+    study.set_user_attr(_CONTENT, _content(plan.sweep, plan.data_digest))
+
+
+def _is_registered(study: optuna.Study) -> bool:
+    return _CONTENT in study.user_attrs
 
 
 class Record:

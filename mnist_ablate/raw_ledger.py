@@ -44,6 +44,7 @@ def read(url: str, sweep: str) -> list[RawStudy]:
     if path is None or path.exists():
         with explained(url):
             found = _studies(url, sweep)
+    found = [study for study in found if study.trials or "content" in study.attrs]  # else cut off before it began
     if not found:
         raise SweepError(f"{sweep}: nothing recorded: run `mnist-ablate sweep {sweep}` first")
     return found

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import cycle
 from pathlib import Path
 
 import doubled
@@ -29,12 +28,23 @@ from mnist_ablate import cli, raw_ledger, raw_tracker, verify
 from mnist_ablate.settings import Settings
 
 STUCK_S = 60.0
-PER_SWEEP = 12
-_MANY = {"record.statement": 90, "record.commit": 12, "plan.register": 4, "run.event": 5}
+STUCK = -99
+PER_SWEEP = 16
+_MANY = {
+    "record.statement": 60,
+    "record.commit": 12,
+    "plan.register": 4,
+    "run.event": 6,
+    "run.epoch": 3,
+    **dict.fromkeys(("record.add", "record.trial", "record.queue", "sync.outcome"), 2),
+    **dict.fromkeys(("mirror.run", "mirror.batch", "mirror.end"), 2),
+}
 _WEIGHTS = {"kill": 12, "interrupt": 2, "terminate": 2, "raise": 2, "full": 2}
 _CODES = {"kill": {-9}, "interrupt": {130}, "terminate": {143}, "raise": {0, 1, 7}, "full": {0, 3, 5, 7}}
-_ALWAYS = ("plan.open", "plan.begin", "record.statement", "sync.publish", "sync.outcome", "mirror.find", "report.document")
-_RECORDING = ("record.statement", "record.commit", "record.add", "record.trial", "mirror.run", "mirror.batch", "mirror.end")
+_FIRST = ("cache.store", "cache.copy", "plan.register", "mirror.experiment", "record.statement")
+_AT_THE_END = ("mirror.settle", "sync.verdicts", "sync.publish", "report.document", "report.markdown", "report.show")
+_BETWEEN = tuple(point for point in POINTS if point not in {*_FIRST[:4], *_AT_THE_END})
+_OFTEN = ("record.statement", "record.commit", "record.add", "record.trial", "mirror.run", "mirror.batch", "mirror.end")
 AFTERWARDS = 4
 
 
@@ -59,7 +69,7 @@ class Tally:
 class Ground:
     """A folder with images, a sweep, and the outcome of the same sweep that nothing interrupted."""
 
-    def __init__(self, folder: Path, seeds: int = 3) -> None:
+    def __init__(self, folder: Path, seeds: int = 4) -> None:
         self.folder = folder
         doubled.install(folder / "empty")
         self.images = write_images(folder / "images.npz")
@@ -133,7 +143,7 @@ def waited(child: int, timeout_s: float) -> int:
         pause_s = min(0.01, pause_s * 1.2)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return -99
+    return STUCK
 
 
 @contextmanager
@@ -162,30 +172,37 @@ def results(home: Path) -> dict[str, tuple[str, dict[str, float]]]:
     return {outcome["trial_id"]: (outcome["status"], outcome["metrics"]) for outcome in outcomes}
 
 
-def crash_one(ground: Ground, home: Path, random_: random.Random, tour: Iterator[str]) -> Tally:
+def crash_one(ground: Ground, home: Path, random_: random.Random) -> Tally:
     """Crash one sweep again and again, resume it to its end, and check what is left."""
     tally = Tally(sweeps=1)
     done = 0
-    while tally.crashes.total() < PER_SWEEP and done < AFTERWARDS:
-        injection = _injection(random_, tour, done=bool(done))
-        command = "sync" if done and random_.random() < 0.5 else "sweep"
+    for point in _points(random_):
+        done += done > 0
+        if done > AFTERWARDS:
+            break
+        command = "sync" if done and point != "report.show" and random_.random() < 0.5 else "sweep"  # noqa: PLR2004
+        injection = _injection(random_, random_.choice(_AT_THE_END) if done else point)
         code, fired = ground.run(command, home, injection)
         if fired:
             tally.crashes[f"{injection.point} {injection.action}"] += 1
-        tally.stuck += code == -99
+        tally.stuck += code == STUCK
         if fired and code not in _CODES[injection.action]:
             tally.problems.append(f"{home.name}: {injection}: exit code {code} of {command}: {_last(home)}")
-        done += (code == 0 and command == "sweep") or done > 0
+        done = done or int(code == 0)
     tally.add(_checked(ground, home))
     return tally
 
 
-def _injection(random_: random.Random, tour: Iterator[str], *, done: bool) -> Injection:
-    """The next point of the tour or one by chance, early enough that little is done before it is passed."""
-    point = random_.choice(_ALWAYS) if done else next(tour) if random_.random() < 0.6 else random_.choice(_RECORDING)
+def _points(random_: random.Random) -> Iterator[str]:
+    """Points in an order in which each is likely to be passed: first ones, any, last ones."""
+    yield from random_.sample(_FIRST, 2)
+    yield from random_.choices((*_BETWEEN, *_OFTEN), k=PER_SWEEP)
+    yield from random_.sample(_AT_THE_END, AFTERWARDS)
+
+
+def _injection(random_: random.Random, point: str) -> Injection:
     action = random_.choices(ACTIONS, [_WEIGHTS[action] for action in ACTIONS])[0]
-    nth = random_.randint(1, _MANY.get(point, 2))
-    return Injection(point, action, nth, after=random_.random() < 0.5)
+    return Injection(point, action, random_.randint(1, _MANY.get(point, 1)), after=random_.random() < 0.5)  # noqa: PLR2004
 
 
 def _last(home: Path) -> str:
@@ -260,11 +277,11 @@ def _forked(ground: Ground, seed: int, crashes: int, budget_s: float) -> tuple[i
 
 def share(ground: Ground, seed: int, crashes: int, budget_s: float) -> Tally:
     """So many crashes of as many sweeps as that takes."""
-    random_, tour = random.Random(seed), cycle(POINTS)
+    random_ = random.Random(seed)
     total, ends = Tally(), time.monotonic() + budget_s
     while total.crashes.total() < crashes and time.monotonic() < ends:
         home = ground.folder / f"home-{seed}-{total.sweeps}"
-        total.add(crash_one(ground, home, random_, tour))
+        total.add(crash_one(ground, home, random_))
     return total
 
 
