@@ -118,8 +118,8 @@ def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
         for name, settings in sweep.configurations.items():
             yield {"configuration": name}, settings
     elif sweep.design == "search":
-        for name in sweep.factors["configuration"]:
-            yield {"configuration": name}, sweep.baseline
+        for role in sweep.factors["configuration"]:
+            yield {"configuration": role}, sweep.baseline
     elif sweep.design == "factorial":
         for values in itertools.product(*sweep.scientific.values()):
             params = dict(zip(sweep.scientific, values, strict=True))

@@ -20,9 +20,7 @@ def count(rows: Sequence[Row], planned: int | None = None) -> dict[str, int]:
     }
 
 
-def document(
-    sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], alpha: float = ALPHA
-) -> dict[str, Any]:
+def document(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], alpha: float = ALPHA) -> dict[str, Any]:
     """The contract's JSON; a number that does not exist (the interval of one seed) is null.
 
     `metric`, which the arms are summed up by, is that of the first claim.

@@ -56,7 +56,7 @@ def test_lost_reply_leaves_one_run_and_one_row_per_point(
     uri: str,
     losing: Callable[[str], None],
     method: str,
-    live: bool,  # noqa: FBT001
+    live: bool,
 ) -> None:
     sender = mirror(uri)
     actions: list[Callable[[], object]] = [sender.open, lambda: sender.outcome(trial(), ARM, outcome(trial()))]
@@ -153,7 +153,7 @@ def test_another_attempt_leaves_only_its_own_points(uri: str) -> None:
 
 
 @pytest.mark.parametrize("live_again", [True, False])
-def test_attempt_of_a_killed_driver_is_replaced(uri: str, live_again: bool) -> None:  # noqa: FBT001
+def test_attempt_of_a_killed_driver_is_replaced(uri: str, live_again: bool) -> None:
     mirror(uri).epoch(trial(), *epochs(2, START_MS - 60_000))
     after = mirror(uri)
     if live_again:

@@ -84,7 +84,8 @@ def recorded(ledger):
 
 
 def test_judge_needs_no_keras_mlflow_or_optuna(folder):
-    rows = [f"{n},{seed},{0.9 + seed / 1000 - (n == 'centered') / 50}" for n in ("unit", "centered") for seed in range(8)]
+    means = {"unit": 0.9, "centered": 0.88}
+    rows = [f"{name},{seed},{mean + seed / 1000}" for name, mean in means.items() for seed in range(8)]
     (folder / "table.csv").write_text("\n".join(["normalizer,seed,test_accuracy", *rows]))
     claim = "{name: hurts, statement: It hurts., treatment: {normalizer: centered}, control: {normalizer: unit}, "
     (folder / "centered.yaml").write_text(f"{SWEEP}claims:\n  - {claim}direction: lower, margin: 0.002}}\n")

@@ -1,7 +1,7 @@
 """Searches with TPE: what is suggested, learned and resumed, and whole searches with the fake trainer."""
 
 import pytest
-from sweep_runs import Tracker, Watcher, small, starts
+from sweep_runs import Watcher, small, starts
 
 from mnist_ablate.driver import drive
 from mnist_ablate.ledger import Entry
@@ -98,8 +98,8 @@ def test_small_space_ends_when_everything_was_tried():
     assert len(searched(found, near_a_hundredth)) == 2
 
 
-@pytest.mark.usefixtures("fake")
-def test_whole_search_is_driven_recorded_and_resumed(settings: Settings, fake, tracker: Tracker) -> None:
+@pytest.mark.usefixtures("tracker")
+def test_whole_search_is_driven_recorded_and_resumed(settings: Settings, fake) -> None:
     sweep = small(**{**SPACE, "tuning_trials": 4})
     with pytest.raises(RuntimeError, match="crash"):
         drive(sweep, settings, Watcher(stop_after=2))
