@@ -1,66 +1,17 @@
-"""The page is one safe file that says first what was found, whatever the sweep looked like."""
+"""The page says first what was found, then what it rests on, whatever the sweep looked like."""
 
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import chromium
 import pytest
 from judged_sweep import judged
+from pages import Reader, claim, read, sweep
 
-from mnist_ablate import page, reproduction, sweep_file
-from mnist_ablate.sweep import Claim, Sweep
+from mnist_ablate import page, sweep_file
+from mnist_ablate.sweep import Sweep
 
-VOID = {"meta", "link", "br", "col"}
 MOST_BYTES = 2_000_000
-HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too'"
-CSS = Path(page.__file__).with_name("page.css").read_text(encoding="utf-8")
-
-
-class Reader(HTMLParser):
-    """The elements, their attributes and the text; fails on an element that is not closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str | None]] = []
-        self.text = ""
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.text += data
-
-    def values(self, name: str) -> list[str | None]:
-        return [value for _, found, value in self.attributes if found == name]
-
-
-def sweep(**changes: Any) -> Sweep:
-    return sweep_file.load("normalization").model_copy(update=changes)
-
-
-def read(*given: Any, **options: Any) -> Reader:
-    return Reader(page.html(*judged(*given, **options)))
-
-
-def claim(**changes: Any) -> Claim:
-    return sweep().claims[0].model_copy(update=changes)
 
 
 def test_the_question_and_the_verdicts_come_before_everything_else() -> None:
@@ -101,42 +52,6 @@ def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
     assert {*pictures, *reader.values("aria-describedby")} <= set(ids)
     hidden = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-hidden"]
     assert reader.tags.count("svg") == len(pictures) + len(hidden)
-
-
-def test_nothing_in_the_file_points_elsewhere_or_runs() -> None:
-    reader = read()
-    assert not {"script", "iframe", "object", "embed", "img", "base", "form"} & set(reader.tags)
-    assert all(value and value.startswith(("#", "data:")) for value in reader.values("href") + reader.values("src"))
-    assert "@import" not in CSS
-    assert "url(" not in CSS
-    assert any(value and "default-src 'none'" in value for value in reader.values("content"))
-
-
-def test_hostile_text_stays_text_wherever_it_comes_from() -> None:
-    hostile = sweep(
-        question=HOSTILE,
-        source=HOSTILE,
-        scientific={"normalizer": ["unit", "centered"], "initializer": [HOSTILE, "glorot_uniform"]},
-        baseline={},
-        claims=[
-            claim(name=HOSTILE, statement=HOSTILE, treatment={"initializer": HOSTILE}, control=None, reference=0.9)
-        ],
-    )
-    document, recorded = judged(hostile, reason=HOSTILE)
-    last = recorded.entries[-1]
-    failed = last.outcome.model_copy(update={"status": "failed", "reason": HOSTILE, "worker": HOSTILE})
-    entries = (*recorded.entries[:-1], type(last)(last.trial, last.params, last.stage, failed))
-    recorded = type(recorded)(hostile, entries, (), HOSTILE, HOSTILE, {"version.keras": HOSTILE})
-    reader = Reader(page.html(document, recorded))
-    assert not {"script", "img"} & set(reader.tags)
-    assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
-    assert reader.text.count("<script>alert(1)</script>") >= 8
-
-
-def test_a_password_in_a_reason_does_not_reach_the_page() -> None:
-    text = read(reason="OperationalError: postgresql://me:hunter2@db/optuna refused").text
-    assert "hunter2" not in text
-    assert "me:***@db/optuna" in text
 
 
 def test_failures_are_named_with_their_seeds_and_the_pairs_they_cost() -> None:
@@ -247,79 +162,7 @@ def test_writing_makes_the_folders(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>\n<html")
 
 
-@pytest.mark.parametrize("name", sorted(sweep_file.shipped()))
-def test_a_sweep_written_as_a_file_is_the_same_sweep(name: str, tmp_path: Path) -> None:
-    for quick in (False, True):
-        recorded = sweep_file.load(name, quick=quick)
-        path = tmp_path / f"{recorded.name}.yaml"
-        path.write_text(reproduction.as_yaml(recorded), encoding="utf-8")
-        assert sweep_file.load(str(path)).digest == recorded.digest
-
-
-def test_the_command_is_the_one_that_gives_the_same_sweep() -> None:
-    def command(**options: Any) -> str:
-        return reproduction.reproduction(sweep_file.load("normalization", **options), reproduction.MNIST_DIGEST).command
-
-    assert command() == "mnist-ablate sweep normalization"
-    assert command(quick=True) == "mnist-ablate sweep normalization --quick"
-    assert command(seeds=4) == "mnist-ablate sweep normalization --seeds 4"
-    assert command(overrides=["fixed.epochs=2"]) == "mnist-ablate sweep normalization.yaml"
-    other = reproduction.reproduction(sweep_file.load("normalization"), "0" * 64)
-    assert other.command == "mnist-ablate sweep normalization --data FILE.npz"
-
-
 def test_a_changed_sweep_is_on_the_page_as_a_file() -> None:
     text = read(sweep_file.load("normalization", overrides=["fixed.epochs=2"])).text
     assert "saved as normalization.yaml" in text
     assert "epochs: 2" in text
-
-
-def _luminance(color: str) -> float:
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _palettes() -> Iterator[dict[str, str]]:
-    for block in re.findall(r":root \{(.*?)\n\s*\}", CSS, re.DOTALL):
-        yield dict(re.findall(r"--([\w]+): (#[0-9a-f]{6})", block))
-
-
-def test_every_text_color_has_enough_contrast_in_light_dark_and_print() -> None:
-    palettes = list(_palettes())
-    assert len(palettes) == 3
-    texts = [
-        "ink",
-        "muted",
-        "accent",
-        "supported",
-        "refuted",
-        "equivalent",
-        "inconclusive",
-        *(f"s{i}" for i in range(6)),
-    ]
-    for palette in palettes:
-        for name in texts:
-            for ground in ("paper", "panel"):
-                light, dark = sorted((_luminance(palette[name]), _luminance(palette[ground])), reverse=True)
-                assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground, palette)
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not chromium.FOUND, reason="Chromium is not installed")
-def test_chromium_opens_it_without_an_error_or_a_request(tmp_path: Path) -> None:
-    path = page.write(*judged(), tmp_path / "report.html")
-    seen = chromium.visit(path, tmp_path)
-    assert "Do centered inputs hurt relu" in seen.dom
-    assert seen.console == []
-    assert seen.requests == []
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not chromium.FOUND, reason="Chromium is not installed")
-def test_chromium_would_have_seen_an_error_and_a_request(tmp_path: Path) -> None:
-    path = tmp_path / "bad.html"
-    path.write_text('<img src="http://192.0.2.1/x.png"><script>missing()</script>', encoding="utf-8")
-    seen = chromium.visit(path, tmp_path)
-    assert "missing is not defined" in seen.console[0]
-    assert seen.requests == ["http://192.0.2.1/x.png"]
