@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import threading
 import traceback
 import unicodedata
 import warnings
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 FAILED_TRIALS, NOT_IN_STEP = 1, 7
+_LEAVE_S = 1.0
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
 
 
@@ -232,12 +234,13 @@ def main() -> None:
 
 
 def _leave(text: str, code: int) -> NoReturn:
-    """End at once: whoever interrupts does not want to wait for threads that may hang."""
+    """End in good order, but soon: whoever interrupts does not want to wait for threads that may hang."""
+    deadline = threading.Timer(_LEAVE_S, os._exit, (code,))
+    deadline.daemon = True
+    deadline.start()
     with suppress(OSError):
-        sys.stdout.flush()
         sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-    os._exit(code)
+    sys.exit(code)
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -2,9 +2,12 @@
 
 import errno
 import logging
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,7 @@ def _kernel_kills() -> int:
 
 @contextmanager
 def _local(jobs: int) -> Iterator[Any]:
+    resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     with masked():
         cluster = LocalCluster(
             n_workers=jobs,
@@ -95,7 +99,17 @@ def _local(jobs: int) -> Iterator[Any]:
         with _closing(Client(cluster, set_as_default=False)) as client:
             yield client
     finally:
+        _kill(cluster)
         _close(cluster)
+
+
+def _kill(cluster: Any) -> None:
+    """Whoever closes waits for no trial: everything that ended is recorded. Dask would give a busy worker 4 s."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.pid:
+            with suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ FIRST_PATIENCE_S = 1800.0
 """Before the first epoch of a model: compilation, and features of a frozen base, which take minutes."""
 DRAIN_S = 30.0
 _TICK_S = 0.25
+_START_S = 2.0
 _PAUSE_S = 5.0
 _RESULT_S = 30.0
 _EPOCHS_KEPT = 200
@@ -258,8 +259,9 @@ class Engine:
     def _drained(self) -> bool:
         if self._draining_since is None:
             return False
-        started = [task for task in self._running.values() if task.worker]
-        return not started or time.monotonic() - self._draining_since > DRAIN_S
+        now = time.monotonic()
+        training = [task for task in self._running.values() if task.worker or now - task.last_sign < _START_S]
+        return not training or now - self._draining_since > DRAIN_S
 
 
 def _outcome(task: _Task, future: Any) -> Outcome:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import Command, base_environment
 from sweep_runs import Tracker
 
 from mnist_ablate import data, publishing
@@ -59,3 +60,11 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
     made = Tracker()
     monkeypatch.setattr(publishing, "Mirror", lambda *_: made)
     return made
+
+
+@pytest.fixture
+def command(fake: Path, tmp_path: Path) -> Command:
+    """The command line in a folder of its own."""
+    names = ("MNIST_ABLATE_TRAINER", "PYTHONPATH", "FAKE_DIR")
+    assert fake.is_dir()
+    return Command(tmp_path, base_environment(**{name: os.environ[name] for name in names}))
