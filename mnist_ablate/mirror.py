@@ -71,7 +71,7 @@ class Mirror:
 
         def send(book: Book) -> bool:
             known = book.trials.get(trial.id)
-            if known and record.in_step(known.status, known.outcome, known.metrics, outcome):
+            if known and record.in_step(known.status, known.outcome, known.metrics, known.ended_ms, outcome):
                 return False
             self._send(book, trial, arm, outcome)
             return True
@@ -140,9 +140,10 @@ class Mirror:
             params=[Param(key, value) for key, value in record.params(trial).items()],
             tags=[RunTag(key, value) for key, value in tags.items()] if live else (),
         )
-        status = record.STATUSES[outcome.status]
-        book.client.set_terminated(run_id, status, record.ended_ms(outcome))
-        book.trials[trial.id] = Stored(trial.id, run_id, status, outcome.status, record.latest(outcome))
+        status, ended_ms = record.STATUSES[outcome.status], record.ended_ms(outcome)
+        book.client.set_terminated(run_id, status, ended_ms)
+        metrics = record.latest(outcome)
+        book.trials[trial.id] = Stored(trial.id, run_id, status, outcome.status, metrics, ended_ms=ended_ms)
         del self._sent[run_id]
 
     def _fitting(self, book: Book, trial: Trial, fits: Callable[[set[Point]], bool]) -> str:

@@ -108,9 +108,13 @@ def latest(outcome: Outcome) -> dict[str, float]:
     return {**curves, **final_values(outcome)}
 
 
-def in_step(status: str, outcome_tag: str, metrics: Mapping[str, float], outcome: Outcome) -> bool:
-    """True if a stored run says what the ledger says."""
+def in_step(
+    status: str, outcome_tag: str, metrics: Mapping[str, float], stored_end_ms: int | None, outcome: Outcome
+) -> bool:
+    """True if a stored run says what the ledger says; another attempt with the same numbers ended at another time."""
     if (status, outcome_tag) != (STATUSES[outcome.status], outcome.status):
+        return False
+    if ended_ms(outcome) not in {None, stored_end_ms}:
         return False
     wanted = latest(outcome).items()
     return all(math.isclose(metrics.get(key, math.nan), value, rel_tol=1e-9) for key, value in wanted)

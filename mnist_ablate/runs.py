@@ -27,6 +27,7 @@ class Stored:
     outcome: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     parent_id: str = ""
+    ended_ms: int | None = None
     copies: int = 1
 
     @property
@@ -150,4 +151,5 @@ def _stored(run: "Run") -> Stored:
         outcome=tags.get(OUTCOME, ""),
         metrics=run.data.metrics,
         parent_id=tags.get(PARENT, ""),
+        ended_ms=run.info.end_time,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from mnist_ablate.plan import Plan, expand
+from mnist_ablate.plan import TUNING_SEED, Plan, expand
 from mnist_ablate.raw_ledger import RawStudy, RawTrial
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import TRAINER_VERSION, Recipe, Row, Status, Trial
@@ -73,11 +73,10 @@ class Ledger:
             self.finals[final.trial_id] = final
 
     def _planned(self) -> Iterator[str]:
-        stages = {"tuning": self._tuning(), "verdict": []}
+        wanted = dict.fromkeys(self._tuning(), "tuning")
         best = _best(self.plan, self.finals)
         if best is not None:
-            stages["verdict"] = [each.trial for each in self.plan.verdict_trials(best)]
-        wanted = {_id(trial): stage for stage, trials in stages.items() for trial in trials}
+            wanted |= dict.fromkeys((_id(each.trial) for each in self.plan.verdict_trials(best)), "verdict")
         self.missing = self.plan.size - len(wanted.keys() & self.finals.keys())
         if self.missing:
             yield f"ledger: {self.missing} of {self.plan.size} planned trials are not recorded: {_RUN_AGAIN}"
@@ -88,13 +87,11 @@ class Ledger:
                 yield f"ledger: trial {trial_id} is recorded as {final.stage}, not as planned: {_RESTORE}"
         yield from self._verdict_rows([self.finals[id_] for id_ in wanted if id_ in self.finals])
 
-    def _tuning(self) -> list[Trial]:
-        """The tuning trials as planned; those of a search are whatever it suggested within its space."""
+    def _tuning(self) -> list[str]:
+        """The ids of the tuning trials; those of a search are what was tried of its space."""
         if self.sweep.design != "search":
-            return [each.trial for each in self.plan.tuning]
-        names = (*self.sweep.scientific, *self.sweep.nuisance)
-        suggested = [final for final in self.finals.values() if final.stage == "tuning"]
-        return [self.plan.searched({name: final.recipe[name] for name in names}).trial for final in suggested]
+            return [_id(each.trial) for each in self.plan.tuning]
+        return [id_ for id_, final in self.finals.items() if _in_space(final, self.plan)]
 
     def _verdict_rows(self, finals: Sequence[Final]) -> Iterator[str]:
         """Keep what the verdicts read; every arm has each seed once, from 0."""
@@ -183,7 +180,7 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
     Keyed by the words for the arm, as the plan wants them.
     """
     if plan.sweep.design == "search":
-        return _winner(plan, finals)
+        return _found(plan, finals)
     if not plan.points:
         return {}
     scored: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -197,15 +194,31 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
     return {words: dict(plan.points[min(scores)[1]]) for words, scores in scored.items()}
 
 
-def _winner(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
-    """What a search found: the settings with the highest validation accuracy, the first recorded of equals."""
-    names = (*plan.sweep.scientific, *plan.sweep.nuisance)
-    tried = [final for final in finals.values() if final.stage == "tuning"]
-    scored = [final for final in tried if "val_accuracy" in final.outcome["metrics"]]
-    if len(tried) < plan.sweep.tuning_trials or not scored:
+def _found(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
+    """The settings that a search found best, the first of equals; None before all are tried."""
+    tried = [final for final in finals.values() if _in_space(final, plan)]
+    scores = [(final.outcome["metrics"]["val_accuracy"], final) for final in tried if final.outcome["metrics"]]
+    if len(tried) < plan.sweep.tuning_trials or not scores:
         return None
-    best = max(scored, key=lambda final: final.outcome["metrics"]["val_accuracy"])
-    return {"winner": {name: best.recipe[name] for name in names}}
+    recipe = max(scores, key=lambda scored: scored[0])[1].recipe
+    words = " ".join(str(value) for value in plan.arms[-1].params.values())
+    return {words: {name: recipe[name] for name in _searched(plan.sweep)}}
+
+
+def _searched(sweep: Sweep) -> dict[str, Any]:
+    return {**sweep.scientific, **sweep.nuisance}
+
+
+def _in_space(final: Final, plan: Plan) -> bool:
+    """Whether a trial is one that the search of this plan can have tried."""
+    space, base = _searched(plan.sweep), plan.arms[-1].recipe.model_dump()
+    settings = {name: final.recipe[name] for name in space}
+    fits = final.recipe == {**base, **settings} and all(_holds(space[name], value) for name, value in settings.items())
+    return fits and (final.stage, final.seed) == ("tuning", TUNING_SEED)
+
+
+def _holds(choice: Any, value: Any) -> bool:
+    return value in choice if isinstance(choice, list) else bool(choice.low <= value <= choice.high)
 
 
 def _given_up(final: Final, plan: Plan) -> bool:

@@ -1,34 +1,23 @@
-"""The crash campaign: a sweep is crashed again and again, each time at another point, and resumed to its end.
+"""The crash campaign: a sweep is crashed again and again, each time at another point, and resumed to its end."""
 
-The process that runs it has imported everything, so that a driver's process costs a fork and not two seconds.
-"""
-
-import gc
 import json
 import os
 import random
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import doubled
-import injector
-from conftest import write_images
+from ground import STUCK, Ground, results
 from injector import ACTIONS, POINTS, Injection
-from sweep_runs import sweep_file
 
-from mnist_ablate import cli, raw_ledger, raw_tracker, verify
+from mnist_ablate import raw_ledger, raw_tracker
 from mnist_ablate.settings import Settings
 
-STUCK_S = 60.0
-STUCK = -99
+SEEDS = 4
 PER_SWEEP = 16
 _MANY = {
     "record.statement": 60,
@@ -66,112 +55,6 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class Ground:
-    """A folder with images, a sweep, and the outcome of the same sweep that nothing interrupted."""
-
-    def __init__(self, folder: Path, seeds: int = 4) -> None:
-        self.folder = folder
-        doubled.install(folder / "empty")
-        self.images = write_images(folder / "images.npz")
-        self.sweep = sweep_file(folder, seeds=seeds)
-        for _ in range(2):  # in this process: what is imported and compiled here is so in every fork
-            self._command("sweep", folder / "undisturbed")
-        self.expected = results(folder / "undisturbed")
-        gc.collect()
-        gc.freeze()
-
-    def _command(self, command: str, home: Path) -> int:
-        options = ["--data", str(self.images)] if command == "sweep" else []
-        if command == "report":
-            options = ["--output", str(home / "report.md"), "--format", "md"]
-        sys.argv = ["mnist-ablate", command, str(self.sweep), "--home", str(home), *options]
-        with quiet(self.folder / "warm.log"):
-            try:
-                cli.main()
-            except SystemExit as end:
-                return int(end.code or 0)
-        return 0
-
-    def run(self, command: str, home: Path, injection: Injection | None = None) -> tuple[int, bool]:
-        """The exit code of a command in a process of its own, and whether the injection happened."""
-        fired = self.folder / f"fired-{home.name}"
-        fired.unlink(missing_ok=True)
-        child = os.fork()
-        if child == 0:
-            self._child(command, home, injection, fired)
-        code = waited(child, STUCK_S)
-        return code, fired.exists()
-
-    def _child(self, command: str, home: Path, injection: Injection | None, fired: Path) -> None:
-        """Never returns: a forked copy of the campaign must not go on with it."""
-        code = 99
-        try:
-            gc.disable()
-            home.mkdir(exist_ok=True)
-            log = os.open(home / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            if injection:
-                injector.install(injection, lambda: fired.write_text("here"))
-            code = self._main(command, home)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-
-    def _main(self, command: str, home: Path) -> int:
-        options = ["--data", str(self.images)] if command == "sweep" else []
-        if command == "report":
-            options = ["--output", str(home / "report.md"), "--format", "md"]
-        sys.argv = ["mnist-ablate", command, str(self.sweep), "--home", str(home), *options]
-        try:
-            cli.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-
-def waited(child: int, timeout_s: float) -> int:
-    """The exit code of a child; it is killed, and the code is -99, if it does not end in time."""
-    deadline = time.monotonic() + timeout_s
-    pause_s = 0.002
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(pause_s)
-        pause_s = min(0.01, pause_s * 1.2)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return STUCK
-
-
-@contextmanager
-def quiet(log: Path) -> Iterator[None]:
-    """Everything that is printed inside goes to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in enumerate(saved, start=1):
-            os.dup2(copy, number)
-            os.close(copy)
-
-
-def results(home: Path) -> dict[str, tuple[str, dict[str, float]]]:
-    """Status and metrics of the last record of each trial."""
-    trials = raw_ledger.read(Settings(home=home).ledger_url, "small")[-1].trials
-    outcomes = [json.loads(trial.attrs["outcome"]) for trial in trials]
-    return {outcome["trial_id"]: (outcome["status"], outcome["metrics"]) for outcome in outcomes}
-
-
 def crash_one(ground: Ground, home: Path, random_: random.Random) -> Tally:
     """Crash one sweep again and again, resume it to its end, and check what is left."""
     tally = Tally(sweeps=1)
@@ -180,7 +63,7 @@ def crash_one(ground: Ground, home: Path, random_: random.Random) -> Tally:
         done += done > 0
         if done > AFTERWARDS:
             break
-        command = "sync" if done and point != "report.show" and random_.random() < 0.5 else "sweep"  # noqa: PLR2004
+        command = "sync" if done and point != "report.show" and random_.random() < 0.5 else "sweep"
         injection = _injection(random_, random_.choice(_AT_THE_END) if done else point)
         code, fired = ground.run(command, home, injection)
         if fired:
@@ -202,7 +85,7 @@ def _points(random_: random.Random) -> Iterator[str]:
 
 def _injection(random_: random.Random, point: str) -> Injection:
     action = random_.choices(ACTIONS, [_WEIGHTS[action] for action in ACTIONS])[0]
-    return Injection(point, action, random_.randint(1, _MANY.get(point, 1)), after=random_.random() < 0.5)  # noqa: PLR2004
+    return Injection(point, action, random_.randint(1, _MANY.get(point, 1)), after=random_.random() < 0.5)
 
 
 def _last(home: Path) -> str:
@@ -217,11 +100,11 @@ def _checked(ground: Ground, home: Path) -> Tally:
     if code:
         tally.problems.append(f"{home.name}: the last command ended with {code}: {_last(home)}")
         return tally
-    found = results(home)
+    found = results(home, "small")
     tally.lost = sum(found.get(trial) != expected for trial, expected in ground.expected.items())
     tally.duplicated = doubles(home)
     output = (home / "output").read_text()
-    wrong = [*verify.problems("small", Settings(home=home)), *_said(output)]
+    wrong = [*ground.problems(home), *_said(output)]
     tally.stuck += sum("RUNNING" in line for line in wrong)
     tally.problems += [f"{home.name}: {line}" for line in wrong]
     if not tally.problems:
@@ -249,7 +132,7 @@ def campaign(crashes: int, seed: int, processes: int = 2, budget_s: float = 1e9)
     """At least so many crashes, unless the time is over, in as many processes as there are cores."""
     folder = Path(tempfile.mkdtemp(prefix="crashes-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
-        ground = Ground(folder)
+        ground = Ground(folder, seeds=SEEDS)
         shares = [_forked(ground, seed + share, crashes // processes + 1, budget_s) for share in range(processes)]
         total = Tally()
         for child, pipe in shares:
@@ -290,17 +173,3 @@ def _parsed(text: str) -> Tally:
         return Tally(problems=["a process of the campaign died"], stuck=1)
     content = json.loads(text)
     return Tally(**{**content, "crashes": Counter(content["crashes"])})
-
-
-def main(arguments: Sequence[str]) -> None:
-    began = time.monotonic()
-    tally = campaign(int(arguments[0]), int(arguments[1]))
-    print(f"{tally.crashes.total()} crashes in {tally.sweeps} sweeps, {time.monotonic() - began:.0f} s")
-    print(f"lost {tally.lost}, duplicated {tally.duplicated}, stuck {tally.stuck}")
-    print(*tally.problems[:40], sep="\n")
-    missing = [point for point in POINTS if not any(key.startswith(f"{point} ") for key in tally.crashes)]
-    print("never:", missing)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlflow_helpers import new_home
 
 from mnist_ablate import driver, embedded, uploader
 from mnist_ablate.engine import Event, Finished, Progress, Started
-from mnist_ablate.trial import Epoch, Trial
+from mnist_ablate.trial import Epoch, Outcome, Trial
 
 
 class Engine:
@@ -43,10 +44,18 @@ class Engine:
                 return
             yield Started(trial, "double")
             epochs: list[Epoch] = []
-            outcome = FakeTrainer().train(trial, epochs.append)
+            outcome = _trained(trial, epochs)
             for epoch in epochs:
                 yield Progress(trial, epoch)
             yield Finished(trial, outcome)
+
+
+def _trained(trial: Trial, epochs: list[Epoch]) -> Outcome:
+    try:
+        return FakeTrainer().train(trial, epochs.append)
+    except Exception as error:  # noqa: BLE001 - as in a worker
+        text = traceback.format_exc()
+        return Outcome(trial_id=trial.id, status="failed", reason=f"{type(error).__name__}: {error}", traceback=text)
 
 
 def install(scratch: Path) -> None:

@@ -32,14 +32,26 @@ def test_attempts_are_told_apart_by_the_time_of_an_epoch() -> None:
     assert not record.same_attempt(sent, record.points(epochs(1, START_MS + 5)))
 
 
-@pytest.mark.parametrize("change", ["status", "outcome", "value", "missing"])
+@pytest.mark.parametrize("change", ["status", "outcome", "value", "missing", "attempt"])
 def test_any_difference_is_out_of_step(change: str) -> None:
     told = outcome(trial())
-    stored = {**record.latest(told)}
-    assert record.in_step("FINISHED", "complete", stored, told)
+    stored, ended_ms = {**record.latest(told)}, START_MS + 3250
+    assert record.in_step("FINISHED", "complete", stored, ended_ms, told)
     if change == "value":
         stored["test_accuracy"] += 1e-6
     if change == "missing":
         del stored["val_loss"]
+    if change == "attempt":
+        ended_ms += 5
     status = "RUNNING" if change == "status" else "FINISHED"
-    assert not record.in_step(status, "diverged" if change == "outcome" else "complete", stored, told)
+    assert not record.in_step(status, "diverged" if change == "outcome" else "complete", stored, ended_ms, told)
+
+
+def test_a_step_has_one_row_of_each_metric() -> None:
+    told = outcome(trial(), metrics={"test_accuracy": 0.97, "val_accuracy": 0.91, "val_loss": 0.4})
+    sent = record.epoch_metrics(told.epochs) + record.final_metrics(told)
+    assert len({(metric.key, metric.step) for metric in sent}) == len(sent)
+    diverged = outcome(trial(), "diverged", metrics={"test_accuracy": 0.1, "val_accuracy": 0.1})
+    sent = record.epoch_metrics(diverged.epochs) + record.final_metrics(diverged)
+    assert len({(metric.key, metric.step) for metric in sent}) == len(sent)
+    assert record.latest(diverged)["val_accuracy"] == 0.1
