@@ -57,10 +57,9 @@ class Axis:
         return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def of_differences(metric: str, values: Iterable[float], margins: Sequence[float]) -> Axis:
+def of_differences(values: Iterable[float], margins: Sequence[float]) -> Axis:
     """Zero, every margin and every value; compressed away from zero where they are far beyond the margins."""
-    reach = 2.0 if metric.endswith(PERCENT) else math.inf  # an interaction of fractions can reach no farther
-    values = [value for value in values if abs(value) <= reach]
+    values = list(values)
     low, high = min([*values, *(-m for m in margins), 0.0]), max([*values, *margins, 0.0])
     size = max(margins, default=0.0)
     if low == high:
@@ -75,13 +74,13 @@ def of_differences(metric: str, values: Iterable[float], margins: Sequence[float
     return Axis(low, high, 0.0, 1.0, lambda value: math.asinh(value / size), landmarks, "compressed away from zero")
 
 
-def of_metric(metric: str, values: Iterable[float], *, is_linear: bool = False) -> Axis:
+def of_metric(metric: str, values: Iterable[float]) -> Axis:
     """Every value; accuracies by the logarithm of the error and losses by their own, where they differ much."""
     values = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(values), max(values)
-    if metric.endswith(PERCENT) and not is_linear and 1 - low > _SPREAD * max(1 - high, _LEAST_ERROR):
+    if metric.endswith(PERCENT) and 0 <= low <= high <= 1 and 1 - low > _SPREAD * max(1 - high, _LEAST_ERROR):
         return _of_errors(low, high)
-    if not metric.endswith(PERCENT) and low > 0.0 and high > _SPREAD * low and not is_linear:
+    if not metric.endswith(PERCENT) and low > 0.0 and high > _SPREAD * low:
         landmarks = tuple(step * 10.0**power for power in range(-8, 9) for step in (1, 5, 2))
         return Axis(low / 1.15, high * 1.15, 0.0, 1.0, math.log, landmarks, "logarithmic")
     pad = 0.06 * (high - low) or max(abs(high) * 0.01, 1e-3)

@@ -42,7 +42,7 @@ def forest(ident: str, document: Document, metric: str) -> Markup:
     claims = [(i, each) for i, each in enumerate(document["claims"], 1) if each["metric"] == metric][:MOST_CLAIMS]
     margins = [claim["margin"] for _, claim in claims]
     left, right = 40.0 + LETTER * min(36, max(len(claim["name"]) for _, claim in claims)), WIDTH - 220.0
-    axis = of_differences(metric, _reach(claims), margins).placed(left, right)
+    axis = of_differences(_reach(claims), margins).placed(left, right)
     bottom = _TOP + _FOREST_ROW * len(claims)
     places = [_TOP + _FOREST_ROW * (i + 0.5) for i in range(len(claims))]
     bands = [_band(axis, claim["margin"], y) for (_, claim), y in zip(claims, places, strict=True)]

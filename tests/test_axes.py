@@ -25,7 +25,7 @@ def test_an_axis_holds_its_values_in_order_and_within_its_ends(values: list[floa
 
 @given(FRACTIONS, st.floats(0.0, 0.1))
 def test_an_axis_of_differences_holds_zero_and_the_margins(values: list[float], margin: float) -> None:
-    axis = of_differences("test_accuracy", [v - 0.5 for v in values], [margin]).placed(0.0, 600.0)
+    axis = of_differences([v - 0.5 for v in values], [margin]).placed(0.0, 600.0)
     assert axis.low <= min(-margin, min(values) - 0.5)
     assert axis.high >= max(margin, max(values) - 0.5)
     assert axis.at(-margin) <= axis.at(0.0) <= axis.at(margin)
@@ -35,7 +35,7 @@ def test_an_axis_of_differences_holds_zero_and_the_margins(values: list[float], 
 def test_marks_are_few_finite_and_apart(values: list[float], metric: str) -> None:
     for axis in (
         of_metric(metric, values).placed(0.0, 600.0),
-        of_differences(metric, values, [0.002]).placed(0.0, 600.0),
+        of_differences(values, [0.002]).placed(0.0, 600.0),
     ):
         places = [axis.at(value) for value in axis.ticks(50.0)]
         assert all(math.isfinite(place) for place in places)
@@ -59,12 +59,12 @@ def test_an_axis_is_bent_only_where_it_must_be() -> None:
     assert of_metric("test_accuracy", [0.97, 0.98]).note == ""
     assert "logarithm of the error" in of_metric("test_accuracy", [0.1, 0.98]).note
     assert of_metric("test_loss", [0.1, 3.0]).note == "logarithmic"
-    assert of_differences("test_accuracy", [0.01], [0.002]).note == ""
-    assert "compressed" in of_differences("test_accuracy", [-0.8], [0.002]).note
+    assert of_differences([0.01], [0.002]).note == ""
+    assert "compressed" in of_differences([-0.8], [0.002]).note
 
 
 def test_differences_are_marked_on_both_sides_with_their_sign() -> None:
-    axis = of_differences("test_accuracy", [-0.8, 0.3], [0.002]).placed(0.0, 600.0)
+    axis = of_differences([-0.8, 0.3], [0.002]).placed(0.0, 600.0)
     names = list(difference_names("test_accuracy", axis, 52.0).values())
     assert names.index("0") > 0
     assert names[0].startswith("\N{MINUS SIGN}")

@@ -40,13 +40,22 @@ def test_the_forest_has_a_row_for_each_claim_and_a_point_for_each_pair() -> None
     assert "seed 3: \N{MINUS SIGN}8" in picture
 
 
-def test_points_of_worse_seeds_stand_further_left() -> None:
+def test_marks_of_the_forest_stand_where_their_numbers_are() -> None:
     document, _ = judged()
     document["claims"] = document["claims"][1:2]
-    differences = sorted(document["claims"][0]["differences"].values())
-    places = [x for x, _ in circles(figures.forest("f", document, "test_accuracy"))]
-    assert places == sorted(places)
-    assert len(places) == len(differences)
+    (claim,) = document["claims"]
+    picture = figures.forest("f", document, "test_accuracy")
+    (zero,) = map(float, re.findall(r'<line x1="([\d.]+)"[^>]* class="zero"', picture))
+    (bar,) = re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="\2" class="ci supported"', picture)
+    (mean,) = map(float, re.findall(r'<path d="M[\d.]+ [\d.]+L([\d.]+) [^"]*" class="mean supported"', picture))
+    (band,) = re.findall(r'<rect x="([\d.]+)"[^>]* width="([\d.]+)"', picture)
+    low, high, left, width = float(bar[0]), float(bar[2]), float(band[0]), float(band[1])
+    points = [x for x, _ in circles(picture)]
+    assert points == sorted(points)
+    assert max(points) < left
+    assert low < mean < high < left < zero < left + width
+    assert left + width / 2 == pytest.approx(zero, abs=0.2)
+    assert zero - low == pytest.approx((zero - left) * -claim["ci_low"] / 0.002, rel=0.02)
 
 
 def test_the_verdict_is_written_beside_its_color() -> None:

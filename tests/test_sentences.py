@@ -57,6 +57,11 @@ SENTENCES = {
         "+0.09 to +0.29 pp, lies wholly above zero, which rules out what is claimed; 10",
     ),
     "ruled out": (spread(0.0008, 0.0025), {}, "lies wholly above the margin of -0.20 pp, which rules out what is"),
+    "ruled out below": (
+        spread(-0.0008, 0.0025),
+        {"direction": "higher"},
+        "lies wholly below the margin of +0.20 pp, which rules out what is",
+    ),
     "too much": (
         spread(-0.01),
         {"direction": "not_lower"},
