@@ -35,7 +35,8 @@ class Watch:
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
         self._running: dict[str, tuple[str, str]] = {}
         self._done = self._done_before = 0
-        self._began = self._printed = time.monotonic()
+        self._began = 0.0
+        self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +67,7 @@ class Watch:
         trial, arm = event.trial, label(planned.arm.params)
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         if isinstance(event, Started):
+            self._began = self._began or time.monotonic()
             self._start(trial.id, event.worker, f"{name}: starting")
         elif isinstance(event, Progress) and trial.id in self._running:
             accuracy = number("val_accuracy", event.epoch.val_accuracy)
@@ -125,7 +127,7 @@ class Watch:
         more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
         status = Table.grid(padding=(0, 2, 0, 0))
         status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
-        return Group(table, *more, *running, status)
+        return Group(*([table] if arms else []), *more, *running, status)
 
 
 def _tuned(planned: Planned) -> str:
