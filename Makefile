@@ -12,11 +12,11 @@ sweep: $(VENV)/.run
 ui: $(VENV)/.run
 	$(BIN)/mnist-ablate ui
 
-test: $(VENV)/.test
-	$(BIN)/pytest
+test: quick
+	$(BIN)/pytest -m "service or browser or slow"
 
 quick: $(VENV)/.test
-	$(BIN)/pytest -m "not service and not browser and not slow"
+	$(BIN)/pytest -n 2 -m "not service and not browser and not slow"
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -144,11 +144,7 @@ def smallest_effect(  # noqa: PLR0913 - a design has as many numbers
     patterns = math.floor(math.ldexp(each, n_seeds - 1))  # so many of them may reach the observed sum
     if sd > 0.0 and patterns <= COARSE and n_seeds <= MOST_SIMULATED:
         return _simulated_effect(n_seeds, each, patterns, power, margin / sd) * sd
-    return (
-        float(special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each)))
-        * sd
-        / math.sqrt(n_seeds)
-    )
+    return float(special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each))) * sd / math.sqrt(n_seeds)
 
 
 @cache
@@ -162,7 +158,5 @@ def _simulated_effect(n: int, alpha: float, patterns: int, power: float, margin:
     members = ((np.arange(1, 2**n) >> np.arange(n)[:, None]) & 1).astype(np.float32)
     members /= members.sum(axis=0)
     parts = np.split(draws, 20)  # to keep the means of all subsets out of memory
-    by_flips = np.concatenate(
-        [-np.partition(part @ members, patterns - 1)[:, patterns - 1] for part in parts]
-    )
+    by_flips = np.concatenate([-np.partition(part @ members, patterns - 1)[:, patterns - 1] for part in parts])
     return float(np.quantile(np.maximum(by_interval, by_flips - margin), power))

@@ -50,9 +50,7 @@ def by_arm(rows: Sequence[Row]) -> list[ArmRows]:
     for row in rows:
         arm = known.get(id(row.params))
         if arm is None:
-            arm = known[id(row.params)] = arms.setdefault(
-                frozenset(row.params.items()), ArmRows(row.params, {})
-            )
+            arm = known[id(row.params)] = arms.setdefault(frozenset(row.params.items()), ArmRows(row.params, {}))
         if arm.by_seed.setdefault(row.seed, row) is not row:
             raise SweepError(f"two results for {label(row.params)} with seed {row.seed}: keep one")
     return list(arms.values())
@@ -130,9 +128,7 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim)
         faults = [unusable(row, claim.metric) for row in rows]
         if any(faults):
             names = [label(arm.params) for _, arm in weighted]
-            excluded += [
-                f"seed {seed}: {name} {fault}" for name, fault in zip(names, faults, strict=True) if fault
-            ]
+            excluded += [f"seed {seed}: {name} {fault}" for name, fault in zip(names, faults, strict=True) if fault]
             problem = problem or next(
                 (f"seed {seed}: a trial {fault}" for fault in faults if fault.startswith("has")), ""
             )
@@ -141,7 +137,5 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim)
         found[seed] = sum(map(mul, weights, values)) - offset
         scale = max(scale, *map(abs, values))
     if scale > LARGEST:
-        return Pairs(
-            {}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}"
-        )
+        return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
     return Pairs(found, scale, tuple(excluded), problem)

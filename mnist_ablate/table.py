@@ -52,9 +52,7 @@ def read(
             return _read(stream, values, metrics)
     except UnicodeDecodeError as error:
         line = _undecodable_line(path)
-        raise SweepError(
-            f"{plainly(path.name)}: line {line} is not UTF-8: save the table as CSV in UTF-8"
-        ) from error
+        raise SweepError(f"{plainly(path.name)}: line {line} is not UTF-8: save the table as CSV in UTF-8") from error
     except csv.Error as error:
         raise SweepError(f"{plainly(path.name)}: not a CSV file: {error}") from error
     except OSError as error:
@@ -102,15 +100,11 @@ def _layout(records: Iterator[Record], factors: Sequence[str], metrics: Sequence
 def _position(number: int, header: list[str], name: str) -> int:
     if header.count(name) == 1:
         return header.index(name)
-    wrong = (
-        "stands twice in the header" if name in header else f"missing; {hint(name, header, 'the header has')}"
-    )
+    wrong = "stands twice in the header" if name in header else f"missing; {hint(name, header, 'the header has')}"
     raise SweepError(f"row {number}, column {plainly(name)}: {wrong}")
 
 
-def _rows(
-    records: Iterable[Record], layout: _Layout, values: Mapping[str, Sequence[Scalar]]
-) -> Iterator[Row]:
+def _rows(records: Iterable[Record], layout: _Layout, values: Mapping[str, Sequence[Scalar]]) -> Iterator[Row]:
     """One row at a time; the rows of an arm share one params object."""
     by_text: dict[tuple[str, ...], _Arm] = {}
     by_value: dict[tuple[Scalar, ...], _Arm] = {}
@@ -140,9 +134,7 @@ def _uneven(number: int, cells: list[str], header: list[str]) -> str:
 
 
 def _params(number: int, texts: tuple[str, ...], values: Mapping[str, Sequence[Scalar]]) -> dict[str, Scalar]:
-    params = {
-        name: _typed(text.strip(), known) for text, (name, known) in zip(texts, values.items(), strict=True)
-    }
+    params = {name: _typed(text.strip(), known) for text, (name, known) in zip(texts, values.items(), strict=True)}
     for name, value in params.items():
         if value == "":
             raise SweepError(f"row {number}, column {plainly(name)}: empty")
@@ -172,9 +164,7 @@ def _seed(number: int, text: str) -> int:
 def _status(number: int, text: str) -> Status:
     status = _STATUSES.get(text.strip())
     if status is None:
-        raise SweepError(
-            f"row {number}, column outcome: {_not('an outcome', text)}; {hint(text.strip(), _STATUSES)}"
-        )
+        raise SweepError(f"row {number}, column outcome: {_not('an outcome', text)}; {hint(text.strip(), _STATUSES)}")
     return status
 
 

@@ -167,9 +167,7 @@ def _finding(claim: Claim, low: float, high: float) -> Finding:
     return "reversed" if high < 0.0 else "ruled_out"
 
 
-def _conclude(
-    claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, family: _Family
-) -> ClaimVerdict:
+def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, family: _Family) -> ClaimVerdict:
     finding = _finding(claim, estimate.low - estimate.rounding, estimate.high + estimate.rounding)
     unbacked = finding in _NEED_P_VALUE and p_value > family.alpha
     verdict: Verdict = "inconclusive" if found.problem or unbacked else _VERDICTS[finding]

@@ -132,9 +132,7 @@ def test_smallest_effect_is_the_power_of_the_t_test() -> None:
 
 @pytest.mark.parametrize(("n_seeds", "n_claims"), [(6, 1), (8, 6), (9, 7), (10, 1), (10, 25), (14, 7)])
 @pytest.mark.parametrize("margin", [0.0, 1.0])
-def test_smallest_effect_is_found_with_the_power_it_promises(
-    n_seeds: int, n_claims: int, margin: float
-) -> None:
+def test_smallest_effect_is_found_with_the_power_it_promises(n_seeds: int, n_claims: int, margin: float) -> None:
     """By simulation, with both the interval and the sign flips, also where those are at their limit."""
     each = 0.05 / n_claims
     effect = smallest_effect(n_seeds, n_claims, 1.0, 0.05, margin=margin)

@@ -55,16 +55,12 @@ def test_differences_are_treatment_minus_control_on_the_same_seed() -> None:
 
 
 def test_a_seed_is_averaged_over_the_factors_that_the_claim_leaves_open() -> None:
-    assert found(table(effect_of_centering), claim()).differences == pytest.approx(
-        {0: -0.02, 1: -0.02, 2: -0.02}
-    )
+    assert found(table(effect_of_centering), claim()).differences == pytest.approx({0: -0.02, 1: -0.02, 2: -0.02})
 
 
 def test_versus_subtracts_the_difference_in_the_other_context() -> None:
     interaction = claim(where={"activation": "relu"}, versus={"activation": "tanh"})
-    assert found(table(effect_of_centering), interaction).differences == pytest.approx(
-        {0: -0.02, 1: -0.02, 2: -0.02}
-    )
+    assert found(table(effect_of_centering), interaction).differences == pytest.approx({0: -0.02, 1: -0.02, 2: -0.02})
 
 
 def test_versus_keeps_what_where_says_of_other_factors() -> None:
@@ -85,12 +81,8 @@ def test_versus_keeps_what_where_says_of_other_factors() -> None:
 
 
 def test_reference_takes_the_place_of_control() -> None:
-    about = claim(
-        control=None, reference=0.97, treatment={"normalizer": "unit"}, where={"activation": "tanh"}
-    )
-    assert found(table(effect_of_centering), about).differences == pytest.approx(
-        {0: -0.07, 1: -0.069, 2: -0.068}
-    )
+    about = claim(control=None, reference=0.97, treatment={"normalizer": "unit"}, where={"activation": "tanh"})
+    assert found(table(effect_of_centering), about).differences == pytest.approx({0: -0.07, 1: -0.069, 2: -0.068})
 
 
 def test_reference_cancels_in_the_difference_of_two_contexts() -> None:
@@ -149,9 +141,7 @@ def test_only_settings_that_both_sides_have_are_compared(side: str) -> None:
 def test_a_metric_that_is_no_number_forbids_a_verdict_on_the_rest(value: float) -> None:
     """Leaving out the seeds that went wrong would judge the lucky ones."""
     rows = [row(seed, 0.9, normalizer=n) for seed in range(9) for n in ("unit", "centered")]
-    result = found(
-        [*rows, row(9, 0.9, normalizer="unit"), row(9, value, "diverged", normalizer="centered")], claim()
-    )
+    result = found([*rows, row(9, 0.9, normalizer="unit"), row(9, value, "diverged", normalizer="centered")], claim())
     assert result.problem == f"seed 9: a trial has test_accuracy {value}"
     assert result.excluded == (f"seed 9: normalizer=centered has test_accuracy {value}",)
     assert len(result.differences) == 9
@@ -180,8 +170,7 @@ def test_a_side_that_could_be_several_arms_is_refused() -> None:
 
 def test_a_claim_without_a_second_side_is_refused() -> None:
     assert (
-        found(table(effect_of_centering), claim(control=None)).problem
-        == "the claim has neither control nor reference"
+        found(table(effect_of_centering), claim(control=None)).problem == "the claim has neither control nor reference"
     )
 
 

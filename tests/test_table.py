@@ -28,9 +28,7 @@ def load(path: Path) -> list[Row]:
 
 
 def test_rows_are_read_with_types(tmp_path: Path) -> None:
-    rows = load(
-        write(tmp_path, HEADER, FIRST, "centered,0,1,0.098,diverged", "unit,0.5,1,,failed", "raw,0.5,1,,lost")
-    )
+    rows = load(write(tmp_path, HEADER, FIRST, "centered,0,1,0.098,diverged", "unit,0.5,1,,failed", "raw,0.5,1,,lost"))
     assert rows == [
         Row({"normalizer": "unit", "dropout": 0.5}, 0, {"test_accuracy": 0.97}, "complete"),
         Row({"normalizer": "centered", "dropout": 0}, 1, {"test_accuracy": 0.098}, "diverged"),
@@ -40,9 +38,7 @@ def test_rows_are_read_with_types(tmp_path: Path) -> None:
 
 
 def test_without_an_outcome_column_every_trial_is_complete(tmp_path: Path) -> None:
-    rows = read(
-        write(tmp_path, "normalizer,seed,test_loss,note", "unit,0,0.1,x"), ["normalizer"], ["test_loss"]
-    )
+    rows = read(write(tmp_path, "normalizer,seed,test_loss,note", "unit,0,0.1,x"), ["normalizer"], ["test_loss"])
     assert rows == [Row({"normalizer": "unit"}, 0, {"test_loss": 0.1}, "complete")]
 
 
@@ -67,9 +63,7 @@ def test_without_an_outcome_column_every_trial_is_complete(tmp_path: Path) -> No
         ('"a, b"', "a, b"),
     ],
 )
-def test_a_factors_cell_compares_equal_to_the_value_of_the_sweep(
-    tmp_path: Path, cell: str, value: object
-) -> None:
+def test_a_factors_cell_compares_equal_to_the_value_of_the_sweep(tmp_path: Path, cell: str, value: object) -> None:
     (row,) = read(write(tmp_path, "x,seed,m", f"{cell},0,1"), ["x"], ["m"])
     assert row.params["x"] == value
     assert isinstance(row.params["x"], str) == isinstance(value, str)
@@ -144,9 +138,7 @@ def test_a_seed_is_a_whole_number(tmp_path: Path, seed: str) -> None:
         (['normalizer,"dropout'], "not a CSV file"),
     ],
 )
-def test_what_cannot_be_used_is_named_by_row_and_column(
-    tmp_path: Path, lines: list[str], message: str
-) -> None:
+def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(SweepError) as caught:
         load(write(tmp_path, *lines))
     assert str(caught.value).startswith(f"table.csv: {message}")
@@ -191,9 +183,7 @@ def test_a_path_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
             load(path)
 
 
-@given(
-    st.binary(max_size=200) | st.text(alphabet='normalizer,dutsa_cy\n"0.5\x00;', max_size=200).map(str.encode)
-)
+@given(st.binary(max_size=200) | st.text(alphabet='normalizer,dutsa_cy\n"0.5\x00;', max_size=200).map(str.encode))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 def test_any_bytes_are_rows_or_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "table.csv"
@@ -207,9 +197,7 @@ def test_any_bytes_are_rows_or_one_line(tmp_path: Path, content: bytes) -> None:
 def test_a_long_table_is_read_and_judged_in_time(tmp_path: Path) -> None:
     """10^5 rows in 3 s: 10^6 take 5 s to read on a quiet core, and 0.5 GB."""
     lines = [
-        f"{arm},{seed},{0.97 + seed % 7 / 1000}"
-        for seed in range(25_000)
-        for arm in ("unit", "centered", "raw", "x")
+        f"{arm},{seed},{0.97 + seed % 7 / 1000}" for seed in range(25_000) for arm in ("unit", "centered", "raw", "x")
     ]
     path = write(tmp_path, "normalizer,seed,test_accuracy", *lines)
     claim = Claim(

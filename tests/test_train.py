@@ -129,6 +129,7 @@ def test_one_step_is_what_the_formulas_say(digits, compiled):
         np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", choices.OPTIMIZERS)
 def test_compiled_and_plain_programs_agree(digits, optimizer):
     recipe = Recipe(width=8, optimizer=optimizer, learning_rate=default_learning_rate(optimizer))
