@@ -7,18 +7,17 @@ is lost without fsync is lost in a power cut only, not when a process is killed.
 import os
 import shutil
 import sqlite3
-import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy
 from fake_trainer import FakeTrainer
 from mlflow_helpers import new_home
+from optuna.storages._rdb.storage import _VersionManager
 
-from mnist_ablate import driver, embedded, uploader
+from mnist_ablate import driver, embedded, publishing, uploader
 from mnist_ablate.engine import Event, Finished, Progress, Started
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
@@ -66,6 +65,9 @@ def install(scratch: Path) -> None:
     uploader.EPOCH_PAUSE_S = 0.0
     waits: dict[str, Any] = uploader.Uploader.__init__.__kwdefaults__
     waits.update(first_wait_s=0.01, longest_wait_s=0.05)
+    publishing._git_commit = lambda: "unknown"
+    versions = _VersionManager
+    versions._create_alembic_script = _remembered(versions._create_alembic_script)  # type: ignore[method-assign]
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _without_fsync)
 
 
@@ -84,16 +86,17 @@ def _copied(scratch: Path) -> Any:
     return create
 
 
+def _remembered(real: Any) -> Any:
+    """Optuna's migrations, which it loads each time it opens a storage, loaded once."""
+    made: list[Any] = []
+
+    def script(self: Any) -> Any:
+        made[:] = made or [real(self)]
+        return made[0]
+
+    return script
+
+
 def _without_fsync(connection: Any, _record: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
-
-
-def import_all(names: Iterable[str]) -> None:
-    """Import what a first child had imported, so that later ones are forked with it."""
-    for name in names:
-        if name not in sys.modules and not name.startswith("__"):
-            try:
-                import_module(name)
-            except Exception:  # noqa: BLE001 - a module that cannot be imported alone is imported when it is needed
-                continue
