@@ -54,6 +54,20 @@ def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
     assert reader.tags.count("svg") == len(pictures) + len(hidden)
 
 
+def test_an_open_claim_says_in_words_that_it_is_open() -> None:
+    reader = read()
+    document, _ = judged()
+    verdicts = [each["verdict"] for each in document["claims"]]
+    assert reader.text.count("pairs are not enough to tell.") == verdicts.count("inconclusive")
+
+
+def test_diagnostics_are_means_over_seeds_before_and_after_training() -> None:
+    text = read(trouble=False).text
+    assert re.search("centered_uint8 relu31.0% \N{RIGHTWARDS ARROW} 42.[45]%15.5% \N{RIGHTWARDS ARROW} 21.[45]%", text)
+    assert "centered\N{MINUS SIGN}11.01\N{MINUS SIGN}0.7370.621.19727" in text
+    assert "unit relu1.20.195" in text
+
+
 def test_failures_are_named_with_their_seeds_and_the_pairs_they_cost() -> None:
     text = read().text
     assert re.search(r"raw tanh\s*diverged\s*6, 8\s*loss not finite in epoch 2", text)

@@ -76,6 +76,8 @@ def test_a_search_shows_its_winner_and_the_best_that_were_tried(home: Settings) 
     assert '<th scope="row">configuration' not in text
     assert '<th scope="row">winner</th><td>relu</td><td>0.01</td>' in text
     assert "The best 3 that were tried" in text
+    places = [text.index(f'<td class="number">{accuracy}</td></tr>') for accuracy in ("90.00%", "89.00%", "86.00%")]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(("form", "start"), [("html", "<!DOCTYPE html>"), ("md", "# Does tanh"), ("table", "test_acc")])
