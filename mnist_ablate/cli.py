@@ -313,13 +313,15 @@ def _show(document: "Document", *, as_json: bool) -> None:
 
 
 def _written(document: "Document", record: "Record", form: Format) -> str:
-    from mnist_ablate import page, publishing, recorded, report
+    from mnist_ablate import report
 
     if form is Format.json:
         return json.dumps(document)
     if form is Format.md:
         return report.markdown(document, record.sweep.question)
     if form is Format.html:
+        from mnist_ablate import page, publishing, recorded
+
         return page.html(document, recorded.read(record, publishing.provenance(record.data_digest)))
     console = _console(stderr=False)
     with console.capture() as capture:
