@@ -36,7 +36,8 @@ def failures(document: Document, recorded: Recorded) -> Markup:
     )
     left = [(claim["name"], sentences.left_out(claim, _MOST_LEFT_OUT)) for claim in document["claims"]]
     named = [element("li", element("strong", name), f": {text}") for name, text in left if text]
-    return join([*parts, element("p", note, class_="fine"), element("ul", *named, class_="fine")] if named else parts)
+    pairs = [element("ul", *named, class_="fine")] if named else []
+    return join([*parts, element("p", note, class_="fine"), *pairs])
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
