@@ -30,6 +30,7 @@ FIRST_PATIENCE_S = 1800.0
 DRAIN_S = 30.0
 _TICK_S = 0.25
 _START_S = 2.0
+_UNSTARTED = 10
 _PAUSE_S = 5.0
 _RESULT_S = 30.0
 _EPOCHS_KEPT = 200
@@ -80,6 +81,7 @@ class _Task:
     future: Any = None
     submission: int = 0
     losses: int = 0
+    unstarted: int = 0
     alone: bool = False
     worker: str = ""
     pid: int = 0
@@ -205,19 +207,24 @@ class Engine:
         if outcome.status != "lost":
             yield Finished(task.trial, outcome)
         elif self._draining_since is None:
-            yield self._lost(task, outcome)
+            yield from self._lost(task, outcome)
 
-    def _lost(self, task: _Task, outcome: Outcome) -> Event:
-        task.losses += 1
+    def _lost(self, task: _Task, outcome: Outcome) -> Iterator[Event]:
         self._tick()
+        if not task.worker and task.unstarted < _UNSTARTED and not task.verdict:
+            task.unstarted += 1  # it waited at a worker that another trial killed: not its own doing
+            self._waiting.appendleft(task)
+            return
+        task.losses += 1
         if task.alone:
             reason = f"{outcome.reason}, with no other trial beside it too"
-            return Finished(task.trial, outcome.model_copy(update={"status": "failed", "reason": reason}))
-        if task.losses > RETRIES:
-            return Finished(task.trial, outcome)
-        task.alone = outcome.reason == OUT_OF_MEMORY
-        self._waiting.appendleft(task)
-        return Retried(task.trial, outcome.reason, task.losses)
+            yield Finished(task.trial, outcome.model_copy(update={"status": "failed", "reason": reason}))
+        elif task.losses > RETRIES:
+            yield Finished(task.trial, outcome)
+        else:
+            task.alone = outcome.reason == OUT_OF_MEMORY
+            self._waiting.appendleft(task)
+            yield Retried(task.trial, outcome.reason, task.losses)
 
     def _tick(self) -> None:
         """Count the workers and replace the hung ones; a pause of this process (Ctrl-Z) is nobody's silence."""

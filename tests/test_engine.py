@@ -95,6 +95,16 @@ def test_a_trial_that_always_kills_its_worker_is_lost_alone(
     assert {outcome.status for name, outcome in ended.items() if name != "relu/1"} == {"complete"}
 
 
+def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
+    waited, killed = (engine._Task(trial) for trial in trials(digest, seeds=1))
+    killed.worker = "tcp://127.0.0.1:1"
+    lost = Outcome(trial_id="x", status="lost", reason="worker killed")
+    with Engine(plugin, jobs=1) as running:
+        assert list(running._lost(waited, lost)) == []
+        assert list(running._lost(killed, lost)) == [Retried(killed.trial, "worker killed", 1)]
+        assert list(running._waiting) == [killed, waited]
+
+
 @pytest.mark.slow
 def test_a_hung_worker_is_replaced_though_it_holds_the_interpreter(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
@@ -148,6 +158,7 @@ def most_at_once_with(told: list[Event], trial_id: str) -> int:
     return most
 
 
+@pytest.mark.slow
 def test_a_worker_killed_for_its_memory_says_so(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +184,7 @@ def test_draining_lets_running_trials_end_and_starts_no_other(plugin: TrainerPlu
     assert len(finished) < 5
 
 
+@pytest.mark.slow
 def test_draining_drops_what_does_not_end_in_time(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +231,7 @@ def test_a_trainer_that_is_not_there_is_one_line(plugin: TrainerPlugin, digest: 
         Engine(wrong).__enter__()
 
 
+@pytest.mark.slow
 def test_workers_say_nothing_on_the_terminal(images: Path, tmp_path: Path) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})

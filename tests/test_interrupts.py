@@ -84,7 +84,7 @@ def test_ctrl_c_lets_running_trials_end_and_says_how_to_go_on(
     ("signals", "code"),
     [
         pytest.param([signal.SIGINT, signal.SIGINT], 130, marks=pytest.mark.slow),
-        ([signal.SIGTERM], 143),
+        pytest.param([signal.SIGTERM], 143, id="sigterm"),
         pytest.param([signal.SIGHUP], 129, marks=pytest.mark.slow),
     ],
 )
