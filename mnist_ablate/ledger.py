@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 
 from mnist_ablate.database import explained, open_storage, sqlite_file, writable
 from mnist_ablate.differences import differences
@@ -185,7 +186,12 @@ class Record:
         """Every finished trial in the order of writing; one that failed and was run again is there twice."""
         with explained(self._url):
             trials = self._study.get_trials(deepcopy=False)
-        return [_entry(trial) for trial in trials]
+        try:
+            return [_entry(trial) for trial in trials]
+        except (KeyError, ValidationError) as error:
+            raise ConflictError(
+                f"{self._study.study_name}: written by another version of mnist-ablate: use that one, or --fresh"
+            ) from error
 
     def entries(self) -> dict[str, Entry]:
         """Every finished trial by its id; of one that was run again after it failed, the last."""

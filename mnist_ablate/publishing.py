@@ -2,11 +2,13 @@
 
 import platform
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mnist_ablate import page, recorded
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.ledger import Mirrored, Record
 from mnist_ablate.masking import mask
@@ -48,7 +50,10 @@ def publish(record: Record, mirror: Mirror, settings: Settings, document: Mappin
     """
     effects = {f"effect.{claim['name']}": claim["effect"] for claim in document["claims"]}
     known = {name: value for name, value in effects.items() if value is not None}
-    mirror.verdicts(markdown(document, record.sweep.question), known, [])
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.html"
+        page.write(document, recorded.read(record, provenance(record.data_digest)), report)
+        mirror.verdicts(markdown(document, record.sweep.question), known, [report])
     record.mirrored = Mirrored(len(record.records()), mask(settings.tracking_uri), mirror.link)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_trainer
+import optuna
 import pytest
 import sqlalchemy
 from postgres import Postgres, postgres
@@ -22,6 +23,7 @@ from mnist_ablate.errors import ConflictError, DiskError, SweepError, Unreachabl
 from mnist_ablate.ledger import Ledger, Mirrored, Record
 from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.settings import Settings
 from mnist_ablate.trial import Outcome
 
 DATA = "d1" * 32
@@ -392,3 +394,11 @@ def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
             record.add(first, outcome(first))
     finally:
         subprocess.run(["umount", "-l", home], check=True)
+
+
+def test_a_record_of_another_version_is_refused_in_words(settings: Settings, digest: str) -> None:
+    plan = expand(small(), digest)
+    record = Ledger(settings.ledger_url).begin(plan, fresh=False)
+    record._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"trial_id": "x"}))
+    with pytest.raises(ConflictError, match="small/1: written by another version of mnist-ablate: use that one"):
+        record.records()
