@@ -174,6 +174,7 @@ def test_a_changed_sweep_is_6_in_words(call: Call, command: Command, sweep: tupl
     assert one_line(done.err) == "small: stored sweep differs: epochs 5 -> 8; use --fresh or another name"
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_6_and_told_who(command: Command, sweep: tuple[str, ...], fake: Path) -> None:
     first = command.start(*sweep, FAKE_EPOCH_S="10")
     wait_for(lambda: starts(fake))

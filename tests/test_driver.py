@@ -74,6 +74,7 @@ def test_one_and_two_jobs_record_the_same_numbers(settings: Settings, fake: Path
     assert len(starts(fake)) == 12
 
 
+@pytest.mark.slow
 def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="crash"):
         drive(small(), settings, Watcher(stop_after=3))

@@ -64,6 +64,7 @@ def recorded(home: Path) -> int:
     return len(Ledger(Settings(home=home).ledger_url, reading=True).find("small").entries())
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_running_trials_end_and_says_how_to_go_on(
     command: Command, fake: Path, sweep: tuple[str, ...], digest: str
 ) -> None:
@@ -80,6 +81,7 @@ def test_ctrl_c_lets_running_trials_end_and_says_how_to_go_on(
     resumed(command, fake, sweep, kept, digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signals", "code"),
     [
@@ -116,6 +118,7 @@ def test_even_a_hung_trial_does_not_hold_up_a_stop(command: Command, fake: Path,
     assert time.monotonic() - clock < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [pytest.param("", marks=pytest.mark.slow), '{"*/1": "hang"}'])
 def test_a_killed_driver_leaves_no_worker_and_resumes(
     command: Command, fake: Path, sweep: tuple[str, ...], fault: str, digest: str

@@ -259,6 +259,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_eight_at_once_on_an_empty_database_make_one_record(url: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", COMPETE, url, str(tmp_path / "ready")]

@@ -7,7 +7,6 @@ from typing import Any
 
 def article_sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
     """The article's SGD: momentum 0.9, Nesterov, rate / (1 + 1e-6 * step)."""
-
     from keras import ops
 
     class DecayingSGD(optimizers.SGD):  # type: ignore[misc]  # the base comes in as an argument
