@@ -13,7 +13,7 @@ from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.interrupts import masked
@@ -31,6 +31,7 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
     "distributed.admin.system-monitor.disk": False,
+    "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
     # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
     "distributed.nanny.pre-spawn-environ": {
         "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -58,6 +59,20 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin) -> Iterator
     with dask.config.set(_SETTINGS), _local(jobs) if address is None else _remote(address) as client:
         _set_up(client, address, plugin)
         yield client
+
+
+def replace_dead(client: Any) -> None:
+    """Start local workers anew that Dask gave up: one that dies while it starts takes its nanny with it."""
+    cluster = client.cluster
+    if cluster is None or cluster._lock.locked():  # noqa: SLF001 - it is just opening or closing some
+        return
+    specs = cluster.worker_spec
+    dead = [name for name, nanny in list(cluster.workers.items()) if nanny.status in {Status.closed, Status.failed}]
+    size = len(specs)
+    for name in dead:
+        specs.pop(name, None)
+    if dead or specs.keys() - cluster.workers.keys():
+        cluster.scale(size)
 
 
 class MemoryKills:

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from distributed.scheduler import KilledWorker
 
-from mnist_ablate.cluster import CONNECT_TIMEOUT_S, MemoryKills, connected, default_jobs
-from mnist_ablate.errors import UnreachableError
+from mnist_ablate.cluster import CONNECT_TIMEOUT_S, MemoryKills, connected, default_jobs, replace_dead
+from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, run
 
@@ -28,6 +28,8 @@ MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
 """Before the first epoch of a model: compilation, and features of a frozen base, which take minutes."""
 DRAIN_S = 30.0
+NO_WORKER_S = 180.0
+"""Without any local worker; those of a cluster may join later."""
 _TICK_S = 0.25
 _START_S = 2.0
 _UNSTARTED = 10
@@ -102,7 +104,8 @@ class Engine:
         self._running: dict[str, _Task] = {}
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
         self._draining_since: float | None = None
-        self._slots, self._ticked = 1, time.monotonic()
+        self._slots = 1
+        self._ticked = self._seen_worker = time.monotonic()
         self._stack = ExitStack()
         self._client: Any = None
         self._memory_kills: MemoryKills | None = None
@@ -229,7 +232,7 @@ class Engine:
     def _tick(self) -> None:
         """Count the workers and replace the hung ones; a pause of this process (Ctrl-Z) is nobody's silence."""
         now = time.monotonic()
-        self._slots = max(1, self._count_workers())
+        self._slots = max(1, self._count_workers(now))
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
@@ -253,7 +256,7 @@ class Engine:
 
         threading.Thread(target=restart, name="replace-worker", daemon=True).start()
 
-    def _count_workers(self) -> int:
+    def _count_workers(self, now: float) -> int:
         try:
             if self._client.status != "running":
                 raise TimeoutError  # noqa: TRY301 - all ways to lose a scheduler end in one place
@@ -261,6 +264,11 @@ class Engine:
         except (OSError, TimeoutError) as error:
             where = self._address or "the local cluster"
             raise UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again") from error
+        replace_dead(self._client)
+        if cores or self._address:
+            self._seen_worker = now
+        elif now - self._seen_worker > NO_WORKER_S:
+            raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
         return sum(cores.values())
 
     def _drained(self) -> bool:

@@ -1,0 +1,62 @@
+"""Workers here: whoever dies while it starts is started anew, and not for ever."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mnist_ablate import engine
+from mnist_ablate.engine import Engine, Finished
+from mnist_ablate.errors import AblateError
+from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.worker import TrainerPlugin
+
+pytestmark = pytest.mark.usefixtures("fake")
+
+
+@pytest.fixture
+def plugin(images: Path, digest: str, tmp_path: Path) -> TrainerPlugin:
+    return TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), tmp_path)
+
+
+def trials(digest: str) -> list[Trial]:
+    return [Trial(recipe=Recipe(epochs=2), seed=seed, data_digest=digest) for seed in range(6)]
+
+
+def kill_workers(running: Engine, seconds: float) -> None:
+    """Kill every worker of an engine again and again, also those that are starting."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        for nanny in list(running._client.cluster.workers.values()):
+            with suppress(ProcessLookupError, TypeError):
+                os.kill(nanny.pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def test_workers_killed_while_they_start_are_replaced(plugin: TrainerPlugin, digest: str) -> None:
+    with Engine(plugin, jobs=2) as running:
+        killer = threading.Thread(target=kill_workers, args=(running, 2.5))
+        killer.start()
+        ended = [event.outcome.status for event in running.run(trials(digest)) if isinstance(event, Finished)]
+        killer.join()
+        if "complete" not in ended:  # all were over before the killing was
+            ended = [event.outcome.status for event in running.run(trials(digest)) if isinstance(event, Finished)]
+    assert len(ended) == 6
+    assert set(ended) <= {"complete", "lost"}
+    assert "complete" in ended
+
+
+def test_workers_that_never_start_end_the_run_in_words(
+    plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "NO_WORKER_S", 3.0)
+    with Engine(plugin, jobs=1) as running:
+        killer = threading.Thread(target=kill_workers, args=(running, 60), daemon=True)
+        killer.start()
+        with pytest.raises(AblateError, match="no worker has come up for 3 s: see the logs in the home"):
+            for _ in running.run(trials(digest)[:1]):
+                pass
