@@ -1,4 +1,4 @@
-"""Replies lost after the server has committed, by the hundred, from a real MLflow server: ghost runs, doubled points."""
+"""Replies lost after a real MLflow server has committed, by the hundred: ghost runs, doubled points."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def _send(proxy: Losing, name: str) -> None:
     for _ in range(100):
         try:
             mirror.verdicts("done", {"effect.x": 0.1}, [])
-        except Exception:  # noqa: BLE001, S112 - a lost reply; the command `sync` would be given again
+        except Exception:  # noqa: BLE001 - a lost reply; the command `sync` would be given again
             continue
         return
 

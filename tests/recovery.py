@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import sqlalchemy
 from conftest import TESTS, write_images
@@ -24,6 +25,7 @@ from mnist_ablate.worker import TrainerPlugin
 
 COMMAND = Path(sys.executable).with_name("mnist-ablate")
 OUTAGE_S = 2.0
+ORPHANS_END_S = 1.0
 
 
 class Place:
@@ -54,6 +56,7 @@ class Place:
 def after_killed_worker(times: int = 5) -> list[float]:
     """From kill -9 of a worker in an epoch to the first sign of the same trial on another, in seconds."""
     waits = []
+    sys.modules["__main__"] = ModuleType("__main__")  # workers would import this program, and MLflow with it
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         os.environ.update({name: place.environment[name] for name in ("PYTHONPATH", "FAKE_DIR", "FAKE_EPOCH_S")})
@@ -66,10 +69,11 @@ def after_killed_worker(times: int = 5) -> list[float]:
                 id_ = event.trial.id
                 if isinstance(event, Started) and id_ in killed:
                     waits.append(time.monotonic() - killed.pop(id_))
-                elif isinstance(event, Progress) and event.epoch.number == 2 and event.trial.seed % 3 == 0:  # noqa: PLR2004
-                    if len(waits) + len(killed) < times:
-                        killed[id_] = time.monotonic()
-                        os.kill(engine._running[id_].pid, signal.SIGKILL)
+                    continue
+                chosen = isinstance(event, Progress) and event.epoch.number == 2 and event.trial.seed % 3 == 0
+                if chosen and len(waits) + len(killed) < times:
+                    killed[id_] = time.monotonic()
+                    os.kill(engine._running[id_].pid, signal.SIGKILL)
     return waits
 
 
@@ -94,11 +98,8 @@ def after_killed_driver(times: int = 3) -> list[float]:
     return waits
 
 
-ORPHANS_END_S = 1.0
-
-
 def after_database_restart() -> dict[str, float]:
-    """PostgreSQL crashes in a sweep and is down for 2 s: seconds from its return to the next record, and what is lost."""
+    """PostgreSQL is down for 2 s in a sweep: seconds from its return to the next record, and what is lost."""
     with tempfile.TemporaryDirectory() as folder, postgres() as server:
         place = Place(Path(folder), seeds=30)
         place.environment["OPTUNA_STORAGE"] = os.environ["OPTUNA_STORAGE"] = server.database()
