@@ -1,11 +1,10 @@
 """The crash campaign: a sweep is crashed again and again, each time at another point, and resumed to its end."""
 
 import json
-import os
 import random
 import shutil
+import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -128,48 +127,19 @@ def doubles(home: Path) -> int:
     return sum(count - 1 for counted in (ids, runs, points) for count in counted.values())
 
 
-def campaign(crashes: int, seed: int, processes: int = 2, budget_s: float = 1e9) -> Tally:
-    """At least so many crashes, unless the time is over, in as many processes as there are cores."""
-    folder = Path(tempfile.mkdtemp(prefix="crashes-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+def campaign(crashes: int, seed: int) -> Tally:
+    """At least so many crashes, of as many sweeps as that takes."""
+    shared = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="crashes-", dir=shared if shared.is_dir() else None))
+    random_, total = random.Random(seed), Tally()
     try:
         ground = Ground(folder, seeds=SEEDS)
-        shares = [_forked(ground, seed + share, crashes // processes + 1, budget_s) for share in range(processes)]
-        total = Tally()
-        for child, pipe in shares:
-            with os.fdopen(pipe) as answers:
-                total.add(_parsed(answers.read()))
-            os.waitpid(child, 0)
+        while total.crashes.total() < crashes:
+            total.add(crash_one(ground, folder / f"home-{total.sweeps}", random_))
         return total
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _forked(ground: Ground, seed: int, crashes: int, budget_s: float) -> tuple[int, int]:
-    """A process that crashes sweeps until it has enough; its tally comes through the pipe."""
-    reads, writes = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writes)
-        return child, reads
-    try:
-        tally = share(ground, seed, crashes, budget_s)
-        os.write(writes, json.dumps(vars(tally)).encode()[:60_000])
-    finally:
-        os._exit(0)
-
-
-def share(ground: Ground, seed: int, crashes: int, budget_s: float) -> Tally:
-    """So many crashes of as many sweeps as that takes."""
-    random_ = random.Random(seed)
-    total, ends = Tally(), time.monotonic() + budget_s
-    while total.crashes.total() < crashes and time.monotonic() < ends:
-        home = ground.folder / f"home-{seed}-{total.sweeps}"
-        total.add(crash_one(ground, home, random_))
-    return total
-
-
-def _parsed(text: str) -> Tally:
-    if not text:
-        return Tally(problems=["a process of the campaign died"], stuck=1)
-    content = json.loads(text)
-    return Tally(**{**content, "crashes": Counter(content["crashes"])})
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(vars(campaign(int(sys.argv[1]), int(sys.argv[2])))) + "\n")
