@@ -138,6 +138,8 @@ def _params(number: int, texts: tuple[str, ...], values: Mapping[str, Sequence[S
     for name, value in params.items():
         if value == "":
             raise SweepError(f"row {number}, column {plainly(name)}: empty")
+        if isinstance(value, str) and not value.isprintable():
+            raise SweepError(f"row {number}, column {plainly(name)}: {shown(value)} has characters that are not text")
     return params
 
 

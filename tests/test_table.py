@@ -89,6 +89,7 @@ def test_a_seed_is_a_whole_number(tmp_path: Path, seed: str) -> None:
             "row 3, column test_accuracy: empty; a diverged trial counts",
         ),
         ([HEADER, FIRST, "unit,,1,0.9,complete"], "row 3, column dropout: empty"),
+        ([HEADER, "u\x1b[2Jnit,0.5,1,0.9,complete"], "row 2, column normalizer: 'u\\x1b[2Jnit' has characters that"),
         ([HEADER, FIRST, "unit,0.5,,0.9,complete"], "row 3, column seed: empty"),
         ([HEADER, FIRST, "unit,0.5,1,0.9,"], "row 3, column outcome: empty"),
         (
