@@ -140,6 +140,7 @@ class _Run:
         uploader, engine = self._uploading(), self._training()
         todo: dict[str, Planned] = {}
         for event in self._until_stopped(engine, _noted(itertools.chain([first], due), todo)):
+            _must_be_let_in(uploader)
             planned_trial = todo[event.trial.id]
             if isinstance(event, Finished):
                 self._finish(planned_trial, event, uploader)
@@ -220,7 +221,15 @@ class _Run:
         if self._published and self._uploader is None:
             return True
         wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
-        return self._uploading().close(wait_s, settle=True)
+        delivered = self._uploading().close(wait_s, settle=True)
+        _must_be_let_in(self._uploading())
+        return delivered
+
+
+def _must_be_let_in(uploader: Uploader) -> None:
+    """Wrong credentials are the person's to correct, now and not after hours of training."""
+    if uploader.rejection is not None:
+        raise uploader.rejection
 
 
 def _noted(planned: Iterable[Planned], todo: dict[str, Planned]) -> Iterator[Trial]:

@@ -12,12 +12,17 @@ class RefusedError(UnreachableError):
     """MLflow answered and does not take what was sent; sending it again would not help."""
 
 
+class RejectedError(UnreachableError):
+    """What is at the address does not let us in, or is not MLflow: waiting would not help."""
+
+
 @contextmanager
 def explained(tracking_uri: str) -> Iterator[None]:
     """Turns whatever MLflow raises inside into one masked line.
 
     Raises:
         RefusedError: MLflow answered and refused this request.
+        RejectedError: MLflow lets nobody in with these credentials, or it is not MLflow.
         UnreachableError: anything else; trying later may help.
     """
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
@@ -45,10 +50,10 @@ def _explanation(tracking_uri: str, error: Exception, mlflow_status: int) -> Unr
     foreign = _foreign_status(text, error)
     status = foreign or mlflow_status
     if status in {401, 403}:
-        return UnreachableError(f"{where} {_refusal(status, text)}")
+        return RejectedError(f"{where} {_refusal(status, text)}")
     if foreign:
         return not_mlflow(tracking_uri, foreign)
-    kind = RefusedError if status < 500 and status != 429 else UnreachableError  # noqa: PLR2004 - HTTP
+    kind = UnreachableError if _may_pass(status) else RefusedError
     return kind(f"{where} says: {one_line(text)}")
 
 
@@ -76,17 +81,25 @@ def _refusal(status: int, text: str) -> str:
 
 
 def not_mlflow(tracking_uri: str, status: int) -> UnreachableError:
-    """The error for an HTTP status or a reply that MLflow does not give."""
+    """The error for an HTTP status or a reply that MLflow does not give; a proxy may say 5xx while MLflow is down."""
     text = f"is not an MLflow server ({status}): set MLFLOW_TRACKING_URI to one"
     if status in range(300, 400):
         text = f"redirects ({status}), which is not followed: set MLFLOW_TRACKING_URI to the final address"
-    return UnreachableError(f"{mask(tracking_uri)} {text}")
+    kind = UnreachableError if _may_pass(status) else RejectedError
+    return kind(f"{mask(tracking_uri)} {text}")
+
+
+def _may_pass(status: int) -> bool:
+    return status >= 500 or status == 429  # noqa: PLR2004 - HTTP
 
 
 def database_error(tracking_uri: str, error: Exception) -> UnreachableError:
     """The error for a database that MLflow would use directly."""
     detail = one_line(str(getattr(error, "orig", None) or error))
-    return UnreachableError(f"the MLflow database {mask(tracking_uri)} cannot be used: {detail}")
+    where = f"the MLflow database {mask(tracking_uri)}"
+    if any(sign in detail for sign in ("authentication failed", "no password supplied")):
+        return RejectedError(f"{where} refused the credentials: check MLFLOW_TRACKING_URI ({detail})")
+    return UnreachableError(f"{where} cannot be used: {detail}")
 
 
 def no_answer(tracking_uri: str, error: BaseException) -> str:

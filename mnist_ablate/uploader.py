@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import one_line
 from mnist_ablate.mirror import Mirror
-from mnist_ablate.tracker_errors import RefusedError
+from mnist_ablate.tracker_errors import RefusedError, RejectedError
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 MAX_EPOCHS = 1000
@@ -53,6 +53,8 @@ class Uploader:
         self._refused = 0
         self._in_step = False
         self._warn_after = self._epochs_after = 0.0
+        self.rejection: RejectedError | None = None
+        """Set if MLflow never let us in and never will; nothing more is sent then."""
         self._thread = threading.Thread(target=self._run, name="mlflow-uploader", daemon=True)
 
     @property
@@ -98,6 +100,9 @@ class Uploader:
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - whatever it is, training and the ledger go on
+                if isinstance(error, RejectedError) and not self._opened:
+                    self.rejection = error
+                    return
                 self._failures += 1
                 self._complain(f"{_text(error)}; training goes on and the ledger keeps everything")
                 if not self._may_retry():
