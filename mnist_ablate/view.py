@@ -81,7 +81,7 @@ class Watch:
             self._running.pop(trial.id, None)
             self._count(arm, planned.stage, event.outcome)
             if event.outcome.status != "complete":
-                self.message(f"trial {name} {event.outcome.status}: {event.outcome.reason}")
+                self.message(f"trial {name} {_end(event.outcome)}")
         self._plain_line()
 
     def message(self, text: str) -> None:
@@ -134,3 +134,10 @@ def _tuned(planned: Planned) -> str:
     """The nuisance values that a tuning trial tries: where its recipe is not its arm's."""
     arm, tried = planned.arm.recipe.model_dump(), planned.trial.recipe.model_dump()
     return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])
+
+
+def _end(outcome: Outcome) -> str:
+    """How a trial ended that did not complete."""
+    if outcome.status == "diverged":
+        return f"diverged at epoch {len(outcome.epochs) + 1}"
+    return f"{outcome.status}: {outcome.reason}"

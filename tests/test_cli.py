@@ -78,7 +78,7 @@ def test_failed_trials_are_1_and_the_same_command_repairs_them(
     assert done.code == 1
     assert (done.document["trials"]["failed"], done.document["trials"]["diverged"]) == (1, 1)
     assert "trial relu seed 0 failed: RuntimeError: no such layer" in done.err
-    assert "trial tanh seed 0 diverged: loss not finite in epoch 2" in done.err
+    assert "trial tanh seed 0 diverged at epoch 2" in done.err
     assert "Traceback" not in done.err
     assert len(list((command.folder / ".mnist-ablate" / "logs").glob("????????????????.log"))) == 1
     again = call(*sweep, "--json")
