@@ -213,6 +213,7 @@ def ui(
 def main() -> None:
     """Run a command; every error is one line on stderr and an exit code, a traceback only with --debug."""
     from mnist_ablate.interrupts import Interrupted, raising
+    from mnist_ablate.masking import mask
 
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -223,13 +224,11 @@ def main() -> None:
             app()
     except Interrupted as error:
         if debug:
-            traceback.print_exc()
+            sys.stderr.write(mask(traceback.format_exc()))
         _leave("stopped; the same command goes on where it was", error.exit_code)
-    except Exception as error:
-        if debug:
-            raise
+    except Exception as error:  # noqa: BLE001 - this is where all of them end
         text, code = _explained(error)
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))
         sys.exit(code)
 
 

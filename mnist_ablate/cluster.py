@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster, Status
 
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.interrupts import masked
+from mnist_ablate.masking import mask
 from mnist_ablate.worker import TrainerPlugin
 
 CONNECT_TIMEOUT_S = 6
@@ -145,7 +146,7 @@ def _reached(address: str) -> Any:
     thread.start()
     thread.join(CONNECT_TIMEOUT_S + 1)
     if not found:
-        raise UnreachableError(f"{address}: no Dask scheduler answers: start it or check --cluster")
+        raise UnreachableError(f"{mask(address)}: no Dask scheduler answers: start it or check --cluster")
     return found[0]
 
 
@@ -175,5 +176,5 @@ def _set_up(client: Any, address: str | None, plugin: TrainerPlugin) -> None:
         if address is None:
             raise AblateError(f"workers cannot start ({reason}): see the logs in the home") from error
         raise UnreachableError(
-            f"{address}: its workers cannot be set up ({reason}): install this mnist-ablate on all of them"
+            f"{mask(address)}: its workers cannot be set up ({reason}): install this mnist-ablate on all of them"
         ) from error

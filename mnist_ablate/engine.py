@@ -15,6 +15,7 @@ from distributed.scheduler import KilledWorker
 
 from mnist_ablate.cluster import CONNECT_TIMEOUT_S, MemoryKills, connected, default_jobs, replace_dead
 from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, run
 
@@ -262,7 +263,7 @@ class Engine:
                 raise TimeoutError  # noqa: TRY301 - all ways to lose a scheduler end in one place
             cores = self._client.sync(self._client.scheduler.ncores, callback_timeout=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
-            where = self._address or "the local cluster"
+            where = mask(self._address or "the local cluster")
             raise UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again") from error
         replace_dead(self._client)
         if cores or self._address:
@@ -290,4 +291,4 @@ def _outcome(task: _Task, future: Any) -> Outcome:
         error = future.exception(timeout=1)
         if not task.verdict:
             reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
-    return Outcome(trial_id=task.trial.id, status="lost", reason=reason.partition("\n")[0][:300])
+    return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason))

@@ -8,6 +8,7 @@ _PASSWORD = re.compile(r"://([^\s/:@]*):(?!\d+/)\S*@")
 """Greedy up to the last @ of the word: it may hide too much, never too little."""
 _TOKEN = re.compile(r"://[^\s/:@]+@")
 _QUERY = re.compile(r"\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&;'\"]+", re.IGNORECASE)
+_ADDRESS = re.compile(r"[\w+.-]+://[^\s/:@]*:([^\s@]+)@")
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL")
 _SHORTEST = 8
 _LONGEST_LINE = 300
@@ -29,7 +30,13 @@ def one_line(text: str) -> str:
 
 
 def _secrets() -> Iterator[str]:
-    """The values of variables that name a secret; shorter ones would blank ordinary words."""
+    """The values of variables that name a secret, and passwords in addresses; shorter ones would blank words."""
     for name, value in os.environ.items():
-        if _SECRET_NAME.search(name.upper()) and len(value) >= _SHORTEST:
-            yield value
+        secret = value if _SECRET_NAME.search(name.upper()) else _password(value)
+        if len(secret) >= _SHORTEST:
+            yield secret
+
+
+def _password(value: str) -> str:
+    found = _ADDRESS.match(value)
+    return found[1] if found else ""

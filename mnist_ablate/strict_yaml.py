@@ -28,6 +28,8 @@ _UNSEEN = re.compile(
     "|[\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 )
 
+_PASSWORD = re.compile(r"://[^\s/:@]{0,100}:(?!\*\*\*@)[^\s/@]{1,200}@")
+
 
 class _StopError(Exception):
     """Reading cannot go on."""
@@ -173,6 +175,8 @@ class _Composer:
         """The text of a scalar, NFC-normalized, so that equal looks are equal values."""
         if unseen := _UNSEEN.search(event.value):
             self.report(event, address, f"{_code(unseen[0])} is not allowed in a text; remove it")
+        if _PASSWORD.search(event.value):  # what a sweep file says is kept, and shown to everybody
+            self.report(event, address, "an address with a password is not allowed; remove the password")
         return unicodedata.normalize("NFC", event.value)
 
     def refuse(self, event: Any, address: Address, text: str) -> Node:

@@ -15,6 +15,7 @@ from rich.text import Text
 from mnist_ablate.amounts import number
 from mnist_ablate.engine import RETRIES, Event, Finished, Progress, Retried, Started
 from mnist_ablate.ledger import METRIC, Entry
+from mnist_ablate.masking import mask
 from mnist_ablate.plan import Plan, Planned, label
 from mnist_ablate.trial import Outcome
 
@@ -86,7 +87,7 @@ class Watch:
 
     def message(self, text: str) -> None:
         """A line of its own, above the live table."""
-        self._console.print(Text(text), highlight=False, soft_wrap=True)
+        self._console.print(Text(mask(text)), highlight=False, soft_wrap=True)
 
     def _start(self, trial_id: str, worker: str, line: str) -> None:
         """A worker trains one trial at a time: what it did before has ended, even if that is not yet known."""

@@ -18,6 +18,7 @@ from distributed import WorkerPlugin, get_worker
 
 from mnist_ablate import data
 from mnist_ablate.errors import DataError
+from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
 TOPIC = "mnist-ablate"
@@ -82,11 +83,12 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
         return trainer.train(trial, lambda epoch: tell({"epoch": epoch.model_dump()}))
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
         kind = type(error).__name__
+        trace = mask(traceback.format_exc())
         if kind in _MEMORY_ERRORS:
-            return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=traceback.format_exc())
-        text = str(error).strip().partition("\n")[0][:300]
+            return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=trace)
+        text = one_line(str(error))
         reason = f"{kind}: {text}" if text else kind
-        return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=traceback.format_exc())
+        return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=trace)
 
 
 def _follow_driver(log: Path) -> None:
