@@ -1,7 +1,7 @@
 """A trainer for tests: 20 ms epochs, numbers from arm and seed, faults as told; no TensorFlow.
 
 FAKE_FAULTS is JSON from "activation/seed" (either may be *) to a fault: raise, hang, kill_once, kill, diverge,
-memory, slow. FAKE_DIR is a folder where each start leaves a line in `starts`.
+memory, slow, leak (FAKE_LEAK). FAKE_DIR is a folder where each start leaves a line in `starts`.
 """
 
 import ctypes
@@ -86,6 +86,8 @@ def epoch(trial: Trial, number: int) -> Epoch:
 def _fail(fault: str, *, again: bool) -> None:
     if fault == "raise":
         raise RuntimeError("no such layer")
+    if fault == "leak":
+        raise RuntimeError(os.environ["FAKE_LEAK"])
     if fault == "memory":
         raise MemoryError
     if fault == "eat":
