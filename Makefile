@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: sweep test quick check bench ui clean
+.PHONY: sweep test quick check bench faults ui clean
 
 sweep: $(VENV)/.run
 	$(BIN)/mnist-ablate sweep normalization
@@ -25,6 +25,10 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/trainer.py
+
+# The reliability figures, under five minutes on two idle cores; fails if a promise does not hold.
+faults: $(VENV)/.test
+	$(BIN)/python benchmarks/faults.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
