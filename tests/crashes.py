@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from injector import ACTIONS, POINTS, Injection
 from mnist_ablate import raw_ledger, raw_tracker
 from mnist_ablate.settings import Settings
 
-SEEDS = 4
-PER_SWEEP = 16
+SEEDS = 6
+PER_SWEEP = 40
 _MANY = {
     "record.statement": 60,
     "record.commit": 12,
@@ -27,13 +26,22 @@ _MANY = {
     **dict.fromkeys(("record.add", "record.trial", "record.queue", "sync.outcome"), 2),
     **dict.fromkeys(("mirror.run", "mirror.batch", "mirror.end"), 2),
 }
-_WEIGHTS = {"kill": 12, "interrupt": 2, "terminate": 2, "raise": 2, "full": 2}
+_WEIGHTS = {"kill": 48, "interrupt": 8, "terminate": 8, "raise": 8, "full": 8}
 _CODES = {"kill": {-9}, "interrupt": {130}, "terminate": {143}, "raise": {0, 1, 7}, "full": {0, 3, 5, 7}}
 _FIRST = ("cache.store", "cache.copy", "plan.register", "mirror.experiment", "record.statement")
-_AT_THE_END = ("mirror.settle", "sync.verdicts", "sync.publish", "report.document", "report.markdown", "report.show")
+_OF_SYNC = ("sync.verdicts", "sync.publish", "report.document", "report.markdown")
+_AT_THE_END = (*_OF_SYNC, "report.show")
 _BETWEEN = tuple(point for point in POINTS if point not in {*_FIRST[:4], *_AT_THE_END})
-_OFTEN = ("record.statement", "record.commit", "record.add", "record.trial", "mirror.run", "mirror.batch", "mirror.end")
-AFTERWARDS = 4
+_OFTEN = (
+    *("record.statement",) * 24,
+    *("record.commit",) * 8,
+    "record.add",
+    "record.trial",
+    "mirror.run",
+    "mirror.batch",
+    "mirror.end",
+)
+AFTERWARDS = 3
 
 
 @dataclass
@@ -55,36 +63,32 @@ class Tally:
 
 
 def crash_one(ground: Ground, home: Path, random_: random.Random) -> Tally:
-    """Crash one sweep again and again, resume it to its end, and check what is left."""
+    """Crash one sweep again and again, resume it to its end, crash what follows, and check what is left."""
     tally = Tally(sweeps=1)
-    done = 0
-    for point in _points(random_):
-        done += done > 0
-        if done > AFTERWARDS:
+    for point in (*random_.sample(_FIRST, 2), *random_.choices((*_BETWEEN, *_OFTEN), k=PER_SWEEP)):
+        if _crash(ground, home, "sweep", _injection(random_, point), tally) == 0:
             break
-        command = "sync" if done and point != "report.show" and random_.random() < 0.5 else "sweep"
-        injection = _injection(random_, random_.choice(_AT_THE_END) if done else point)
-        code, fired = ground.run(command, home, injection)
-        if fired:
-            tally.crashes[f"{injection.point} {injection.action}"] += 1
-        tally.stuck += code == STUCK
-        if fired and code not in _CODES[injection.action]:
-            tally.problems.append(f"{home.name}: {injection}: exit code {code} of {command}: {_last(home)}")
-        done = done or int(code == 0)
+    for point in random_.sample(_AT_THE_END, AFTERWARDS):
+        _crash(ground, home, "sync" if point in _OF_SYNC else "sweep", _injection(random_, point), tally)
     tally.add(_checked(ground, home))
     return tally
 
 
-def _points(random_: random.Random) -> Iterator[str]:
-    """Points in an order in which each is likely to be passed: first ones, any, last ones."""
-    yield from random_.sample(_FIRST, 2)
-    yield from random_.choices((*_BETWEEN, *_OFTEN), k=PER_SWEEP)
-    yield from random_.sample(_AT_THE_END, AFTERWARDS)
+def _crash(ground: Ground, home: Path, command: str, injection: Injection, tally: Tally) -> int:
+    code, fired = ground.run(command, home, injection)
+    if fired:
+        tally.crashes[f"{injection.point} {injection.action}"] += 1
+    tally.stuck += code == STUCK
+    if fired and code not in _CODES[injection.action]:
+        tally.problems.append(f"{home.name}: {injection}: exit code {code} of {command}: {_last(home)}")
+    return code
 
 
 def _injection(random_: random.Random, point: str) -> Injection:
-    action = random_.choices(ACTIONS, [_WEIGHTS[action] for action in ACTIONS])[0]
-    return Injection(point, action, random_.randint(1, _MANY.get(point, 1)), after=random_.random() < 0.5)
+    """Mostly a kill; in the mirror's thread anything else hardly stops a sweep."""
+    weights = [_WEIGHTS[action] // (4 if point.startswith("mirror") and action != "kill" else 1) for action in ACTIONS]
+    nth = random_.randint(1, _MANY.get(point, 1))
+    return Injection(point, random_.choices(ACTIONS, weights)[0], nth, after=random_.random() < 0.5)
 
 
 def _last(home: Path) -> str:

@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, sign
 def _real() -> None:
     """Take the doubles out, in the driver's process alone."""
     os.setsid()
-    os.environ.update(FAKE_EPOCH_S="0.1", PYTHONPATH=str(TESTS))
+    os.environ.update(FAKE_EPOCH_S="0.25", PYTHONPATH=str(TESTS))
     driver.Engine = engine.Engine  # type: ignore[misc]
     sys.modules["__main__"] = types.ModuleType("__main__")  # workers would import this program
 
@@ -68,7 +68,7 @@ def _one(ground: Ground, home: Path, random_: random.Random) -> tuple[int, dict[
     code = 1
     while code:
         child, _ = ground.start("sweep", home, prepare=_real)
-        end = time.monotonic() + random_.uniform(0.3, 4.0)
+        end = time.monotonic() + random_.uniform(0.3, 2.4)
         ended = 0
         while not ended and time.monotonic() < end:
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -79,7 +79,9 @@ def _one(ground: Ground, home: Path, random_: random.Random) -> tuple[int, dict[
         os.kill(child, random_.choice(_SIGNALS))
         crashes += 1
         code = waited(child, 40)
-        time.sleep(0 if not left_behind(child) else ORPHAN_S)
+        deadline = time.monotonic() + ORPHAN_S
+        while left_behind(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
         orphans += len(left_behind(child))
         if code == STUCK or crashes > 20:
             break

@@ -7,6 +7,7 @@ is lost without fsync is lost in a power cut only, not when a process is killed.
 import os
 import shutil
 import sqlite3
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from optuna.storages._rdb.storage import _VersionManager
 from mnist_ablate import driver, embedded, publishing, uploader
 from mnist_ablate.engine import Event, Finished, Progress, Started
 from mnist_ablate.trial import Epoch, Outcome, Trial
+
+LONGEST_WAIT_S = 0.3
 
 
 class Engine:
@@ -47,6 +50,17 @@ class Engine:
             for epoch in epochs:
                 yield Progress(trial, epoch)
             yield Finished(trial, outcome)
+            _wait_for_mlflow()
+
+
+_uploaders: list[uploader.Uploader] = []
+
+
+def _wait_for_mlflow() -> None:
+    """Trials here take no time: without this a sweep would be over before its first run is sent."""
+    ends = time.monotonic() + LONGEST_WAIT_S
+    while _uploaders[-1].pending and time.monotonic() < ends:
+        time.sleep(0.002)
 
 
 def _trained(trial: Trial, epochs: list[Epoch]) -> Outcome:
@@ -63,6 +77,8 @@ def install(scratch: Path) -> None:
     driver.Engine = Engine  # type: ignore[misc, assignment]
     embedded._create = _copied(scratch)
     uploader.EPOCH_PAUSE_S = 0.0
+    real = driver.Uploader
+    driver.Uploader = lambda *args, **more: _uploaders.append(real(*args, **more)) or _uploaders[-1]  # type: ignore[misc, assignment, func-returns-value]
     waits: dict[str, Any] = uploader.Uploader.__init__.__kwdefaults__
     waits.update(first_wait_s=0.01, longest_wait_s=0.05)
     publishing._git_commit = lambda: "unknown"

@@ -53,7 +53,7 @@ class Place:
         return len(starts(self.fake))
 
 
-def after_killed_worker(times: int = 5) -> list[float]:
+def after_killed_worker(times: int = 4) -> list[float]:
     """From kill -9 of a worker in an epoch to the first sign of the same trial on another, in seconds."""
     waits = []
     sys.modules["__main__"] = ModuleType("__main__")  # workers would import this program, and MLflow with it
@@ -77,7 +77,7 @@ def after_killed_worker(times: int = 5) -> list[float]:
     return waits
 
 
-def after_killed_driver(times: int = 3) -> list[float]:
+def after_killed_driver(times: int = 2) -> list[float]:
     """From the same command, given again after kill -9 of the driver, to the first trial on a worker, in seconds."""
     waits = []
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,7 @@ def after_killed_driver(times: int = 3) -> list[float]:
 def after_database_restart() -> dict[str, float]:
     """PostgreSQL is down for 2 s in a sweep: seconds from its return to the next record, and what is lost."""
     with tempfile.TemporaryDirectory() as folder, postgres() as server:
-        place = Place(Path(folder), seeds=30)
+        place = Place(Path(folder), seeds=15)
         place.environment["OPTUNA_STORAGE"] = os.environ["OPTUNA_STORAGE"] = server.database()
         engine = sqlalchemy.create_engine(os.environ["OPTUNA_STORAGE"], poolclass=sqlalchemy.NullPool)
         driver = place.start()
@@ -114,7 +114,7 @@ def after_database_restart() -> dict[str, float]:
         wait_s = time.monotonic() - back
         code = driver.wait(120)
         problems = verify.problems(place.sweep.stem, Settings(home=place.home))
-        return {"seconds": wait_s, "code": code, "problems": len(problems), "trained": place.begun(), "planned": 60}
+        return {"seconds": wait_s, "code": code, "problems": len(problems), "trained": place.begun(), "planned": 30}
 
 
 def _recorded(engine: sqlalchemy.Engine) -> int:

@@ -29,7 +29,7 @@ from mnist_ablate.uploader import Uploader
 WORKERS = 2
 TURN_S = 0.5
 EVERY_S = 0.15  # an epoch from each of two workers each 0.3 s, faster than any network here trains
-TURNS = 12
+TURNS = 6
 SLOW_S = 2.0
 
 
