@@ -22,11 +22,12 @@ WORKER_S, DRIVER_S, SLOWED_PERCENT = 2.0, 5.0, 1.0
 WORST_MS, P99_MS, MEMORY_MB = 1000.0, 20.0, 200.0
 TIMEOUT_S = 900
 
-ALONE = {"recovery": ("recovery.py",), "cost": ("tracker_cost.py",)}
+ALONE = {"recovery": ("recovery.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
 TOGETHER: dict[str, tuple[str, ...]] = {
     **{f"crashes {seed}": ("crashes.py", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
     "dask": ("dask_crashes.py", str(DASK_CRASHES), "1"),
     "lost": ("lost_replies.py", str(LOST_REPLIES)),
+    "restart": ("recovery.py", "database"),
     "machine": ("states.py", "8"),
     "planted": ("planted.py",),
     **{
@@ -80,7 +81,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[Line]:
     yield _machine(found["machine"])
     for kind, what in (("sweeps", "malformed sweep files"), ("tables", "malformed tables for `judge`")):
         yield _fuzzed(what, [found[f"{kind} {seed}"] for seed in range(CORES)])
-    yield from _recovery(found["recovery"])
+    yield from _recovery({**found["recovery"], **found["restart"]})
     for name, cost in found["cost"].items():
         yield _slowed(name, cost)
     yield from _planted(found["planted"])

@@ -116,7 +116,10 @@ def _checked(ground: Ground, home: Path) -> Tally:
 
 
 def _said(output: str) -> list[str]:
-    return [line for line in output.splitlines() if "Traceback" in line or "Exception in thread" in line]
+    """Tracebacks, each with where it came from and what it was."""
+    lines = output.splitlines()
+    starts = [place for place, line in enumerate(lines) if "Traceback" in line or "Exception in thread" in line]
+    return [" / ".join(line.strip() for line in lines[max(0, start - 1) : start + 40])[:1500] for start in starts]
 
 
 def doubles(home: Path) -> int:

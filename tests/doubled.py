@@ -4,6 +4,7 @@ Everything else (ledger, lock, mirror, uploader, MLflow's own SQLite store, comm
 is lost without fsync is lost in a power cut only, not when a process is killed.
 """
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -74,6 +75,7 @@ def _trained(trial: Trial, epochs: list[Epoch]) -> Outcome:
 def install(scratch: Path) -> None:
     """Put the doubles in place, for this process and those it forks."""
     os.environ.update(FAKE_EPOCH_S="0", MNIST_ABLATE_TRAINER="fake_trainer:factory")
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # as the program asks, before it imports MLflow
     driver.Engine = Engine  # type: ignore[misc, assignment]
     embedded._create = _copied(scratch)
     uploader.EPOCH_PAUSE_S = 0.0
