@@ -18,6 +18,9 @@ MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 VALIDATION_PART = 0.3
 MAX_BYTES = 4 * 2**30
+MAX_RATIO = 100
+"""Images shrink to a fifth; what shrinks further than this may only be small: a few bytes can unpack to gigabytes."""
+UNPACKED_BYTES = 64 * 2**20
 FEWEST_IMAGES = 10
 MOST_CLASSES = 1000
 _WITH_CHANNELS = 4
@@ -86,14 +89,20 @@ def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise DataError(f"{name}: unpacks to {size:,} bytes; at most {MAX_BYTES:,} are read")
+            packed = sum(member.compress_size for member in archive.infolist())
+        most = MAX_BYTES if size <= MAX_RATIO * packed else min(MAX_BYTES, UNPACKED_BYTES)
+        if size > most:
+            raise DataError(f"{name}: unpacks to {size:,} bytes; at most {most:,} are read from {packed:,} packed ones")
         file.seek(0)
         with np.load(file, allow_pickle=False) as content:
             missing = [array for array in ARRAYS if array not in content.files]
             if missing:
                 raise DataError(f"{name}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
-            return {array: content[array] for array in ARRAYS}
+            arrays = {array: content[array] for array in ARRAYS}
+        strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
+        if strange:
+            raise DataError(f"{name}: {', '.join(strange)} is no array: fetch or make the file again")
+        return arrays
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error

@@ -164,3 +164,21 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, arrays, monkeypatch
     monkeypatch.setattr(np, "load", None)
     with pytest.raises(DataError, match=r"unpacks to 1,0..,... bytes; at most 1,048,576 are read"):
         data.load(path)
+
+
+def test_zip_bomb_of_a_few_kilobytes_is_refused_by_what_it_would_unpack_to(tmp_path, arrays, monkeypatch):
+    path = saved(tmp_path, arrays)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.npy", bytes(65 * 2**20))
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(DataError, match=r"at most 67,108,864 are read from 6.,... packed ones"):
+        data.load(path)
+
+
+def test_member_that_is_no_array_is_named(tmp_path, arrays):
+    del arrays["x_test"]
+    path = saved(tmp_path, arrays)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_test.npy", b"not an array")
+    with pytest.raises(DataError, match=r"x_test is no array: fetch or make the file again"):
+        data.load(path)
