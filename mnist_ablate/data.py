@@ -99,13 +99,13 @@ def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
             if missing:
                 raise DataError(f"{name}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
             arrays = {array: content[array] for array in ARRAYS}
-        strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
-        if strange:
-            raise DataError(f"{name}: {', '.join(strange)} is no array: fetch or make the file again")
-        return arrays
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
+    strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
+    if strange:
+        raise DataError(f"{name}: {', '.join(strange)} is no array: fetch or make the file again")
+    return arrays
 
 
 def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:

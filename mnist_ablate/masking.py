@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Iterator
 
-_PASSWORD = re.compile(r"://([^\s/:@]*):(?!\d+/)\S*@")
-"""Greedy up to the last @ of the word: it may hide too much, never too little."""
-_TOKEN = re.compile(r"://[^\s/:@]+@")
+_PASSWORD = re.compile(r"(:/{1,2})([^\s/:@]*):(?!\d+/)\S*@")
+"""Greedy up to the last @ of the word: it may hide too much, never too little. A path has one slash where // was."""
+_TOKEN = re.compile(r"(:/{1,2})[^\s/:@]+@")
 _QUERY = re.compile(r"\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&;'\"]+", re.IGNORECASE)
 _ADDRESS = re.compile(r"[\w+.-]+://[^\s/:@]*:([^\s@]+)@")
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL")
@@ -16,8 +16,8 @@ _LONGEST_LINE = 300
 
 def mask(text: str) -> str:
     """Returns `text` with `user:***@` in addresses and no value of a secret environment variable."""
-    text = _PASSWORD.sub(r"://\1:***@", text)
-    text = _TOKEN.sub("://***@", text)
+    text = _PASSWORD.sub(r"\1\2:***@", text)
+    text = _TOKEN.sub(r"\1***@", text)
     text = _QUERY.sub(r"\1=***", text)
     for secret in _secrets():
         text = text.replace(secret, "***")

@@ -1,7 +1,6 @@
-"""Whole commands under the faults of the matrix that no other file shows from end to end: texts, codes, what is left."""
+"""Whole commands under those faults that no other file shows from end to end: texts, codes, what is left."""
 
 import io
-import json
 import os
 import pickle
 import sqlite3
@@ -14,13 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import NO_TRACKER, Command, Done
+from command import Command, Done, wait_for
 from mlflow_helpers import new_home
 from mlflow_stub import Reply, Stub, running
-from sweep_runs import Tracker, Watcher, small, starts, sweep_file
-
-from mnist_ablate import cluster, driver, strict_yaml, verify
-from mnist_ablate.settings import Settings
+from sweep_runs import starts, sweep_file
 
 
 @pytest.fixture
@@ -56,9 +52,7 @@ POINTS = """select t.value, m.key, m.step, m.timestamp, m.value from metrics m j
     join tags t using (run_uuid) where r.lifecycle_stage = 'active' and t.key = 'trial_id'"""
 
 
-def test_a_killed_worker_is_told_and_costs_nothing(
-    stored: Callable[..., Done], sweep: tuple[str, ...]
-) -> None:
+def test_a_killed_worker_is_told_and_costs_nothing(stored: Callable[..., Done], sweep: tuple[str, ...]) -> None:
     done = stored(*sweep, FAKE_FAULTS='{"relu/1": "kill_once"}')
     assert "trial relu seed 1 lost (worker killed) - retrying 1/2" in done.err.splitlines()
     assert done.code == 0
@@ -120,7 +114,7 @@ def _bomb() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("x_train", "y_train", "x_test", "y_test"):
-            archive.writestr(f"{name}.npy", bytes(50_000_000) * 12)
+            archive.writestr(f"{name}.npy", bytes(50_000_000))
     return file.getvalue()
 
 
@@ -220,27 +214,37 @@ def test_wrong_credentials_and_a_foreign_server_are_3_at_once(
         assert "correct-horse" not in done.err
 
 
+CLOCK = """
+import os, time
+_real, _real_ns = time.time, time.time_ns
+def _offset():
+    with open(os.environ["CLOCK_FILE"]) as file:
+        return float(file.read() or 0)
+time.time = lambda: _real() + _offset()
+time.time_ns = lambda: _real_ns() + int(_offset() * 1e9)
+"""
+
+
 def test_a_clock_that_jumps_a_day_repeats_and_times_out_nothing(
-    settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, sweep: tuple[str, ...], fake: Path
 ) -> None:
-    monkeypatch.setattr(driver.publishing, "Mirror", lambda *_: Tracker())
-    real, real_ns = time.time, time.time_ns
-    jump_s = 0.0
-
-    class Jumping(Watcher):
-        def event(self, *args: object) -> None:
-            nonlocal jump_s
-            super().event(*args)  # type: ignore[arg-type]
-            jump_s += 86_400.0 if len(self.events) % 2 else -2 * 86_400.0
-
-    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
-    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + int(jump_s * 1e9))
-    watcher = Jumping()
-    result = driver.drive(small(), settings, watcher)
-    assert (result.recorded, len(watcher.retried), len(starts(fake))) == (6, 0, 6)
-    assert all(0 < entry.outcome.seconds < 60 for entry in result.record.entries().values())
-    assert driver.drive(small(), settings, Watcher()).recorded == 6
-    assert len(starts(fake)) == 6
+    sweep_file(command.folder, seeds=6)
+    (command.folder / "clock").mkdir()
+    (command.folder / "clock/sitecustomize.py").write_text(CLOCK)
+    offset = command.folder / "clock/offset"
+    offset.write_text("0")
+    path = os.pathsep.join([str(offset.parent), command.environment["PYTHONPATH"]])
+    running_ = command.start(*sweep, PYTHONPATH=path, CLOCK_FILE=str(offset), FAKE_EPOCH_S="0.2")
+    for begun, jump_s in ((2, 86_400), (5, -86_400), (8, 0)):
+        wait_for(lambda least=begun: len(starts(fake)) >= least)
+        offset.with_suffix(".new").write_text(str(jump_s))
+        offset.with_suffix(".new").rename(offset)
+    _, err = running_.communicate(timeout=60)
+    assert running_.returncode == 7  # there is no MLflow
+    assert "lost" not in err
+    assert len(starts(fake)) == 12
+    assert command(*sweep).code == 7
+    assert len(starts(fake)) == 12
 
 
 CANARY = "k4n4ry-s3cr3t-v4lu3"
@@ -305,6 +309,8 @@ def test_no_process_shows_a_secret_in_its_command_line(command: Command, sweep: 
 
 def test_no_command_repairs_by_hand() -> None:
     """Nothing to unlock, mark or delete: the same command goes on."""
-    answer = subprocess.run([sys.executable, "-m", "mnist_ablate.cli", "--help"], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-m", "mnist_ablate.cli", "--help"], capture_output=True, text=True, check=False
+    )
     for word in ("unlock", "repair", "recover", "mark", "force"):
         assert word not in answer.stdout.lower()
