@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster, Status
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.interrupts import masked
 from mnist_ablate.masking import mask
-from mnist_ablate.worker import TrainerPlugin
+from mnist_ablate.worker import TrainerPlugin, send_at_once
 
 CONNECT_TIMEOUT_S = 6
 _CLOSE_S = 2
@@ -58,6 +58,7 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin) -> Iterator
     """
     for noisy in ("distributed", "tornado", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    send_at_once()
     with dask.config.set(_SETTINGS), _local(jobs) if address is None else _remote(address) as client:
         _set_up(client, address, plugin)
         yield client

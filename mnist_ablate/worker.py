@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import importlib
 import io
+import itertools
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from distributed import WorkerPlugin, get_worker
+from distributed import WorkerPlugin, batched, get_worker
 
 from mnist_ablate import data
 from mnist_ablate.errors import DataError
@@ -56,6 +57,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
 
         Raises DataError if the images are not those that the driver planned with.
         """
+        send_at_once()
         if self._log_dir is not None:
             _follow_driver(self._log_dir / f"worker-{worker.name}.log")
         digits = data.load() if self._images is None else data.read("--data", io.BytesIO(self._images))
@@ -89,6 +91,11 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
         text = one_line(str(error))
         reason = f"{kind}: {text}" if text else kind
         return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=trace)
+
+
+def send_at_once() -> None:
+    """Dask holds messages back for milliseconds of the wall clock: of one that is set back a day, for a day."""
+    batched.time = map(float, itertools.count(10**10)).__next__  # past every deadline, also those set before
 
 
 def _follow_driver(log: Path) -> None:

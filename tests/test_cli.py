@@ -60,6 +60,7 @@ def one_line(text: str) -> str:
     return text.rstrip("\n")
 
 
+@pytest.mark.slow
 def test_json_is_all_there_is_on_stdout_and_without_mlflow_it_is_7(command: Command, sweep: tuple[str, ...]) -> None:
     done = command(*sweep, "--json")
     assert done.code == 7
@@ -71,6 +72,7 @@ def test_json_is_all_there_is_on_stdout_and_without_mlflow_it_is_7(command: Comm
     assert (report.code, report.document, report.err) == (0, done.document, "")
 
 
+@pytest.mark.slow
 def test_failed_trials_are_1_and_the_same_command_repairs_them(
     call: Call, command: Command, sweep: tuple[str, ...]
 ) -> None:

@@ -37,6 +37,7 @@ def kill_workers(running: Engine, seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_workers_killed_while_they_start_are_replaced(plugin: TrainerPlugin, digest: str) -> None:
     with Engine(plugin, jobs=2) as running:
         killer = threading.Thread(target=kill_workers, args=(running, 2.5))
@@ -50,6 +51,7 @@ def test_workers_killed_while_they_start_are_replaced(plugin: TrainerPlugin, dig
     assert "complete" in ended
 
 
+@pytest.mark.slow
 def test_workers_that_never_start_end_the_run_in_words(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

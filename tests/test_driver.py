@@ -88,6 +88,7 @@ def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp
     assert numbers(result) == uninterrupted(small(), settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_failed_and_lost_trials_are_run_again_and_the_last_record_counts(
     settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch, tracker: Tracker
 ) -> None:

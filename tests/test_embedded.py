@@ -23,6 +23,7 @@ def test_other_addresses_have_no_file() -> None:
     assert embedded.artifact_root("postgresql+psycopg2://db/x") is None
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_store_and_clear_what_a_killed_one_left(tmp_path: Path) -> None:
     home = tmp_path / "50% wild?"
     (home / ".mlflow-new").mkdir(parents=True)

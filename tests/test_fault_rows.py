@@ -18,6 +18,8 @@ from mlflow_helpers import new_home
 from mlflow_stub import Reply, Stub, running
 from sweep_runs import starts, sweep_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sweep(command: Command, images: Path) -> tuple[str, ...]:
@@ -118,7 +120,6 @@ def _bomb() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.slow
 def test_a_bad_data_file_is_4_in_one_line_and_nothing_is_made(
     command: Command, sweep: tuple[str, ...], images: Path
 ) -> None:
@@ -199,7 +200,6 @@ ANSWERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
 def test_wrong_credentials_and_a_foreign_server_are_3_at_once(
     command: Command, sweep: tuple[str, ...], name: str
@@ -235,11 +235,14 @@ def test_a_clock_that_jumps_a_day_repeats_and_times_out_nothing(
     offset.write_text("0")
     path = os.pathsep.join([str(offset.parent), command.environment["PYTHONPATH"]])
     running_ = command.start(*sweep, PYTHONPATH=path, CLOCK_FILE=str(offset), FAKE_EPOCH_S="0.2")
-    for begun, jump_s in ((2, 86_400), (5, -86_400), (8, 0)):
-        wait_for(lambda least=begun: len(starts(fake)) >= least)
-        offset.with_suffix(".new").write_text(str(jump_s))
-        offset.with_suffix(".new").rename(offset)
-    _, err = running_.communicate(timeout=60)
+    try:
+        for begun, jump_s in ((2, 86_400), (5, -86_400), (8, 0)):
+            wait_for(lambda least=begun: len(starts(fake)) >= least)
+            offset.with_suffix(".new").write_text(str(jump_s))
+            offset.with_suffix(".new").rename(offset)
+        _, err = running_.communicate(timeout=60)
+    finally:
+        running_.kill()  # its workers end with it
     assert running_.returncode == 7  # there is no MLflow
     assert "lost" not in err
     assert len(starts(fake)) == 12

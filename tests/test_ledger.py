@@ -212,6 +212,7 @@ for each in wanted.verdict_trials():
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     writer = subprocess.Popen([sys.executable, "-c", WRITER, url], env=environment, stdout=subprocess.PIPE)
@@ -297,6 +298,7 @@ def test_an_answer_that_was_lost_is_not_written_twice(url: str, monkeypatch: pyt
     assert [entry.trial.id for entry in record.records()] == [each.trial.id for each in wanted.verdict_trials()]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     wanted = plan(seeds=100)

@@ -32,6 +32,7 @@ def numbers(outcome):
     return (outcome.metrics, outcome.diagnostics, [e.model_copy(update={"ended_ms": 0}) for e in outcome.epochs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axis", "name"),
     [(axis, name) for axis, entries in choices.AXES.items() if axis != "normalizer" for name in entries],
