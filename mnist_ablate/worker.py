@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import importlib
 import io
-import itertools
 import os
 import signal
 import sys
@@ -15,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from distributed import WorkerPlugin, batched, get_worker
+from distributed import WorkerPlugin, get_worker
+from distributed.batched import BatchedSend
 
 from mnist_ablate import data
 from mnist_ablate.errors import DataError
@@ -95,7 +95,7 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
 
 def send_at_once() -> None:
     """Dask holds messages back for milliseconds of the wall clock: of one that is set back a day, for a day."""
-    batched.time = map(float, itertools.count(10**10)).__next__  # past every deadline, also those set before
+    BatchedSend.next_deadline = property(lambda _self: None, lambda _self, _deadline: None)
 
 
 def _follow_driver(log: Path) -> None:
