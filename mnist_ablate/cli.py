@@ -6,15 +6,17 @@ import os
 import sys
 import threading
 import traceback
-import unicodedata
 import warnings
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
+from mnist_ablate.commands.scheduler import scheduler
+from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
 from mnist_ablate.errors import AblateError, DiskError, SweepError
 
 if TYPE_CHECKING:
@@ -56,13 +58,10 @@ class Format(StrEnum):
     json = "json"
 
 
-Source = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped sweep, or a sweep file.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on stdout.")]
-Home = Annotated[Path | None, typer.Option(help="Where results are kept [MNIST_ABLATE_HOME, else .mnist-ablate].")]
 Data = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="x_train, y_train, x_test, y_test as Keras ships.")]
 Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
 MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
@@ -117,18 +116,24 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
     require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
     max_trials: MaxTrials = 10_000,
+    tls_ca_file: TlsCaFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
+    from mnist_ablate import tls
     from mnist_ablate.cluster import default_jobs
     from mnist_ablate.driver import drive
     from mnist_ablate.view import Watch
 
+    certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
     question = _load(source, overrides, seeds, quick)
-    settings = _settings(
+    settings = settings_of(
         home,
         data,
         jobs=jobs or default_jobs(),
         cluster=cluster,
+        tls=certificates,
         trial_timeout_s=trial_timeout,
         max_trials=max_trials,
         fresh=fresh,
@@ -149,7 +154,7 @@ def report(
     """Show the arms and verdicts of what is recorded of a sweep."""
     from mnist_ablate import history
 
-    document, record = history.document(_name(source), _settings(home, None))
+    document, record = history.document(name_of(source), settings_of(home, None))
     text = _written(document, record, form)
     if output is None:
         typer.echo(text, nl=not text.endswith("\n"))
@@ -178,8 +183,8 @@ def sync(source: Source, home: Home = None) -> None:
     """Bring MLflow in step with the ledger."""
     from mnist_ablate import history
 
-    sent, total = history.sync(_name(source), _settings(home, None))
-    typer.echo(f"{_name(source)}: MLflow has all {total} trials ({sent} sent now)")
+    sent, total = history.sync(name_of(source), settings_of(home, None))
+    typer.echo(f"{name_of(source)}: MLflow has all {total} trials ({sent} sent now)")
 
 
 @app.command()
@@ -187,12 +192,12 @@ def verify(source: Source, home: Home = None) -> None:
     """Check that plan, ledger and MLflow agree, and that the verdicts recompute."""
     from mnist_ablate import verify as checks
 
-    found = checks.problems(_name(source), _settings(home, None))
+    found = checks.problems(name_of(source), settings_of(home, None))
     for problem in found:
         typer.echo(problem)
     if found:
         raise typer.Exit(FAILED_TRIALS)
-    typer.echo(f"{_name(source)}: plan, ledger and MLflow agree")
+    typer.echo(f"{name_of(source)}: plan, ledger and MLflow agree")
 
 
 @app.command()
@@ -204,10 +209,14 @@ def ui(
     """Serve MLflow's web page on the embedded store."""
     from mnist_ablate import ui as page
 
-    settings = _settings(home, None)
+    settings = settings_of(home, None)
     settings.home.mkdir(parents=True, exist_ok=True)
     root = settings.home.absolute() / "mlartifacts"
     raise typer.Exit(page.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
+
+
+app.command()(worker)
+app.command()(scheduler)
 
 
 def main() -> None:
@@ -258,19 +267,6 @@ def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bo
     from mnist_ablate import sweep_file
 
     return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
-
-
-def _name(source: str) -> str:
-    """The name of a recorded sweep: a file's own, a shipped one's, or one recorded with --quick."""
-    name = Path(source).name.rpartition(".")[0] if source.lower().endswith((".yaml", ".yml")) else source
-    return unicodedata.normalize("NFC", name)
-
-
-def _settings(home: Path | None, data: Path | None, **rest: Any) -> "Settings":
-    from mnist_ablate.settings import Settings
-
-    given: dict[str, Any] = {"home": home, "data": data}
-    return Settings(**{name: value for name, value in given.items() if value is not None}, **rest)
 
 
 def _console(*, stderr: bool) -> "Console":
