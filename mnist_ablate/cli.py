@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from mnist_ablate.commands import new
 from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
 from mnist_ablate.commands.scheduler import scheduler
 from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
@@ -217,6 +218,10 @@ def ui(
 
 app.command()(worker)
 app.command()(scheduler)
+
+
+app.command()(new.new)
+app.command()(new.schema)
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ def complete_source(incomplete: str) -> Iterator[str]:
     """The shipped sweeps and the sweep files that a word on the command line can become."""
     from mnist_ablate import sweep_file
 
-    parent = Path(incomplete).parent if "/" in incomplete else Path()
+    head, slash, _ = incomplete.rpartition("/")
+    parent = Path(head + slash)
     files = sorted(str(path) for pattern in ("*.yaml", "*.yml") for path in parent.glob(pattern))
     yield from (name for name in [*sweep_file.shipped(), *files] if name.startswith(incomplete))
 
