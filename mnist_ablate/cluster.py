@@ -15,34 +15,15 @@ import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Status
 
+from mnist_ablate.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, send_at_once
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.interrupts import masked
 from mnist_ablate.masking import mask
-from mnist_ablate.worker import TrainerPlugin, send_at_once
+from mnist_ablate.tls import Tls
+from mnist_ablate.worker import TrainerPlugin
 
-CONNECT_TIMEOUT_S = 6
 _CLOSE_S = 2
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-_SETTINGS = {
-    "distributed.scheduler.allowed-failures": 0,  # retries are ours, so that each is told and counted
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
-    "distributed.admin.system-monitor.disk": False,
-    "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs
-    "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
-    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
-    "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_MMAP_THRESHOLD_": "4000000000",
-        "MALLOC_TRIM_THRESHOLD_": "8000000000",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    },
-}
 
 
 def default_jobs() -> int:
@@ -51,7 +32,7 @@ def default_jobs() -> int:
 
 
 @contextmanager
-def connected(jobs: int, address: str | None, plugin: TrainerPlugin) -> Iterator[Any]:
+def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | None = None) -> Iterator[Any]:
     """A client whose workers have the plugin: `jobs` local processes, or the workers of the scheduler at `address`.
 
     Local workers stop at the end; those of a cluster are left to it. Raises UnreachableError that names the address.
@@ -59,7 +40,7 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin) -> Iterator
     for noisy in ("distributed", "tornado", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     send_at_once()
-    with dask.config.set(_SETTINGS), _local(jobs) if address is None else _remote(address) as client:
+    with dask.config.set(SETTINGS), _local(jobs) if address is None else _remote(address, tls) as client:
         _set_up(client, address, plugin)
         yield client
 
@@ -131,18 +112,20 @@ def _kill(cluster: Any) -> None:
 
 
 @contextmanager
-def _remote(address: str) -> Iterator[Any]:
-    with _closing(_reached(address)) as client:
+def _remote(address: str, tls: Tls | None) -> Iterator[Any]:
+    with _closing(_reached(address, tls)) as client:
         yield client
 
 
-def _reached(address: str) -> Any:
+def _reached(address: str, tls: Tls | None) -> Any:
     """Dask's own time-out does not end where something else than a scheduler listens: a thread's can."""
     found: list[Any] = []
+    security = None if tls is None else tls.security()
 
     def reach() -> None:
         with suppress(Exception):  # what Dask raises depends on what answers
-            found.append(Client(address, timeout=f"{CONNECT_TIMEOUT_S}s", set_as_default=False))
+            timeout = f"{CONNECT_TIMEOUT_S}s"
+            found.append(Client(address, timeout=timeout, security=security, set_as_default=False))
 
     thread = threading.Thread(target=reach, name="reach-scheduler", daemon=True)
     thread.start()

@@ -200,8 +200,13 @@ class _Run:
             images=None if settings.data == data.MNIST else settings.data.read_bytes(),
             log_dir=None if settings.cluster else settings.log_dir,
         )
-        timeout_s = settings.trial_timeout_s
-        return Engine(plugin, jobs=settings.jobs, address=settings.cluster, trial_timeout_s=timeout_s)
+        return Engine(
+            plugin,
+            jobs=settings.jobs,
+            address=settings.cluster,
+            tls=settings.tls,
+            trial_timeout_s=settings.trial_timeout_s,
+        )
 
     def _uploading(self) -> Uploader:
         """The uploader; what an earlier run may not have delivered is sent first."""

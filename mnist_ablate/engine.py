@@ -13,9 +13,11 @@ from typing import Any, Self
 
 from distributed.scheduler import KilledWorker
 
-from mnist_ablate.cluster import CONNECT_TIMEOUT_S, MemoryKills, connected, default_jobs, replace_dead
+from mnist_ablate.cluster import MemoryKills, connected, default_jobs, replace_dead
+from mnist_ablate.dask_settings import CONNECT_TIMEOUT_S
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.masking import mask, one_line
+from mnist_ablate.tls import Tls
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, run
 
@@ -96,9 +98,16 @@ class Engine:
     """A context manager: workers with the plugin are up inside it, `jobs` local ones or the cluster at `address`."""
 
     def __init__(
-        self, plugin: TrainerPlugin, *, jobs: int = 1, address: str | None = None, trial_timeout_s: float | None = None
+        self,
+        plugin: TrainerPlugin,
+        *,
+        jobs: int = 1,
+        address: str | None = None,
+        tls: Tls | None = None,
+        trial_timeout_s: float | None = None,
     ) -> None:
-        self._plugin, self._jobs, self._address, self._timeout_s = plugin, jobs, address, trial_timeout_s
+        self._plugin, self._jobs, self._address, self._tls = plugin, jobs, address, tls
+        self._timeout_s = trial_timeout_s
         self._events: queue.SimpleQueue[tuple[str, Any, float]] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
         self._coming: Iterator[Trial] = iter(())
@@ -113,7 +122,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin))
+            self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin, self._tls))
             self._memory_kills = MemoryKills(self._client)
             self._client.subscribe_topic(TOPIC, lambda event: self._put("message", event[1]))
             self._stack = stack.pop_all()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnist_ablate.data import MNIST
+from mnist_ablate.tls import Tls
 
 KERAS_TRAINER = "mnist_ablate.train:Trainer"
 MAX_TRIALS = 10_000
@@ -29,6 +30,7 @@ class Settings:
     data: Path = MNIST
     jobs: int = 1
     cluster: str | None = None
+    tls: Tls | None = None
     trial_timeout_s: float | None = None
     max_trials: int = MAX_TRIALS
     fresh: bool = False

@@ -1,11 +1,9 @@
 """What runs inside a Dask worker: trains the trials it is given; holds no database or tracker credentials."""
 
 import contextlib
-import ctypes
 import importlib
 import io
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,10 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distributed import WorkerPlugin, get_worker
-from distributed.batched import BatchedSend
 
-from mnist_ablate import data
-from mnist_ablate.errors import DataError
+from mnist_ablate import data, installed
+from mnist_ablate.dask_settings import send_at_once
+from mnist_ablate.errors import AblateError, DataError, UnreachableError
+from mnist_ablate.interrupts import end_with_parent
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
@@ -27,7 +26,6 @@ OUT_OF_MEMORY = "out of memory"
 _NOT_NEEDED = ("pandas", "sklearn", "matplotlib")
 _MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError")
 _ORPHAN_CHECK_S = 0.5
-_PR_SET_PDEATHSIG = 1
 
 
 class Trainer(Protocol):
@@ -50,22 +48,38 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         self._data_digest = data_digest
         self._images = images
         self._log_dir = log_dir
+        self._versions = installed.versions()
         self.trainer: Trainer | None = None
+        self.refusal = ""
+        """Why the worker that this copy is in cannot train."""
 
     def setup(self, worker: Any) -> None:
         """Called by Dask when a worker starts, and for workers that join or are restarted later.
 
-        Raises DataError if the images are not those that the driver planned with.
+        Raises DataError if the images are not those that the driver planned with, UnreachableError if the worker
+        has other versions than the driver: its numbers would not be comparable.
         """
         send_at_once()
         if self._log_dir is not None:
             _follow_driver(self._log_dir / f"worker-{worker.name}.log")
+        try:
+            self.trainer = self._made(worker.address)
+        except Exception as error:
+            self.refusal = one_line(
+                f"{type(error).__name__}: {error}" if not isinstance(error, AblateError) else str(error)
+            )
+            raise
+
+    def _made(self, address: str) -> Trainer:
+        if differs := installed.difference(self._versions, installed.versions()):
+            raise UnreachableError(f"worker {address} has {differs}: install the same on all and run again")
         digits = data.load() if self._images is None else data.read("--data", io.BytesIO(self._images))
         if digits.digest != self._data_digest:
-            raise DataError("the data file changed, or a worker has another: give all the same and run again")
+            raise DataError(f"the data file changed, or worker {address} has another: give all the same and run again")
         module, _, factory = self._trainer.partition(":")
         with _without(_NOT_NEEDED):
-            self.trainer = getattr(importlib.import_module(module), factory)(digits)
+            made: Trainer = getattr(importlib.import_module(module), factory)(digits)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """The trainer itself stays in its worker."""
@@ -75,7 +89,10 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
 def run(trial: Trial, plugin: str, submission: int) -> Outcome:
     """Train one trial; an exception is an outcome ("failed") with its traceback, not a lost worker."""
     worker = get_worker()
-    trainer: Trainer = worker.plugins[plugin].trainer
+    set_up: TrainerPlugin = worker.plugins[plugin]
+    if set_up.trainer is None:  # Dask lets a worker in that joins later, whatever its set-up says
+        return Outcome(trial_id=trial.id, status="failed", reason=set_up.refusal or "its worker is not set up")
+    trainer = set_up.trainer
 
     def tell(message: dict[str, Any]) -> None:
         worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **message})
@@ -93,19 +110,12 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
         return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=trace)
 
 
-def send_at_once() -> None:
-    """Dask holds messages back for milliseconds of the wall clock: of one that is set back a day, for a day."""
-    BatchedSend.next_deadline = property(lambda _self: None, lambda _self, _deadline: None)
-
-
 def _follow_driver(log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     driver = os.getppid()
-    if sys.platform == "linux":
-        # The kernel does it even where a trial holds the interpreter lock, and no thread of ours can.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()  # even where a trial holds the interpreter lock, and no thread of ours can
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 

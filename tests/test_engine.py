@@ -163,7 +163,7 @@ def test_a_worker_killed_for_its_memory_says_so(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults(monkeypatch, tanh_0="eat")
-    monkeypatch.setitem(cluster._SETTINGS, "distributed.worker.memory.terminate", 0.04)
+    monkeypatch.setitem(cluster.SETTINGS, "distributed.worker.memory.terminate", 0.04)
     asked = trials(digest, seeds=1)
     told = events(plugin, asked)
     assert retries(told)[0] == ("out of memory", 1)

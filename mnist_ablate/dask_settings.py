@@ -1,0 +1,32 @@
+"""How Dask is set in every process of a cluster of ours: driver, scheduler, nanny and worker; starts none of them."""
+
+from typing import Any
+
+from distributed.batched import BatchedSend
+
+CONNECT_TIMEOUT_S = 6
+
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": 0,  # retries are ours, so that each is told and counted
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs
+    "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
+    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
+    "distributed.nanny.pre-spawn-environ": {
+        "MALLOC_MMAP_THRESHOLD_": "4000000000",
+        "MALLOC_TRIM_THRESHOLD_": "8000000000",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    },
+}
+
+
+def send_at_once() -> None:
+    """Dask holds messages back for milliseconds of the wall clock: of one that is set back a day, for a day."""
+    BatchedSend.next_deadline = property(lambda _self: None, lambda _self, _deadline: None)
