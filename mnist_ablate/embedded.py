@@ -14,6 +14,15 @@ from mnist_ablate.errors import UnreachableError
 
 _PREFIX = "sqlite:///"
 _CREATION_TIMEOUT_S = 120.0
+_PROGRAM = """
+import os, runpy, sys
+from mnist_ablate.interrupts import end_with_parent
+end_with_parent()
+os.nice(10)
+sys.argv = ["mlflow", "db", "upgrade", sys.argv[1]]
+runpy.run_module("mlflow", run_name="__main__")
+"""
+"""Ends with the driver, and leaves the processors to the trials."""
 
 
 def uri(home: Path) -> str:
@@ -60,7 +69,7 @@ def _create(path: Path) -> None:
     scratch = path.parent / ".mlflow-new"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri(scratch)]
+    command = [sys.executable, "-c", _PROGRAM, uri(scratch)]
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
     timeout_s = _CREATION_TIMEOUT_S
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=timeout_s)  # noqa: S603 - ours

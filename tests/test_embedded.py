@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import left_running, wait_for
 
 from mnist_ablate import embedded
 from mnist_ablate.errors import UnreachableError
@@ -33,6 +34,18 @@ def test_two_processes_make_one_store_and_clear_what_a_killed_one_left(tmp_path:
     assert [process.wait(60) for process in both] == [0, 0]
     assert sorted(path.name for path in home.iterdir()) == [".mlflow.lock", "mlflow.db"]
     assert (home / "mlflow.db").read_bytes().startswith(b"SQLite format 3")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_a_killed_creator_leaves_no_process(tmp_path: Path) -> None:
+    code = f"from mnist_ablate import embedded; embedded.create({embedded.uri(tmp_path)!r})"
+    creator = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    wait_for((tmp_path / ".mlflow-new" / "mlflow.db").exists)
+    creator.kill()
+    creator.wait()
+    wait_for(lambda: not left_running(creator.pid), timeout_s=2)
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_failed_creation_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
