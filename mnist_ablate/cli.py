@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.commands import new
+from mnist_ablate.commands import backup, new
 from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
 from mnist_ablate.commands.scheduler import scheduler
 from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
@@ -180,15 +180,6 @@ def judge(
 
 
 @app.command()
-def sync(source: Source, home: Home = None) -> None:
-    """Bring MLflow in step with the ledger."""
-    from mnist_ablate import history
-
-    sent, total = history.sync(name_of(source), settings_of(home, None))
-    typer.echo(f"{name_of(source)}: MLflow has all {total} trials ({sent} sent now)")
-
-
-@app.command()
 def verify(source: Source, home: Home = None) -> None:
     """Check that plan, ledger and MLflow agree, and that the verdicts recompute."""
     from mnist_ablate import verify as checks
@@ -222,6 +213,9 @@ app.command()(scheduler)
 
 app.command()(new.new)
 app.command()(new.schema)
+app.command()(backup.sync)
+app.command()(backup.export)
+app.command()(backup.restore)
 
 
 def main() -> None:

@@ -108,6 +108,14 @@ class Ledger:
             self.rows.append(Row(dict(final.arm), final.seed, outcome["metrics"], outcome["status"]))
 
 
+def against_itself(trial: RawTrial) -> list[str]:
+    """What is wrong with a record by itself, in words that follow "record 3"; nothing if all is well."""
+    lacking = [part for part in _PARTS if part not in trial.attrs]
+    if lacking:
+        return [f"is not whole, it lacks {', '.join(lacking)}"]
+    return [*_wrong(trial, _final(trial))]
+
+
 def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
     for study in studies:
         for trial in study.trials:
