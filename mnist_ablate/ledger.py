@@ -173,6 +173,49 @@ class Record:
         """When question, plan, claims and margins were recorded, ISO 8601, UTC."""
         return str(self._attrs["registered"])
 
+    @property
+    def name(self) -> str:
+        """The record's own name: the sweep's, and how many times it was begun."""
+        return self._study.study_name
+
+    def add(self, planned: Planned, outcome: Outcome) -> None:
+        """Write a finished trial, whole, in one transaction.
+
+        After an error it is not known whether it was written: called again for the same trial, it looks first.
+        """
+        trial = planned.trial
+        with explained(self._url):
+            if self._unsure == trial.id and outcome in [entry.outcome for entry in self.records()]:
+                return
+            self._unsure = trial.id
+            self._study.add_trial(self._finished(planned, outcome))
+            self._unsure = ""
+
+    def records(self) -> list[Entry]:
+        """Every finished trial in the order of writing; one that failed and was run again is there twice."""
+        with explained(self._url):
+            trials = self._study.get_trials(deepcopy=False)
+        try:
+            return [_entry(trial) for trial in trials]
+        except (KeyError, ValidationError) as error:
+            raise ConflictError(
+                f"{self._study.study_name}: written by another version of mnist-ablate: use that one, or --fresh"
+            ) from error
+
+    def entries(self) -> dict[str, Entry]:
+        """Every finished trial by its id; of one that was run again after it failed, the last."""
+        return {entry.trial.id: entry for entry in self.records()}
+
+    @property
+    def mirrored(self) -> Mirrored:
+        """What MLflow was seen to have."""
+        return Mirrored(**self._study.user_attrs.get("mirrored", {}))
+
+    @mirrored.setter
+    def mirrored(self, seen: Mirrored) -> None:
+        with explained(self._url):
+            self._study.set_user_attr("mirrored", vars(seen))
+
     def _finished(self, planned: Planned, outcome: Outcome) -> FrozenTrial:
         state = _STATES[outcome.status]
         content = {"trial": planned.trial.model_dump(), "stage": planned.stage, "outcome": outcome.model_dump()}
