@@ -29,6 +29,7 @@ _DEFAULTS = {
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _ORIGINS,
     "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -42,7 +43,7 @@ default_permission = {permission}
 database_uri = {database}
 admin_username = {admin}
 admin_password = {password}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+authorization_function = mlflow_guard:authenticate
 grant_default_workspace_access = false
 auth_cache_ttl_seconds = {cache_s}
 """
@@ -57,6 +58,7 @@ def serve() -> None:
     os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = _secret("mlflow_session_key")
     os.environ["MLFLOW_BACKEND_STORE_URI"] = _DATABASE
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(_auth_config())
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)  # of mlflow_guard
     _upgrade()
     options = ["--app-name", "basic-auth", "--serve-artifacts", "--host", _LISTEN, "--port", _PORT]
     workers = ["--workers", os.environ.get("STACK_SERVER_PROCESSES", "2")]

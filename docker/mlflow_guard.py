@@ -1,0 +1,54 @@
+"""MLflow's authorization function: refuses what no sweep needs, whoever asks, then asks for name and password.
+
+MLflow calls it before every request of a route that is not public (`authorization_function` in its configuration).
+"""
+
+import re
+from typing import Any
+
+from flask import Response, make_response, request
+
+_CLOSED = re.compile(
+    r"(/ajax-api|/api)?(/[23]\.0)?(/mlflow)?/("
+    r"gateway|gateway-proxy|webhooks"  # call other hosts, the first two with keys kept here
+    r"|assistant|scorers|jobs|mcp-servers"  # run commands or code of others on the server
+    r"|v1|runs/create-promptlab-run|signup|users/create-ui"
+    r")(/.*)?"
+)
+_LOCATED = "/experiments/create"
+_LARGEST_JSON = 16 * 2**20
+_JSON_PATHS = ("/api/", "/ajax-api/")
+_FILES = ("/mlflow-artifacts/", "/upload-artifact")
+
+
+def authenticate() -> Any:
+    """The account, or the answer to send instead: 403 for what is closed, 413 for too much, 401 for no account."""
+    refused = _refused(request.path)
+    if refused is not None:
+        return refused
+    from mlflow.server.auth import authenticate_request_basic_auth
+
+    return authenticate_request_basic_auth()
+
+
+def _refused(path: str) -> Response | None:
+    if _CLOSED.fullmatch(path):
+        return _answer("closed on this server", 403)
+    is_json = path.startswith(_JSON_PATHS) and not any(part in path for part in _FILES)
+    if is_json and (request.content_length or 0) > _LARGEST_JSON:
+        return _answer(f"more than {_LARGEST_JSON} bytes", 413)
+    if path.endswith(_LOCATED) and _elsewhere():
+        return _answer("artifacts are kept by the server: give no artifact_location", 403)
+    return None
+
+
+def _elsewhere() -> bool:
+    """Whether an experiment would keep its files in a place of the caller's choice: any folder of the server's."""
+    body = request.get_json(force=True, silent=True)
+    return isinstance(body, dict) and bool(body.get("artifact_location") or body.get("artifactLocation"))
+
+
+def _answer(text: str, status: int) -> Response:
+    answer: Response = make_response(f"{text}\n", status)
+    answer.headers["Content-Type"] = "text/plain"
+    return answer
