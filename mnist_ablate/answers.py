@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from mnist_ablate import sentences
+from mnist_ablate import inputs, sentences
 from mnist_ablate.amounts import PERCENT
 from mnist_ablate.drawing import minus, shown_number
 from mnist_ablate.figures import SIGNS
@@ -109,6 +109,8 @@ def _size(document: Document, recorded: Recorded) -> str:
 
 
 def _warnings(document: Document) -> Iterator[str]:
+    for text in inputs.damage(document["fingerprints"]):
+        yield f"Data gate: {text}."
     counts = document["trials"]
     if missing := sentences.missing_trials(document):
         yield f"Preliminary: {missing:,} of {counts['planned']:,} planned trials have not run yet."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.commands import backup, new
+from mnist_ablate.commands import backup, compare, new
 from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
 from mnist_ablate.commands.scheduler import scheduler
 from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
@@ -211,6 +211,7 @@ app.command()(worker)
 app.command()(scheduler)
 
 
+app.command()(compare.compare)
 app.command()(new.new)
 app.command()(new.schema)
 app.command()(backup.sync)
@@ -279,7 +280,7 @@ def _end(result: "Result", settings: "Settings", *, as_json: bool) -> None:
     from mnist_ablate import publishing, summary
 
     sweep = result.record.sweep
-    document = summary.document(sweep, result.rows, result.counts)
+    document = summary.document(sweep, result.rows, result.counts, result.about)
     _show(document, as_json=as_json)
     in_step = result.delivered
     if in_step and not result.published and not result.interrupted:

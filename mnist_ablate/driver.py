@@ -10,6 +10,7 @@ from typing import Protocol
 from mnist_ablate import data, publishing, standing
 from mnist_ablate.engine import Engine, Event, Finished, Progress
 from mnist_ablate.errors import AblateError
+from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.interrupts import Interrupts
 from mnist_ablate.ledger import Entry, Ledger, Record
 from mnist_ablate.lock import Lock
@@ -18,7 +19,7 @@ from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
-from mnist_ablate.summary import count
+from mnist_ablate.summary import About, count
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import Outcome, Row, Trial
 from mnist_ablate.uploader import Uploader
@@ -64,6 +65,11 @@ class Result:
     interrupted: int
 
     @property
+    def about(self) -> About:
+        """What a report says beside the verdicts."""
+        return About(self.record.fingerprints)
+
+    @property
     def link(self) -> str:
         """MLflow's page of the sweep; empty if MLflow was never reached."""
         return self.mirror.link or self.record.mirrored.link
@@ -79,6 +85,8 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
     ledger = Ledger(settings.ledger_url)
     with Interrupts(view.message) as interrupts, ledger.driving(sweep.name) as lock, ExitStack() as stack:
         record = ledger.begin(plan, fresh=settings.fresh)
+        if not record.fingerprints:
+            record.fingerprints = fingerprints(plan, digits)
         run = _Run(plan, record, settings, view, interrupts, lock, stack)
         view.opened(plan, run.entries)
         return run.result()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate import data
+from mnist_ablate import data, inputs
 from mnist_ablate.engine import default_jobs
+from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.plan import Plan, expand, label
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
@@ -36,6 +37,7 @@ class Preview:
     jobs: int
     estimated_s: float
     claims: list[dict[str, Any]]
+    fingerprints: list[dict[str, Any]]
     warnings: list[str]
 
     def document(self) -> dict[str, Any]:
@@ -57,6 +59,10 @@ class Preview:
                 yield f"  {claim['name']}: finds effects {beyond} (80% power)"
         if self.claims:
             yield f"  (accuracy, if paired differences between seeds have a standard deviation of {ASSUMED_SD:.2%})"
+        yield f"{inputs.TITLE}:"
+        for found in self.fingerprints:
+            yield f"  {found['normalizer']}"
+            yield from (f"    {line}" for line in inputs.lines(found))
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
@@ -64,6 +70,7 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
     """Expand a sweep and time each of its network shapes on a tenth of the images at `path`."""
     digits = data.load(path)
     plan = expand(sweep, digits.digest, max_trials)
+    found = fingerprints(plan, digits)
     return Preview(
         sweep=sweep.name,
         digest=sweep.digest,
@@ -74,7 +81,8 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
         jobs=default_jobs(),
         estimated_s=_time_s(plan, digits),
         claims=[_claim(sweep, claim) for claim in sweep.claims],
-        warnings=list(_warnings(sweep)),
+        fingerprints=found,
+        warnings=[*_warnings(sweep), *inputs.damage(found)],
     )
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mnist_ablate import standing, summary
+from mnist_ablate import data, standing, summary
+from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.ledger import Ledger, Record
 from mnist_ablate.plan import Plan, expand
 from mnist_ablate.publishing import open_mirror, publish
@@ -40,4 +41,12 @@ def _plan(record: Record) -> Plan:
 def _document(record: Record) -> dict[str, Any]:
     plan = _plan(record)
     rows = standing.rows(plan, record.entries())
-    return summary.document(record.sweep, rows, summary.count(rows, len(plan.arms) * plan.sweep.seeds))
+    counts = summary.count(rows, len(plan.arms) * plan.sweep.seeds)
+    return summary.document(record.sweep, rows, counts, summary.About(_fingerprints(record, plan)))
+
+
+def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:
+    """As recorded; those of a record that has none yet are measured if its images are the ones that ship."""
+    if record.fingerprints or record.data_digest != data.MNIST_DIGEST:
+        return record.fingerprints
+    return fingerprints(plan, data.load())

@@ -100,15 +100,21 @@ class Ledger:
             raise ConflictError(f"{plan.sweep.name}: stored sweep differs: {changes}; use --fresh or another name")
         return record
 
-    def find(self, name: str) -> "Record":
-        """The latest record of a sweep. Raises SweepError if it was never run."""
+    def find(self, name: str, number: int | None = None) -> "Record":
+        """The latest record of a sweep, or the `number`-th that was begun. Raises SweepError if there is none."""
+
+        def wanted(study: optuna.Study) -> bool:
+            return _is_registered(study) and number in (None, int(study.study_name.rpartition("/")[2]))
+
         with explained(self.url):
-            latest = self._latest(name, _is_registered)
+            latest = self._latest(name, wanted)
             if latest is not None:
                 return Record(latest, self.url)
             known = optuna.get_all_study_names(self._storage) if self._storage else []
         recorded = hint(name, dict.fromkeys(study.rpartition("/")[0] for study in known), "recorded")
         asked = plainly(name)
+        if number is not None and name in {study.rpartition("/")[0] for study in known}:
+            raise SweepError(f"{asked}/{number}: no such record of {asked}: leave the number out for the latest")
         raise SweepError(f"{asked}: nothing recorded: run `mnist-ablate sweep {asked}` first; {recorded}")
 
     def names(self) -> list[str]:
@@ -172,6 +178,16 @@ class Record:
     def registered(self) -> str:
         """When question, plan, claims and margins were recorded, ISO 8601, UTC."""
         return str(self._attrs["registered"])
+
+    @property
+    def fingerprints(self) -> list[dict[str, Any]]:
+        """Documents of the normalizers on its training images; none if they were never measured."""
+        return list(self._study.user_attrs.get("fingerprints", []))
+
+    @fingerprints.setter
+    def fingerprints(self, found: list[dict[str, Any]]) -> None:
+        with explained(self._url):
+            self._study.set_user_attr("fingerprints", found)
 
     @property
     def name(self) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mnist_ablate import inputs
 from mnist_ablate.axes import Axis
 from mnist_ablate.drawing import line, minus
 from mnist_ablate.ledger import Entry
-from mnist_ablate.markup import Markup, element, table
+from mnist_ablate.markup import Markup, element, join, table
 from mnist_ablate.recorded import Recorded, arm_name
 
 MOST_LAYERS = 6
@@ -25,6 +26,14 @@ _UNITS = re.compile(r"(dead|always_on)_(.+)_(start|end)")
 _STRIP = 230.0  # pixels
 _WHOLE = 1e4  # from here on, no digits after the point
 _KINDS = {"dead": "Dead units: positive for no image", "always_on": "Always-on units: positive for every image"}
+
+
+def gate(prints: Sequence[inputs.Print]) -> Markup:
+    """Every normalizer's numbers on the training images with its flags, and what the flags rest on."""
+    rows = [tuple(map(minus, inputs.cells(found))) for found in prints]
+    reasons = element("ul", *(element("li", text) for text in inputs.paths(prints)), class_="fine")
+    note = element("p", f"{inputs.TITLE}. {inputs.GLOSSARY}", class_="fine")
+    return join([note, table(inputs.HEADS, rows, numbers_from=1, caption="Fingerprints by normalizer"), reasons])
 
 
 def fingerprints(recorded: Recorded) -> Markup | None:

@@ -82,6 +82,8 @@ def _head(recorded: Recorded) -> Markup:
 def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
     arms = main_arms(document["arms"], recorded.sweep, MOST_ARMS)
     yield "verdicts", "Verdicts", answers.claims(document, recorded)
+    if document["fingerprints"]:
+        yield "gate", "Data gate", mechanism.gate(document["fingerprints"])
     if document["claims"]:
         yield "differences", "Differences and margins", join(_forests(document))
     if (named := tuning.settings(arms, recorded)) is not None:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mnist_ablate import sentences
+from mnist_ablate import inputs, sentences
 from mnist_ablate.amounts import effect, number
 from mnist_ablate.sentences import Document, exceptions
 
@@ -26,12 +26,13 @@ _SPECIAL = re.compile(r"([\\`*\[\]#~])")
 
 def tables(document: Document) -> RenderableType:
     """The arms, then every claim with its verdict and what it rests on, for a terminal of any width."""
-    return Group(_Arms(document), Text(), *_claims(document))
+    return Group(*_damage(document), _Arms(document), Text(), *_fingerprints(document), *_claims(document))
 
 
 def markdown(document: Document, question: str) -> str:
     """The same as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
     head = [f"# {_inline(question)}", ""]
+    head += [f"**Data gate**: {_inline(text)}\n" for text in inputs.damage(document["fingerprints"])]
     if claims := document["claims"]:
         columns = ("claim", "verdict", "difference", f"{sentences.level(document)} interval", "margin", "p", "pairs")
         head += [f"{len(claims)} claims: {sentences.tally(document)}.", ""]
@@ -41,7 +42,33 @@ def markdown(document: Document, question: str) -> str:
     arms = _markdown_table(
         "l" * len(_factors(document)) + "rrrl", [[*map(_inline, row)] for row in _arm_rows(document)]
     )
-    return "\n".join([*head, title, "", *arms, ""])
+    return "\n".join([*head, title, "", *arms, "", *_markdown_inputs(document)])
+
+
+def _markdown_inputs(document: Document) -> Iterator[str]:
+    prints = document["fingerprints"]
+    if prints:
+        yield from (f"**{inputs.TITLE}**", "")
+        yield from _markdown_table(
+            "lrrrrrrrrrrl", [inputs.HEADS, *([*map(_inline, inputs.cells(each))] for each in prints)]
+        )
+        yield from ("", *(f"- {_inline(text)}" for text in inputs.paths(prints)), "", inputs.GLOSSARY, "")
+
+
+def _damage(document: Document) -> Iterator[RenderableType]:
+    for text in inputs.damage(document["fingerprints"]):
+        yield Text(f"data gate: {text}\n", style="bold red")
+
+
+def _fingerprints(document: Document) -> Iterator[RenderableType]:
+    prints = document["fingerprints"]
+    if not prints:
+        return
+    yield Text(inputs.TITLE, style="bold")
+    for found in prints:
+        yield Padding(Text(found["normalizer"]), (0, 0, 0, 2))
+        yield Padding(Text("\n".join(inputs.lines(found))), (0, 0, 0, 4))
+    yield Text()
 
 
 class _Arms:

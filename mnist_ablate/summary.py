@@ -4,11 +4,22 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
 from mnist_ablate.verdict import ALPHA, arms, judge
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says beside the verdicts: `fingerprints` are documents of the normalizers, none if unknown."""
+
+    fingerprints: Sequence[Mapping[str, Any]] = ()
+
+
+NOTHING = About()
 
 
 def count(rows: Sequence[Row], planned: int | None = None) -> dict[str, int]:
@@ -20,7 +31,9 @@ def count(rows: Sequence[Row], planned: int | None = None) -> dict[str, int]:
     }
 
 
-def document(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], alpha: float = ALPHA) -> dict[str, Any]:
+def document(
+    sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about: About = NOTHING, alpha: float = ALPHA
+) -> dict[str, Any]:
     """The contract's JSON; a number that does not exist (the interval of one seed) is null.
 
     `metric`, which the arms are summed up by, is that of the first claim.
@@ -34,6 +47,7 @@ def document(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], alpha
         "trials": dict(counts),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, metric, alpha)],
         "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha)],
+        "fingerprints": [dict(found) for found in about.fingerprints],
     }
     return {key: _finite(value) for key, value in content.items()}
 

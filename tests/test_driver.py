@@ -53,6 +53,15 @@ def test_every_trial_is_trained_recorded_and_sent_once(settings: Settings, fake:
     ]
 
 
+def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings) -> None:
+    sweep = small(scientific={"normalizer": ["unit", "centered_uint8"]}, claims=[])
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(sweep, settings, Watcher(stop_after=1))
+    found = Ledger(settings.ledger_url).find("small").fingerprints
+    assert [each["normalizer"] for each in found] == ["unit", "centered_uint8"]
+    assert [flag["name"] for flag in found[1]["flags"]][:1] == ["wrapped"]
+
+
 def test_a_finished_sweep_starts_no_worker_and_knows_its_page(
     settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

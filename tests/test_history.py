@@ -6,7 +6,7 @@ import fake_trainer
 import pytest
 from sweep_runs import Tracker, small
 
-from mnist_ablate import history
+from mnist_ablate import data, history
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.ledger import Ledger, Record
 from mnist_ablate.plan import Plan, Planned, expand
@@ -117,3 +117,18 @@ def test_a_sweep_that_was_never_run_says_what_was(settings: Settings, plan: Plan
     begun(settings, plan)
     with pytest.raises(SweepError, match=r"smal: nothing recorded: .*; did you mean 'small'\? recorded: small"):
         history.document("smal", settings)
+
+
+def test_fingerprints_are_recorded_with_the_sweep_and_measured_where_an_older_record_has_none(
+    settings: Settings,
+) -> None:
+    digits = data.load()
+    record = begun(settings, expand(small(), digits.digest))
+    assert [found["normalizer"] for found in history.document("small", settings)[0]["fingerprints"]] == ["unit"]
+    record.fingerprints = [{"normalizer": "noted"}]
+    assert history.document("small", settings)[0]["fingerprints"] == [{"normalizer": "noted"}]
+
+
+def test_images_that_are_not_here_have_no_fingerprints(settings: Settings, plan: Plan) -> None:
+    begun(settings, plan)
+    assert history.document("small", settings)[0]["fingerprints"] == []

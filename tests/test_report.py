@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from judged_sweep import judged
+from pages import Reader
 from rich.cells import cell_len
 from rich.console import Console
 
 from mnist_ablate import sentences, summary, sweep_file
+from mnist_ablate.page import html
 from mnist_ablate.report import markdown, tables
 from mnist_ablate.sweep import Sweep
 
@@ -114,3 +116,41 @@ def test_markdown_does_not_read_a_question_as_markup() -> None:
     document, _ = judged()
     text = markdown(document, "# <img src=x> *a* [b](c) `d`\n\n# second")
     assert text.splitlines()[0] == r"# \# &lt;img src=x> \*a\* \[b\](c) \`d\` \# second"
+
+
+NUMBERS = {"min": 0.0, "max": 2.0, "mean": 1.0, "std": 0.2, "offset": 5.0, "energy": 828.0}
+PRINT: dict[str, Any] = {
+    **NUMBERS,
+    "normalizer": "centered_uint8",
+    "dtypes": "uint8 -> uint8 (subtract)",
+    "top_eigenvalue": 801.0,
+    "eigenvalue_ratio": 4917.0,
+    "dead": 0.242,
+    "always_on": None,
+    "flags": [{"name": "wrapped", "reason": "out of order"}, {"name": "not centered", "reason": "5, above 0.5"}],
+}
+
+
+def test_damaged_inputs_are_told_before_anything_else_in_every_format() -> None:
+    document, recorded = judged()
+    document["fingerprints"] = [PRINT, {**PRINT, "normalizer": "unit", "flags": []}]
+    lines = shown(document, 80).splitlines()
+    assert lines[0] == "data gate: normalizer centered_uint8 is wrapped: out of order"
+    assert max(map(cell_len, lines)) <= 80
+    assert "NOT CENTERED: 5, above 0.5" in shown(document, 80)
+    text = markdown(document, "q")
+    assert text.splitlines()[2] == "**Data gate**: normalizer centered_uint8 is wrapped: out of order"
+    assert (
+        r"| centered_uint8 | 0 | 2 | 1 | 0.2 | 5 | 828 | 801 | 4,917 | 24.2% | - | wrapped, not centered |"
+        in text.splitlines()
+    )
+    read = Reader(html(document, recorded))
+    assert "Data gate: normalizer centered_uint8 is wrapped" in read.text[: read.text.index("Verdicts")]
+    assert "4,917" in read.text
+
+
+def test_unharmed_inputs_raise_no_alarm() -> None:
+    document, _ = judged()
+    document["fingerprints"] = [{**PRINT, "flags": []}]
+    assert "data gate" not in shown(document, 80)
+    assert "Data gate" not in markdown(document, "q")
