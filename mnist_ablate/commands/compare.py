@@ -1,0 +1,74 @@
+"""`compare` sets two recorded sweeps, or two records of one, side by side; nothing is trained."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_ablate.commands.options import Home, Json, complete_source, name_of, settings_of
+from mnist_ablate.errors import SweepError
+
+if TYPE_CHECKING:
+    from mnist_ablate.comparison import Side
+    from mnist_ablate.ledger import Ledger
+
+_METAVAR = "NAME[/N]"
+_ANY_SIZE = 10**9
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar=_METAVAR, autocompletion=complete_source)],
+    second: Annotated[str, typer.Argument(metavar=_METAVAR, autocompletion=complete_source)],
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Compare two recorded sweeps, or two records of one: NAME/1 is the first, NAME the latest."""
+    from mnist_ablate import comparison
+    from mnist_ablate.ledger import Ledger
+
+    ledger = Ledger(settings_of(home).ledger_url, reading=True)
+    document = comparison.compare(_side(ledger, first), _side(ledger, second))
+    typer.echo(json.dumps(document) if as_json else "\n".join(_lines(document)))
+
+
+def _side(ledger: "Ledger", source: str) -> "Side":
+    from mnist_ablate import standing
+    from mnist_ablate.comparison import Side
+    from mnist_ablate.plan import expand
+
+    name, slash, number = source.rpartition("/") if source.rpartition("/")[2].isdecimal() else (source, "", "")
+    record = ledger.find(name_of(name), int(number) if slash else None)
+    plan = expand(record.sweep, record.data_digest, max_trials=_ANY_SIZE)
+    rows = standing.rows(plan, record.entries())
+    if not rows:
+        raise SweepError(f"{source}: no trial is recorded yet: run `mnist-ablate sweep {name}` first")
+    return Side(record.name, record.registered, record.sweep, rows)
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    from mnist_ablate.amounts import effect, number
+    from mnist_ablate.pairs import label
+
+    first, second, metric = document["first"], document["second"], document["metric"]
+    yield f"{first['sweep']} ({first['registered']}) -> {second['sweep']} ({second['registered']}), {metric}"
+    arms = document["arms"]
+    identical, pairs = sum(arm["identical"] for arm in arms), sum(arm["pairs"] for arm in arms)
+    yield f"{identical} of {pairs} trials with the same factors and seed have the same number to the last bit"
+    for arm in arms:
+        change = effect(metric, arm["difference"])
+        if arm["identical"] < arm["pairs"]:
+            low, high = (effect(metric, arm[end]) for end in ("ci_low", "ci_high"))
+            change += f" ({low} to {high})"
+        yield f"  {label(arm['params'])}: {number(metric, arm['first'])} -> {number(metric, arm['second'])}, {change}"
+    for which, side in (("only_first", first), ("only_second", second)):
+        if document[which]:
+            yield f"only in {side['sweep']}: {'; '.join(map(label, document[which]))}"
+    for claim in document["claims"]:
+        before, after = claim["first"], claim["second"]
+        same = "still" if before["verdict"] == after["verdict"] else f"{before['verdict']} ->"
+        note = " (the claim itself was changed)" if claim["changed"] else ""
+        yield f"{same} {after['verdict']}: {claim['statement']}{note}"
+    if arms:
+        level = 1 - document["alpha"] / len(arms)
+        yield f"intervals: {level:.1%}, of the mean difference over the seeds that both have"
