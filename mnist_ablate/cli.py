@@ -280,7 +280,7 @@ def _end(result: "Result", settings: "Settings", *, as_json: bool) -> None:
     from mnist_ablate import publishing, summary
 
     sweep = result.record.sweep
-    document = summary.document(sweep, result.rows, result.counts)
+    document = summary.document(sweep, result.rows, result.counts, result.about)
     _show(document, as_json=as_json)
     in_step = result.delivered
     if in_step and not result.published and not result.interrupted:

@@ -180,6 +180,16 @@ class Record:
         return str(self._attrs["registered"])
 
     @property
+    def fingerprints(self) -> list[dict[str, Any]]:
+        """Documents of the normalizers on its training images; none if they were never measured."""
+        return list(self._study.user_attrs.get("fingerprints", []))
+
+    @fingerprints.setter
+    def fingerprints(self, found: list[dict[str, Any]]) -> None:
+        with explained(self._url):
+            self._study.set_user_attr("fingerprints", found)
+
+    @property
     def name(self) -> str:
         """The record's own name: the sweep's, and how many times it was begun."""
         return self._study.study_name
