@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.commands import backup, ending, compare, new, stack
+from mnist_ablate.commands import backup, compare, new, stack
 from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
 from mnist_ablate.commands.scheduler import scheduler
 from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
@@ -38,6 +38,7 @@ app = typer.Typer(
     epilog="Add --debug to any command for a traceback where it says one line.",
 )
 
+FAILED_TRIALS, NOT_IN_STEP = 1, 7
 _LEAVE_S = 1.0
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
 
@@ -55,7 +56,6 @@ class Format(StrEnum):
     table = "table"
     md = "md"
     html = "html"
-    svg = "svg"
     json = "json"
 
 
@@ -116,7 +116,6 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     data: Data = None,
     trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
     require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
-    register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
     max_trials: MaxTrials = 10_000,
     tls_ca_file: TlsCaFile = None,
     tls_cert: TlsCert = None,
@@ -126,7 +125,6 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mnist_ablate import tls
     from mnist_ablate.cluster import default_jobs
     from mnist_ablate.driver import drive
-    from mnist_ablate.notify import failing
     from mnist_ablate.view import Watch
 
     certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
@@ -142,9 +140,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
         fresh=fresh,
         require_mlflow=require_mlflow,
     )
-    with failing(settings.webhook, question.name), Watch(ending.console(stderr=True)) as watch:
+    with Watch(_console(stderr=True)) as watch:
         result = drive(question, settings, watch)
-    ending.end(result, settings, as_json=as_json, register=register)
+    _end(result, settings, as_json=as_json)
 
 
 @app.command()
@@ -178,7 +176,7 @@ def judge(
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
     rows = tables.read(table, list(question.factors), metrics)
-    ending.show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
+    _show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
 
 
 @app.command()
@@ -190,7 +188,7 @@ def verify(source: Source, home: Home = None) -> None:
     for problem in found:
         typer.echo(problem)
     if found:
-        raise typer.Exit(ending.FAILED_TRIALS)
+        raise typer.Exit(FAILED_TRIALS)
     typer.echo(f"{name_of(source)}: plan, ledger and MLflow agree")
 
 
@@ -272,6 +270,44 @@ def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bo
     return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
 
 
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _end(result: "Result", settings: "Settings", *, as_json: bool) -> None:
+    """Judge, show, publish; leave with the exit code that says how it went."""
+    from mnist_ablate import publishing, summary
+
+    sweep = result.record.sweep
+    document = summary.document(sweep, result.rows, result.counts, result.about)
+    _show(document, as_json=as_json)
+    in_step = result.delivered
+    if in_step and not result.published and not result.interrupted:
+        in_step = publishing.try_to_publish(result.record, result.mirror, settings, document)
+    if not in_step:
+        typer.echo(f"MLflow is not in step: run: mnist-ablate sync {sweep.name}", err=True)
+    if result.link:
+        typer.echo(f"runs: {result.link}{settings.how_to_look}", err=True)
+    if result.interrupted:
+        typer.echo(f"stopped at {result.recorded} of {result.planned} trials; the same command goes on", err=True)
+        raise typer.Exit(128 + result.interrupted)
+    if result.counts["failed"] or result.counts["lost"]:
+        raise typer.Exit(FAILED_TRIALS)
+    if not in_step:
+        raise typer.Exit(NOT_IN_STEP)
+
+
+def _show(document: "Document", *, as_json: bool) -> None:
+    from mnist_ablate import report
+
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        _console(stderr=False).print(report.tables(document))
+
+
 def _written(document: "Document", record: "Record", form: Format) -> str:
     from mnist_ablate import report
 
@@ -279,12 +315,11 @@ def _written(document: "Document", record: "Record", form: Format) -> str:
         return json.dumps(document)
     if form is Format.md:
         return report.markdown(document, record.sweep.question)
-    if form in {Format.html, Format.svg}:
-        from mnist_ablate import page, picture, publishing, recorded
+    if form is Format.html:
+        from mnist_ablate import page, publishing, recorded
 
-        draw = page.html if form is Format.html else picture.svg
-        return draw(document, recorded.read(record, publishing.provenance(record.data_digest)))
-    console = ending.console(stderr=False)
+        return page.html(document, recorded.read(record, publishing.provenance(record.data_digest)))
+    console = _console(stderr=False)
     with console.capture() as capture:
         console.print(report.tables(document))
     return capture.get()
