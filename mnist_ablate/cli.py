@@ -14,19 +14,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.commands import backup, compare, new, stack
+from mnist_ablate.commands import backup, compare, ending, new, stack
 from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
 from mnist_ablate.commands.scheduler import scheduler
 from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
 from mnist_ablate.errors import AblateError, DiskError, SweepError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mnist_ablate.driver import Result
     from mnist_ablate.ledger import Record
     from mnist_ablate.report import Document
-    from mnist_ablate.settings import Settings
     from mnist_ablate.sweep import Sweep
 
 app = typer.Typer(
@@ -38,7 +34,6 @@ app = typer.Typer(
     epilog="Add --debug to any command for a traceback where it says one line.",
 )
 
-FAILED_TRIALS, NOT_IN_STEP = 1, 7
 _LEAVE_S = 1.0
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
 
@@ -116,6 +111,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     data: Data = None,
     trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
     require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
+    register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
     max_trials: MaxTrials = 10_000,
     tls_ca_file: TlsCaFile = None,
     tls_cert: TlsCert = None,
@@ -125,6 +121,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mnist_ablate import tls
     from mnist_ablate.cluster import default_jobs
     from mnist_ablate.driver import drive
+    from mnist_ablate.notify import failing
     from mnist_ablate.view import Watch
 
     certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
@@ -140,9 +137,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
         fresh=fresh,
         require_mlflow=require_mlflow,
     )
-    with Watch(_console(stderr=True)) as watch:
+    with failing(settings.webhook, question.name), Watch(ending.console(stderr=True)) as watch:
         result = drive(question, settings, watch)
-    _end(result, settings, as_json=as_json)
+    ending.end(result, settings, as_json=as_json, register=register)
 
 
 @app.command()
@@ -176,7 +173,7 @@ def judge(
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
     rows = tables.read(table, list(question.factors), metrics)
-    _show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
+    ending.show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
 
 
 @app.command()
@@ -188,7 +185,7 @@ def verify(source: Source, home: Home = None) -> None:
     for problem in found:
         typer.echo(problem)
     if found:
-        raise typer.Exit(FAILED_TRIALS)
+        raise typer.Exit(ending.FAILED_TRIALS)
     typer.echo(f"{name_of(source)}: plan, ledger and MLflow agree")
 
 
@@ -270,44 +267,6 @@ def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bo
     return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
 
 
-def _console(*, stderr: bool) -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def _end(result: "Result", settings: "Settings", *, as_json: bool) -> None:
-    """Judge, show, publish; leave with the exit code that says how it went."""
-    from mnist_ablate import publishing, summary
-
-    sweep = result.record.sweep
-    document = summary.document(sweep, result.rows, result.counts, result.about)
-    _show(document, as_json=as_json)
-    in_step = result.delivered
-    if in_step and not result.published and not result.interrupted:
-        in_step = publishing.try_to_publish(result.record, result.mirror, settings, document)
-    if not in_step:
-        typer.echo(f"MLflow is not in step: run: mnist-ablate sync {sweep.name}", err=True)
-    if result.link:
-        typer.echo(f"runs: {result.link}{settings.how_to_look}", err=True)
-    if result.interrupted:
-        typer.echo(f"stopped at {result.recorded} of {result.planned} trials; the same command goes on", err=True)
-        raise typer.Exit(128 + result.interrupted)
-    if result.counts["failed"] or result.counts["lost"]:
-        raise typer.Exit(FAILED_TRIALS)
-    if not in_step:
-        raise typer.Exit(NOT_IN_STEP)
-
-
-def _show(document: "Document", *, as_json: bool) -> None:
-    from mnist_ablate import report
-
-    if as_json:
-        typer.echo(json.dumps(document))
-    else:
-        _console(stderr=False).print(report.tables(document))
-
-
 def _written(document: "Document", record: "Record", form: Format) -> str:
     from mnist_ablate import report
 
@@ -319,7 +278,7 @@ def _written(document: "Document", record: "Record", form: Format) -> str:
         from mnist_ablate import page, publishing, recorded
 
         return page.html(document, recorded.read(record, publishing.provenance(record.data_digest)))
-    console = _console(stderr=False)
+    console = ending.console(stderr=False)
     with console.capture() as capture:
         console.print(report.tables(document))
     return capture.get()

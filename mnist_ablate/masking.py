@@ -9,7 +9,7 @@ _PASSWORD = re.compile(r"(:/{1,2})([^\s/:@]*):(?!\d+/)\S*@")
 _TOKEN = re.compile(r"(:/{1,2})[^\s/:@]+@")
 _QUERY = re.compile(r"\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&;'\"]+", re.IGNORECASE)
 _ADDRESS = re.compile(r"[\w+.-]+://[^\s/:@]*:([^\s@]+)@")
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL")
+_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL|WEBHOOK")
 _SHORTEST = 8
 _LONGEST_LINE = 300
 

@@ -60,6 +60,11 @@ class Settings:
         return float(os.environ.get("MNIST_ABLATE_DATABASE_WAIT_S") or DATABASE_WAIT_S)
 
     @property
+    def webhook(self) -> str:
+        """MNIST_ABLATE_WEBHOOK: who is told when a sweep ends; empty for nobody."""
+        return os.environ.get("MNIST_ABLATE_WEBHOOK") or ""
+
+    @property
     def how_to_look(self) -> str:
         """What must be started before the page of the runs opens."""
         return "" if os.environ.get("MLFLOW_TRACKING_URI") else "  (start it with: mnist-ablate ui)"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,10 @@ class Trainer:
         clock = time.perf_counter()
         _epoch(program, inputs, trial, 2)
         return time.perf_counter() - clock
+
+    def save(self, trial: Trial, path: Path) -> None:
+        """Write the weights, as Keras does (.weights.h5), that the last training of a shape ended with."""
+        self.program(shape_of(trial.recipe)).model.save_weights(path)
 
     def _program(self, shape: Recipe) -> Program:
         compiled = shape.model not in CONVOLUTIONAL

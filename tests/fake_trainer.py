@@ -47,6 +47,9 @@ class FakeTrainer:
             worker=str(os.getpid()),
         )
 
+    def save(self, trial: Trial, path: Path) -> None:
+        path.write_text(trial.id)
+
 
 def factory(_digits: Digits) -> FakeTrainer:
     if "hang" in os.environ.get("FAKE_FAULTS", ""):
