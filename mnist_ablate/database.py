@@ -1,9 +1,11 @@
 """Optuna's storage at a URL, and its errors as one line without a password; knows no sweep."""
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -33,6 +35,35 @@ def sqlite_file(url: str) -> Path | None:
 _KINDS = "sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database is expected"
 
 
+ANSWER_S = 60.0
+"""A PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone."""
+_PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+
+
+def connect_args(url: str) -> dict[str, Any]:
+    """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s."""
+    if sqlite_file(url) is not None:
+        return {}
+    from psycopg2 import extensions
+
+    extensions.set_wait_callback(_wait)
+    return {name: value for name, value in _PROBES.items() if name not in sqlalchemy.make_url(url).query}
+
+
+def _wait(connection: Any) -> None:
+    """What psycopg2 calls in place of a read that could wait for ever."""
+    from psycopg2 import OperationalError as Failure
+    from psycopg2 import extensions
+
+    while (state := connection.poll()) != extensions.POLL_OK:
+        reading, writing = ([connection] if state == wanted else [] for wanted in _POLLS)
+        if not any(select.select(reading, writing, [], ANSWER_S)):
+            raise Failure(f"no answer for {ANSWER_S:.0f} s")
+
+
+_POLLS = (1, 2)  # psycopg2's POLL_READ and POLL_WRITE
+
+
 def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     """The storage, its tables made if `create`; every error of the database raises ours, at once.
 
@@ -40,7 +71,8 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     safe = url.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
-    storage = optuna.storages.RDBStorage(safe, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=not create)
+    kwargs = {"pool_pre_ping": True, "connect_args": connect_args(url)}
+    storage = optuna.storages.RDBStorage(safe, engine_kwargs=kwargs, skip_table_creation=not create)
 
     @sqlalchemy.event.listens_for(storage.engine, "handle_error")
     def explain(context: sqlalchemy.ExceptionContext) -> None:

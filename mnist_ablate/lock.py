@@ -13,7 +13,7 @@ from typing import Protocol
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.database import explained, sqlite_file
+from mnist_ablate.database import connect_args, explained, sqlite_file
 from mnist_ablate.errors import ConflictError
 
 _RETRY_S = 0.1
@@ -71,7 +71,10 @@ def _file(folder: Path, name: str, wait_s: float) -> Iterator[Lock]:
 
 
 class _AdvisoryLock:
-    """Held by one session: when the database restarts, the session and the lock are gone."""
+    """Held by one session: when the database restarts, the session and the lock are gone.
+
+    When only the way to the database was cut, the session may live on there without us: it is ended then.
+    """
 
     def __init__(self, url: str, connection: sqlalchemy.Connection, name: str) -> None:
         self._url, self._connection, self._name = url, connection, name
@@ -89,6 +92,7 @@ class _AdvisoryLock:
     def ensure(self) -> None:
         with explained(self._url):
             if self._current() != self._session:
+                self._connection.execute(_END, {"session": self._session})
                 self.take(_LOST_S)
 
     def _current(self) -> int:
@@ -105,10 +109,11 @@ def _postgresql(url: str, name: str, wait_s: float) -> Iterator[Lock]:
     engine = sqlalchemy.create_engine(
         url,
         isolation_level="AUTOCOMMIT",  # a session idle in a transaction for hours could be ended by the server
-        connect_args={"application_name": f"{_PREFIX}{_me()}"[:63]},
+        connect_args={**connect_args(url), "application_name": f"{_PREFIX}{_me()}"[:63]},
     )
     try:
         with engine.connect() as connection:
+            connection.execute(_PROBE)
             lock = _AdvisoryLock(url, connection, name)
             lock.take(wait_s)
             yield lock
@@ -119,6 +124,12 @@ def _postgresql(url: str, name: str, wait_s: float) -> Iterator[Lock]:
 _PREFIX = "mnist-ablate "
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")
 _SESSION = text("SELECT pg_backend_pid()")
+_END = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid = :session AND application_name = current_setting('application_name')"
+)
+_PROBE = text("SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3")
+"""The server finds within 25 s that a driver's machine is gone, and frees its lock."""
 _HOLDER = text(
     f"SELECT replace(application_name, '{_PREFIX}', '') FROM pg_locks JOIN pg_stat_activity USING (pid) "  # noqa: S608
     "WHERE locktype = 'advisory' AND granted AND objid::bigint = :key"

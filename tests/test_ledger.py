@@ -18,7 +18,9 @@ import pytest
 import sqlalchemy
 from postgres import Postgres, postgres
 from sweep_runs import small
+from tcp_proxy import proxy
 
+from mnist_ablate import database
 from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
 from mnist_ablate.ledger import Ledger, Mirrored, Record
 from mnist_ablate.outage import Outage
@@ -405,3 +407,34 @@ def test_a_record_of_another_version_is_refused_in_words(settings: Settings, dig
     record._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"trial_id": "x"}))
     with pytest.raises(ConflictError, match="small/1: written by another version of mnist-ablate: use that one"):
         record.records()
+
+
+@pytest.mark.service
+def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
+    url = sqlalchemy.make_url(server.database())
+    wanted = plan(seeds=10)
+    messages: list[str] = []
+    outage = Outage(messages.append, 60.0, lambda: False)
+    with proxy(url.port or 5432) as way:
+        through = url.set(port=way.port).render_as_string(hide_password=False)
+        ledger = Ledger(through)
+        with ledger.driving("small") as lock:
+            record = ledger.begin(wanted, fresh=False)
+            for number, each in enumerate(wanted.verdict_trials()):
+                if number in {3, 9}:
+                    way.cut()
+                if number in {6, 12}:
+                    way.stall()
+                    threading.Timer(2.0, way.heal).start()
+
+                def write(each: Planned = each) -> None:
+                    lock.ensure()
+                    record.add(each, outcome(each))
+
+                outage.ride_out(write)
+        recorded = [entry.trial.id for entry in record.records()]
+    assert recorded == [each.trial.id for each in wanted.verdict_trials()]
+    assert set(messages) == {"database not reachable, retrying"}

@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from postgres import Postgres, postgres
+from tcp_proxy import proxy
 
+from mnist_ablate import database
 from mnist_ablate.errors import ConflictError, DiskError, UnreachableError
 from mnist_ablate.lock import hold
 
@@ -135,3 +138,26 @@ def test_a_restarted_database_gives_the_lock_back_or_says_who_has_it(server: Pos
             with pytest.raises(ConflictError, match=f"pid {thief.pid}"):
                 lock.ensure()
             thief.kill()
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("fault", ["stall", "cut"])
+def test_a_session_that_lives_on_without_us_does_not_keep_the_lock(
+    server: Postgres, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
+    url = sqlalchemy.make_url(server.database())
+    with proxy(url.port or 5432) as way:
+        through = url.set(port=way.port).render_as_string(hide_password=False)
+        with hold(through, "x") as lock:
+            lock.ensure()
+            if fault == "stall":
+                way.stall()
+                with pytest.raises(UnreachableError, match=r"not reachable: .*no answer for"):
+                    lock.ensure()
+                way.heal()
+            else:
+                way.cut()
+            lock.ensure()
+            with pytest.raises(ConflictError, match=ME):
+                hold(url.render_as_string(hide_password=False), "x").__enter__()
