@@ -43,6 +43,7 @@ class Trainer:
         self.digits = digits
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
         self.inputs = lru_cache(INPUTS_KEPT)(self._inputs)
+        self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](digits.x_train))
 
     def train(self, trial: Trial, on_epoch: Callable[[Epoch], None] = lambda _epoch: None) -> Outcome:
         """Train from the seed to the last epoch, or to the first whose loss is not finite ("diverged").
@@ -96,7 +97,7 @@ class Trainer:
 
     def _inputs(self, normalizer: str) -> Inputs:
         digits = self.digits
-        transform = NORMALIZERS[normalizer](digits.x_train)
+        transform = self._transform(normalizer)
         train = transform(digits.x_train)
         return Inputs(
             train=(tf.constant(train), tf.constant(digits.y_train)),
