@@ -50,6 +50,7 @@ def claims(document: Document, recorded: Recorded) -> Markup:
         element("ol", *(_claim(claim, found, document) for claim, found in pairs), class_="claims"),
         element("dl", *meanings, class_="meanings"),
         element("p", sentences.glossary(document), class_="fine"),
+        *([element("p", minus(control), class_="fine")] if (control := sentences.control(document)) else []),
     )
 
 
@@ -109,6 +110,8 @@ def _size(document: Document, recorded: Recorded) -> str:
 
 
 def _warnings(document: Document) -> Iterator[str]:
+    if alarm := sentences.control_alarm(document):
+        yield alarm
     for text in inputs.damage(document["fingerprints"]):
         yield f"Data gate: {text}."
     counts = document["trials"]

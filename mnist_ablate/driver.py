@@ -15,6 +15,7 @@ from mnist_ablate.interrupts import Interrupts
 from mnist_ablate.ledger import Entry, Ledger, Record
 from mnist_ablate.lock import Lock
 from mnist_ablate.mirror import Mirror
+from mnist_ablate.negative_control import Again
 from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.search import Search
@@ -57,6 +58,7 @@ class Result:
     record: Record
     mirror: Mirror
     rows: tuple[Row, ...]
+    again: Again | None
     counts: Mapping[str, int]
     planned: int
     recorded: int
@@ -67,7 +69,12 @@ class Result:
     @property
     def about(self) -> About:
         """What a report says beside the verdicts."""
-        return About(self.record.fingerprints)
+        return About(self.record.fingerprints, self.again)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a trial that a verdict or the negative control wants failed or was lost."""
+        return bool(self.counts["failed"] or self.counts["lost"] or (self.again and self.again.broken))
 
     @property
     def link(self) -> str:
@@ -121,12 +128,15 @@ class _Run:
             self._search()
         else:
             self._train(self._plan.tuning)
-        self._train(standing.verdict_trials(self._plan, self.entries))
+        self._train(
+            standing.verdict_trials(self._plan, self.entries) + standing.control_trials(self._plan, self.entries)
+        )
         rows = standing.rows(self._plan, self.entries)
         return Result(
             record=self._record,
             mirror=self._mirror,
             rows=rows,
+            again=standing.again(self._plan, self.entries),
             counts=count(rows, len(self._plan.arms) * self._plan.sweep.seeds),
             planned=self._plan.size,
             recorded=standing.done(self._plan, self.entries),

@@ -12,7 +12,7 @@ from typing import Any
 from mnist_ablate import data, inputs
 from mnist_ablate.engine import default_jobs
 from mnist_ablate.fingerprint import fingerprints
-from mnist_ablate.plan import Plan, expand, label
+from mnist_ablate.plan import Plan, control_count, expand, label
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
 
@@ -33,6 +33,7 @@ class Preview:
     arms: list[str]
     seeds: int
     tuning_trials: int
+    control_trials: int
     trials: int
     jobs: int
     estimated_s: float
@@ -50,7 +51,8 @@ class Preview:
 
     def _lines(self) -> Iterator[str]:
         tuning = f", {self.tuning_trials} of them tuning" if self.tuning_trials else ""
-        yield f"{self.sweep}: {len(self.arms)} arms x {self.seeds} seeds, {self.trials:,} trials{tuning}"
+        control = f", {self.control_trials} of them the negative control" if self.control_trials else ""
+        yield f"{self.sweep}: {len(self.arms)} arms x {self.seeds} seeds, {self.trials:,} trials{tuning}{control}"
         yield from (f"  {arm}" for arm in self.arms)
         yield f"about {self.estimated_s / 60:.1f} min with {self.jobs} jobs (one short trial of each shape was timed)"
         for claim in self.claims:
@@ -77,6 +79,7 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
         arms=[label(arm.params) for arm in plan.arms],
         seeds=sweep.seeds,
         tuning_trials=len(plan.tuning),
+        control_trials=control_count(sweep),
         trials=plan.size,
         jobs=default_jobs(),
         estimated_s=_time_s(plan, digits),
@@ -112,7 +115,9 @@ def _time_s(plan: Plan, digits: data.Digits) -> float:
         epoch_s = {shape: PART * trainer.epoch_seconds(recipe) for shape, recipe in recipes.items()}
     runs = len(plan.points) + plan.sweep.seeds
     epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
-    return START_S + runs * epochs_s / default_jobs()
+    again = plan.control_arm.recipe
+    control_s = control_count(plan.sweep) * (again.epochs + 0.5) * epoch_s[shape_of(again)]
+    return START_S + (runs * epochs_s + control_s) / default_jobs()
 
 
 @contextmanager

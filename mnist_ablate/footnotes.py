@@ -115,7 +115,9 @@ def provenance(recorded: Recorded) -> Markup:
 
 
 def _trained(recorded: Recorded) -> str:
-    outcomes = [entry.outcome for entry in (*recorded.entries, *recorded.tuning) if entry.outcome.started_ms]
+    outcomes = [
+        entry.outcome for entry in (*recorded.entries, *recorded.tuning, *recorded.control) if entry.outcome.started_ms
+    ]
     if not outcomes:
         return ""
     first = min(outcome.started_ms for outcome in outcomes)

@@ -42,7 +42,9 @@ def _document(record: Record) -> dict[str, Any]:
     plan = _plan(record)
     rows = standing.rows(plan, record.entries())
     counts = summary.count(rows, len(plan.arms) * plan.sweep.seeds)
-    return summary.document(record.sweep, rows, counts, summary.About(_fingerprints(record, plan)))
+    return summary.document(
+        record.sweep, rows, counts, summary.About(_fingerprints(record, plan), standing.again(plan, record.entries()))
+    )
 
 
 def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from mnist_ablate.trial import Recipe, Scalar, Trial
 
 TUNING_SEED = 1_000_000
 """Tuning uses seeds that no verdict uses: a nuisance value is never judged on the luck that chose it."""
+CONTROL_SEED = 2_000_000
+"""The seeds of the negative control, from here on, are in no pair: it compares the baseline with itself."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial and its place in the plan; `stage` is "tuning" or "verdict"."""
+    """A trial and its place in the plan; `stage` is "tuning", "verdict" or "control"."""
 
     trial: Trial
     arm: Arm
@@ -71,6 +73,18 @@ class Plan:
             for arm in self.arms
         )
 
+    @cached_property
+    def control_arm(self) -> Arm:
+        """What the negative control repeats: the first arm that has the baseline's values."""
+        wanted = self.sweep.baseline.items() if self.sweep.design != "search" else ()
+        return next((arm for arm in self.arms if set(wanted) <= set(arm.params.items())), self.arms[0])
+
+    def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
+        """The baseline again, as often as in the verdicts, at its tuned values; none if the sweep has no control."""
+        arm, seeds = self.control_arm, range(control_count(self.sweep))
+        nuisance = (tuned or {}).get(label(arm.params), {})
+        return tuple(Planned(self._trial(arm.recipe, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds)
+
     def _trial(self, recipe: Recipe, nuisance: Params, seed: int) -> Trial:
         return Trial(recipe=_recipe({**recipe.model_dump(), **nuisance}), seed=seed, data_digest=self.data_digest)
 
@@ -96,9 +110,14 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
 def count(sweep: Sweep) -> int:
     """The number of trials of a sweep."""
     if sweep.design == "search":
-        return sweep.tuning_trials + arm_count(sweep) * sweep.seeds
+        return sweep.tuning_trials + arm_count(sweep) * sweep.seeds + control_count(sweep)
     tuning = sweep.tuning_trials if sweep.nuisance else 0
-    return arm_count(sweep) * (sweep.seeds + tuning)
+    return arm_count(sweep) * (sweep.seeds + tuning) + control_count(sweep)
+
+
+def control_count(sweep: Sweep) -> int:
+    """The number of trials of the negative control."""
+    return sweep.seeds if sweep.controlled else 0
 
 
 def arm_count(sweep: Sweep) -> int:

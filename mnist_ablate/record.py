@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mnist_ablate.masking import mask
+from mnist_ablate.plan import CONTROL_SEED
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def same_attempt(sent: set[Point], new: set[Point]) -> bool:
 def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
     """Words as they are, numbers with what they are: `centered relu dropout=0.5 seed 3`."""
     words = [value if isinstance(value, str) else f"{key}={value}" for key, value in arm.items()]
+    words += ["control"] if seed >= CONTROL_SEED else []  # so that MLflow groups it apart from the arm that it repeats
     return " ".join([*words, f"seed {seed}"])
 
 

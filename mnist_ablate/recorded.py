@@ -17,7 +17,8 @@ Key = frozenset[tuple[str, str]]
 class Recorded:
     """A sweep as registered, and its finished trials.
 
-    `entries` are those that verdicts read, in the order of the plan, `tuning` those that chose nuisance values.
+    `entries` are those that verdicts read, in the order of the plan, `tuning` those that chose nuisance values,
+    `control` those of the negative control.
     `registered` is ISO 8601 in UTC; `provenance` names versions, platform and commit.
     """
 
@@ -27,6 +28,7 @@ class Recorded:
     registered: str
     data_digest: str
     provenance: Mapping[str, str]
+    control: tuple[Entry, ...] = ()
 
     @cached_property
     def by_arm(self) -> dict[Key, list[Entry]]:
@@ -53,6 +55,7 @@ def read(record: Record, provenance: Mapping[str, str]) -> Recorded:
         registered=record.registered,
         data_digest=record.data_digest,
         provenance=provenance,
+        control=tuple(entry for entry in entries.values() if entry.stage == "control"),
     )
 
 

@@ -26,18 +26,20 @@ _SPECIAL = re.compile(r"([\\`*\[\]#~])")
 
 def tables(document: Document) -> RenderableType:
     """The arms, then every claim with its verdict and what it rests on, for a terminal of any width."""
-    return Group(*_damage(document), _Arms(document), Text(), *_fingerprints(document), *_claims(document))
+    return Group(*_alarms(document), _Arms(document), Text(), *_fingerprints(document), *_claims(document))
 
 
 def markdown(document: Document, question: str) -> str:
     """The same as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
     head = [f"# {_inline(question)}", ""]
+    head += [f"**{_inline(alarm)}**\n"] if (alarm := sentences.control_alarm(document)) else []
     head += [f"**Data gate**: {_inline(text)}\n" for text in inputs.damage(document["fingerprints"])]
     if claims := document["claims"]:
         columns = ("claim", "verdict", "difference", f"{sentences.level(document)} interval", "margin", "p", "pairs")
         head += [f"{len(claims)} claims: {sentences.tally(document)}.", ""]
         head += [*_markdown_table("llrrrrr", [columns, *map(_claim_cells, claims)]), ""]
         head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
+        head += [_inline(control), ""] if (control := sentences.control(document)) else []
     title = f"**{sentences.plain(document['metric'])} by arm** ({sentences.trials(document)})"
     arms = _markdown_table(
         "l" * len(_factors(document)) + "rrrl", [[*map(_inline, row)] for row in _arm_rows(document)]
@@ -55,7 +57,10 @@ def _markdown_inputs(document: Document) -> Iterator[str]:
         yield from ("", *(f"- {_inline(text)}" for text in inputs.paths(prints)), "", inputs.GLOSSARY, "")
 
 
-def _damage(document: Document) -> Iterator[RenderableType]:
+def _alarms(document: Document) -> Iterator[RenderableType]:
+    """What must be known before any number is read."""
+    if alarm := sentences.control_alarm(document):
+        yield Text(f"{alarm}\n", style="bold red")
     for text in inputs.damage(document["fingerprints"]):
         yield Text(f"data gate: {text}\n", style="bold red")
 
@@ -124,6 +129,8 @@ def _claims(document: Document) -> Iterator[RenderableType]:
         yield Padding(Text(" ".join(filter(None, details))), (0, 0, 0, _INDENT))
     if document["claims"]:
         yield Text(f"\n{sentences.glossary(document)}", style="dim")
+        if control := sentences.control(document):
+            yield Text(control, style="dim")
         yield Text(f"{len(document['claims'])} claims: {sentences.tally(document)}", style="bold")
 
 

@@ -68,6 +68,46 @@ def glossary(document: Document) -> str:
     )
 
 
+def control_alarm(document: Document) -> str:
+    """That the negative control found an effect, for the top of a report; empty if it did not."""
+    control = document["negative_control"]
+    if not control or not control["alarm"]:
+        return ""
+    found = "; ".join(_checked(each, document) for each in control["checks"] if each["alarm"])
+    return (
+        f"Negative control failed: the baseline differs from itself with other seeds by more than the margin: {found}."
+        f" Do not rely on the verdicts before this is explained; by chance alone at most {document['alpha']:.0%} of"
+        " sweeps come to it."
+    )
+
+
+def control(document: Document) -> str:
+    """What the negative control came to; empty if there is none."""
+    found = document["negative_control"]
+    if not found or found["alarm"]:
+        return ""
+    outcomes, planned = found["outcomes"], found["planned"]
+    if not outcomes:
+        return f"Negative control: not run yet ({planned} trials of the baseline with other seeds)."
+    counts = {
+        **{status: outcomes.get(status) for status in ("failed", "lost")},
+        "not run yet": planned - sum(outcomes.values()),
+    }
+    lacking = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+    checks = "; ".join(_checked(each, document) for each in found["checks"])
+    text = f"Negative control: no effect beyond the margin between the baseline and itself with other seeds: {checks}"
+    return f"{text} ({lacking})." if lacking else f"{text}."
+
+
+def _checked(check: Claimed, document: Document) -> str:
+    if check["effect"] is None:
+        return f"{plain(check['metric'])} has no pair"
+    within = f"{level(document)} interval {interval(check)}" if check["ci_low"] is not None else "interval unknown"
+    pairs = f"{check['n_pairs']} pair{'s' * (check['n_pairs'] != 1)}"
+    difference = f"{plain(check['metric'])} {effect(check['metric'], check['effect'])}"
+    return f"{difference}, {within}, margin {margin(check)}, {pairs}"
+
+
 def left_out(claim: Claimed, most: int = _MANY) -> str:
     """The sides that kept seeds out, the first by name; empty if every pair is complete."""
     sides = [side.partition(": ") for side in claim["excluded"]]

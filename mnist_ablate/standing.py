@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from mnist_ablate.ledger import Entry
-from mnist_ablate.plan import Plan, Planned, label
+from mnist_ablate.negative_control import Again
+from mnist_ablate.plan import CONTROL_SEED, Plan, Planned, control_count, label
 from mnist_ablate.sweep import Params
 from mnist_ablate.trial import Row
 
@@ -46,6 +47,23 @@ def verdict_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, .
     return () if best is None else plan.verdict_trials(best)
 
 
+def control_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
+    """The trials of the negative control; none before the tuning is complete."""
+    best = tuned(plan, entries)
+    return () if best is None else plan.control_trials(best)
+
+
+def again(plan: Plan, entries: Mapping[str, Entry]) -> Again | None:
+    """What is recorded of the negative control; None if the sweep has none."""
+    if not plan.sweep.controlled:
+        return None
+    found = [each.trial for each in control_trials(plan, entries) if each.trial.id in entries]
+    outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
+    params = plan.control_arm.params
+    rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
+    return Again(params, control_count(plan.sweep), rows_)
+
+
 def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
     """What the verdicts read: the recorded trials of the verdict stage, in the order of arms, then seeds.
 
@@ -61,4 +79,5 @@ def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
 def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
     """How many of the plan's trials are recorded, tuning included."""
     tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
-    return tuned_already + sum(each.trial.id in entries for each in verdict_trials(plan, entries))
+    trials = (*verdict_trials(plan, entries), *control_trials(plan, entries))
+    return tuned_already + sum(each.trial.id in entries for each in trials)

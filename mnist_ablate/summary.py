@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from mnist_ablate import negative_control
+from mnist_ablate.negative_control import Again
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
 from mnist_ablate.verdict import ALPHA, arms, judge
@@ -14,9 +16,13 @@ from mnist_ablate.verdict import ALPHA, arms, judge
 
 @dataclass(frozen=True)
 class About:
-    """What a report says beside the verdicts: `fingerprints` are documents of the normalizers, none if unknown."""
+    """What a report says beside the verdicts.
+
+    `fingerprints` are documents of the normalizers, none if unknown; `again` is the negative control, if there is one.
+    """
 
     fingerprints: Sequence[Mapping[str, Any]] = ()
+    again: Again | None = None
 
 
 NOTHING = About()
@@ -47,6 +53,7 @@ def document(
         "trials": dict(counts),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, metric, alpha)],
         "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha)],
+        "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
         "fingerprints": [dict(found) for found in about.fingerprints],
     }
     return {key: _finite(value) for key, value in content.items()}

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from mnist_ablate.trial import Scalar
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
+NegativeControl = Literal["baseline", "none"]
 Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search"]
 Params = dict[str, Scalar]
 
@@ -122,6 +123,7 @@ class Sweep(BaseModel):
     tuning_trials: int = Field(default=0, ge=0, le=1000)
     fixed: Params = {}
     seeds: int = Field(ge=1, le=1000)
+    negative_control: NegativeControl = "baseline"
     claims: list[Claim] = []
 
     @property
@@ -132,6 +134,11 @@ class Sweep(BaseModel):
         if self.design == "search":
             return {_CONFIGURATION: ["baseline", "winner"]}
         return {key: _with(values, self.baseline.get(key)) for key, values in self.scientific.items()}
+
+    @property
+    def controlled(self) -> bool:
+        """Whether it has a negative control: every sweep with claims does, unless it says `negative_control: none`."""
+        return bool(self.claims) and self.negative_control != "none"
 
     @property
     def digest(self) -> str:

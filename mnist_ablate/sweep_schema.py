@@ -22,6 +22,7 @@ MEANINGS = {
     "tuning_trials": "How many trials tune each arm, or search.",
     "fixed": "Every setting that stays the same; what is not named has its default. Each is a caveat.",
     "seeds": "How many times each arm is trained; 6 at least for a verdict on one claim.",
+    "negative_control": "baseline trains it again with other seeds and compares the two, if there are claims; or none.",
     "claims": "What is claimed, and what would count as an effect.",
     "name": "A short name for tables.",
     "statement": "The claim, in a sentence.",

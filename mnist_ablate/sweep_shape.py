@@ -9,14 +9,18 @@ from pydantic_core import ErrorDetails
 
 from mnist_ablate.documents import Plain, Unreadable
 from mnist_ablate.problems import MAX_PROBLEMS, Address, Finding, guess, hint, listed, shown
-from mnist_ablate.sweep import Claim, Design, Direction, Range, Sweep
+from mnist_ablate.sweep import Claim, Design, Direction, NegativeControl, Range, Sweep
 
 _ALLOWED = {
     "sweep": tuple(key for key in Sweep.model_fields if key != "name"),
     "claims": tuple(Claim.model_fields),
     "nuisance": tuple(Range.model_fields),
 }
-_LITERALS = {"design": get_args(Design), "direction": get_args(Direction)}
+_LITERALS = {
+    "design": get_args(Design),
+    "direction": get_args(Direction),
+    "negative_control": get_args(NegativeControl),
+}
 _SCALAR_TAGS = {"str", "int", "float", "bool"}
 _SCALAR_TEXT = "must be a single value: text, a number, true or false"
 _WANTED = {

@@ -77,6 +77,7 @@ class Ledger:
         best = _best(self.plan, self.finals)
         if best is not None:
             wanted |= dict.fromkeys((_id(each.trial) for each in self.plan.verdict_trials(best)), "verdict")
+            wanted |= dict.fromkeys((_id(each.trial) for each in self.plan.control_trials(best)), "control")
         self.missing = self.plan.size - len(wanted.keys() & self.finals.keys())
         if self.missing:
             yield f"ledger: {self.missing} of {self.plan.size} planned trials are not recorded: {_RUN_AGAIN}"

@@ -67,6 +67,7 @@ class Watch:
         """Take an event in; say what a person must know."""
         trial, arm = event.trial, label(planned.arm.params)
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
+        name = f"negative control: {name}" if planned.stage == "control" else name
         if isinstance(event, Started):
             self._began = self._began or time.monotonic()
             self._start(trial.id, event.worker, f"{name}: starting")

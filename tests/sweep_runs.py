@@ -19,6 +19,7 @@ SWEEP: dict[str, Any] = {
     "scientific": {"activation": ["relu", "tanh"]},
     "fixed": {"epochs": 2},
     "seeds": 3,
+    "negative_control": "none",
     "claims": [
         {
             "name": "tanh-hurts",

@@ -7,7 +7,7 @@ from sweep_texts import EXAMPLE, changed, load, problems
 
 ALLOWED = (
     "allowed: question, source, design, baseline, scientific, configurations, nuisance, tuning_trials, fixed, seeds,"
-    " claims"
+    " negative_control, claims"
 )
 
 

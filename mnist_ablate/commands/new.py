@@ -58,6 +58,10 @@ fixed:
 # How often each arm is trained. One claim needs 6 seeds at least, seven claims 9; `plan` says what they can find.
 seeds: 8
 
+# The baseline is trained as often again with other seeds and compared with itself: if that finds an effect, something
+# is wrong, and the report says so first. negative_control: none leaves it out.
+negative_control: baseline
+
 # What is claimed, and what would count. Fix margins before the first run.
 claims:
   - name: dropout-helps
