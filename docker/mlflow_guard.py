@@ -3,6 +3,7 @@
 MLflow calls it before every request of a route that is not public (`authorization_function` in its configuration).
 """
 
+import os
 import re
 from typing import Any
 
@@ -22,16 +23,23 @@ _FILES = ("/mlflow-artifacts/", "/upload-artifact")
 
 
 def authenticate() -> Any:
-    """The account, or the answer to send instead: 403 for what is closed, 413 for too much, 401 for no account."""
+    """The account, or the answer instead: 403 if closed or from elsewhere, 413 for too much, 401 for no account."""
     refused = _refused(request.path)
     if refused is not None:
         return refused
-    from mlflow.server.auth import authenticate_request_basic_auth
+    from mlflow.server.auth import authenticate_request_basic_auth, make_basic_auth_response
 
+    given = request.authorization
+    if given is None or given.type != "basic" or not given.password:
+        return make_basic_auth_response()
     return authenticate_request_basic_auth()
 
 
 def _refused(path: str) -> Response | None:
+    if _foreign(request.headers.get("Origin")):
+        return _answer("from a page of another site", 403)
+    if "\\" in path or "%5c" in path.lower():
+        return _answer("no such path", 404)
     if _CLOSED.fullmatch(path):
         return _answer("closed on this server", 403)
     is_json = path.startswith(_JSON_PATHS) and not any(part in path for part in _FILES)
@@ -40,6 +48,13 @@ def _refused(path: str) -> Response | None:
     if path.endswith(_LOCATED) and _elsewhere():
         return _answer("artifacts are kept by the server: give no artifact_location", 403)
     return None
+
+
+def _foreign(origin: str | None) -> bool:
+    """MLflow itself lets the pages of any server on this machine in, with the credentials that a browser keeps."""
+    own = {f"{scheme}://{request.host}" for scheme in ("http", "https")}
+    allowed = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
+    return origin is not None and origin not in own | {each.strip() for each in allowed.split(",")}
 
 
 def _elsewhere() -> bool:

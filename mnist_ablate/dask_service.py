@@ -13,7 +13,7 @@ from distributed import Nanny, Scheduler
 
 from mnist_ablate.dask_settings import SETTINGS, send_at_once
 from mnist_ablate.errors import SweepError
-from mnist_ablate.masking import mask
+from mnist_ablate.masking import mask, one_line
 from mnist_ablate.tls import Tls
 
 _AGAIN_S = 2.0
@@ -89,8 +89,9 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
                 dashboard=False,
                 dashboard_address="127.0.0.1:0",  # None would listen on all addresses
             )
-        except OSError as error:
-            raise SweepError(f"{host}:{port} cannot be used ({error.strerror or error}): choose another") from None
+        except (OSError, RuntimeError) as error:  # Dask wraps the one in the other
+            reason = one_line(str(error.__cause__ or error))
+            raise SweepError(f"{host}:{port} cannot be used ({reason}): choose another") from None
         try:
             say(f"scheduler at {scheduler.address}")
             await scheduler.finished()

@@ -1,0 +1,62 @@
+"""Attacks the whole service, started on this machine, and prints a table: what came back, refused or not.
+
+`benchmarks/probes.py > docs/security-probes.md` renews the table; it takes about two minutes.
+"""
+
+import datetime as dt
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent / "tests"
+
+HEAD = """\
+# Attacks on the running service
+
+{refused} of {count} refused, {day}; mlflow {mlflow}, distributed {distributed}, Flask {flask}, Starlette {starlette}.
+
+`tests/test_probes.py` holds every row in CI; `python benchmarks/probes.py > docs/security-probes.md` prints this page.
+The service is the one of the containers (`docker/mlflow_server.py` with accounts and `docker/mlflow_guard.py`,
+PostgreSQL with two roles, Dask with TLS), started on one machine. "What came back" counts HTTP statuses; 401 asks for
+an account, 403 and 404 refuse. A row is refused only if every request in it was, and if no file was read, made or
+deleted outside its place.
+
+| family | what somebody tries | what came back | refused |
+|---|---|---|---|"""
+LIMITS = """
+Known limits, by MLflow's design:
+
+- `/health`, `/api/3.0/mlflow/server-info` and the page's static files answer without an account; they tell features,
+  no address.
+- Every account may list the names of the other accounts, and read every sweep (`STACK_PERMISSION=NO_PERMISSIONS`
+  closes that).
+- The server reads a request to its end before it looks at the account: a body of gigabytes takes memory. The
+  container's limit restarts it; put a proxy with a limit in front before others than the team can reach it.
+- `Authorization` travels in the clear without TLS: loopback, a private network, or a proxy with TLS.
+- Whoever has a certificate of the cluster runs code on its workers: that is what they are for."""
+
+
+def main() -> int:
+    """Print the page; 1 if an attack was not refused."""
+    sys.path.insert(0, str(TESTS))
+    attacks, service_stack = import_module("attacks"), import_module("service_stack")
+    rows, refused, everything = [], 0, attacks.all_probes()
+    with service_stack.stack() as service:
+        ground = attacks.Ground(service)
+        for probe in everything:
+            found = probe.attack(ground)
+            refused += found.refused
+            rows.append(
+                f"| {probe.family} | {probe.name} | {found.came_back} | {'yes' if found.refused else '**NO**'} |"
+            )
+    versions = {name: version(name) for name in ("mlflow", "distributed", "flask", "starlette")}
+    day = dt.datetime.now(dt.UTC).date()
+    print(HEAD.format(refused=refused, count=len(everything), day=day, **versions))
+    print("\n".join(rows))
+    print(LIMITS)
+    return 0 if refused == len(everything) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""A sweep through the whole service: PostgreSQL with two roles, MLflow with accounts, a TLS cluster of two workers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Command, Done
+from service_stack import ADMIN, Stack, stack
+
+pytestmark = pytest.mark.service
+
+REAL = """
+question: Does tanh hurt on real images?
+scientific: {activation: [relu, tanh]}
+fixed: {model: mlp, width: 16, epochs: 1}
+seeds: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Stack]:
+    with stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def swept(service: Stack) -> list[Done]:
+    home = service.folder / "person"
+    home.mkdir()
+    return service.swept(home)
+
+
+def test_a_sweep_ends_in_order_and_everything_agrees(swept: list[Done]) -> None:
+    sweep, verify = swept
+    assert (sweep.code, verify.code) == (0, 0), sweep.err + verify.err
+    assert sweep.document["trials"] == {"planned": 6, "complete": 6, "diverged": 0, "failed": 0, "lost": 0}
+    assert verify.out == "small: plan, ledger and MLflow agree\n"
+
+
+def test_both_machines_trained(service: Stack, swept: list[Done]) -> None:
+    assert swept[0].code == 0
+    processes = {line.split()[1] for line in (service.folder / "starts").read_text().splitlines()}
+    assert len(processes) == 2
+
+
+@pytest.mark.parametrize("user", ["sweeper", ADMIN])
+def test_runs_are_visible_with_an_account(service: Stack, swept: list[Done], user: str) -> None:
+    assert swept[0].code == 0
+    named = service.call("/api/2.0/mlflow/experiments/get-by-name?experiment_name=small", user=user)
+    wanted = {"experiment_ids": [named["experiment"]["experiment_id"]], "filter": "tags.kind = 'trial'"}
+    found = service.call("/api/2.0/mlflow/runs/search", wanted, user=user)["runs"]
+    assert len(found) == 6
+    assert {run["info"]["status"] for run in found} == {"FINISHED"}
+
+
+def test_a_wrong_password_ends_a_sweep_in_one_line(service: Stack, swept: list[Done], tmp_path: Path) -> None:
+    assert swept[0].code == 0
+    run = Command(service.folder / "person", service.environment(MLFLOW_TRACKING_PASSWORD="wrong-password"))
+    done = run("sync", "small.yaml", "--home", str(tmp_path))
+    assert done.code == 3
+    assert done.err.count("\n") == 1
+    assert "refused the credentials (401)" in done.err
+
+
+def test_a_client_without_the_certificate_is_told_so(service: Stack, swept: list[Done]) -> None:
+    assert swept[0].code == 0
+    run = Command(service.folder / "person", service.environment())
+    done = run("sweep", "small.yaml", "--seeds", "4", "--fresh", "--cluster", service.scheduler)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "TLS needs --tls-ca-file, --tls-cert, --tls-key" in done.err
+
+
+def test_the_real_trainer_trains_on_the_cluster(service: Stack) -> None:
+    home = service.folder / "real"
+    home.mkdir()
+    (home / "real.yaml").write_text(REAL)
+    run = Command(home, service.environment())
+    sweep = run("sweep", "real.yaml", "--json", *service.cluster)
+    assert sweep.code == 0, sweep.err
+    assert json.loads(sweep.out)["trials"]["complete"] == 2
+    assert run("verify", "real.yaml").code == 0
