@@ -50,6 +50,7 @@ def claims(document: Document, recorded: Recorded) -> Markup:
         element("ol", *(_claim(claim, found, document) for claim, found in pairs), class_="claims"),
         element("dl", *meanings, class_="meanings"),
         element("p", sentences.glossary(document), class_="fine"),
+        *([element("p", told, class_="fine")] if (told := sentences.registration(document)) else []),
         *([element("p", minus(control), class_="fine")] if (control := sentences.control(document)) else []),
     )
 
@@ -82,9 +83,10 @@ def plainly(claim: Claim, found: Claimed) -> str:
 
 def _claim(claim: Claim, found: Claimed, document: Document) -> Markup:
     left_out = sentences.left_out(found)
+    mark = " (exploratory)" if sentences.is_exploratory(document) else ""
     return element(
         "li",
-        element("h3", badge(found["verdict"]), " ", element("span", found["statement"])),
+        element("h3", badge(found["verdict"]), " ", element("span", found["statement"]), mark),
         element("p", plainly(claim, found), _doubt(found)),
         element("p", minus(sentences.sentence(found, document)), f" {left_out}" if left_out else "", class_="fine"),
         class_=f"claim {found['verdict']}",
@@ -112,6 +114,8 @@ def _size(document: Document, recorded: Recorded) -> str:
 def _warnings(document: Document) -> Iterator[str]:
     if alarm := sentences.control_alarm(document):
         yield alarm
+    if warning := sentences.exploratory(document):
+        yield warning
     for text in inputs.damage(document["fingerprints"]):
         yield f"Data gate: {text}."
     counts = document["trials"]

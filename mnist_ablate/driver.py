@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from mnist_ablate import data, publishing, standing
+from mnist_ablate import data, preregistration, publishing, standing
 from mnist_ablate.engine import Engine, Event, Finished, Progress
 from mnist_ablate.errors import AblateError
 from mnist_ablate.fingerprint import fingerprints
@@ -69,7 +69,9 @@ class Result:
     @property
     def about(self) -> About:
         """What a report says beside the verdicts."""
-        return About(self.record.fingerprints, self.again)
+        plan = expand(self.record.sweep, self.record.data_digest, max_trials=self.planned)
+        registered = preregistration.document(plan, self.record.registration)
+        return About(self.record.fingerprints, self.again, registered)
 
     @property
     def broken(self) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mnist_ablate import data, standing, summary
+from mnist_ablate import data, preregistration, standing, summary
 from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.ledger import Ledger, Record
 from mnist_ablate.plan import Plan, expand
@@ -42,9 +42,12 @@ def _document(record: Record) -> dict[str, Any]:
     plan = _plan(record)
     rows = standing.rows(plan, record.entries())
     counts = summary.count(rows, len(plan.arms) * plan.sweep.seeds)
-    return summary.document(
-        record.sweep, rows, counts, summary.About(_fingerprints(record, plan), standing.again(plan, record.entries()))
+    about = summary.About(
+        _fingerprints(record, plan),
+        standing.again(plan, record.entries()),
+        preregistration.document(plan, record.registration),
     )
+    return summary.document(record.sweep, rows, counts, about)
 
 
 def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from mnist_ablate.differences import differences
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.lock import Lock, hold
 from mnist_ablate.plan import Plan, Planned
+from mnist_ablate.preregistration import Earlier, Registration, digests
 from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep import Params, Sweep
 from mnist_ablate.trial import Outcome, Trial
@@ -94,7 +95,7 @@ class Ledger:
                 latest = self._create(plan.sweep.name, latest)
             if not _is_registered(latest):  # new, or cut off by a crash before its first trial
                 _register(latest, plan)
-        record = Record(latest, self.url)
+            record = Record(latest, self.url, self._earlier(latest))
         if (record.sweep.digest, record.data_digest) != (plan.sweep.digest, plan.data_digest):
             changes = differences(_content(record.sweep, record.data_digest), _content(plan.sweep, plan.data_digest))
             raise ConflictError(f"{plan.sweep.name}: stored sweep differs: {changes}; use --fresh or another name")
@@ -109,7 +110,7 @@ class Ledger:
         with explained(self.url):
             latest = self._latest(name, wanted)
             if latest is not None:
-                return Record(latest, self.url)
+                return Record(latest, self.url, self._earlier(latest))
             known = optuna.get_all_study_names(self._storage) if self._storage else []
         recorded = hint(name, dict.fromkeys(study.rpartition("/")[0] for study in known), "recorded")
         asked = plainly(name)
@@ -127,13 +128,22 @@ class Ledger:
             return [name for name in names if self._latest(name, _is_registered)]
 
     def _latest(self, name: str, wanted: Callable[[optuna.Study], bool] = lambda _study: True) -> optuna.Study | None:
+        return next((study for study in self._studies(name) if wanted(study)), None)
+
+    def _earlier(self, study: optuna.Study) -> tuple[Earlier, ...]:
+        """The records of the same name that were begun before this one, the first one first."""
+        name, _, number = study.study_name.rpartition("/")
+        before = (each for each in self._studies(name) if int(each.study_name.rpartition("/")[2]) < int(number))
+        return tuple(_begun(each) for each in before if _is_registered(each))[::-1]
+
+    def _studies(self, name: str) -> Iterator[optuna.Study]:
+        """Those of a sweep, the latest first, each loaded when it is asked for."""
         if self._storage is None:
-            return None
-        storage, prefix = self._storage, f"{name}/"
-        numbers = [study[len(prefix) :] for study in optuna.get_all_study_names(storage) if study.startswith(prefix)]
-        latest_first = sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
-        studies = (optuna.load_study(study_name=f"{prefix}{n}", storage=storage) for n in latest_first)
-        return next((study for study in studies if wanted(study)), None)
+            return
+        found = (each.rpartition("/") for each in optuna.get_all_study_names(self._storage))
+        numbers = (int(number) for of, _, number in found if of == name and number.isdecimal())
+        for number in sorted(numbers, reverse=True):
+            yield optuna.load_study(study_name=f"{name}/{number}", storage=self._storage)
 
     def _create(self, name: str, latest: optuna.Study | None) -> optuna.Study:
         number = 1 + (int(latest.study_name.rpartition("/")[2]) if latest else 0)
@@ -144,8 +154,16 @@ def _register(study: optuna.Study, plan: Plan) -> None:
     """Optuna writes one attribute a transaction: the content goes last and says that all are there."""
     study.set_user_attr("sweep", plan.sweep.name)
     study.set_user_attr("digest", plan.sweep.digest)
+    study.set_user_attr("preregistration", digests(plan))
     study.set_user_attr("registered", datetime.now(UTC).isoformat(timespec="seconds"))
     study.set_user_attr(_CONTENT, _content(plan.sweep, plan.data_digest))
+
+
+def _begun(study: optuna.Study) -> Earlier:
+    attrs = study.user_attrs
+    content, trials = attrs[_CONTENT], len(study.get_trials(deepcopy=False))
+    sweep = Sweep.model_validate(content["sweep"])
+    return Earlier(study.study_name, attrs["registered"], sweep, content["data_digest"], trials)
 
 
 def _is_registered(study: optuna.Study) -> bool:
@@ -155,8 +173,8 @@ def _is_registered(study: optuna.Study) -> bool:
 class Record:
     """What is recorded of one sweep."""
 
-    def __init__(self, study: optuna.Study, url: str) -> None:
-        self._study, self._url = study, url
+    def __init__(self, study: optuna.Study, url: str, earlier: tuple[Earlier, ...] = ()) -> None:
+        self._study, self._url, self._earlier = study, url, earlier
         self._attrs = study.user_attrs
         self._unsure = ""
         self._distributions: dict[str, BaseDistribution] = {
@@ -178,6 +196,12 @@ class Record:
     def registered(self) -> str:
         """When question, plan, claims and margins were recorded, ISO 8601, UTC."""
         return str(self._attrs["registered"])
+
+    @property
+    def registration(self) -> Registration:
+        """What was written down before its first trial."""
+        attrs = self._attrs
+        return Registration(self.registered, str(attrs["digest"]), attrs.get("preregistration", {}), self._earlier)
 
     @property
     def fingerprints(self) -> list[dict[str, Any]]:

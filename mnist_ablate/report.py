@@ -33,12 +33,14 @@ def markdown(document: Document, question: str) -> str:
     """The same as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
     head = [f"# {_inline(question)}", ""]
     head += [f"**{_inline(alarm)}**\n"] if (alarm := sentences.control_alarm(document)) else []
+    head += [f"**{_inline(warning)}**\n"] if (warning := sentences.exploratory(document)) else []
     head += [f"**Data gate**: {_inline(text)}\n" for text in inputs.damage(document["fingerprints"])]
     if claims := document["claims"]:
         columns = ("claim", "verdict", "difference", f"{sentences.level(document)} interval", "margin", "p", "pairs")
         head += [f"{len(claims)} claims: {sentences.tally(document)}.", ""]
-        head += [*_markdown_table("llrrrrr", [columns, *map(_claim_cells, claims)]), ""]
+        head += [*_markdown_table("llrrrrr", [columns, *(_claim_cells(claim, document) for claim in claims)]), ""]
         head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
+        head += [_inline(registered), ""] if (registered := sentences.registration(document)) else []
         head += [_inline(control), ""] if (control := sentences.control(document)) else []
     title = f"**{sentences.plain(document['metric'])} by arm** ({sentences.trials(document)})"
     arms = _markdown_table(
@@ -61,6 +63,8 @@ def _alarms(document: Document) -> Iterator[RenderableType]:
     """What must be known before any number is read."""
     if alarm := sentences.control_alarm(document):
         yield Text(f"{alarm}\n", style="bold red")
+    if warning := sentences.exploratory(document):
+        yield Text(f"{warning}\n", style="bold yellow")
     for text in inputs.damage(document["fingerprints"]):
         yield Text(f"data gate: {text}\n", style="bold red")
 
@@ -120,7 +124,8 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 def _claims(document: Document) -> Iterator[RenderableType]:
     for claim in document["claims"]:
         verdict = claim["verdict"]
-        words = Text(_line(claim["statement"]), style="bold")
+        mark = " (exploratory)" if sentences.is_exploratory(document) else ""
+        words = Text(f"{_line(claim['statement'])}{mark}", style="bold")
         head = Table.grid(padding=(0, 1, 0, 0))
         head.add_column(width=_INDENT - 1)
         head.add_row(Text(verdict.upper(), style=f"bold {_COLORS[verdict]}"), words)
@@ -129,15 +134,16 @@ def _claims(document: Document) -> Iterator[RenderableType]:
         yield Padding(Text(" ".join(filter(None, details))), (0, 0, 0, _INDENT))
     if document["claims"]:
         yield Text(f"\n{sentences.glossary(document)}", style="dim")
-        if control := sentences.control(document):
-            yield Text(control, style="dim")
+        for told in filter(None, [sentences.registration(document), sentences.control(document)]):
+            yield Text(told, style="dim")
         yield Text(f"{len(document['claims'])} claims: {sentences.tally(document)}", style="bold")
 
 
-def _claim_cells(claim: Mapping[str, Any]) -> tuple[str, ...]:
+def _claim_cells(claim: Mapping[str, Any], document: Document) -> tuple[str, ...]:
+    mark = " (exploratory)" if sentences.is_exploratory(document) else ""
     return (
         _inline(claim["statement"]),
-        f"**{claim['verdict']}**",
+        f"**{claim['verdict']}**{mark}",
         effect(claim["metric"], claim["effect"]),
         sentences.interval(claim),
         sentences.margin(claim),

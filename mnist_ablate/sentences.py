@@ -68,6 +68,30 @@ def glossary(document: Document) -> str:
     )
 
 
+def is_exploratory(document: Document) -> bool:
+    """Whether its verdicts rest on a question that may have been chosen with results at hand."""
+    return (document["preregistration"] or {}).get("status") == "exploratory"
+
+
+def exploratory(document: Document) -> str:
+    """Why the verdicts are exploratory, for the top of a report; empty if they are not."""
+    if not is_exploratory(document) or not document["claims"]:
+        return ""
+    reasons = "; ".join(document["preregistration"]["reasons"])
+    return f"Exploratory verdicts: {reasons}. They can suggest a claim; fresh seeds or other images must confirm it."
+
+
+def registration(document: Document) -> str:
+    """When, and under which digest, what is claimed was written down; empty if nobody knows."""
+    found = document["preregistration"]
+    if not found or not document["claims"] or is_exploratory(document):
+        return ""
+    return (
+        f"Preregistered {found['registered']}: question, plan, claims and margins were recorded before the first trial,"
+        f" digest {found['digest'][:12]}."
+    )
+
+
 def control_alarm(document: Document) -> str:
     """That the negative control found an effect, for the top of a report; empty if it did not."""
     control = document["negative_control"]

@@ -18,11 +18,13 @@ from mnist_ablate.verdict import ALPHA, arms, judge
 class About:
     """What a report says beside the verdicts.
 
-    `fingerprints` are documents of the normalizers, none if unknown; `again` is the negative control, if there is one.
+    `fingerprints` are documents of the normalizers, none if unknown; `again` is the negative control, if there is one;
+    `preregistration` says what was written down before the first trial, if anything was.
     """
 
     fingerprints: Sequence[Mapping[str, Any]] = ()
     again: Again | None = None
+    preregistration: Mapping[str, Any] | None = None
 
 
 NOTHING = About()
@@ -53,6 +55,7 @@ def document(
         "trials": dict(counts),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, metric, alpha)],
         "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha)],
+        "preregistration": about.preregistration and dict(about.preregistration),
         "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
         "fingerprints": [dict(found) for found in about.fingerprints],
     }

@@ -12,6 +12,7 @@ from mnist_ablate.plan import TUNING_SEED, Plan, expand
 from mnist_ablate.raw_ledger import RawStudy, RawTrial
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import TRAINER_VERSION, Recipe, Row, Status, Trial
+from mnist_ablate.verdict import ALPHA
 
 _STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL"}
 _RESULTS = frozenset({"complete", "diverged"})
@@ -51,6 +52,11 @@ class Ledger:
     def _registered(self, study: RawStudy) -> Iterator[str]:
         if json.loads(study.attrs.get("digest", '""')) != self.sweep.digest:
             yield f"ledger: {study.name}: its digest is not that of the sweep it holds: {_RESTORE}"
+        told = json.loads(study.attrs.get("preregistration", "{}"))  # older versions wrote none
+        changed = [part for part, value in _parts(self.plan).items() if told and told.get(part) != value]
+        if changed:
+            what = " and ".join(changed)
+            yield f"ledger: {study.name}: {what} not as registered before the first trial: {_RESTORE}"
 
     def _recorded(self, trials: Sequence[RawTrial]) -> Iterator[str]:
         numbers = [trial.number for trial in trials]
@@ -107,6 +113,22 @@ class Ledger:
             places.discard(place)
             outcome = final.outcome
             self.rows.append(Row(dict(final.arm), final.seed, outcome["metrics"], outcome["status"]))
+
+
+def _parts(plan: Plan) -> dict[str, str]:
+    """The digests of what was to be written down before the first trial."""
+    sweep = plan.sweep
+    asked = sweep.model_dump(mode="json", include={"design", "scientific", "nuisance", "tuning_trials", "seeds"})
+    trials = [*plan.tuning, *plan.verdict_trials(), *plan.control_trials()]
+    asked["trials"] = [_id(each.trial) for each in trials]
+    content = {
+        "question": sweep.question,
+        "plan": asked,
+        "claims": [claim.model_dump(mode="json", exclude={"margin"}) for claim in sweep.claims],
+        "margins": [ALPHA, {claim.name: claim.margin for claim in sweep.claims}],
+    }
+    texts = {part: json.dumps(value, sort_keys=True) for part, value in content.items()}
+    return {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()}
 
 
 def against_itself(trial: RawTrial) -> list[str]:
