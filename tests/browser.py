@@ -119,16 +119,20 @@ class Browser:
             assert time.monotonic() < end, f"never shown: {text}; the page shows: {self.text()[:2000]}"
             time.sleep(0.2)
 
+    def rest(self, seconds: float = 2.0) -> None:
+        """Lets charts and transitions settle, before a picture."""
+        time.sleep(seconds)
+
     def click(self, script: str) -> None:
         """Clicks the element that an expression finds, once it is there."""
         self.until(f"(e => e ? (e.click(), true) : false)({script})")
 
-    def picture(self, path: Path, *, height: int | None = None) -> None:
-        """A PNG of the window, or of its upper part."""
+    def picture(self, path: Path, *, top: int = 0, height: int | None = None) -> None:
+        """A PNG of the window, or of a part of it: from `top`, so high."""
         clip = {}
         if height:
             width = self.value("innerWidth")
-            clip = {"clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}}
+            clip = {"clip": {"x": 0, "y": top, "width": width, "height": height, "scale": 1}}
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png", **clip)["data"]))
 
 
