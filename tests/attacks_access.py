@@ -199,10 +199,12 @@ def cluster(ground: Ground) -> Finding:
 def _spoken(ground: Ground, context: ssl.SSLContext | None) -> Answer:
     host, port = ground.service.scheduler.removeprefix("tls://").split(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=10) as raw:
-            wrapped = context.wrap_socket(raw, server_hostname=host) if context else raw
-            wrapped.sendall(b"\0" * 64)
-            return Answer(200 if wrapped.recv(1) else 0)
+        with (
+            socket.create_connection((host, int(port)), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname=host) if context else raw as line,
+        ):
+            line.sendall(b"\0" * 64)
+            return Answer(200 if line.recv(1) else 0)
     except OSError:
         return Answer(0)
 
