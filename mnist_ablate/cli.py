@@ -51,6 +51,7 @@ class Format(StrEnum):
     table = "table"
     md = "md"
     html = "html"
+    svg = "svg"
     json = "json"
 
 
@@ -274,10 +275,11 @@ def _written(document: "Document", record: "Record", form: Format) -> str:
         return json.dumps(document)
     if form is Format.md:
         return report.markdown(document, record.sweep.question)
-    if form is Format.html:
-        from mnist_ablate import page, publishing, recorded
+    if form in {Format.html, Format.svg}:
+        from mnist_ablate import page, picture, publishing, recorded
 
-        return page.html(document, recorded.read(record, publishing.provenance(record.data_digest)))
+        draw = page.html if form is Format.html else picture.svg
+        return draw(document, recorded.read(record, publishing.provenance(record.data_digest)))
     console = ending.console(stderr=False)
     with console.capture() as capture:
         console.print(report.tables(document))
