@@ -13,7 +13,7 @@ ui: $(VENV)/.run
 	$(BIN)/mnist-ablate ui
 
 test: quick
-	$(BIN)/pytest -m "service or browser or slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "service or browser or slow"
 
 quick: $(VENV)/.test
 	$(BIN)/pytest -n 2 -m "not service and not browser and not slow"
