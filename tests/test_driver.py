@@ -53,6 +53,7 @@ def test_every_trial_is_trained_recorded_and_sent_once(settings: Settings, fake:
     ]
 
 
+@pytest.mark.slow
 def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings) -> None:
     sweep = small(scientific={"normalizer": ["unit", "centered_uint8"]}, claims=[])
     with pytest.raises(RuntimeError, match="crash"):
