@@ -1,6 +1,6 @@
 """The reliability figures in one run: `make faults` prints them as a table, and fails if a promise does not hold.
 
-What can be disturbed by other work is measured first, alone; the rest fills two cores. Under five minutes.
+What can be disturbed by other work is measured first, alone; the rest fills two cores.
 """
 
 import json
