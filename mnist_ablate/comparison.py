@@ -1,12 +1,12 @@
 """Two judged sweeps side by side: the arms that both have, seed by seed, and their verdicts; reads no ledger."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mnist_ablate.evidence import t_interval
 from mnist_ablate.pairs import ArmRows, by_arm, unusable
+from mnist_ablate.summary import main_metric, plain
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row
 from mnist_ablate.verdict import ALPHA, judge
@@ -29,10 +29,10 @@ def compare(first: Side, second: Side, alpha: float = ALPHA) -> dict[str, Any]:
     (Bonferroni over the arms). `identical` counts the seeds at which both have the same number to the last bit.
     `metric` is that of the second sweep's first claim. A number that does not exist is null.
     """
-    metric = second.sweep.claims[0].metric if second.sweep.claims else Claim.model_fields["metric"].default
+    metric = main_metric(second.sweep)
     sides = [{frozenset(arm.params.items()): arm for arm in by_arm(side.rows)} for side in (first, second)]
     both = [(sides[0][key], arm) for key, arm in sides[1].items() if key in sides[0]]
-    return {
+    content = {
         **{which: _about(side) for which, side in (("first", first), ("second", second))},
         "metric": metric,
         "alpha": alpha,
@@ -41,6 +41,7 @@ def compare(first: Side, second: Side, alpha: float = ALPHA) -> dict[str, Any]:
         "only_second": [dict(arm.params) for key, arm in sides[1].items() if key not in sides[0]],
         "claims": _claims(first, second, alpha),
     }
+    return {key: plain(value) for key, value in content.items()}
 
 
 def _about(side: Side) -> dict[str, Any]:
@@ -59,11 +60,11 @@ def _arm(first: ArmRows, second: ArmRows, metric: str, alpha: float) -> dict[str
         "params": dict(second.params),
         "pairs": len(seeds),
         "identical": sum(a == b for a, b in zip(before, after, strict=True)),
-        "first": _number(t_interval(before, alpha).mean),
-        "second": _number(t_interval(after, alpha).mean),
-        "difference": _number(found.mean),
-        "ci_low": _number(found.low),
-        "ci_high": _number(found.high),
+        "first": t_interval(before, alpha).mean,
+        "second": t_interval(after, alpha).mean,
+        "difference": found.mean,
+        "ci_low": found.low,
+        "ci_high": found.high,
     }
 
 
@@ -77,14 +78,10 @@ def _claims(first: Side, second: Side, alpha: float) -> list[dict[str, Any]]:
             "statement": claim.statement,
             "changed": claim != asked[0][name],
             **{
-                which: {"verdict": found[name].verdict, "effect": _number(found[name].effect)}
+                which: {"verdict": found[name].verdict, "effect": found[name].effect}
                 for which, found in zip(("first", "second"), verdicts, strict=True)
             },
         }
         for name, claim in asked[1].items()
         if name in asked[0]
     ]
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -41,7 +41,10 @@ _PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 
 
 
 def connect_args(url: str) -> dict[str, Any]:
-    """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s."""
+    """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s.
+
+    From the first call for PostgreSQL on, every read of this process from one ends after ANSWER_S.
+    """
     if sqlite_file(url) is not None:
         return {}
     from psycopg2 import extensions
@@ -55,13 +58,11 @@ def _wait(connection: Any) -> None:
     from psycopg2 import OperationalError as Failure
     from psycopg2 import extensions
 
+    polls = (extensions.POLL_READ, extensions.POLL_WRITE)
     while (state := connection.poll()) != extensions.POLL_OK:
-        reading, writing = ([connection] if state == wanted else [] for wanted in _POLLS)
+        reading, writing = ([connection] if state == wanted else [] for wanted in polls)
         if not any(select.select(reading, writing, [], ANSWER_S)):
             raise Failure(f"no answer for {ANSWER_S:.0f} s")
-
-
-_POLLS = (1, 2)  # psycopg2's POLL_READ and POLL_WRITE
 
 
 def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:

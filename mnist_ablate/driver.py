@@ -69,8 +69,7 @@ class Result:
     @property
     def about(self) -> About:
         """What a report says beside the verdicts."""
-        plan = expand(self.record.sweep, self.record.data_digest, max_trials=self.planned)
-        registered = preregistration.document(plan, self.record.registration)
+        registered = preregistration.document(self.record.plan, self.record.registration)
         return About(self.record.fingerprints, self.again, registered)
 
     @property

@@ -5,11 +5,9 @@ from typing import Any
 from mnist_ablate import data, preregistration, standing, summary
 from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.ledger import Ledger, Record
-from mnist_ablate.plan import Plan, expand
+from mnist_ablate.plan import Plan
 from mnist_ablate.publishing import open_mirror, publish
 from mnist_ablate.settings import Settings
-
-_ANY_SIZE = 10**9
 
 
 def document(name: str, settings: Settings) -> tuple[dict[str, Any], Record]:
@@ -34,12 +32,8 @@ def _find(name: str, settings: Settings) -> Record:
     return Ledger(settings.ledger_url, reading=True).find(name)
 
 
-def _plan(record: Record) -> Plan:
-    return expand(record.sweep, record.data_digest, max_trials=_ANY_SIZE)
-
-
 def _document(record: Record) -> dict[str, Any]:
-    plan = _plan(record)
+    plan = record.plan
     rows = standing.rows(plan, record.entries())
     counts = summary.count(rows, len(plan.arms) * plan.sweep.seeds)
     about = summary.About(

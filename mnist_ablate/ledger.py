@@ -20,7 +20,7 @@ from mnist_ablate.database import explained, open_storage, sqlite_file, writable
 from mnist_ablate.differences import differences
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.lock import Lock, hold
-from mnist_ablate.plan import Plan, Planned
+from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.preregistration import Earlier, Registration, digests
 from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep import Params, Sweep
@@ -31,6 +31,7 @@ _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
 _SCHEMA_WAIT_S = 60.0
 _CONTENT = "content"
+_ANY_SIZE = 10**9
 _STATES = {
     "complete": TrialState.COMPLETE,
     "diverged": TrialState.COMPLETE,
@@ -191,6 +192,11 @@ class Record:
     def data_digest(self) -> str:
         """The data set it was registered with."""
         return str(self._attrs["content"]["data_digest"])
+
+    @property
+    def plan(self) -> Plan:
+        """Its trials, however many: that was decided when it was begun."""
+        return expand(self.sweep, self.data_digest, max_trials=_ANY_SIZE)
 
     @property
     def registered(self) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from mnist_ablate import standing
 from mnist_ablate.ledger import Entry, Record
-from mnist_ablate.plan import expand
 from mnist_ablate.sweep import Sweep
 
 Key = frozenset[tuple[str, str]]
@@ -46,7 +45,7 @@ class Recorded:
 def read(record: Record, provenance: Mapping[str, str]) -> Recorded:
     """All that is recorded of a sweep."""
     entries = record.entries()
-    plan = expand(record.sweep, record.data_digest, max_trials=10**9)
+    plan = record.plan
     judged = (each for each in standing.verdict_trials(plan, entries) if each.trial.id in entries)
     return Recorded(
         sweep=record.sweep,

@@ -13,7 +13,6 @@ from mnist_ablate.errors import AblateError
 from mnist_ablate.ledger import Entry, Record
 from mnist_ablate.masking import one_line
 from mnist_ablate.mirror import Mirror
-from mnist_ablate.plan import expand
 from mnist_ablate.record import run_name
 from mnist_ablate.retrain import OUTCOME, TRIAL
 from mnist_ablate.settings import Settings
@@ -39,7 +38,7 @@ def register(record: Record, mirror: Mirror, settings: Settings, document: Mappi
 
     Raises UnreachableError if MLflow cannot be reached, AblateError if there is no winner or it cannot be trained.
     """
-    plan = expand(record.sweep, record.data_digest, max_trials=settings.max_trials)
+    plan = record.plan
     found = winner.winner(plan, record.entries())
     if found is None:
         raise AblateError(f"{record.sweep.name}: nothing to register: no arm has completed every seed")

@@ -46,7 +46,7 @@ def document(
 
     `metric`, which the arms are summed up by, is that of the first claim.
     """
-    metric = sweep.claims[0].metric if sweep.claims else Claim.model_fields["metric"].default
+    metric = main_metric(sweep)
     content = {
         "sweep": sweep.name,
         "digest": sweep.digest,
@@ -59,13 +59,18 @@ def document(
         "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
         "fingerprints": [dict(found) for found in about.fingerprints],
     }
-    return {key: _finite(value) for key, value in content.items()}
+    return {key: plain(value) for key, value in content.items()}
 
 
-def _finite(value: Any) -> Any:
+def main_metric(sweep: Sweep) -> str:
+    """What arms are summed up by: the metric of the first claim."""
+    return sweep.claims[0].metric if sweep.claims else str(Claim.model_fields["metric"].default)
+
+
+def plain(value: Any) -> Any:
     """The same with text keys, lists for tuples, and null for nan and infinity: plain JSON."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from mnist_ablate.ledger import Ledger
 
 _METAVAR = "NAME[/N]"
-_ANY_SIZE = 10**9
 
 
 def compare(
@@ -35,12 +34,10 @@ def compare(
 def _side(ledger: "Ledger", source: str) -> "Side":
     from mnist_ablate import standing
     from mnist_ablate.comparison import Side
-    from mnist_ablate.plan import expand
 
     name, slash, number = source.rpartition("/") if source.rpartition("/")[2].isdecimal() else (source, "", "")
     record = ledger.find(name_of(name), int(number) if slash else None)
-    plan = expand(record.sweep, record.data_digest, max_trials=_ANY_SIZE)
-    rows = standing.rows(plan, record.entries())
+    rows = standing.rows(record.plan, record.entries())
     if not rows:
         raise SweepError(f"{source}: no trial is recorded yet: run `mnist-ablate sweep {name}` first")
     return Side(record.name, record.registered, record.sweep, rows)
