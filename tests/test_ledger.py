@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tcp_proxy import proxy
 from mnist_ablate import database
 from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
 from mnist_ablate.ledger import Ledger, Mirrored, Record
+from mnist_ablate.lock import Lock
 from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.settings import Settings
@@ -333,25 +334,34 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
         Ledger(f"sqlite:///{tmp_path}/ledger.db")
 
 
+def add_through(record: Record, lock: Lock, wanted: Plan, troubles: Mapping[int, Callable[[], None]]) -> list[str]:
+    """Records every trial, each after the trouble of its number, if any; returns what was told."""
+    messages: list[str] = []
+    outage = Outage(messages.append, 60.0, lambda: False)
+    for number, each in enumerate(wanted.verdict_trials()):
+        troubles.get(number, lambda: None)()
+
+        def write(each: Planned = each) -> None:
+            lock.ensure()
+            record.add(each, outcome(each))
+
+        outage.ride_out(write)
+    return messages
+
+
 @pytest.mark.service
 def test_a_database_that_restarts_costs_one_message_and_no_trial(server: Postgres) -> None:
     url = server.database()
     wanted = plan(seeds=10)
     ledger = Ledger(url)
-    messages: list[str] = []
-    outage = Outage(messages.append, 60.0, lambda: False)
+
+    def restart() -> None:
+        server.crash()
+        threading.Timer(2.0, server.start).start()
+
     with ledger.driving("small") as lock:
         record = ledger.begin(wanted, fresh=False)
-        for number, each in enumerate(wanted.verdict_trials()):
-            if number == 5:
-                server.crash()
-                threading.Timer(2.0, server.start).start()
-
-            def write(each: Planned = each) -> None:
-                lock.ensure()
-                record.add(each, outcome(each))
-
-            outage.ride_out(write)
+        messages = add_through(record, lock, wanted, {5: restart})
         with pytest.raises(ConflictError), ledger.driving("small"):
             pass
     assert messages == ["database not reachable, retrying"]
@@ -416,25 +426,17 @@ def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
     monkeypatch.setattr(database, "ANSWER_S", 0.5)
     url = sqlalchemy.make_url(server.database())
     wanted = plan(seeds=10)
-    messages: list[str] = []
-    outage = Outage(messages.append, 60.0, lambda: False)
     with proxy(url.port or 5432) as way:
+
+        def stall() -> None:
+            way.stall()
+            threading.Timer(2.0, way.heal).start()
+
         through = url.set(port=way.port).render_as_string(hide_password=False)
         ledger = Ledger(through)
         with ledger.driving("small") as lock:
             record = ledger.begin(wanted, fresh=False)
-            for number, each in enumerate(wanted.verdict_trials()):
-                if number in {3, 9}:
-                    way.cut()
-                if number in {6, 12}:
-                    way.stall()
-                    threading.Timer(2.0, way.heal).start()
-
-                def write(each: Planned = each) -> None:
-                    lock.ensure()
-                    record.add(each, outcome(each))
-
-                outage.ride_out(write)
+            messages = add_through(record, lock, wanted, {3: way.cut, 6: stall, 9: way.cut, 12: stall})
         recorded = [entry.trial.id for entry in record.records()]
     assert recorded == [each.trial.id for each in wanted.verdict_trials()]
     assert set(messages) == {"database not reachable, retrying"}
