@@ -27,6 +27,7 @@ from mnist_ablate.sweep import Params, Sweep
 from mnist_ablate.trial import Outcome, Trial
 
 METRIC = "test_accuracy"
+_VALIDATION = "val_accuracy"
 _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
 _SCHEMA_WAIT_S = 60.0
@@ -264,10 +265,11 @@ class Record:
 
     def _finished(self, planned: Planned, outcome: Outcome) -> FrozenTrial:
         state = _STATES[outcome.status]
+        complete = state == TrialState.COMPLETE
         content = {"trial": planned.trial.model_dump(), "stage": planned.stage, "outcome": outcome.model_dump()}
         return create_trial(
             state=state,
-            value=outcome.metrics.get(METRIC) if state == TrialState.COMPLETE else None,
+            value=outcome.metrics.get(METRIC, outcome.metrics.get(_VALIDATION)) if complete else None,
             params={**planned.arm.params, "seed": planned.trial.seed},
             distributions=self._distributions,
             user_attrs={"trial_id": planned.trial.id, **content, "sha256": _digest(content)},

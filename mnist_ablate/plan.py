@@ -12,12 +12,7 @@ from mnist_ablate.choices.optimizers import default_learning_rate
 from mnist_ablate.errors import SweepError
 from mnist_ablate.settings import MAX_TRIALS
 from mnist_ablate.sweep import Params, Range, Sweep
-from mnist_ablate.trial import Recipe, Scalar, Trial
-
-TUNING_SEED = 1_000_000
-"""Tuning uses seeds that no verdict uses: a nuisance value is never judged on the luck that chose it."""
-CONTROL_SEED = 2_000_000
-"""The seeds of the negative control, from here on, are in no pair: it compares the baseline with itself."""
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Recipe, Scalar, Trial
 
 
 @dataclass(frozen=True)

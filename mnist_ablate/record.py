@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mnist_ablate.masking import mask
-from mnist_ablate.plan import CONTROL_SEED
-from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+from mnist_ablate.trial import CONTROL_SEED, Epoch, Outcome, Scalar, Trial
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

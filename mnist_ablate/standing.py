@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from mnist_ablate.ledger import Entry
 from mnist_ablate.negative_control import Again
-from mnist_ablate.plan import CONTROL_SEED, Plan, Planned, control_count, label
+from mnist_ablate.plan import Plan, Planned, control_count, label
 from mnist_ablate.sweep import Params
-from mnist_ablate.trial import Row
+from mnist_ablate.trial import CONTROL_SEED, Row
 
 _UNTUNED = -2.0
 _NO_SCORE = -1.0

@@ -3,7 +3,7 @@
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -48,8 +48,8 @@ class Trainer:
     def train(self, trial: Trial, on_epoch: Callable[[Epoch], None] = lambda _epoch: None) -> Outcome:
         """Train from the seed to the last epoch, or to the first whose loss is not finite ("diverged").
 
-        A diverged trial counts with chance: accuracy 1 / classes, loss ln(classes). Same trial, same outcome, to
-        the bit, whatever else runs.
+        A diverged trial counts with chance: accuracy 1 / classes, loss ln(classes). A blind one is not shown the test
+        set. Same trial, same outcome, to the bit, whatever else runs.
         """
         started_ms, clock = _now_ms(), time.perf_counter()
         recipe = trial.recipe
@@ -64,7 +64,8 @@ class Trainer:
             epochs.append(epoch)
             on_epoch(epoch)
         diverged = len(epochs) < recipe.epochs
-        final = _chance(self.digits.classes) if diverged else _final(program, inputs, epochs[-1])
+        parts = ("train", "val") if trial.is_blind else ("test", "train", "val")
+        final = _chance(self.digits.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
@@ -142,17 +143,20 @@ def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
     return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
 
 
-def _final(program: Program, inputs: Inputs, last: Epoch) -> dict[str, float]:
+def _final(program: Program, inputs: Inputs, last: Epoch, parts: Collection[str]) -> dict[str, float]:
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    known = {name: float(getattr(last, name)) for name in names}
+    if "test" not in parts:
+        return known
     test_loss, test_accuracy = program.evaluate(inputs.test)
     if not math.isfinite(test_loss):
         test_loss = float(np.finfo(np.float32).max)
-    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **{name: getattr(last, name) for name in names}}
+    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **known}
 
 
-def _chance(classes: int) -> dict[str, float]:
+def _chance(classes: int, parts: Collection[str]) -> dict[str, float]:
     split = {"accuracy": 1 / classes, "loss": math.log(classes)}
-    return {f"{part}_{name}": value for part in ("test", "train", "val") for name, value in split.items()}
+    return {f"{part}_{name}": value for part in parts for name, value in split.items()}
 
 
 def _named(values: dict[str, float], when: str) -> dict[str, float]:

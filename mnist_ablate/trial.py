@@ -13,6 +13,10 @@ Status = Literal["complete", "diverged", "failed", "lost"]
 
 TRAINER_VERSION = 1
 """Part of every trial id: raised when the same trial would give other numbers."""
+TUNING_SEED = 1_000_000
+"""Choosing uses seeds from here on, which no verdict uses: nothing is judged on the luck that chose it."""
+CONTROL_SEED = 2_000_000
+"""The seeds of the negative control, from here on, are in no pair: it compares the baseline with itself."""
 
 
 class Recipe(BaseModel):
@@ -46,6 +50,11 @@ class Trial(BaseModel):
     data_digest: str
 
     @property
+    def is_blind(self) -> bool:
+        """Whether it must not read the test set: with a tuning seed it is there to choose, by validation data."""
+        return TUNING_SEED <= self.seed < CONTROL_SEED
+
+    @property
     def id(self) -> str:
         """The first 16 hexadecimal digits of the sha256 of the content: equal trials have equal ids.
 
@@ -71,7 +80,8 @@ class Epoch(BaseModel):
 class Outcome(BaseModel):
     """What came back from a trial; every number is finite.
 
-    `metrics` holds test_accuracy, test_loss and the like and is empty for a failed or lost trial;
+    `metrics` holds test_accuracy, test_loss and the like, none of the test set if the trial is blind, and is empty
+    for a failed or lost trial;
     `diagnostics` what explains them. `reason` says why a trial did not complete.
     """
 

@@ -18,12 +18,12 @@ from mnist_ablate.driver import drive
 from mnist_ablate.ledger import Entry, Ledger
 from mnist_ablate.negative_control import Again
 from mnist_ablate.page import html
-from mnist_ablate.plan import CONTROL_SEED, TUNING_SEED, count, expand, label
+from mnist_ablate.plan import count, expand, label
 from mnist_ablate.record import run_name
 from mnist_ablate.report import markdown, tables
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep import Claim, Sweep
-from mnist_ablate.trial import Outcome, Row, Trial
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Row, Trial
 from mnist_ablate.verify_ledger import Ledger as Checked
 
 DATA = "d1" * 32

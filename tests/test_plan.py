@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mnist_ablate.choices.optimizers import OPTIMIZERS, default_learning_rate
 from mnist_ablate.errors import SweepError
-from mnist_ablate.plan import TUNING_SEED, Plan, count, expand, label
+from mnist_ablate.plan import Plan, count, expand, label
 from mnist_ablate.sweep import Params, Sweep
-from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.trial import TUNING_SEED, Recipe, Trial
 
 DATA = "d1" * 32
 FACTORS: dict[str, Any] = {"normalizer": ["unit", "raw", "centered"], "activation": ["relu", "tanh"]}

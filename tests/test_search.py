@@ -5,11 +5,11 @@ from sweep_runs import Watcher, small, starts
 
 from mnist_ablate.driver import drive
 from mnist_ablate.ledger import Entry
-from mnist_ablate.plan import TUNING_SEED, Plan, count, expand
+from mnist_ablate.plan import Plan, count, expand
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
 from mnist_ablate.standing import tuned
-from mnist_ablate.trial import Outcome
+from mnist_ablate.trial import TUNING_SEED, Outcome
 
 SPACE = {
     "design": "search",

@@ -9,7 +9,7 @@ from mnist_ablate.choices.optimizers import default_learning_rate
 from mnist_ablate.program import Program, shape_of, stream
 from mnist_ablate.sweep import METRICS
 from mnist_ablate.train import Trainer
-from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Recipe, Trial
 
 SMALL = {"width": 8, "batch_size": 32, "epochs": 1, "learning_rate": 0.01}
 
@@ -177,6 +177,23 @@ def test_diverged_trial_counts_with_chance_and_keeps_its_finite_epochs(trainer):
     assert outcome.metrics["test_accuracy"] == 0.1
     assert outcome.metrics["test_loss"] == pytest.approx(math.log(10))
     assert outcome.metrics["converged"] == 0.0
+
+
+@pytest.mark.parametrize("settings", [{}, {"learning_rate": 1e3, "activation": "elu", "model": "mlp3", "epochs": 5}])
+def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monkeypatch, settings):
+    made = trial(optimizer="sgd", normalizer="raw", **settings)
+    blind, shown = (made.model_copy(update={"seed": seed}) for seed in (TUNING_SEED, CONTROL_SEED))
+    program = trainer.program(shape_of(made.recipe))
+    read = []
+    evaluate = program.evaluate
+    monkeypatch.setattr(program, "evaluate", lambda split: read.append(split) or evaluate(split))
+    found = trainer.train(blind)
+    test = trainer.inputs("raw").test
+    assert not any(split is test for split in read)
+    assert found.status == ("diverged" if settings else "complete")
+    assert "val_accuracy" in found.metrics
+    assert not any("test" in name for name in found.metrics)
+    assert "test_accuracy" in trainer.train(shown).metrics
 
 
 def test_epochs_are_told_as_they_end(trainer):
