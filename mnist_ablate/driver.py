@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from mnist_ablate import data, preregistration, publishing, standing
+from mnist_ablate import data, preregistration, publishing, rounds, standing
 from mnist_ablate.engine import Engine, Event, Finished, Progress
 from mnist_ablate.errors import AblateError
 from mnist_ablate.fingerprint import fingerprints
@@ -115,6 +115,7 @@ class _Run:
     ) -> None:
         records = record.records()
         self.entries = {entry.trial.id: entry for entry in records}
+        self._settled = {id_: entry for id_, entry in self.entries.items() if not _is_tried_again(plan, entry)}
         self._plan, self._record, self._settings, self._view = plan, record, settings, view
         self._interrupts, self._lock, self._stack = interrupts, lock, stack
         self._published = publishing.in_step(record, len(records), settings)
@@ -127,11 +128,7 @@ class _Run:
     def result(self) -> Result:
         if self._plan.sweep.design == "search":
             self._search()
-        else:
-            self._train(self._plan.tuning)
-        self._train(
-            standing.verdict_trials(self._plan, self.entries) + standing.control_trials(self._plan, self.entries)
-        )
+        self._train_rounds()
         rows = standing.rows(self._plan, self.entries)
         return Result(
             record=self._record,
@@ -146,13 +143,20 @@ class _Run:
             interrupted=self._interrupts.signal,
         )
 
+    def _train_rounds(self) -> None:
+        """Train one round after the other; what failed in this run is not tried again in it."""
+        while due := rounds.due(self._plan, self._settled):
+            self._train(due)
+            if any(each.trial.id not in self._settled for each in due):
+                return
+
     def _search(self) -> None:
         search = Search(self._plan, self.entries)
         self._train(search.trials(), search.tell)
 
     def _train(self, planned: Iterable[Planned], tell: Callable[[Outcome], None] = lambda _outcome: None) -> None:
-        """Run what is due of `planned`, which may be an iterator that decides by what it was told."""
-        due = (each for each in planned if self._is_due(each.trial.id))
+        """Run `planned`, which may be an iterator that decides by what it was told."""
+        due = iter(planned)
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
             return
@@ -168,10 +172,6 @@ class _Run:
                 uploader.epoch(event.trial, event.epoch)
             self._view.event(planned_trial, event)
 
-    def _is_due(self, trial_id: str) -> bool:
-        entry = self.entries.get(trial_id)
-        return entry is None or entry.outcome.status in _REDO
-
     def _until_stopped(self, engine: Engine, trials: Iterator[Trial]) -> Iterator[Event]:
         for event in engine.run(trials):
             yield event
@@ -186,7 +186,7 @@ class _Run:
         trial, outcome = event.trial, event.outcome
         self._write(lambda: self._record.add(planned, outcome))
         self._published = False
-        self.entries[trial.id] = Entry(trial, planned.arm.params, planned.stage, outcome)
+        self.entries[trial.id] = self._settled[trial.id] = Entry(trial, planned.arm.params, planned.stage, outcome)
         uploader.outcome(trial, planned.arm.params, outcome)
         if outcome.status == "failed":
             self._failures[outcome.reason] += 1
@@ -248,6 +248,11 @@ class _Run:
         delivered = self._uploading().close(wait_s, settle=True)
         _must_be_let_in(self._uploading())
         return delivered
+
+
+def _is_tried_again(plan: Plan, entry: Entry) -> bool:
+    """Whether a trial recorded earlier counts as not run; a search goes on without what it lost."""
+    return entry.outcome.status in _REDO and not (plan.sweep.design == "search" and entry.stage == "tuning")
 
 
 def _must_be_let_in(uploader: Uploader) -> None:

@@ -226,7 +226,7 @@ BUGS: dict[str, Bug] = {
     "write a result in two transactions, with a crash between": _swept(_two_transactions),
     "record a result twice": _patched(optuna.Study, "add_trial", _twice),
     "train again what is recorded": _resumed(
-        Injection("record.add", "kill", 3), lambda: setattr(driver._Run, "_is_due", lambda *_: True)
+        Injection("record.add", "kill", 3), lambda: setattr(driver, "_is_tried_again", lambda *_: True)
     ),
     "record another seed": _patched(ledger.Record, "add", _wrong_seed),
     "record the outcome of another trial": _patched(ledger.Record, "add", _mixed_up),

@@ -1,0 +1,31 @@
+"""Which trials of a plan come next, by what is recorded: tuning, then verdicts with their control. Runs nothing."""
+
+from collections.abc import Iterator, Mapping
+
+from mnist_ablate import standing
+from mnist_ablate.ledger import Entry
+from mnist_ablate.plan import Plan, Planned
+
+Round = tuple[Planned, ...]
+
+
+def due(plan: Plan, entries: Mapping[str, Entry]) -> Round:
+    """The unrecorded trials, each once, of the first round that lacks any; none when nothing is left to run.
+
+    A function of the plan and of what is recorded alone: after a crash it asks for exactly the same trials.
+    What a search will try is not among them: that is decided trial by trial (`search`).
+    """
+    for found in rounds(plan, entries):
+        lacking = {each.trial.id: each for each in found if each.trial.id not in entries}
+        if lacking:
+            return tuple(lacking.values())
+    return ()
+
+
+def rounds(plan: Plan, entries: Mapping[str, Entry]) -> Iterator[Round]:
+    """Every round so far, whole, in order; the last may lack trials, and what follows it is not known yet."""
+    if plan.tuning:
+        yield plan.tuning
+    judged = standing.verdict_trials(plan, entries) + standing.control_trials(plan, entries)
+    if judged:
+        yield judged
