@@ -1,4 +1,6 @@
-"""Metrics and their differences as text: accuracies in percent and percentage points; knows no verdicts."""
+"""Metrics, their differences, and arms as text: accuracies in percent and percentage points; knows no verdicts."""
+
+from collections.abc import Mapping
 
 PERCENT = "accuracy"
 """A metric whose name ends so is a fraction, shown in percent."""
@@ -26,3 +28,13 @@ def signed(metric: str, value: float, digits: int = 2) -> str:
     if not metric.endswith(PERCENT):
         return f"{value + 0.0:+.4g}"
     return f"{round(100 * value, digits) + 0.0:+.{digits}f}"  # + 0.0: no -0
+
+
+def arm_name(params: Mapping[str, object]) -> str:
+    """An arm in words: those as they are, other values with their factor: `centered dropout=0.5`."""
+    return " ".join(v if isinstance(v, str) else f"{name}={value_name(v)}" for name, v in params.items())
+
+
+def value_name(value: object) -> str:
+    """A factor's value; of a number the digits that matter."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

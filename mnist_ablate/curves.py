@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from mnist_ablate.amounts import arm_name, value_name
 from mnist_ablate.axes import Axis, of_metric
 from mnist_ablate.drawing import LETTER, WIDTH, drawing, line, path, rows, short, text, thinned, value_names
 from mnist_ablate.markup import Markup
-from mnist_ablate.recorded import Recorded, arm_name, value_name
+from mnist_ablate.recorded import Recorded
 
 METRIC = "val_accuracy"
 MOST_PANELS = 24

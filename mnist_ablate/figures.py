@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import sentences
-from mnist_ablate.amounts import unit
+from mnist_ablate.amounts import arm_name, unit
 from mnist_ablate.axes import Axis, of_differences, of_metric
 from mnist_ablate.drawing import (
     LETTER,
@@ -27,7 +27,7 @@ from mnist_ablate.drawing import (
     value_names,
 )
 from mnist_ablate.markup import Markup, element
-from mnist_ablate.recorded import Recorded, arm_name
+from mnist_ablate.recorded import Recorded
 from mnist_ablate.sentences import Claimed, Document
 
 MOST_CLAIMS = 60

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from mnist_ablate import sentences
+from mnist_ablate.amounts import arm_name
 from mnist_ablate.data import MNIST_DIGEST
 from mnist_ablate.markup import Markup, element, join, table
 from mnist_ablate.masking import mask
-from mnist_ablate.recorded import Recorded, arm_name
+from mnist_ablate.recorded import Recorded
 from mnist_ablate.reproduction import reproduction
 from mnist_ablate.sentences import Document
 from mnist_ablate.trial import TRAINER_VERSION, Recipe

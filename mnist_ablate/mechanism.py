@@ -7,11 +7,12 @@ from statistics import fmean
 from typing import Any
 
 from mnist_ablate import inputs
+from mnist_ablate.amounts import arm_name
 from mnist_ablate.axes import Axis
 from mnist_ablate.drawing import line, minus
 from mnist_ablate.ledger import Entry
 from mnist_ablate.markup import Markup, element, join, table
-from mnist_ablate.recorded import Recorded, arm_name
+from mnist_ablate.recorded import Recorded
 
 MOST_LAYERS = 6
 _INPUTS = {

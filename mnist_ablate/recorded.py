@@ -63,16 +63,6 @@ def key(params: Mapping[str, object]) -> Key:
     return frozenset((name, repr(value)) for name, value in params.items())
 
 
-def arm_name(params: Mapping[str, object]) -> str:
-    """An arm in words: those as they are, other values with their factor: `centered dropout=0.5`."""
-    return " ".join(v if isinstance(v, str) else f"{name}={value_name(v)}" for name, v in params.items())
-
-
-def value_name(value: object) -> str:
-    """A factor's value; of a number the digits that matter."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
 def main_arms(arms: list[dict[str, Any]], sweep: Sweep, most: int) -> list[dict[str, Any]]:
     """At most so many arms, in their order: those that claims compare, then the best and the worst."""
     if len(arms) <= most:

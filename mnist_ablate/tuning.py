@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mnist_ablate.amounts import arm_name, value_name
 from mnist_ablate.drawing import shown_number
 from mnist_ablate.ledger import Entry
 from mnist_ablate.markup import Markup, element, join, table
-from mnist_ablate.recorded import Recorded, arm_name, key, value_name
+from mnist_ablate.recorded import Recorded, key
 from mnist_ablate.sentences import plain
 from mnist_ablate.trial import Recipe, Scalar
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from judged_sweep import judged
 
 from mnist_ablate import curves, figures, interaction, sweep_file
+from mnist_ablate.amounts import arm_name
 from mnist_ablate.axes import Axis
 from mnist_ablate.drawing import WIDTH, interval, thinned
 from mnist_ablate.markup import Markup, element, table
-from mnist_ablate.recorded import arm_name, key, main_arms
+from mnist_ablate.recorded import key, main_arms
 
 
 def circles(picture: str, kind: str = "dot") -> list[tuple[float, float]]:
