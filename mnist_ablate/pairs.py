@@ -28,11 +28,12 @@ class ArmRows:
 class Pairs:
     """Differences by seed, in the metric's unit.
 
-    `scale` is the largest absolute metric in them, `excluded` names every side that kept a seed out, and
-    `problem`, unless empty, says why what is left must not be judged.
+    `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences, `excluded` names
+    every side that kept a seed out, and `problem`, unless empty, says why what is left must not be judged.
     """
 
     differences: Mapping[int, float]
+    seeds: int = 0
     scale: float = 0.0
     excluded: tuple[str, ...] = ()
     problem: str = ""
@@ -68,11 +69,18 @@ def unusable(row: Row | None, metric: str) -> str:
     return "" if math.isfinite(value) else f"has {metric} {value}"
 
 
-def pairs(arms: Sequence[ArmRows], claim: Claim) -> Pairs:
+def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pairs:
     """One difference per seed that has every side, averaged over the factors the claim does not name.
 
     Only settings of those factors that every side has somewhere are compared, and a seed needs all of them.
+    With `first`, only so many seeds are looked at, the lowest ones.
     """
+    found = compared(arms, claim)
+    return found if isinstance(found, Pairs) else _differences(found, claim, first)
+
+
+def compared(arms: Sequence[ArmRows], claim: Claim) -> list[tuple[float, list[ArmRows]]] | Pairs:
+    """The arms on each side of a claim, with the side's sign; where they cannot be compared, why."""
     if claim.control is None and claim.reference is None:
         return Pairs({}, problem="the claim has neither control nor reference")
     sides = _sides(claim)
@@ -88,8 +96,7 @@ def pairs(arms: Sequence[ArmRows], claim: Claim) -> Pairs:
         absent = [label(fixed) for cell, (_, fixed) in zip(cells, sides, strict=True) if not cell]
         what = f"no result has {' or '.join(absent)}" if absent else "no two results differ only as claimed"
         return Pairs({}, problem=what)
-    compared = [(sign, [cell[rest] for rest in shared]) for (sign, _), cell in zip(sides, cells, strict=True)]
-    return _differences(compared, claim)
+    return [(sign, [cell[rest] for rest in shared]) for (sign, _), cell in zip(sides, cells, strict=True)]
 
 
 def _sides(claim: Claim) -> list[tuple[float, dict[str, Scalar]]]:
@@ -116,14 +123,15 @@ def _ambiguous(matches: Sequence[ArmRows], fixed: Mapping[str, Scalar], named: s
     return ""
 
 
-def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim) -> Pairs:
+def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim, first: int | None) -> Pairs:
     offset = claim.reference if claim.reference is not None and claim.versus is None else 0.0
     weighted = [(sign / len(side), arm) for sign, side in sides for arm in side]
     weights = [weight for weight, _ in weighted]
     found: dict[int, float] = {}
     excluded: list[str] = []
     problem, scale = "", abs(offset)
-    for seed in sorted(set().union(*(arm.by_seed for _, arm in weighted))):
+    seeds = sorted(set().union(*(arm.by_seed for _, arm in weighted)))[:first]
+    for seed in seeds:
         rows = [arm.by_seed.get(seed) for _, arm in weighted]
         faults = [unusable(row, claim.metric) for row in rows]
         if any(faults):
@@ -138,4 +146,4 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim)
         scale = max(scale, *map(abs, values))
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
-    return Pairs(found, scale, tuple(excluded), problem)
+    return Pairs(found, len(seeds), scale, tuple(excluded), problem)

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from mnist_ablate.evidence import (
     t_interval,
     t_quantile,
 )
+from mnist_ablate.looks import ONCE, Look
 from mnist_ablate.pairs import Pairs, by_arm, pairs, unusable
 from mnist_ablate.sweep import Claim, Direction
 from mnist_ablate.trial import Row, Scalar
@@ -68,6 +69,8 @@ class ClaimVerdict:
     `p_value` is the sign-flip p-value after Holm's correction over all claims, `p_raw` the one before.
     `effect` is nan without a pair; the interval is infinite where the spread is unknown.
     `seeds_needed` is None unless inconclusive, and where no number up to 10,000 would decide.
+    Of an adaptive sweep, `look` is the number of the look that decided, or the last one; interval and `p_raw` are
+    corrected for the looks, and every number is of the seeds that it read.
     """
 
     name: str
@@ -85,6 +88,7 @@ class ClaimVerdict:
     seeds_needed: int | None
     excluded: tuple[str, ...]
     differences: Mapping[int, float]
+    look: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,25 +106,53 @@ class _Estimate:
 
 @dataclass(frozen=True)
 class _Family:
-    """The claims that are judged together share one error rate."""
+    """The claims that are judged together share one error rate, and the looks at a claim its part."""
 
     n_claims: int
     alpha: float
+    look: Look
 
     @property
     def each(self) -> float:
+        """What all looks at a claim may err together."""
         return self.alpha / max(self.n_claims, 1)
 
+    @property
+    def now(self) -> float:
+        """What this look at a claim may err."""
+        return self.each * self.look.share
 
-def judge(rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA) -> tuple[ClaimVerdict, ...]:
-    """One verdict per claim, in order. Raises SweepError if an arm has two rows with one seed."""
-    family = _Family(len(claims), alpha)
+    @property
+    def flips(self) -> float:
+        """What sign flips of all claims may err at this look."""
+        return self.alpha * self.look.share
+
+
+def judge(
+    rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA, looks: Sequence[Look] = ()
+) -> tuple[ClaimVerdict, ...]:
+    """One verdict per claim, in order: of an adaptive sweep that of the first of its `looks` that decides.
+
+    A look is taken when its seeds are there; the first is taken with what there is.
+    Raises SweepError if an arm has two rows with one seed.
+    """
     arm_rows = by_arm(rows)
-    found = [pairs(arm_rows, claim) for claim in claims]
-    estimates = [_estimate(claim, each, family.each) for claim, each in zip(claims, found, strict=True)]
-    p_values = holm([estimate.p_raw for estimate in estimates])
-    judged = zip(claims, found, estimates, p_values, strict=True)
-    return tuple(_conclude(claim, each, estimate, p, family) for claim, each, estimate, p in judged)
+    verdicts: dict[int, ClaimVerdict] = {}
+    p_raw = [1.0] * len(claims)
+    open_ = list(range(len(claims)))
+    for look in looks or ONCE:
+        found = {i: pairs(arm_rows, claims[i], look.seeds) for i in open_}
+        open_ = [i for i in open_ if look.number == 1 or found[i].seeds == look.seeds]
+        family = _Family(len(claims), alpha, look)
+        estimates = {i: _estimate(claims[i], found[i], family) for i in open_}
+        for i, estimate in estimates.items():
+            p_raw[i] = min(p_raw[i], estimate.p_raw)
+        p_values = holm(p_raw)
+        for i in open_:
+            estimate = replace(estimates[i], p_raw=p_raw[i])
+            verdicts[i] = _conclude(claims[i], found[i], estimate, p_values[i], family)
+        open_ = [i for i in open_ if verdicts[i].verdict == "inconclusive" and not found[i].problem]
+    return tuple(verdicts[i] for i in range(len(claims)))
 
 
 def arms(rows: Sequence[Row], metric: str, alpha: float = ALPHA) -> tuple[Arm, ...]:
@@ -141,12 +173,12 @@ def _nulls(claim: Claim) -> tuple[float, ...]:
     return (0.0,) if claim.direction in ("lower", "higher") else (-_SIGN[claim.direction] * claim.margin,)
 
 
-def _estimate(claim: Claim, found: Pairs, alpha: float) -> _Estimate:
+def _estimate(claim: Claim, found: Pairs, family: _Family) -> _Estimate:
     values = np.array(list(found.differences.values()), dtype=np.float64)
     rounding = _ROUNDING * max(found.scale, claim.margin)
-    mean, sd, low, high = t_interval(values, alpha, rounding)
+    mean, sd, low, high = t_interval(values, family.now, rounding)
     p_raw = max(sign_flip_p_value(values - null, rounding) for null in _nulls(claim))
-    return _Estimate(values.size, mean, sd, low, high, p_raw, rounding)
+    return _Estimate(values.size, mean, sd, low, high, min(1.0, p_raw / family.look.share), rounding)
 
 
 def _finding(claim: Claim, low: float, high: float) -> Finding:
@@ -173,7 +205,8 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
     verdict: Verdict = "inconclusive" if found.problem or unbacked else _VERDICTS[finding]
     undecided = verdict == "inconclusive" and not found.problem
     seeds = _seeds_needed(claim, estimate, family) if undecided else None
-    interval = f"the {100 * (1 - family.each):.4g}% interval, {estimate.low:.4g} to {estimate.high:.4g},"
+    repeated = "repeated " if family.look.seeds else ""
+    interval = f"the {100 * (1 - family.each):.4g}% {repeated}interval, {estimate.low:.4g} to {estimate.high:.4g},"
     says = f"{interval} {_says(claim, finding)}"
     if found.problem:
         reason = f"not judged: {found.problem}"
@@ -199,6 +232,7 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
         seeds_needed=seeds,
         excluded=found.excluded,
         differences=found.differences,
+        look=family.look.number if family.look.seeds else None,
     )
 
 
@@ -227,10 +261,11 @@ def _says(claim: Claim, finding: Finding) -> str:
 
 def _too_high(n: int, p_value: float, family: _Family) -> str:
     over = f" after Holm's correction over {family.n_claims} claims" if family.n_claims > 1 else ""
+    over += f"{' and' * bool(over)} corrected for the looks" if family.look.seeds else ""
     text = f"the sign-flip p-value, {p_value:.3g}{over}, is above {family.alpha:.4g}"
-    if can_decide(n, family.n_claims, family.alpha):
+    if can_decide(n, family.n_claims, family.flips):
         return text
-    return f"{text}: {n} pairs cannot be sure to give less, {fewest_seeds(family.n_claims, family.alpha)} can"
+    return f"{text}: {n} pairs cannot be sure to give less, {fewest_seeds(family.n_claims, family.flips)} can"
 
 
 def _wanted(seeds: int | None) -> str:
@@ -241,12 +276,12 @@ def _wanted(seeds: int | None) -> str:
 
 def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | None:
     """The smallest number of seeds that decides if mean and spread stay; if unknown, that can at all."""
-    fewest = fewest_seeds(family.n_claims, family.alpha)
+    fewest = fewest_seeds(family.n_claims, family.flips)
     if math.isnan(estimate.sd):
         return max(fewest, estimate.n + 1)
-    backed = max(fewest, _seeds_for_p_value(claim, estimate, family.each))
+    backed = max(fewest, _seeds_for_p_value(claim, estimate, family.now))
     for n in range(estimate.n + 1, MOST_SEEDS + 1):
-        half = t_quantile(n, family.each) * estimate.sd / math.sqrt(n) + estimate.rounding
+        half = t_quantile(n, family.now) * estimate.sd / math.sqrt(n) + estimate.rounding
         finding = _finding(claim, estimate.mean - half, estimate.mean + half)
         if finding != "open" and (n >= backed or finding not in _NEED_P_VALUE):
             return n

@@ -18,7 +18,7 @@ MODULES = sorted(
 KERAS = {"keras", "tensorflow"}
 HEAVY = {*KERAS, "mlflow", "optuna", "cv2"}
 TRAINS = {"features", "train", "program", "network", "diagnostics"}
-VERDICT_PARTS = {"evidence", "pairs", "sweep", "trial", "errors"}
+VERDICT_PARTS = {"evidence", "looks", "pairs", "sweep", "trial", "errors"}
 
 
 def short(module: str) -> str:
