@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from mnist_ablate import data, preregistration, publishing, rounds, standing
+from mnist_ablate import data, preregistration, publishing, rounds, selection, standing
 from mnist_ablate.engine import Engine, Event, Finished, Progress
 from mnist_ablate.errors import AblateError
 from mnist_ablate.fingerprint import fingerprints
@@ -59,6 +59,7 @@ class Result:
     mirror: Mirror
     rows: tuple[Row, ...]
     again: Again | None
+    selection: Mapping[str, Any]
     counts: Mapping[str, int]
     planned: int
     recorded: int
@@ -70,12 +71,15 @@ class Result:
     def about(self) -> About:
         """What a report says beside the verdicts."""
         registered = preregistration.document(self.record.plan, self.record.registration)
-        return About(self.record.fingerprints, self.again, registered)
+        return About(self.record.fingerprints, self.again, registered, self.selection)
 
     @property
     def broken(self) -> bool:
         """Whether a trial that a verdict or the negative control wants failed or was lost."""
-        return bool(self.counts["failed"] or self.counts["lost"] or (self.again and self.again.broken))
+        written = self.selection["as_written"]
+        counted = [self.counts, written["trials"]] if written else [self.counts]
+        lacking = any(counts["failed"] or counts["lost"] for counts in counted)
+        return bool(lacking or (self.again and self.again.broken))
 
     @property
     def link(self) -> str:
@@ -135,6 +139,7 @@ class _Run:
             mirror=self._mirror,
             rows=rows,
             again=standing.again(self._plan, self.entries),
+            selection=selection.document(self._plan, self.entries),
             counts=count(rows, len(self._plan.arms) * self._plan.sweep.seeds),
             planned=self._plan.size,
             recorded=standing.done(self._plan, self.entries),

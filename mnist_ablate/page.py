@@ -84,6 +84,8 @@ def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
     yield "verdicts", "Verdicts", answers.claims(document, recorded)
     if document["fingerprints"]:
         yield "gate", "Data gate", mechanism.gate(document["fingerprints"])
+    if document["as_written"] and document["claims"]:
+        yield "as-written", "As written, and tuned", tuning.both(document)
     if document["claims"]:
         yield "differences", "Differences and margins", join(_forests(document))
     if (named := tuning.settings(arms, recorded)) is not None:
@@ -104,7 +106,7 @@ def _explanations(document: Document, arms: list[Arm], recorded: Recorded) -> It
         few = main_arms(arms, recorded.sweep, curves.MOST_PANELS)
         picture = curves.learning_curves("curves-plot", few, recorded)
         yield "curves", "Learning curves", figure(picture, _CURVES + _part_of(few, document["arms"], "arms"))
-    if (values := tuning.chosen(arms, recorded)) is not None:
+    if (values := tuning.values(document, recorded)) is not None:
         yield "tuning", "Tuning", values
     if (inputs := mechanism.fingerprints(recorded)) is not None:
         yield "inputs", "What the network sees", join([element("p", _INPUTS, class_="fine"), inputs])

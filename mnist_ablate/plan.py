@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from scipy.stats import qmc
@@ -13,6 +13,9 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.settings import MAX_TRIALS
 from mnist_ablate.sweep import Params, Range, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Recipe, Scalar, Trial
+
+_DRAWS_A_POINT = 100
+"""Of the Halton sequence: lists and whole numbers repeat themselves."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial and its place in the plan; `stage` is "tuning", "verdict" or "control"."""
+    """A trial and its place in the plan; `stage` is "tuning", "verdict", "as_written" or "control"."""
 
     trial: Trial
     arm: Arm
@@ -68,6 +71,11 @@ class Plan:
             for arm in self.arms
         )
 
+    def as_written_trials(self) -> tuple[Planned, ...]:
+        """The verdicts' trials at the values of `fixed` in place of tuned ones; none unless the sweep asks for them."""
+        trials = self.verdict_trials() if self.sweep.as_written else ()
+        return tuple(replace(each, stage="as_written") for each in trials)
+
     @cached_property
     def control_arm(self) -> Arm:
         """What the negative control repeats: the first arm that has the baseline's values."""
@@ -107,7 +115,8 @@ def count(sweep: Sweep) -> int:
     if sweep.design == "search":
         return sweep.tuning_trials + arm_count(sweep) * sweep.seeds + control_count(sweep)
     tuning = sweep.tuning_trials if sweep.nuisance else 0
-    return arm_count(sweep) * (sweep.seeds + tuning) + control_count(sweep)
+    confirmed = sweep.seeds * (2 if sweep.as_written else 1)
+    return arm_count(sweep) * (tuning + confirmed) + control_count(sweep)
 
 
 def control_count(sweep: Sweep) -> int:
@@ -158,11 +167,18 @@ def _recipe(settings: Mapping[str, Scalar]) -> Recipe:
 
 
 def _points(nuisance: Mapping[str, Range | list[Scalar]], n: int) -> Iterator[Params]:
-    """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed."""
+    """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed.
+
+    No point is there twice; there are fewer than `n` if that many cannot be found.
+    """
     if not nuisance:
         return
-    for row in qmc.Halton(len(nuisance), rng=0).random(n):
-        yield {name: _at(choice, float(u)) for (name, choice), u in zip(nuisance.items(), row, strict=True)}
+    seen: set[tuple[Scalar, ...]] = set()
+    for row in qmc.Halton(len(nuisance), rng=0).random(n * _DRAWS_A_POINT):
+        point = {name: _at(choice, float(u)) for (name, choice), u in zip(nuisance.items(), row, strict=True)}
+        if len(seen) < n and tuple(point.values()) not in seen:
+            seen.add(tuple(point.values()))
+            yield point
 
 
 def _at(choice: Range | list[Scalar], u: float) -> Scalar:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mnist_ablate import inputs, sentences
+from mnist_ablate import chosen, inputs, sentences
 from mnist_ablate.amounts import effect, number
 from mnist_ablate.sentences import Document, exceptions
 
@@ -26,7 +26,8 @@ _SPECIAL = re.compile(r"([\\`*\[\]#~])")
 
 def tables(document: Document) -> RenderableType:
     """The arms, then every claim with its verdict and what it rests on, for a terminal of any width."""
-    return Group(*_alarms(document), _Arms(document), Text(), *_fingerprints(document), *_claims(document))
+    parts = (_fingerprints, _claims, _selection)
+    return Group(*_alarms(document), _Arms(document), Text(), *(each for part in parts for each in part(document)))
 
 
 def markdown(document: Document, question: str) -> str:
@@ -42,11 +43,23 @@ def markdown(document: Document, question: str) -> str:
         head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
         head += [_inline(registered), ""] if (registered := sentences.registration(document)) else []
         head += [_inline(control), ""] if (control := sentences.control(document)) else []
+    head += _markdown_selection(document)
     title = f"**{sentences.plain(document['metric'])} by arm** ({sentences.trials(document)})"
     arms = _markdown_table(
         "l" * len(_factors(document)) + "rrrl", [[*map(_inline, row)] for row in _arm_rows(document)]
     )
     return "\n".join([*head, title, "", *arms, "", *_markdown_inputs(document)])
+
+
+def _markdown_selection(document: Document) -> Iterator[str]:
+    if both := [*chosen.both(document)]:
+        yield from (f"**{chosen.BOTH_TITLE}**: {chosen.both_note(document)}", "")
+        table = [chosen.both_heads(document), *both]
+        yield from (*_markdown_table("lll", [[*map(_inline, row)] for row in table]), "")
+    if rows := chosen.values(document):
+        yield from (f"**{chosen.VALUES_TITLE}**", "")
+        yield from (*_markdown_table("l" + "r" * (len(rows[0]) - 1), [[*map(_inline, row)] for row in rows]), "")
+    yield from (f"{_inline(text)}\n" for text in chosen.edges(document))
 
 
 def _markdown_inputs(document: Document) -> Iterator[str]:
@@ -78,6 +91,19 @@ def _fingerprints(document: Document) -> Iterator[RenderableType]:
         yield Padding(Text(found["normalizer"]), (0, 0, 0, 2))
         yield Padding(Text("\n".join(inputs.lines(found))), (0, 0, 0, 4))
     yield Text()
+
+
+def _selection(document: Document) -> Iterator[RenderableType]:
+    """What was chosen on validation data, and the verdicts on the recipe as it was written."""
+    if both := [*chosen.both(document)]:
+        yield Text(f"\n{chosen.BOTH_TITLE}", style="bold")
+        yield _table([chosen.both_heads(document), *both], len(both[0]))
+        yield Text(chosen.both_note(document), style="dim")
+    if rows := chosen.values(document):
+        yield Text(f"\n{chosen.VALUES_TITLE}", style="bold")
+        yield _table(rows, 1)
+    for text in chosen.edges(document):
+        yield Text(text, style="yellow")
 
 
 class _Arms:

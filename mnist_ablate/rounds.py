@@ -1,4 +1,4 @@
-"""Which trials of a plan come next, by what is recorded: tuning, then verdicts with their control. Runs nothing."""
+"""Which trials of a plan come next, by what is recorded: tuning, then verdicts with their controls. Runs nothing."""
 
 from collections.abc import Iterator, Mapping
 
@@ -28,4 +28,4 @@ def rounds(plan: Plan, entries: Mapping[str, Entry]) -> Iterator[Round]:
         yield plan.tuning
     judged = standing.verdict_trials(plan, entries) + standing.control_trials(plan, entries)
     if judged:
-        yield judged
+        yield judged + plan.as_written_trials()

@@ -1,6 +1,6 @@
 """What recorded trials mean for a plan: tuned values, rows of the verdicts, what is missing; reads no storage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mnist_ablate.ledger import Entry
 from mnist_ablate.negative_control import Again
@@ -64,13 +64,22 @@ def again(plan: Plan, entries: Mapping[str, Entry]) -> Again | None:
     return Again(params, control_count(plan.sweep), rows_)
 
 
+def as_written(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
+    """What the verdicts on the recipe as written read, as `rows`; none if the sweep does not ask for them."""
+    return _rows(plan, plan.as_written_trials(), entries)
+
+
 def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
     """What the verdicts read: the recorded trials of the verdict stage, in the order of arms, then seeds.
 
     Trials at values that a repeated tuning gave up are not among them.
     """
+    return _rows(plan, verdict_trials(plan, entries), entries)
+
+
+def _rows(plan: Plan, trials: Iterable[Planned], entries: Mapping[str, Entry]) -> tuple[Row, ...]:
     places = {label(arm.params): place for place, arm in enumerate(plan.arms)}
-    found = [each for each in verdict_trials(plan, entries) if each.trial.id in entries]
+    found = [each for each in trials if each.trial.id in entries]
     found.sort(key=lambda each: (places[label(each.arm.params)], each.trial.seed))
     outcomes = [(each, entries[each.trial.id].outcome) for each in found]
     return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status) for each, o in outcomes)
@@ -79,5 +88,5 @@ def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
 def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
     """How many of the plan's trials are recorded, tuning included."""
     tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
-    trials = (*verdict_trials(plan, entries), *control_trials(plan, entries))
+    trials = (*verdict_trials(plan, entries), *control_trials(plan, entries), *plan.as_written_trials())
     return tuned_already + sum(each.trial.id in entries for each in trials)

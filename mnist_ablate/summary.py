@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from mnist_ablate import negative_control
@@ -13,18 +13,23 @@ from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
 from mnist_ablate.verdict import ALPHA, arms, judge
 
+SELECTION = ("tuning", "as_written")
+"""The parts of a document on what was chosen by validation data, null where there is none."""
+
 
 @dataclass(frozen=True)
 class About:
     """What a report says beside the verdicts.
 
     `fingerprints` are documents of the normalizers, none if unknown; `again` is the negative control, if there is one;
-    `preregistration` says what was written down before the first trial, if anything was.
+    `preregistration` says what was written down before the first trial, if anything was; `selection` has the parts
+    on what was chosen by validation data.
     """
 
     fingerprints: Sequence[Mapping[str, Any]] = ()
     again: Again | None = None
     preregistration: Mapping[str, Any] | None = None
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
 
 NOTHING = About()
@@ -57,6 +62,7 @@ def document(
         "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha)],
         "preregistration": about.preregistration and dict(about.preregistration),
         "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
+        **{part: about.selection.get(part) for part in SELECTION},
         "fingerprints": [dict(found) for found in about.fingerprints],
     }
     return {key: plain(value) for key, value in content.items()}

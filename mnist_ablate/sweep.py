@@ -107,7 +107,7 @@ class Sweep(BaseModel):
     """One question and the runs that answer it, as read from a sweep file.
 
     A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
-    that is its value as first written, which tuning then replaces.
+    that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -121,6 +121,7 @@ class Sweep(BaseModel):
     configurations: dict[str, Params] = {}
     nuisance: dict[str, Choice] = {}
     tuning_trials: int = Field(default=0, ge=0, le=1000)
+    as_written: bool = False
     fixed: Params = {}
     seeds: int = Field(ge=1, le=1000)
     negative_control: NegativeControl = "baseline"

@@ -1,5 +1,6 @@
 """Does what varies and what is fixed make a plan: keys, values, overlaps, and the rules of each design."""
 
+import math
 from collections.abc import Iterator
 
 from mnist_ablate.problems import Address, Finding, listed, plainly, shown
@@ -7,7 +8,7 @@ from mnist_ablate.sweep import NAME_RULE, Params, Range, Sweep, is_name
 from mnist_ablate.sweep_values import among, key_problem, range_problems, same, value_problem
 from mnist_ablate.trial import Scalar
 
-RELATED = frozenset({"design", "baseline", "scientific", "configurations", "nuisance", "tuning_trials"})
+RELATED = frozenset({"design", "baseline", "scientific", "configurations", "nuisance", "tuning_trials", "as_written"})
 """The sections that are judged together; with one of them doubtful, only `local` findings are certain."""
 
 
@@ -155,3 +156,24 @@ def _tuning(sweep: Sweep) -> Iterator[Finding]:
         yield Finding(("tuning_trials",), "nuisance factors need at least 1, the trials to tune each arm with")
     elif sweep.tuning_trials and not sweep.nuisance:
         yield Finding(("tuning_trials",), "there is nothing to tune; add nuisance factors or remove it", at_key=True)
+    elif sweep.tuning_trials > (most := math.prod(map(_values_in, sweep.nuisance.values()))):
+        yield Finding(("tuning_trials",), f"more than the {most:g} there are to try; write at most {most:g}")
+    if sweep.as_written:
+        yield from _as_written(sweep)
+
+
+def _values_in(choice: Range | list[Scalar]) -> float:
+    """How many values a nuisance factor has."""
+    if isinstance(choice, list):
+        return len(choice)
+    return choice.high - choice.low + 1 if choice.integer else math.inf
+
+
+def _as_written(sweep: Sweep) -> Iterator[Finding]:
+    """The recipe as written is that of `fixed`, whole."""
+    if sweep.design == "search" or not sweep.nuisance:
+        text = "trains the fixed values of what is tuned, and nothing is tuned for each arm; remove it"
+        yield Finding(("as_written",), text, at_key=True)
+        return
+    for key in (key for key in sweep.nuisance if key not in sweep.fixed):
+        yield Finding(("as_written",), f"needs the written value of {plainly(key)}; add it to fixed")

@@ -20,6 +20,7 @@ MEANINGS = {
     "configurations": "Named arms, for design: configurations.",
     "nuisance": "What is tuned for every arm alike, on validation data: a range, or a list of values.",
     "tuning_trials": "How many trials tune each arm, or search.",
+    "as_written": "Whether the recipe is judged at its fixed values too, beside the tuned ones.",
     "fixed": "Every setting that stays the same; what is not named has its default. Each is a caveat.",
     "seeds": "How many times each arm is trained; 6 at least for a verdict on one claim.",
     "negative_control": "baseline trains it again with other seeds and compares the two, if there are claims; or none.",

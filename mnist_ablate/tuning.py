@@ -1,22 +1,21 @@
 """What the arms' names and tuning stand for: settings that differ, values chosen, the best that were tried."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mnist_ablate import chosen
 from mnist_ablate.amounts import arm_name, value_name
-from mnist_ablate.drawing import shown_number
-from mnist_ablate.ledger import Entry
+from mnist_ablate.drawing import minus, shown_number
 from mnist_ablate.markup import Markup, element, join, table
-from mnist_ablate.recorded import Recorded, key
-from mnist_ablate.sentences import plain
-from mnist_ablate.trial import Recipe, Scalar
+from mnist_ablate.recorded import Recorded
+from mnist_ablate.sentences import Document, plain
+from mnist_ablate.trial import Recipe
 
 METRIC = "val_accuracy"
 MOST_TRIED = 10
 _CHOSEN = (
     "Chosen for each arm by validation accuracy, from the same points for all arms, with seeds that no verdict uses."
-    " A value at the edge of what was tried may not be the best there is: widen its range."
 )
 _SEARCHED = (
     "Searched by validation accuracy with a seed that no verdict uses. The best of many looks better here than it is:"
@@ -41,16 +40,31 @@ def _differs(name: str, recipes: Iterable[Recipe]) -> bool:
     return len({getattr(recipe, name) for recipe in recipes}) > 1
 
 
-def chosen(arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> Markup | None:
+def values(document: Document, recorded: Recorded) -> Markup | None:
     """The values that tuning chose for each arm, or the best that a search tried; None if nothing was tuned."""
     if not recorded.tuning:
         return None
     search = recorded.sweep.design == "search"
-    content = _best(recorded) if search else _by_arm(arms, recorded)
+    content = _best(recorded) if search else _by_arm(document)
     ended = Counter(entry.outcome.status for entry in recorded.tuning)
     ends = ", ".join(f"{n:,} {status}" for status, n in ended.items())
     counted = element("p", f"{len(recorded.tuning):,} tuning trials: {ends}.", class_="fine")
-    return join([element("p", _SEARCHED if search else _CHOSEN, class_="fine"), content, counted])
+    edges = [element("p", warning, class_="fine") for warning in chosen.edges(document)]
+    return join([element("p", _SEARCHED if search else _CHOSEN, class_="fine"), content, *edges, counted])
+
+
+def both(document: Document) -> Markup:
+    """The verdicts on the recipe as written beside those on the tuned one."""
+    note = element("p", minus(chosen.both_note(document)), class_="fine")
+    rows = [tuple(map(minus, row)) for row in chosen.both(document)]
+    return join([note, table(chosen.both_heads(document), rows, numbers_from=3, caption=chosen.BOTH_TITLE)])
+
+
+def _by_arm(document: Document) -> Markup:
+    rows = chosen.values(document)
+    if not rows:
+        return element("p", "Not all of the tuning trials have run yet.")
+    return table(rows[0], rows[1:], numbers_from=1, caption="Values chosen")
 
 
 def _best(recorded: Recorded) -> Markup:
@@ -66,35 +80,3 @@ def _best(recorded: Recorded) -> Markup:
     ]
     heads = ("place", *map(plain, names), "validation accuracy")
     return table(heads, rows, numbers_from=1 + len(names), caption=f"The best {len(rows)} that were tried")
-
-
-def _by_arm(arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> Markup:
-    names = list(recorded.sweep.nuisance)
-    tried: dict[object, list[Entry]] = {}
-    for entry in recorded.tuning:
-        tried.setdefault(key(entry.params), []).append(entry)
-    rows = [row for arm in arms if (row := _row(arm, names, tried.get(key(arm["params"]), []), recorded))]
-    heads = ("arm", *map(plain, names), "validation accuracy", "points tried")
-    return table(heads, rows, numbers_from=1, caption="Values chosen")
-
-
-def _row(
-    arm: Mapping[str, Any], names: Sequence[str], tried: Sequence[Entry], recorded: Recorded
-) -> tuple[str, ...] | None:
-    judged = recorded.arm(arm["params"])
-    if not judged or not tried:
-        return None
-    values = {name: getattr(judged[0].trial.recipe, name) for name in names}
-    same = (each for each in tried if all(getattr(each.trial.recipe, name) == values[name] for name in names))
-    score = next((each.outcome.metrics.get(METRIC) for each in same), None)
-    return (arm_name(arm["params"]), *_values(values, tried), shown_number(METRIC, score), str(len(tried)))
-
-
-def _values(values: Mapping[str, Scalar], tried: Sequence[Entry]) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, str | bool):
-            yield str(value)
-            continue
-        others = {getattr(entry.trial.recipe, name) for entry in tried}
-        edge = ", lowest tried" if value == min(others) else ", highest tried" if value == max(others) else ""
-        yield f"{value_name(value)}{edge if len(others) > 1 else ''}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from mnist_ablate.plan import Plan, expand
+from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.raw_ledger import RawStudy, RawTrial
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
@@ -79,20 +79,27 @@ class Ledger:
             self.finals[final.trial_id] = final
 
     def _planned(self) -> Iterator[str]:
-        wanted = dict.fromkeys(self._tuning(), "tuning")
-        best = _best(self.plan, self.finals)
-        if best is not None:
-            wanted |= dict.fromkeys((_id(each.trial) for each in self.plan.verdict_trials(best)), "verdict")
-            wanted |= dict.fromkeys((_id(each.trial) for each in self.plan.control_trials(best)), "control")
-        self.missing = self.plan.size - len(wanted.keys() & self.finals.keys())
+        tuning, best = self._tuning(), _best(self.plan, self.finals)
+        judged = self.plan.verdict_trials(best) if best is not None else ()
+        others = self.plan.control_trials(best) if best is not None else ()
+        asked = [(_id(each.trial), each) for each in (*judged, *others, *self.plan.as_written_trials())]
+        stages: defaultdict[str, set[str]] = defaultdict(
+            set
+        )  # one trial may be in two arms, or written as it was tuned
+        for trial_id, stage in [*((id_, "tuning") for id_ in tuning), *((id_, each.stage) for id_, each in asked)]:
+            stages[trial_id].add(stage)
+        recorded = [*(id_ for id_ in tuning if id_ in self.finals), *(id_ for id_, _ in asked if id_ in self.finals)]
+        self.missing = self.plan.size - len(recorded)
         if self.missing:
             yield f"ledger: {self.missing} of {self.plan.size} planned trials are not recorded: {_RUN_AGAIN}"
         for trial_id, final in self.finals.items():
-            if trial_id not in wanted and not _given_up(final, self.plan):
+            if trial_id not in stages and not _given_up(final, self.plan):
                 yield f"ledger: trial {trial_id} is recorded but not planned: {_RESTORE}"
-            elif trial_id in wanted and final.stage != wanted[trial_id]:
+            elif trial_id in stages and final.stage not in stages[trial_id]:
                 yield f"ledger: trial {trial_id} is recorded as {final.stage}, not as planned: {_RESTORE}"
-        yield from self._verdict_rows([self.finals[id_] for id_ in wanted if id_ in self.finals])
+        yield from self._verdict_rows(
+            [(self.finals[id_], each) for id_, each in asked[: len(judged)] if id_ in self.finals]
+        )
 
     def _tuning(self) -> list[str]:
         """The ids of the tuning trials; those of a search are what was tried of its space."""
@@ -100,19 +107,16 @@ class Ledger:
             return [_id(each.trial) for each in self.plan.tuning]
         return [id_ for id_, final in self.finals.items() if _in_space(final, self.plan)]
 
-    def _verdict_rows(self, finals: Sequence[Final]) -> Iterator[str]:
-        """Keep what the verdicts read; every arm has each seed once, from 0."""
-        arms = {_key(arm.params) for arm in self.plan.arms}
-        places = {(arm, seed) for arm in arms for seed in range(self.sweep.seeds)}
-        for final in finals:
-            if final.stage != "verdict":
-                continue
-            place = (_key(final.arm), final.seed)
-            if place not in places:
+    def _verdict_rows(self, judged: Sequence[tuple[Final, Planned]]) -> Iterator[str]:
+        """Keep what the verdicts read; every record is that of an arm and a seed that its trial is planned for."""
+        own: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
+        for final, planned in judged:
+            own[final.trial_id].add((_key(planned.arm.params), planned.trial.seed))
+        for final, planned in judged:
+            if (_key(final.arm), final.seed) not in own[final.trial_id]:
                 yield f"ledger: trial {final.trial_id} has an arm or a seed that is not its own: {_RESTORE}"
-            places.discard(place)
             outcome = final.outcome
-            self.rows.append(Row(dict(final.arm), final.seed, outcome["metrics"], outcome["status"]))
+            self.rows.append(Row(dict(planned.arm.params), final.seed, outcome["metrics"], outcome["status"]))
 
 
 def _parts(plan: Plan) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The page says first what was found, then what it rests on, whatever the sweep looked like."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from judged_sweep import judged
@@ -141,16 +141,14 @@ def test_tuned_values_are_shown_with_a_warning_at_the_edge() -> None:
     tuned = Sweep.model_validate({**sweep().model_dump(), "nuisance": nuisance, "tuning_trials": 2})
     document, recorded = judged(tuned)
     first = recorded.entries[0]
-
-    def tried(learning_rate: float) -> Any:
-        recipe = first.trial.recipe.model_copy(update={"learning_rate": learning_rate})
-        trial = first.trial.model_copy(update={"recipe": recipe, "seed": 1_000_000})
-        outcome = first.outcome.model_copy(update={"metrics": {"val_accuracy": 0.95 if learning_rate < 0.01 else 0.9}})
-        return type(first)(trial, first.params, "tuning", outcome)
-
-    tuning = (tried(0.001), tried(0.02))
-    shown = type(recorded)(tuned, recorded.entries, tuning, "", recorded.data_digest, {})
+    values = {"values": {"learning_rate": 0.001}, "edges": {"learning_rate": "lowest"}}
+    document["tuning"] = {
+        "metric": "val_accuracy",
+        "arms": [{"params": dict(first.params), "score": 0.95, "tried": 2, **values}],
+    }
+    shown = replace(recorded, sweep=tuned, tuning=(first,))
     text = Reader(page.html(document, shown)).text
+    assert "At the edge: the best learning rate is the lowest that was tried for unit relu (0.001)" in text
     assert re.search(r"unit relu\s*0\.001, lowest tried\s*95\.00%\s*2", text)
 
 

@@ -153,6 +153,15 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
             f"{SMALL}nuisance: {{width: [5, 6]}}",
             "1:1: tuning_trials: nuisance factors need at least 1, the trials to tune",
         ),
+        (
+            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 3",
+            "5:16: tuning_trials: more than the 2 there are to try; write at most 2",
+        ),
+        (f"{SMALL}as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
+        (
+            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
+            "6:13: as_written: needs the written value of width; add it to fixed",
+        ),
         (f"{SMALL}tuning_trials: 3", "4:1: tuning_trials: there is nothing to tune; add nuisance factors or remove it"),
         (
             "question: q\nseeds: 1",

@@ -41,6 +41,7 @@ scientific:
 # nuisance:
 #   learning_rate: {{low: 1e-4, high: 1e-1, log: true}}
 # tuning_trials: 12
+# as_written: true              trains and judges the values under `fixed` too: both verdicts, side by side
 
 # fixed: everything else. What is left out has the default written here. Every one is a caveat in the report.
 fixed:

@@ -1,0 +1,85 @@
+"""What was chosen on validation data, in words, the same in every report; reads the JSON document alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mnist_ablate import sentences
+from mnist_ablate.amounts import arm_name, effect, number, value_name
+from mnist_ablate.sentences import Document
+
+BOTH_TITLE = "The recipe as written, and tuned"
+VALUES_TITLE = "Chosen for each arm by validation accuracy, from the same points for all"
+_MOST_ARMS = 4
+
+
+def edges(document: Document) -> list[str]:
+    """A warning for each factor whose best value nothing was tried beyond, with the arms it happened in."""
+    tuning = document["tuning"]
+    found: dict[tuple[str, str], list[str]] = {}
+    for arm in tuning["arms"] if tuning else ():
+        for name, end in arm["edges"].items():
+            found.setdefault((name, end), []).append(f"{arm_name(arm['params'])} ({value_name(arm['values'][name])})")
+    return [
+        f"At the edge: the best {sentences.plain(name)} is the {end} that was tried for"
+        f" {sentences.listed(arms, _MOST_ARMS)}; a better one may lie beyond: widen its range."
+        for (name, end), arms in found.items()
+    ]
+
+
+def both_heads(document: Document) -> tuple[str, str, str]:
+    """The heads of `both`."""
+    written = ", ".join(f"{name}={value_name(value)}" for name, value in document["as_written"]["values"].items())
+    return "claim", f"as written ({written})", "tuned for each arm"
+
+
+def both(document: Document) -> Iterator[tuple[str, str, str]]:
+    """Each claim's name with its verdict on the recipe as written and on the tuned one; nothing unless both exist."""
+    found = document["as_written"]
+    for written, tuned in zip(found["claims"], document["claims"], strict=True) if found else ():
+        yield tuned["name"], _verdict(written), _verdict(tuned)
+
+
+def both_note(document: Document) -> str:
+    """What the two verdicts have in common, and how many differ."""
+    found = document["as_written"]
+    pairs = list(zip(found["claims"], document["claims"], strict=True))
+    differ = sum(written["verdict"] != tuned["verdict"] for written, tuned in pairs)
+    counts = {"planned": 0, **found["trials"]}
+    missing = counts.pop("planned") - sum(counts.values())
+    lacking = [f"{counts[status]:,} {status}" for status in ("failed", "lost") if counts[status]]
+    lacking += [f"{missing:,} not run yet"] if missing else []
+    trials = f" Trials as written: {', '.join(lacking)}." if lacking else ""
+    return (
+        f"{differ} of {len(pairs)} verdicts differ. Both are judged on the same seeds at the same level, each set of"
+        f" claims as if it were alone.{trials}"
+    )
+
+
+def _verdict(claim: Mapping[str, Any]) -> str:
+    if claim["effect"] is None:
+        return str(claim["verdict"])
+    limits = f" ({sentences.interval(claim)})" if claim["ci_low"] is not None else ""
+    return f"{claim['verdict']}, {effect(claim['metric'], claim['effect'])}{limits}"
+
+
+def values(document: Document) -> Sequence[tuple[str, ...]]:
+    """The values chosen for each arm, the column heads first; nothing if none were chosen."""
+    tuning = document["tuning"]
+    if not tuning or not tuning["arms"]:
+        return ()
+    names = list(dict.fromkeys(name for arm in tuning["arms"] for name in arm["values"]))
+    rows = [
+        (
+            arm_name(arm["params"]),
+            *(_value(arm, name) for name in names),
+            "unknown" if arm["score"] is None else number(tuning["metric"], arm["score"]),
+            f"{arm['tried']:,}",
+        )
+        for arm in tuning["arms"]
+    ]
+    return [("arm", *map(sentences.plain, names), sentences.plain(tuning["metric"]), "tried"), *rows]
+
+
+def _value(arm: Mapping[str, Any], name: str) -> str:
+    end = arm["edges"].get(name)
+    return value_name(arm["values"][name]) + (f", {end} tried" if end else "")
