@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnist_ablate.database import explained, open_storage
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.ledger import Ledger
-from mnist_ablate.raw_ledger import RawTrial
+from mnist_ablate.raw_records import RawTrial
 from mnist_ablate.sweep import Sweep, is_name
 from mnist_ablate.verify_ledger import against_itself
 

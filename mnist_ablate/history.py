@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mnist_ablate import data, preregistration, selection, standing, summary
+from mnist_ablate import data, judging
 from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.ledger import Ledger, Record
 from mnist_ablate.plan import Plan
@@ -33,16 +33,8 @@ def _find(name: str, settings: Settings) -> Record:
 
 
 def _document(record: Record) -> dict[str, Any]:
-    plan, entries = record.plan, record.entries()
-    rows = standing.rows(plan, entries)
-    counts = summary.count(rows, len(plan.arms) * plan.sweep.seeds)
-    about = summary.About(
-        _fingerprints(record, plan),
-        standing.again(plan, entries),
-        preregistration.document(plan, record.registration),
-        selection.document(plan, entries),
-    )
-    return summary.document(record.sweep, rows, counts, about)
+    plan = record.plan
+    return judging.document(plan, record.entries(), record.registration, _fingerprints(record, plan))
 
 
 def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:

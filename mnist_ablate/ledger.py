@@ -18,13 +18,16 @@ from pydantic import ValidationError
 
 from mnist_ablate.database import explained, open_storage, sqlite_file, writable
 from mnist_ablate.differences import differences
+from mnist_ablate.entry import Entry
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.lock import Lock, hold
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.preregistration import Earlier, Registration, digests
 from mnist_ablate.problems import hint, plainly
-from mnist_ablate.sweep import Params, Sweep
+from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import Outcome, Trial
+
+__all__ = ["METRIC", "Entry", "Ledger", "Mirrored", "Record"]
 
 METRIC = "test_accuracy"
 _VALIDATION = "val_accuracy"
@@ -39,20 +42,6 @@ _STATES = {
     "failed": TrialState.FAIL,
     "lost": TrialState.FAIL,
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished trial as recorded; `params` are its arm's factors, `stage` is "tuning" or "verdict".
-
-    `intact` is false if it was altered after it had been written.
-    """
-
-    trial: Trial
-    params: Params
-    stage: str
-    outcome: Outcome
-    intact: bool = True
 
 
 @dataclass(frozen=True)

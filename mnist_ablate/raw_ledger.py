@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy
@@ -11,27 +10,7 @@ from sqlalchemy import text
 
 from mnist_ablate.database import explained, sqlite_file
 from mnist_ablate.errors import SweepError
-
-
-@dataclass(frozen=True)
-class RawTrial:
-    """A trial of the study: `state` is Optuna's word; the values are as stored, the attributes still JSON."""
-
-    number: int
-    state: str
-    params: Mapping[str, Any]
-    values: tuple[float, ...]
-    steps: Mapping[int, float]
-    attrs: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class RawStudy:
-    """A study: its own name, its attributes as JSON, its trials by number."""
-
-    name: str
-    attrs: Mapping[str, str] = field(default_factory=dict)
-    trials: tuple[RawTrial, ...] = ()
+from mnist_ablate.raw_records import RawStudy, RawTrial
 
 
 def read(url: str, sweep: str) -> list[RawStudy]:

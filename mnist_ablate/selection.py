@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import standing
-from mnist_ablate.ledger import Entry
+from mnist_ablate.entry import Entry
 from mnist_ablate.plan import Arm, Plan, label
 from mnist_ablate.summary import count, main_metric
 from mnist_ablate.sweep import Params

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from mnist_ablate.ledger import Entry
+from mnist_ablate.entry import Entry
 from mnist_ablate.negative_control import Again
 from mnist_ablate.plan import Plan, Planned, control_count, label
 from mnist_ablate.sweep import Params

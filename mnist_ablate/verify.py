@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from mnist_ablate import raw_ledger, raw_tracker, verify_tracker
-from mnist_ablate.raw_ledger import RawStudy
+from mnist_ablate.raw_records import RawStudy
 from mnist_ablate.raw_tracker import RawExperiment
 from mnist_ablate.settings import Settings
 from mnist_ablate.verify_ledger import Ledger

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from mnist_ablate.plan import Plan, Planned, expand
-from mnist_ablate.raw_ledger import RawStudy, RawTrial
+from mnist_ablate.raw_records import RawStudy, RawTrial
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
 from mnist_ablate.verdict import ALPHA
