@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnist_ablate.amounts import effect, signed, unit
-from mnist_ablate.verdict import MOST_SEEDS, can_decide, fewest_seeds
+from mnist_ablate.verdict import MOST_SEEDS, NOT_JUDGED, can_decide, fewest_seeds
 
 Document = Mapping[str, Any]
 """What `summary.document` gives."""
 Claimed = Mapping[str, Any]
 """One of its claims."""
 
-_NOT_JUDGED = "not judged"
 _MOST_DIGITS = 4
 _MANY = 3
 _COUNTED = ("supported", "refuted", "equivalent", "inconclusive")
@@ -238,7 +237,7 @@ def _open(claim: Claimed, document: Document) -> str:
 
 
 def _is_judged(claim: Claimed) -> bool:
-    return not claim["reason"].startswith(_NOT_JUDGED)
+    return not claim["reason"].startswith(NOT_JUDGED)
 
 
 def _capital(text: str) -> str:

@@ -25,6 +25,8 @@ from mnist_ablate.trial import Row, Scalar
 __all__ = ["ALPHA", "Arm", "ClaimVerdict", "arms", "can_decide", "fewest_seeds", "judge", "smallest_effect"]
 
 ALPHA = 0.05
+NOT_JUDGED = "not judged"
+"""How the reason begins of a claim that no number of seeds would decide."""
 MOST_SEEDS = 10_000
 """More seeds than this are not worth naming: the effect sits on the margin."""
 
@@ -209,7 +211,7 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
     interval = f"the {100 * (1 - family.each):.4g}% {repeated}interval, {estimate.low:.4g} to {estimate.high:.4g},"
     says = f"{interval} {_says(claim, finding)}"
     if found.problem:
-        reason = f"not judged: {found.problem}"
+        reason = f"{NOT_JUDGED}: {found.problem}"
     elif math.isnan(estimate.sd):
         reason = f"{_UNKNOWN_SPREAD[estimate.n]}; at least {seeds} seeds are needed"
     elif unbacked:
