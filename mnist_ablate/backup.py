@@ -24,6 +24,7 @@ from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.ledger import Ledger
 from mnist_ablate.raw_records import RawTrial
 from mnist_ablate.sweep import Sweep, is_name
+from mnist_ablate.trial_rows import TrialRows
 from mnist_ablate.verify_ledger import against_itself
 
 FORMAT = 1
@@ -224,8 +225,9 @@ def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, li
         for name in sorted(lines[0], key=_PLAN[-1].__eq__):
             if name not in study.user_attrs:
                 study.set_user_attr(name, lines[0][name])
+        rows = TrialRows(storage, study_name)
         for line in missing:
-            study.add_trial(_trial(line))
+            rows.add(_trial(line))
     return Restored(study_name, len(lines) - 1, len(missing))
 
 

@@ -26,6 +26,7 @@ from mnist_ablate.preregistration import Earlier, Registration, digests
 from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import Outcome, Trial
+from mnist_ablate.trial_rows import TrialRow, TrialRows
 
 __all__ = ["METRIC", "Entry", "Ledger", "Mirrored", "Record"]
 
@@ -86,7 +87,7 @@ class Ledger:
                 latest = self._create(plan.sweep.name, latest)
             if not _is_registered(latest):  # new, or cut off by a crash before its first trial
                 _register(latest, plan)
-            record = Record(latest, self.url, self._earlier(latest))
+            record = self._record(latest)
         if (record.sweep.digest, record.data_digest) != (plan.sweep.digest, plan.data_digest):
             changes = differences(_content(record.sweep, record.data_digest), _content(plan.sweep, plan.data_digest))
             raise ConflictError(f"{plan.sweep.name}: stored sweep differs: {changes}; use --fresh or another name")
@@ -101,7 +102,7 @@ class Ledger:
         with explained(self.url):
             latest = self._latest(name, wanted)
             if latest is not None:
-                return Record(latest, self.url, self._earlier(latest))
+                return self._record(latest)
             known = optuna.get_all_study_names(self._storage) if self._storage else []
         recorded = hint(name, dict.fromkeys(study.rpartition("/")[0] for study in known), "recorded")
         asked = plainly(name)
@@ -121,11 +122,18 @@ class Ledger:
     def _latest(self, name: str, wanted: Callable[[optuna.Study], bool] = lambda _study: True) -> optuna.Study | None:
         return next((study for study in self._studies(name) if wanted(study)), None)
 
+    def _record(self, study: optuna.Study) -> "Record":
+        return Record(study, self.url, self._rows(study), self._earlier(study))
+
+    def _rows(self, study: optuna.Study) -> TrialRows:
+        assert self._storage is not None, "a study comes from a storage"
+        return TrialRows(self._storage, study.study_name)
+
     def _earlier(self, study: optuna.Study) -> tuple[Earlier, ...]:
         """The records of the same name that were begun before this one, the first one first."""
         name, _, number = study.study_name.rpartition("/")
         before = (each for each in self._studies(name) if int(each.study_name.rpartition("/")[2]) < int(number))
-        return tuple(_begun(each) for each in before if _is_registered(each))[::-1]
+        return tuple(_begun(each, self._rows(each).count()) for each in before if _is_registered(each))[::-1]
 
     def _studies(self, name: str) -> Iterator[optuna.Study]:
         """Those of a sweep, the latest first, each loaded when it is asked for."""
@@ -150,9 +158,9 @@ def _register(study: optuna.Study, plan: Plan) -> None:
     study.set_user_attr(_CONTENT, _content(plan.sweep, plan.data_digest))
 
 
-def _begun(study: optuna.Study) -> Earlier:
+def _begun(study: optuna.Study, trials: int) -> Earlier:
     attrs = study.user_attrs
-    content, trials = attrs[_CONTENT], len(study.get_trials(deepcopy=False))
+    content = attrs[_CONTENT]
     sweep = Sweep.model_validate(content["sweep"])
     return Earlier(study.study_name, attrs["registered"], sweep, content["data_digest"], trials)
 
@@ -164,8 +172,8 @@ def _is_registered(study: optuna.Study) -> bool:
 class Record:
     """What is recorded of one sweep."""
 
-    def __init__(self, study: optuna.Study, url: str, earlier: tuple[Earlier, ...] = ()) -> None:
-        self._study, self._url, self._earlier = study, url, earlier
+    def __init__(self, study: optuna.Study, url: str, rows: TrialRows, earlier: tuple[Earlier, ...] = ()) -> None:
+        self._study, self._url, self._rows, self._earlier = study, url, rows, earlier
         self._attrs = study.user_attrs
         self._unsure = ""
         self._distributions: dict[str, BaseDistribution] = {
@@ -224,19 +232,24 @@ class Record:
             if self._unsure == trial.id and outcome in [entry.outcome for entry in self.records()]:
                 return
             self._unsure = trial.id
-            self._study.add_trial(self._finished(planned, outcome))
+            self._rows.add(self._finished(planned, outcome))
             self._unsure = ""
 
     def records(self) -> list[Entry]:
         """Every finished trial in the order of writing; one that failed and was run again is there twice."""
         with explained(self._url):
-            trials = self._study.get_trials(deepcopy=False)
+            trials = self._rows.read()
         try:
             return [_entry(trial) for trial in trials]
         except (KeyError, ValidationError) as error:
             raise ConflictError(
                 f"{self._study.study_name}: written by another version of mnist-ablate: use that one, or --fresh"
             ) from error
+
+    def count(self) -> int:
+        """How many `records` there are."""
+        with explained(self._url):
+            return self._rows.count()
 
     def entries(self) -> dict[str, Entry]:
         """Every finished trial by its id; of one that was run again after it failed, the last."""
@@ -266,17 +279,12 @@ class Record:
         )
 
 
-def _entry(recorded: FrozenTrial) -> Entry:
-    attrs = recorded.user_attrs
-    trial, outcome = Trial.model_validate(attrs["trial"]), Outcome.model_validate(attrs["outcome"])
-    content = {part: attrs[part] for part in ("trial", "stage", "outcome")}
-    ids = {attrs["trial_id"], trial.id, outcome.trial_id}
+def _entry(recorded: TrialRow) -> Entry:
     return Entry(
-        trial=trial,
+        trial=Trial.model_validate_json(recorded.attrs["trial"]),
         params={name: value for name, value in recorded.params.items() if name != "seed"},
-        stage=attrs["stage"],
-        outcome=outcome,
-        intact=_digest(content) == attrs["sha256"] and len(ids) == 1,
+        stage=json.loads(recorded.attrs["stage"]),
+        outcome=Outcome.model_validate_json(recorded.attrs["outcome"]),
     )
 
 

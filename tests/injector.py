@@ -19,7 +19,7 @@ POINTS = {
     "run.event": "mnist_ablate.view:Watch.event",
     "run.epoch": "mnist_ablate.uploader:Uploader.epoch",
     "record.add": "mnist_ablate.ledger:Record.add",
-    "record.trial": "optuna:Study.add_trial",
+    "record.trial": "mnist_ablate.trial_rows:TrialRows.add",
     "record.statement": "sqlalchemy.engine.default:DefaultDialect.do_execute",
     "record.commit": "sqlalchemy.engine.default:DefaultDialect.do_commit",
     "record.queue": "mnist_ablate.uploader:Uploader.outcome",

@@ -21,7 +21,7 @@ from ground import Ground, waited
 from injector import Injection
 from mlflow import MlflowClient
 
-from mnist_ablate import driver, ledger, lock, mirror, publishing, record, runs, standing, view
+from mnist_ablate import driver, ledger, lock, mirror, publishing, record, runs, standing, trial_rows, view
 
 Bug = Callable[[Ground, Path], None]
 NUISANCE: dict[str, Any] = {"nuisance": {"learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}, "tuning_trials": 2}
@@ -104,12 +104,15 @@ def _as_complete(real: Any) -> Any:
 
 
 def _two_transactions() -> None:
-    def add(self: Any, trial: Any) -> None:
-        number = self._storage.create_new_trial(self._study_id)
-        os.kill(os.getpid(), 9)
-        self._storage.set_trial_state_values(number, trial.state, trial.values)
+    """The trial is committed without what belongs to it, which comes after the crash."""
 
-    optuna.Study.add_trial = add  # type: ignore[method-assign]
+    def add(self: Any, trial: Any) -> None:
+        trial_rows._parts = lambda _trial: iter(())
+        real(self, trial)
+        os.kill(os.getpid(), 9)
+
+    real = trial_rows.TrialRows.add
+    trial_rows.TrialRows.add = add  # type: ignore[method-assign]
 
 
 def _deleted_run(ground: Ground, home: Path) -> None:
@@ -224,7 +227,7 @@ BUGS: dict[str, Bug] = {
         _RUN_KILLED, lambda: setattr(runs, "open_trials", lambda *_: {})
     ),
     "write a result in two transactions, with a crash between": _swept(_two_transactions),
-    "record a result twice": _patched(optuna.Study, "add_trial", _twice),
+    "record a result twice": _patched(trial_rows.TrialRows, "add", _twice),
     "train again what is recorded": _resumed(
         Injection("record.add", "kill", 3), lambda: setattr(driver, "_is_tried_again", lambda *_: True)
     ),
