@@ -51,7 +51,7 @@ def claims(document: Document, recorded: Recorded) -> Markup:
         element("dl", *meanings, class_="meanings"),
         element("p", sentences.glossary(document), class_="fine"),
         *([element("p", told, class_="fine")] if (told := sentences.registration(document)) else []),
-        *([element("p", minus(control), class_="fine")] if (control := sentences.control(document)) else []),
+        *(element("p", minus(control), class_="fine") for control in sentences.controls(document)),
     )
 
 
@@ -112,8 +112,7 @@ def _size(document: Document, recorded: Recorded) -> str:
 
 
 def _warnings(document: Document) -> Iterator[str]:
-    if alarm := sentences.control_alarm(document):
-        yield alarm
+    yield from sentences.alarms(document)
     if warning := sentences.exploratory(document):
         yield warning
     for text in inputs.damage(document["fingerprints"]):

@@ -1,5 +1,6 @@
 """Pieces that every plot is put together from, as SVG; colors and line styles are classes of the page's style sheet."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -109,8 +110,8 @@ def difference_names(metric: str, axis: Axis, spacing: float) -> dict[float, str
 
 
 def minus(content: str) -> str:
-    """Numbers with a minus sign as wide as a plus."""
-    return content.replace("-", "\N{MINUS SIGN}")
+    """Numbers with a minus sign as wide as a plus; hyphens in words stay."""
+    return re.sub(r"(?<!\w)-(?=[\d.])", "\N{MINUS SIGN}", content)
 
 
 def shown_effect(metric: str, value: float | None) -> str:

@@ -33,7 +33,7 @@ def tables(document: Document) -> RenderableType:
 def markdown(document: Document, question: str) -> str:
     """The same as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
     head = [f"# {_inline(question)}", ""]
-    head += [f"**{_inline(alarm)}**\n"] if (alarm := sentences.control_alarm(document)) else []
+    head += [f"**{_inline(alarm)}**\n" for alarm in sentences.alarms(document)]
     head += [f"**{_inline(warning)}**\n"] if (warning := sentences.exploratory(document)) else []
     head += [f"**Data gate**: {_inline(text)}\n" for text in inputs.damage(document["fingerprints"])]
     if claims := document["claims"]:
@@ -42,7 +42,8 @@ def markdown(document: Document, question: str) -> str:
         head += [*_markdown_table("llrrrrr", [columns, *(_claim_cells(claim, document) for claim in claims)]), ""]
         head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
         head += [_inline(registered), ""] if (registered := sentences.registration(document)) else []
-        head += [_inline(control), ""] if (control := sentences.control(document)) else []
+        for control in sentences.controls(document):
+            head += [_inline(control), ""]
     head += _markdown_selection(document)
     title = f"**{sentences.plain(document['metric'])} by arm** ({sentences.trials(document)})"
     arms = _markdown_table(
@@ -74,7 +75,7 @@ def _markdown_inputs(document: Document) -> Iterator[str]:
 
 def _alarms(document: Document) -> Iterator[RenderableType]:
     """What must be known before any number is read."""
-    if alarm := sentences.control_alarm(document):
+    for alarm in sentences.alarms(document):
         yield Text(f"{alarm}\n", style="bold red")
     if warning := sentences.exploratory(document):
         yield Text(f"{warning}\n", style="bold yellow")
@@ -160,7 +161,7 @@ def _claims(document: Document) -> Iterator[RenderableType]:
         yield Padding(Text(" ".join(filter(None, details))), (0, 0, 0, _INDENT))
     if document["claims"]:
         yield Text(f"\n{sentences.glossary(document)}", style="dim")
-        for told in filter(None, [sentences.registration(document), sentences.control(document)]):
+        for told in filter(None, [sentences.registration(document), *sentences.controls(document)]):
             yield Text(told, style="dim")
         yield Text(f"{len(document['claims'])} claims: {sentences.tally(document)}", style="bold")
 

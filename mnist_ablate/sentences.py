@@ -1,6 +1,6 @@
 """Verdicts in words, the same in every report; reads the JSON document and judges nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate.amounts import effect, signed, unit
@@ -102,6 +102,32 @@ def control_alarm(document: Document) -> str:
         f" Do not rely on the verdicts before this is explained; by chance alone at most {document['alpha']:.0%} of"
         " sweeps come to it."
     )
+
+
+def missed(document: Document) -> str:
+    """That the sweep did not find what is known to hold, for the top of a report; empty if it did."""
+    found = document["positive_control"]
+    if not found or not found["alarm"]:
+        return ""
+    named = "; ".join(f"{name} came out {verdict}" for name, verdict in found["missed"].items())
+    return (
+        f"Positive control failed: what is known to hold was not found: {named}."
+        " Do not rely on the other verdicts before this is explained."
+    )
+
+
+def alarms(document: Document) -> Iterator[str]:
+    """What must be known before any verdict is read: controls that failed."""
+    yield from filter(None, (control_alarm(document), missed(document)))
+
+
+def controls(document: Document) -> Iterator[str]:
+    """What controls came to that did not fail."""
+    if text := control(document):
+        yield text
+    found = document["positive_control"]
+    if found and not found["missed"]:
+        yield f"Positive control: what is known to hold was found: {', '.join(found['claims'])}."
 
 
 def control(document: Document) -> str:

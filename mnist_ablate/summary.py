@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from mnist_ablate import negative_control
+from mnist_ablate import negative_control, positive_control
 from mnist_ablate.negative_control import Again
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
@@ -51,7 +51,8 @@ def document(
 
     `metric`, which the arms are summed up by, is that of the first claim.
     """
-    metric = main_metric(sweep)
+    metric, verdicts = main_metric(sweep), judge(rows, sweep.claims, alpha)
+    finished = counts["planned"] <= sum(n for status, n in counts.items() if status != "planned")
     content = {
         "sweep": sweep.name,
         "digest": sweep.digest,
@@ -59,9 +60,10 @@ def document(
         "alpha": alpha,
         "trials": dict(counts),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, metric, alpha)],
-        "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha)],
+        "claims": [dataclasses.asdict(verdict) for verdict in verdicts],
         "preregistration": about.preregistration and dict(about.preregistration),
         "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
+        "positive_control": positive_control.document(sweep.claims, verdicts, finished=finished),
         **{part: about.selection.get(part) for part in SELECTION},
         "fingerprints": [dict(found) for found in about.fingerprints],
     }

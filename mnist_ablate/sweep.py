@@ -87,6 +87,7 @@ class Claim(BaseModel):
     `where` fixes other factors; `versus` replaces `where` in a second difference that is subtracted (an
     interaction). `reference` takes the place of `control` where the claim names a number ("about 97%").
     lower/higher: an effect beyond the margin. not_lower/not_higher: no such effect. same: none either way.
+    `positive_control` marks what is known to hold: a sweep that does not find it is not to be relied on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -101,6 +102,7 @@ class Claim(BaseModel):
     metric: str = "test_accuracy"
     direction: Direction
     margin: float = Field(ge=0.0)
+    positive_control: bool = False
 
 
 class Sweep(BaseModel):

@@ -35,6 +35,7 @@ MEANINGS = {
     "metric": "What is compared.",
     "direction": "lower, higher: an effect beyond the margin. not_lower, not_higher: none. same: none either way.",
     "margin": "The smallest difference that matters, 0.002 is 0.2 percentage points. Fix it before the first run.",
+    "positive_control": "Whether the claim is known to hold: if the sweep does not find it, the report says so first.",
     "low": "The lowest value to try.",
     "high": "The highest value to try.",
     "log": "Choose log-uniformly, as a learning rate wants.",

@@ -74,6 +74,7 @@ claims:
     metric: test_accuracy       # or test_loss, epochs_to_97, best_val_accuracy, ...
     direction: higher           # lower, higher; not_lower, not_higher (no such effect); same (none either way)
     margin: 0.002               # the smallest difference that matters: 0.2 percentage points
+    # positive_control: true      known to hold: if the sweep does not find it, the report says so first
 """
 
 

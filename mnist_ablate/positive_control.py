@@ -1,0 +1,18 @@
+"""The positive control: claims known to hold. A sweep that does not find them cannot be trusted with the others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mnist_ablate.sweep import Claim
+from mnist_ablate.verdict import ClaimVerdict
+
+
+def document(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], *, finished: bool) -> dict[str, Any] | None:
+    """For the report: the claims that are known to hold, and those not supported, an alarm once all has run.
+
+    None if no claim is marked `positive_control`.
+    """
+    known = {claim.name for claim in claims if claim.positive_control}
+    found = {verdict.name: verdict.verdict for verdict in verdicts if verdict.name in known}
+    missed = {name: verdict for name, verdict in found.items() if verdict != "supported"}
+    return {"claims": [*found], "missed": missed, "alarm": finished and bool(missed)} if known else None
