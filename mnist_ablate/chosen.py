@@ -28,7 +28,8 @@ def edges(document: Document) -> list[str]:
 
 def both_heads(document: Document) -> tuple[str, str, str]:
     """The heads of `both`."""
-    written = ", ".join(f"{name}={value_name(value)}" for name, value in document["as_written"]["values"].items())
+    known = document["as_written"]["values"].items()
+    written = ", ".join(f"{sentences.plain(name)} {' or '.join(map(value_name, values))}" for name, values in known)
     return "claim", f"as written ({written})", "tuned for each arm"
 
 

@@ -33,6 +33,7 @@ class Preview:
     arms: list[str]
     seeds: int
     tuning_trials: int
+    as_written_trials: int
     control_trials: int
     trials: int
     jobs: int
@@ -51,6 +52,7 @@ class Preview:
 
     def _lines(self) -> Iterator[str]:
         tuning = f", {self.tuning_trials} of them tuning" if self.tuning_trials else ""
+        tuning += f", {self.as_written_trials} as written" if self.as_written_trials else ""
         control = f", {self.control_trials} of them the negative control" if self.control_trials else ""
         yield f"{self.sweep}: {len(self.arms)} arms x {self.seeds} seeds, {self.trials:,} trials{tuning}{control}"
         yield from (f"  {arm}" for arm in self.arms)
@@ -79,6 +81,7 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
         arms=[label(arm.params) for arm in plan.arms],
         seeds=sweep.seeds,
         tuning_trials=len(plan.tuning),
+        as_written_trials=len(plan.as_written_trials()),
         control_trials=control_count(sweep),
         trials=plan.size,
         jobs=default_jobs(),
@@ -113,7 +116,7 @@ def _time_s(plan: Plan, digits: data.Digits) -> float:
         trainer = Trainer(_part(digits))
         recipes = {shape_of(arm.recipe): arm.recipe for arm in plan.arms}
         epoch_s = {shape: PART * trainer.epoch_seconds(recipe) for shape, recipe in recipes.items()}
-    runs = len(plan.points) + plan.sweep.seeds
+    runs = len(plan.points) + plan.sweep.seeds * (2 if plan.sweep.as_written else 1)
     epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
     again = plan.control_arm.recipe
     control_s = control_count(plan.sweep) * (again.epochs + 0.5) * epoch_s[shape_of(again)]

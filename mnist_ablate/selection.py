@@ -67,8 +67,9 @@ def _as_written(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | No
     if not sweep.as_written:
         return None
     rows = standing.as_written(plan, entries)
+    recipes = [arm.recipe for arm in plan.arms]
     return {
-        "values": {name: sweep.fixed[name] for name in sweep.nuisance},
+        "values": {name: list(dict.fromkeys(getattr(each, name) for each in recipes)) for name in sweep.nuisance},
         "trials": count(rows, len(plan.as_written_trials())),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, main_metric(sweep), ALPHA)],
         "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, ALPHA)],

@@ -80,7 +80,7 @@ def test_both_verdicts_stand_side_by_side_where_they_differ() -> None:
     made = judged(plan_of())
     assert [claim["verdict"] for claim in made["as_written"]["claims"]] == ["supported"]
     assert [claim["verdict"] for claim in made["claims"]] == ["equivalent"]
-    assert made["as_written"]["values"] == {"learning_rate": 0.05}
+    assert made["as_written"]["values"] == {"learning_rate": [0.05]}
     assert made["as_written"]["trials"]["planned"] == 12
     ((name, written, tuned),) = chosen.both(made)
     assert (name, written.split(",")[0], tuned.split(",")[0]) == ("tanh-hurts", "supported", "equivalent")
@@ -138,7 +138,7 @@ def test_terminal_and_markdown_show_both_verdicts_and_the_edge() -> None:
     assert isinstance(console.file, io.StringIO)
     for text in (console.file.getvalue(), report.markdown(made, "q?")):
         plain = " ".join(text.split()).replace("**", "")
-        assert "as written (learning_rate=0.05)" in plain
+        assert "as written (learning rate 0.05)" in plain
         assert "supported, -3.5" in plain
         assert "At the edge: the best learning rate is the highest that was tried for relu" in plain
 
@@ -157,6 +157,6 @@ def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
     assert made["as_written"] == json.loads(json.dumps(summary.plain(result.selection["as_written"])))
     shown = Reader(page.html(made, recorded.read(record, publishing.provenance(record.data_digest))))
     assert "as-written" in shown.values("id")
-    assert "as written (learning_rate=0.05)" in shown.text
+    assert "as written (learning rate 0.05)" in shown.text
     ledger = verify_ledger.Ledger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 4)
