@@ -1,18 +1,17 @@
 """The positive control: claims known to hold. A sweep that does not find them cannot be trusted with the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnist_ablate.sweep import Claim
-from mnist_ablate.verdict import ClaimVerdict
 
 
-def document(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], *, finished: bool) -> dict[str, Any] | None:
-    """For the report: the claims that are known to hold, and those not supported, an alarm once all has run.
+def document(claims: Sequence[Claim], verdicts: Mapping[str, str], *, finished: bool) -> dict[str, Any] | None:
+    """For the report, from the verdicts by claim: the claims that are known to hold, and those not supported, an alarm once all has run.
 
     None if no claim is marked `positive_control`.
     """
     known = {claim.name for claim in claims if claim.positive_control}
-    found = {verdict.name: verdict.verdict for verdict in verdicts if verdict.name in known}
+    found = {name: verdict for name, verdict in verdicts.items() if name in known}
     missed = {name: verdict for name, verdict in found.items() if verdict != "supported"}
     return {"claims": [*found], "missed": missed, "alarm": finished and bool(missed)} if known else None

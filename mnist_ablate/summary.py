@@ -52,6 +52,7 @@ def document(
     `metric`, which the arms are summed up by, is that of the first claim.
     """
     metric, verdicts = main_metric(sweep), judge(rows, sweep.claims, alpha)
+    by_name = {verdict.name: verdict.verdict for verdict in verdicts}
     finished = counts["planned"] <= sum(n for status, n in counts.items() if status != "planned")
     content = {
         "sweep": sweep.name,
@@ -63,7 +64,7 @@ def document(
         "claims": [dataclasses.asdict(verdict) for verdict in verdicts],
         "preregistration": about.preregistration and dict(about.preregistration),
         "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
-        "positive_control": positive_control.document(sweep.claims, verdicts, finished=finished),
+        "positive_control": positive_control.document(sweep.claims, by_name, finished=finished),
         **{part: about.selection.get(part) for part in SELECTION},
         "fingerprints": [dict(found) for found in about.fingerprints],
     }

@@ -58,7 +58,8 @@ def test_one_that_is_found_is_told_after_the_verdicts_and_changes_no_number() ->
 @pytest.mark.parametrize("missing", [0, 1])
 def test_it_raises_no_alarm_before_every_trial_has_run(missing: int) -> None:
     claims = with_control(MISSED).claims
-    found = positive_control.document(claims, judge([], claims), finished=not missing)
+    verdicts = {verdict.name: verdict.verdict for verdict in judge([], claims)}
+    found = positive_control.document(claims, verdicts, finished=not missing)
     assert found == {"claims": [MISSED], "missed": {MISSED: "inconclusive"}, "alarm": not missing}
 
 
