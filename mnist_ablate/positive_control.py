@@ -7,9 +7,9 @@ from mnist_ablate.sweep import Claim
 
 
 def document(claims: Sequence[Claim], verdicts: Mapping[str, str], *, finished: bool) -> dict[str, Any] | None:
-    """For the report, from the verdicts by claim: the claims that are known to hold, and those not supported, an alarm once all has run.
+    """For the report, from the verdicts by claim: what is known to hold, and what of it was missed.
 
-    None if no claim is marked `positive_control`.
+    An alarm once all has run; None if no claim is marked `positive_control`.
     """
     known = {claim.name for claim in claims if claim.positive_control}
     found = {name: verdict for name, verdict in verdicts.items() if name in known}
