@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.commands import backup, compare, ending, new, stack
-from mnist_ablate.commands.options import Home, Json, Source, name_of, settings_of
+from mnist_ablate.commands import backup, compare, ending, new, report, stack, verify
+from mnist_ablate.commands.options import Home, Json, Source, settings_of
 from mnist_ablate.commands.scheduler import scheduler
 from mnist_ablate.commands.worker import TlsCaFile, TlsCert, TlsKey, worker
 from mnist_ablate.errors import AblateError, DiskError, SweepError
 
 if TYPE_CHECKING:
-    from mnist_ablate.ledger import Record
-    from mnist_ablate.report import Document
     from mnist_ablate.sweep import Sweep
 
 app = typer.Typer(
@@ -43,16 +41,6 @@ class Listing(StrEnum):
 
     sweeps = "sweeps"
     choices = "choices"
-
-
-class Format(StrEnum):
-    """What `report` can write."""
-
-    table = "table"
-    md = "md"
-    html = "html"
-    svg = "svg"
-    json = "json"
 
 
 Overrides = Annotated[
@@ -143,22 +131,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     ending.end(result, settings, as_json=as_json, register=register)
 
 
-@app.command()
-def report(
-    source: Source,
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
-    output: Annotated[Path | None, typer.Option(help="A file in place of stdout.")] = None,
-    home: Home = None,
-) -> None:
-    """Show the arms and verdicts of what is recorded of a sweep."""
-    from mnist_ablate import history
-
-    document, record = history.document(name_of(source), settings_of(home, None))
-    text = _written(document, record, form)
-    if output is None:
-        typer.echo(text, nl=not text.endswith("\n"))
-    else:
-        output.write_text(text, encoding="utf-8")
+app.command()(report.report)
 
 
 @app.command()
@@ -177,17 +150,7 @@ def judge(
     ending.show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
 
 
-@app.command()
-def verify(source: Source, home: Home = None) -> None:
-    """Check that plan, ledger and MLflow agree, and that the verdicts recompute."""
-    from mnist_ablate import verify as checks
-
-    found = checks.problems(name_of(source), settings_of(home, None))
-    for problem in found:
-        typer.echo(problem)
-    if found:
-        raise typer.Exit(ending.FAILED_TRIALS)
-    typer.echo(f"{name_of(source)}: plan, ledger and MLflow agree")
+app.command()(verify.verify)
 
 
 @app.command()
@@ -266,21 +229,3 @@ def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bo
     from mnist_ablate import sweep_file
 
     return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
-
-
-def _written(document: "Document", record: "Record", form: Format) -> str:
-    from mnist_ablate import report
-
-    if form is Format.json:
-        return json.dumps(document)
-    if form is Format.md:
-        return report.markdown(document, record.sweep.question)
-    if form in {Format.html, Format.svg}:
-        from mnist_ablate import page, picture, publishing, recorded
-
-        draw = page.html if form is Format.html else picture.svg
-        return draw(document, recorded.read(record, publishing.provenance(record.data_digest)))
-    console = ending.console(stderr=False)
-    with console.capture() as capture:
-        console.print(report.tables(document))
-    return capture.get()

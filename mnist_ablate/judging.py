@@ -1,12 +1,18 @@
 """The JSON document of recorded trials: which of them are judged, and what is said beside; reads no storage."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import preregistration, selection, standing, summary
 from mnist_ablate.entry import Entry
-from mnist_ablate.plan import Plan
-from mnist_ablate.preregistration import Registration
+from mnist_ablate.plan import Plan, expand
+from mnist_ablate.preregistration import Earlier, Registration
+from mnist_ablate.raw_records import RawStudy, RawTrial
+from mnist_ablate.sweep import Sweep
+from mnist_ablate.trial import Outcome, Trial
+
+_ANY_SIZE = 10**9
 
 
 def document(
@@ -22,3 +28,30 @@ def document(
         selection.document(plan, entries),
     )
     return summary.document(plan.sweep, rows, counts, about)
+
+
+def of_raw(
+    study: RawStudy, earlier: Sequence[Mapping[str, Any]], prints: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The same from what lies in a ledger or a bundle; `earlier` says how records before it were begun."""
+    attrs = {key: json.loads(value) for key, value in study.attrs.items()}
+    content = attrs["content"]
+    plan = expand(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
+    before = tuple(map(_earlier, earlier))
+    registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), before)
+    return document(plan, {entry.trial.id: entry for entry in map(_entry, study.trials)}, registration, prints)
+
+
+def _earlier(about: Mapping[str, Any]) -> Earlier:
+    content = about["content"]
+    sweep = Sweep.model_validate(content["sweep"])
+    return Earlier(about["record"], about["registered"], sweep, content["data_digest"], about["trials"])
+
+
+def _entry(trial: RawTrial) -> Entry:
+    return Entry(
+        trial=Trial.model_validate_json(trial.attrs["trial"]),
+        params={name: value for name, value in trial.params.items() if name != "seed"},
+        stage=json.loads(trial.attrs["stage"]),
+        outcome=Outcome.model_validate_json(trial.attrs["outcome"]),
+    )

@@ -78,15 +78,22 @@ class Mirror:
 
         return self._do(send)
 
-    def verdicts(self, note_markdown: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
-        """Shows the verdicts on the parent run and the experiment, ends the parent, attaches the files."""
+    def verdicts(
+        self,
+        note_markdown: str,
+        metrics: Mapping[str, float],
+        artifacts: Sequence[Path],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Shows the verdicts on the parent run and the experiment, ends the parent, attaches tags and files."""
 
         def send(book: Book) -> None:
             from mlflow.entities import RunTag
 
             parent, note = book.client.get_run(book.parent_id), record.note(note_markdown)
             news = record.changed(metrics, parent.data.metrics)
-            book.client.log_batch(book.parent_id, metrics=news, tags=[RunTag(NOTE, note)])
+            said = [RunTag(NOTE, note), *(RunTag(name, value) for name, value in (tags or {}).items())]
+            book.client.log_batch(book.parent_id, metrics=news, tags=said)
             if not book.shared:
                 book.client.set_experiment_tag(book.experiment_id, NOTE, note)
             if parent.info.status != "FINISHED":

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate import page, recorded
+from mnist_ablate import judging, page, raw_ledger, recorded
+from mnist_ablate.bundle import begun, pack
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.ledger import Mirrored, Record
 from mnist_ablate.masking import mask
@@ -18,6 +19,8 @@ from mnist_ablate.settings import Settings
 
 _COMMIT = ("git", "rev-parse", "HEAD")
 _PACKAGES = ("mnist-ablate", "keras", "optuna", "mlflow", "numpy")
+_BUNDLE_DIGEST = "bundle_digest"
+"""A tag of the parent run: whoever has the bundle can compare."""
 
 
 def open_mirror(record: Record, settings: Settings) -> Mirror:
@@ -51,10 +54,26 @@ def publish(record: Record, mirror: Mirror, settings: Settings, document: Mappin
     effects = {f"effect.{claim['name']}": claim["effect"] for claim in document["claims"]}
     known = {name: value for name, value in effects.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.html"
+        report, packed = Path(folder) / "report.html", Path(folder) / "bundle.zip"
         page.write(document, recorded.read(record, provenance(record.data_digest)), report)
-        mirror.verdicts(markdown(document, record.sweep.question), known, [report])
-    record.mirrored = Mirrored(len(record.records()), mask(settings.tracking_uri), mirror.link)
+        content, digest = bundle(record, settings, document)
+        packed.write_bytes(content)
+        tags = {_BUNDLE_DIGEST: digest}
+        mirror.verdicts(markdown(document, record.sweep.question), known, [report, packed], tags)
+    record.mirrored = Mirrored(record.count(), mask(settings.tracking_uri), mirror.link)
+
+
+def bundle(record: Record, settings: Settings, document: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Everything that the verdicts of a record rest on as one zip, and its digest.
+
+    The verdicts in it are those of the records in it: others may have been written since the document was made.
+    """
+    studies = [each for each in raw_ledger.read(settings.ledger_url, record.sweep.name) if "content" in each.attrs]
+    place = [each.name for each in studies].index(record.name)
+    study, earlier = studies[place], [*map(begun, studies[:place])]
+    judged = judging.of_raw(study, earlier, document["fingerprints"])
+    versions = {name: mask(value) for name, value in provenance(record.data_digest).items()}
+    return pack(study, earlier, judged, versions)
 
 
 def try_to_publish(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> bool:

@@ -105,7 +105,9 @@ class Tracker:
         self.outcomes[trial.id] = outcome
         return not known
 
-    def verdicts(self, note_markdown: str, _metrics: Mapping[str, float], _artifacts: Sequence[Path]) -> None:
+    def verdicts(
+        self, note_markdown: str, _metrics: Mapping[str, float], _artifacts: Sequence[Path], _tags: Mapping[str, str]
+    ) -> None:
         self._reach()
         self.notes.append(note_markdown)
 

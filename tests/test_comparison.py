@@ -83,6 +83,12 @@ def test_two_records_of_one_sweep_from_the_command_line(command: Command, images
     assert (found["first"]["sweep"], found["second"]["sweep"]) == ("small/1", "small/2")
     assert all(arm["identical"] == arm["pairs"] == 3 for arm in found["arms"])
     text = command("compare", "small/1", "small").out
+    assert command("report", "--compare", "small/1", "small").out == text
+    assert command("report", "--compare", "small/1", "small", "--format", "json").document == found
+    assert (
+        "--compare writes table or json, not html" in command("report", "--compare", "a", "b", "--format", "html").err
+    )
+    assert command("report", "small", "--compare", "small/1", "small").code == 2
     assert "6 of 6 trials with the same factors and seed have the same number to the last bit" in text
     assert "still inconclusive: Tanh hurts." in text
     assert command("compare", "small/9", "small").err.startswith("small/9: no such record of small")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,12 +24,17 @@ def compare(
     home: Home = None,
 ) -> None:
     """Compare two recorded sweeps, or two records of one: NAME/1 is the first, NAME the latest."""
+    typer.echo(text(first, second, home, as_json=as_json))
+
+
+def text(first: str, second: str, home: Path | None, *, as_json: bool) -> str:
+    """What two records, named as `compare` takes them, have in common and what differs."""
     from mnist_ablate import comparison
     from mnist_ablate.ledger import Ledger
 
     ledger = Ledger(settings_of(home).ledger_url, reading=True)
     document = comparison.compare(_side(ledger, first), _side(ledger, second))
-    typer.echo(json.dumps(document) if as_json else "\n".join(_lines(document)))
+    return json.dumps(document) if as_json else "\n".join(_lines(document))
 
 
 def _side(ledger: "Ledger", source: str) -> "Side":

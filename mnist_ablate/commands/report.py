@@ -1,0 +1,115 @@
+"""`report` writes what is recorded of a sweep in many forms; nothing is trained."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_ablate.commands import compare, ending
+from mnist_ablate.commands.options import Home, complete_source, name_of, settings_of
+from mnist_ablate.errors import SweepError
+
+if TYPE_CHECKING:
+    from mnist_ablate.ledger import Record
+    from mnist_ablate.report import Document
+    from mnist_ablate.settings import Settings
+
+
+class Format(StrEnum):
+    """What `report` can write."""
+
+    table = "table"
+    md = "md"
+    html = "html"
+    svg = "svg"
+    png = "png"
+    json = "json"
+    bundle = "bundle"
+
+
+_FILES = {Format.png: "png", Format.bundle: "zip"}
+_COMPARED = (Format.table, Format.json)
+
+
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="[NAME|FILE]", help="A shipped sweep, or a sweep file.", autocompletion=complete_source),
+    ] = "",
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    output: Annotated[Path | None, typer.Option(help="A file in place of stdout.")] = None,
+    compared: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="NAME[/N] NAME[/N]", help="Two records, as `compare`."),
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Show the arms and verdicts of what is recorded of a sweep."""
+    if bool(source) == bool(compared):
+        raise SweepError("report takes a sweep, or --compare and two: report normalization")
+    if output is None and form in _FILES:
+        raise SweepError(f"--format {form.value} is no text: name a file with --output NAME.{_FILES[form]}")
+    if compared:
+        text = _compared(compared, form, home)
+    else:
+        text = _written(name_of(source), form, settings_of(home, None), output)
+    if text and output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    elif text and output is not None:
+        output.write_text(text, encoding="utf-8")
+
+
+def _compared(names: tuple[str, str], form: Format, home: Path | None) -> str:
+    if form not in _COMPARED:
+        raise SweepError(f"--compare writes {' or '.join(_COMPARED)}, not {form.value}: leave --format out")
+    return compare.text(*names, home, as_json=form is Format.json)
+
+
+def _written(name: str, form: Format, settings: "Settings", output: Path | None) -> str:
+    """The report as text; nothing if it is in the file already."""
+    from mnist_ablate import history, report
+
+    document, record = history.document(name, settings)
+    if output is not None and form is Format.bundle:
+        return _bundle(document, record, settings, output)
+    if form is Format.json:
+        return json.dumps(document)
+    if form is Format.md:
+        return report.markdown(document, record.sweep.question)
+    if form is not Format.table:
+        return _drawn(document, record, form, output)
+    console = ending.console(stderr=False)
+    with console.capture() as capture:
+        console.print(report.tables(document))
+    return capture.get()
+
+
+def _drawn(document: "Document", record: "Record", form: Format, output: Path | None) -> str:
+    from mnist_ablate import page, picture, publishing, recorded
+
+    found = recorded.read(record, publishing.provenance(record.data_digest))
+    if form is Format.html:
+        return page.html(document, found)
+    drawn = picture.svg(document, found)
+    if output is None or form is Format.svg:
+        return drawn
+    from mnist_ablate import raster
+
+    output.write_bytes(raster.png(drawn))
+    return ""
+
+
+def _bundle(document: "Document", record: "Record", settings: "Settings", output: Path) -> str:
+    from mnist_ablate import publishing
+
+    content, digest = publishing.bundle(record, settings, document)
+    part = output.with_name(f"{output.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    typer.echo(f"{output}: digest {digest}")
+    return ""
