@@ -22,7 +22,7 @@ from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
 from mnist_ablate.summary import About, count
 from mnist_ablate.sweep import Sweep
-from mnist_ablate.trial import Outcome, Row, Trial
+from mnist_ablate.trial import Row, Trial
 from mnist_ablate.uploader import Uploader
 from mnist_ablate.worker import TrainerPlugin
 
@@ -157,10 +157,10 @@ class _Run:
 
     def _search(self) -> None:
         search = Search(self._plan, self.entries)
-        self._train(search.trials(), search.tell)
+        self._train(search.trials(), search)
 
-    def _train(self, planned: Iterable[Planned], tell: Callable[[Outcome], None] = lambda _outcome: None) -> None:
-        """Run `planned`, which may be an iterator that decides by what it was told."""
+    def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
+        """Run `planned`, which may be those of a search, which decides by what it is told."""
         due = iter(planned)
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
@@ -172,9 +172,12 @@ class _Run:
             planned_trial = todo[event.trial.id]
             if isinstance(event, Finished):
                 self._finish(planned_trial, event, uploader)
-                tell(event.outcome)
+                if search is not None:
+                    search.tell(event.outcome)
             elif isinstance(event, Progress):
                 uploader.epoch(event.trial, event.epoch)
+                if search is not None and search.gives_up(event.trial, event.epoch):
+                    engine.prune(event.trial.id)
             self._view.event(planned_trial, event)
 
     def _until_stopped(self, engine: Engine, trials: Iterator[Trial]) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.tls import Tls
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, run
+from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 
 __all__ = ["RETRIES", "Engine", "Event", "Finished", "Progress", "Retried", "Started", "default_jobs"]
 
@@ -134,6 +134,18 @@ class Engine:
     def drain(self) -> None:
         """Start nothing more; `run` ends when the running trials have, or after `DRAIN_S` seconds."""
         self._draining_since = self._draining_since or time.monotonic()
+
+    def prune(self, trial_id: str) -> None:
+        """Let a running trial end with its epoch, or the next, and finish as "pruned"; one that is over is left alone."""
+        task = self._running.get(trial_id)
+        if task is None or not task.worker:
+            return
+
+        def ask(worker: str) -> None:
+            with suppress(Exception):  # a worker that is gone has no trial to end
+                self._client.run(prune, self._plugin.name, trial_id, workers=[worker])
+
+        threading.Thread(target=ask, args=(task.worker,), name="prune", daemon=True).start()
 
     def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
         """Events of these trials until each is finished; a lost one is run again at most `RETRIES` times.

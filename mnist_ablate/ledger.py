@@ -42,6 +42,7 @@ _STATES = {
     "diverged": TrialState.COMPLETE,
     "failed": TrialState.FAIL,
     "lost": TrialState.FAIL,
+    "pruned": TrialState.PRUNED,
 }
 
 

@@ -49,9 +49,11 @@ def digests(plan: Plan) -> dict[str, str]:
     sweep = plan.sweep.model_dump(mode="json")
     trials = (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())
     claims = [{key: value for key, value in claim.items() if key != "margin"} for claim in sweep["claims"]]
+    own = plan.sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning"}, exclude_defaults=True)
     content = {
         "question": sweep["question"],
         "plan": {
+            **own,
             **{key: sweep[key] for key in ("design", "scientific", "nuisance", "tuning_trials", "seeds")},
             "trials": [each.trial.id for each in trials],
         },

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED"}
+STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
 _LONGEST_REASON = 500
 _LONGEST_NOTE = 5000
 

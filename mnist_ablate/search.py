@@ -1,18 +1,22 @@
-"""Searches recipes with Optuna's TPE by validation accuracy: suggests and learns; trains and records nothing."""
+"""Searches recipes with Optuna's TPE by validation accuracy: suggests, prunes, learns; trains and records nothing."""
 
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
 
-from mnist_ablate.ledger import Entry
+from mnist_ablate.entry import Entry
 from mnist_ablate.plan import Plan, Planned
-from mnist_ablate.sweep import Range, Sweep
-from mnist_ablate.trial import Outcome, Scalar
+from mnist_ablate.sweep import Pruning, Range, Sweep
+from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 METRIC = "val_accuracy"
+REDUCTION = 3
+"""Successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs."""
 _MOST_REPEATS = 100
 """After so many suggestions that were all tried before, the space is taken as exhausted."""
 
@@ -25,9 +29,11 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, constant_liar=True)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        pruner = _pruner(plan.sweep.pruning)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
         self._asked: dict[str, optuna.Trial] = {}
-        self._known: dict[str, float | None] = {}
+        self._reported: set[tuple[int, int]] = set()
+        self._known: dict[str, Outcome | None] = {}
         for entry in entries.values():
             if entry.stage == "tuning":
                 self._recall(entry)
@@ -36,8 +42,8 @@ class Search:
         """The trials still to be tried, each suggested when it is asked for."""
         repeats = 0
         while len(self._known) < self._plan.sweep.tuning_trials and repeats < _MOST_REPEATS:
-            asked = self._study.ask(self._space)
-            planned = self._plan.searched(asked.params)
+            asked = self._study.ask()
+            planned = self._plan.searched(self._suggested(asked))
             trial_id = planned.trial.id
             if trial_id in self._known:
                 repeats += 1
@@ -46,27 +52,85 @@ class Search:
             repeats, self._known[trial_id], self._asked[trial_id] = 0, None, asked
             yield planned
 
+    def gives_up(self, trial: Trial, epoch: Epoch) -> bool:
+        """Whether a suggested trial that has ended this epoch is not worth the next one."""
+        asked = self._asked.get(trial.id)
+        if asked is None or self._plan.sweep.pruning == "none" or not self._report(asked, epoch):
+            return False
+        return epoch.number < trial.recipe.epochs and asked.should_prune()
+
     def tell(self, outcome: Outcome) -> None:
         """Learn what a suggested trial came to; a failed or lost one teaches nothing."""
-        value = outcome.metrics.get(METRIC)
-        self._known[outcome.trial_id] = value
-        self._learn(self._asked.pop(outcome.trial_id), value)
+        self._known[outcome.trial_id] = outcome
+        self._learn(self._asked.pop(outcome.trial_id), outcome)
 
-    def _learn(self, asked: optuna.Trial, value: float | None) -> None:
-        self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
+    def _report(self, asked: optuna.Trial, epoch: Epoch) -> bool:
+        """False if the epoch was reported before: a lost trial is run again."""
+        if (asked.number, epoch.number) in self._reported:
+            return False
+        self._reported.add((asked.number, epoch.number))
+        asked.report(epoch.val_accuracy, epoch.number)
+        return True
+
+    def _suggested(self, asked: optuna.Trial) -> dict[str, Scalar]:
+        params: dict[str, Scalar] = {}
+        for name, choice in self._plan.sweep.space.items():
+            if self._plan.sweep.searches(name, params):
+                params[name] = _suggest(asked, name, choice)
+        return params
+
+    def _learn(self, asked: optuna.Trial, outcome: Outcome | None) -> None:
+        value = outcome.metrics.get(METRIC) if outcome else None
+        if outcome is not None and outcome.status == "pruned":
+            for epoch in outcome.epochs:
+                self._report(asked, epoch)
+            self._study.tell(asked, state=TrialState.PRUNED)
+        else:
+            self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _recall(self, entry: Entry) -> None:
-        value = entry.outcome.metrics.get(METRIC)
-        self._known[entry.trial.id] = value
-        if value is not None:
-            recipe = entry.trial.recipe
-            params = {name: getattr(recipe, name) for name in self._space}
-            self._study.add_trial(create_trial(value=value, params=params, distributions=self._space))
+        outcome, recipe = entry.outcome, entry.trial.recipe.model_dump()
+        self._known[entry.trial.id] = outcome
+        value = outcome.metrics.get(METRIC)
+        if value is None and outcome.status != "pruned":
+            return
+        own = {name: self._space[name] for name in self._space if self._plan.sweep.searches(name, recipe)}
+        curve = {epoch.number: epoch.val_accuracy for epoch in outcome.epochs}
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+                value=outcome.epochs[-1].val_accuracy if value is None else value,
+                params={name: recipe[name] for name in own},
+                distributions=own,
+                intermediate_values=curve,
+                system_attrs=_rungs(curve) if self._plan.sweep.pruning == "asha" else {},
+            )
+        )
 
 
 def space(sweep: Sweep) -> dict[str, BaseDistribution]:
     """What is searched: the scientific lists and the nuisance ranges."""
-    return {name: _distribution(choice) for name, choice in {**sweep.scientific, **sweep.nuisance}.items()}
+    return {name: _distribution(choice) for name, choice in sweep.space.items()}
+
+
+def _pruner(name: Pruning) -> BasePruner:
+    if name == "asha":
+        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+    return MedianPruner() if name == "median" else NopPruner()
+
+
+def _rungs(curve: Mapping[int, float]) -> dict[str, Any]:
+    """What Optuna notes of a trial at each rung that it reached, so that later trials compete with it."""
+    steps = enumerate(REDUCTION**rung for rung in range(len(curve)))
+    return {f"completed_rung_{rung}": curve[step] for rung, step in steps if step in curve}
+
+
+def _suggest(asked: optuna.Trial, name: str, choice: Range | list[Scalar]) -> Scalar:
+    if isinstance(choice, list):
+        return cast("Scalar", asked.suggest_categorical(name, choice))
+    if choice.integer:
+        return asked.suggest_int(name, round(choice.low), round(choice.high), log=choice.log)
+    return asked.suggest_float(name, choice.low, choice.high, log=choice.log)
 
 
 def _distribution(choice: Range | list[Scalar]) -> BaseDistribution:

@@ -15,6 +15,7 @@ from mnist_ablate.trial import Scalar
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 NegativeControl = Literal["baseline", "none"]
+Pruning = Literal["none", "median", "asha"]
 Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search"]
 Params = dict[str, Scalar]
 
@@ -110,6 +111,7 @@ class Sweep(BaseModel):
 
     A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
     that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
+    `conditions` says of a searched factor for which values of others it is searched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -124,6 +126,8 @@ class Sweep(BaseModel):
     nuisance: dict[str, Choice] = {}
     tuning_trials: int = Field(default=0, ge=0, le=1000)
     as_written: bool = False
+    conditions: dict[str, dict[str, list[Scalar]]] = {}
+    pruning: Pruning = "none"
     fixed: Params = {}
     seeds: int = Field(ge=1, le=1000)
     negative_control: NegativeControl = "baseline"
@@ -137,6 +141,16 @@ class Sweep(BaseModel):
         if self.design == "search":
             return {_CONFIGURATION: ["baseline", "winner"]}
         return {key: _with(values, self.baseline.get(key)) for key, values in self.scientific.items()}
+
+    @property
+    def space(self) -> dict[str, Range | list[Scalar]]:
+        """What a search tries: factors before those that depend on them."""
+        space: dict[str, Range | list[Scalar]] = {**self.scientific, **self.nuisance}
+        return dict(sorted(space.items(), key=lambda item: item[0] in self.conditions))
+
+    def searches(self, name: str, settings: Mapping[str, Scalar]) -> bool:
+        """Whether a searched factor has a meaning beside these values of others; else it keeps its usual value."""
+        return all(settings[other] in values for other, values in self.conditions.get(name, {}).items())
 
     @property
     def controlled(self) -> bool:

@@ -8,7 +8,19 @@ from mnist_ablate.sweep import NAME_RULE, Params, Range, Sweep, is_name
 from mnist_ablate.sweep_values import among, key_problem, range_problems, same, value_problem
 from mnist_ablate.trial import Scalar
 
-RELATED = frozenset({"design", "baseline", "scientific", "configurations", "nuisance", "tuning_trials", "as_written"})
+RELATED = frozenset(
+    {
+        "design",
+        "baseline",
+        "scientific",
+        "configurations",
+        "nuisance",
+        "tuning_trials",
+        "as_written",
+        "conditions",
+        "pruning",
+    }
+)
 """The sections that are judged together; with one of them doubtful, only `local` findings are certain."""
 
 
@@ -160,6 +172,30 @@ def _tuning(sweep: Sweep) -> Iterator[Finding]:
         yield Finding(("tuning_trials",), f"more than the {most:g} there are to try; write at most {most:g}")
     if sweep.as_written:
         yield from _as_written(sweep)
+    if sweep.pruning != "none" and sweep.design != "search":
+        text = "is for design: search; other designs give each arm the same trials, whole; remove it"
+        yield Finding(("pruning",), text, at_key=True)
+    yield from _conditions(sweep)
+
+
+def _conditions(sweep: Sweep) -> Iterator[Finding]:
+    """A searched factor may hang on lists that are searched too, and do not hang on others themselves."""
+    if sweep.conditions and sweep.design != "search":
+        yield Finding(("conditions",), "is for design: search; remove it", at_key=True)
+        return
+    for key, wanted in sweep.conditions.items():
+        if key not in sweep.space:
+            yield Finding(("conditions", key), f"is not searched: {listed(sweep.space)}", at_key=True)
+        for other, values in wanted.items():
+            choice = sweep.space.get(other)
+            if other in sweep.conditions or not isinstance(choice, list):
+                text = "must be a list that is searched, with no conditions of its own"
+                yield Finding(("conditions", key, other), text, at_key=True)
+                continue
+            for index, value in enumerate(values):
+                if not among(value, choice):
+                    text = f"{shown(value)} is not searched: {listed(choice)}"
+                    yield Finding(("conditions", key, other, index), text)
 
 
 def _values_in(choice: Range | list[Scalar]) -> float:

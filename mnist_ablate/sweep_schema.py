@@ -21,6 +21,8 @@ MEANINGS = {
     "nuisance": "What is tuned for every arm alike, on validation data: a range, or a list of values.",
     "tuning_trials": "How many trials tune each arm, or search.",
     "as_written": "Whether the recipe is judged at its fixed values too, beside the tuned ones.",
+    "conditions": "Of a searched factor: the values of other factors where it has a meaning and is searched.",
+    "pruning": "Whether a search stops trials early: below the median, or not promoted by successive halving (asha).",
     "fixed": "Every setting that stays the same; what is not named has its default. Each is a caveat.",
     "seeds": "How many times each arm is trained; 6 at least for a verdict on one claim.",
     "negative_control": "baseline trains it again with other seeds and compares the two, if there are claims; or none.",
@@ -65,6 +67,7 @@ def schema() -> Schema:
     choices = {key: {"anyOf": [each, _ref("Range")]} for key, each in lists.items()}
     own["baseline"] = own["fixed"] = _ref("Arm")
     own["scientific"], own["nuisance"] = _mapping(lists), _mapping(choices)
+    own["conditions"] = {"type": "object", "additionalProperties": _mapping(lists)}
     own["configurations"] = {"type": "object", "additionalProperties": _ref("Arm")}
     own["claims"] = {"type": "array", "items": _ref("Claim")}
     sides = claim["properties"]

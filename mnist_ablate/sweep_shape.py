@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from mnist_ablate.documents import Plain, Unreadable
 from mnist_ablate.problems import MAX_PROBLEMS, Address, Finding, guess, hint, listed, shown
-from mnist_ablate.sweep import Claim, Design, Direction, NegativeControl, Range, Sweep
+from mnist_ablate.sweep import Claim, Design, Direction, NegativeControl, Pruning, Range, Sweep
 
 _ALLOWED = {
     "sweep": tuple(key for key in Sweep.model_fields if key != "name"),
@@ -20,6 +20,7 @@ _LITERALS = {
     "design": get_args(Design),
     "direction": get_args(Direction),
     "negative_control": get_args(NegativeControl),
+    "pruning": get_args(Pruning),
 }
 _SCALAR_TAGS = {"str", "int", "float", "bool"}
 _SCALAR_TEXT = "must be a single value: text, a number, true or false"

@@ -5,16 +5,16 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.pairs import label
 from mnist_ablate.problems import hint, plainly, shown
-from mnist_ablate.trial import Row, Scalar, Status
+from mnist_ablate.trial import COUNTED, Row, Scalar, Status
 
 _INTEGER = re.compile(r"([+-]?[0-9]{1,300})(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
+_STATUSES: dict[str, Status] = {status: status for status in COUNTED}
 
 Record = tuple[int, list[str]]
 """The number of a row, as a spreadsheet counts (the header is row 1), and its cells."""

@@ -9,7 +9,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = str | int | float | bool
-Status = Literal["complete", "diverged", "failed", "lost"]
+Status = Literal["complete", "diverged", "failed", "lost", "pruned"]
+COUNTED: tuple[Status, ...] = ("complete", "diverged", "failed", "lost")
+"""How a trial of a verdict can end; only one of a search is pruned."""
 
 TRAINER_VERSION = 1
 """Part of every trial id: raised when the same trial would give other numbers."""
@@ -81,7 +83,7 @@ class Outcome(BaseModel):
     """What came back from a trial; every number is finite.
 
     `metrics` holds test_accuracy, test_loss and the like, none of the test set if the trial is blind, and is empty
-    for a failed or lost trial;
+    for a trial that failed, was lost, or was pruned;
     `diagnostics` what explains them. `reason` says why a trial did not complete.
     """
 

@@ -14,8 +14,9 @@ from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
 from mnist_ablate.verdict import ALPHA
 
-_STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL"}
+_STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 _RESULTS = frozenset({"complete", "diverged"})
+_FINAL = _RESULTS | {"pruned"}
 _PARTS = ("trial", "stage", "outcome", "trial_id", "sha256")
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
@@ -74,7 +75,7 @@ class Ledger:
             if results[final.trial_id]:
                 first = results[final.trial_id][0]
                 yield f"{where}: trial {final.trial_id} had its result in record {first} already: {_RESTORE}"
-            if final.outcome["status"] in _RESULTS:
+            if final.outcome["status"] in _FINAL:
                 results[final.trial_id].append(trial.number)
             self.finals[final.trial_id] = final
 
@@ -124,6 +125,7 @@ def _parts(plan: Plan) -> dict[str, str]:
     sweep = plan.sweep
     asked = sweep.model_dump(mode="json", include={"design", "scientific", "nuisance", "tuning_trials", "seeds"})
     trials = [*plan.tuning, *plan.verdict_trials(), *plan.control_trials()]
+    asked |= sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning"}, exclude_defaults=True)
     asked["trials"] = [_id(each.trial) for each in trials]
     content = {
         "question": sweep.question,
@@ -186,6 +188,8 @@ def _wrong_numbers(trial: RawTrial, final: Final) -> Iterator[str]:
         yield "lacks an epoch, or has one twice"
     if outcome["status"] == "complete" and len(epochs) != final.recipe["epochs"]:
         yield f"is complete with {len(epochs)} of {final.recipe['epochs']} epochs"
+    if outcome["status"] == "pruned" and not 0 < len(epochs) < final.recipe["epochs"]:
+        yield f"is pruned with {len(epochs)} of {final.recipe['epochs']} epochs"
     if trial.steps != {epoch["number"]: epoch["val_accuracy"] for epoch in epochs}:
         yield "has other epochs in Optuna than in its outcome"
     blind = TUNING_SEED <= final.seed < CONTROL_SEED and "test_accuracy" not in metrics  # older versions read it
@@ -249,8 +253,14 @@ def _in_space(final: Final, plan: Plan) -> bool:
     """Whether a trial is one that the search of this plan can have tried."""
     space, base = _searched(plan.sweep), plan.arms[-1].recipe.model_dump()
     settings = {name: final.recipe[name] for name in space}
-    fits = final.recipe == {**base, **settings} and all(_holds(space[name], value) for name, value in settings.items())
+    active = {name for name in space if _active(plan.sweep, name, settings)}
+    own = {name: value for name, value in settings.items() if name in active}
+    fits = final.recipe == {**base, **own} and all(_holds(space[name], value) for name, value in own.items())
     return fits and (final.stage, final.seed) == ("tuning", TUNING_SEED)
+
+
+def _active(sweep: Sweep, name: str, settings: Mapping[str, Any]) -> bool:
+    return all(settings[other] in values for other, values in sweep.conditions.get(name, {}).items())
 
 
 def _holds(choice: Any, value: Any) -> bool:

@@ -9,7 +9,7 @@ from mnist_ablate.raw_tracker import RawExperiment, RawRun
 from mnist_ablate.verdict import judge
 from mnist_ablate.verify_ledger import Final, Ledger
 
-_STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED"}
+_STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
 _CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _SYNC = "run sync"
 _ANEW = "delete that run in MLflow, then run sync"

@@ -50,7 +50,7 @@ class Watch:
         """Show the plan, and what was recorded of it earlier; a trial that failed is run again, and not done."""
         self._size = plan.size
         for entry in entries.values():
-            if entry.outcome.status in {"complete", "diverged"}:
+            if entry.outcome.status in {"complete", "diverged", "pruned"}:
                 self._count(label(entry.params), entry.stage, entry.outcome)
         self._done_before = self._done
         if self._done >= plan.size:

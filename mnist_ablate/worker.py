@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import socket
 import sys
 import threading
 import time
@@ -50,6 +51,8 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         self._log_dir = log_dir
         self._versions = installed.versions()
         self.trainer: Trainer | None = None
+        self.pruned: set[str] = set()
+        """Trials that are to end with their epoch."""
         self.refusal = ""
         """Why the worker that this copy is in cannot train."""
 
@@ -86,6 +89,15 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         return {**self.__dict__, "trainer": None}
 
 
+class _PrunedError(Exception):
+    """Raised out of a trial that is to end."""
+
+
+def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
+    """Let a trial that trains here end with its epoch, as "pruned"; of one that is over nothing is changed."""
+    dask_worker.plugins[plugin].pruned.add(trial_id)
+
+
 def run(trial: Trial, plugin: str, submission: int) -> Outcome:
     """Train one trial; an exception is an outcome ("failed") with its traceback, not a lost worker."""
     worker = get_worker()
@@ -97,9 +109,29 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
     def tell(message: dict[str, Any]) -> None:
         worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **message})
 
+    epochs: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        tell({"epoch": epoch.model_dump()})
+        if trial.id in set_up.pruned and epoch.number < trial.recipe.epochs:
+            raise _PrunedError
+
     tell({"started": worker.address, "pid": os.getpid()})
+    started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
+    set_up.pruned.discard(trial.id)
     try:
-        return trainer.train(trial, lambda epoch: tell({"epoch": epoch.model_dump()}))
+        return trainer.train(trial, on_epoch)
+    except _PrunedError:
+        return Outcome(
+            trial_id=trial.id,
+            status="pruned",
+            epochs=tuple(epochs),
+            reason=f"stopped after epoch {len(epochs)} of {trial.recipe.epochs}",
+            started_ms=started_ms,
+            seconds=time.perf_counter() - clock,
+            worker=socket.gethostname(),
+        )
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
         kind = type(error).__name__
         trace = mask(traceback.format_exc())

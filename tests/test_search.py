@@ -3,13 +3,14 @@
 import pytest
 from sweep_runs import Watcher, small, starts
 
+from mnist_ablate import raw_ledger, verify_ledger
 from mnist_ablate.driver import drive
-from mnist_ablate.ledger import Entry
+from mnist_ablate.entry import Entry
 from mnist_ablate.plan import Plan, count, expand
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
 from mnist_ablate.standing import tuned
-from mnist_ablate.trial import TUNING_SEED, Outcome
+from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome
 
 SPACE = {
     "design": "search",
@@ -110,4 +111,121 @@ def test_whole_search_is_driven_recorded_and_resumed(settings: Settings, fake) -
     ]
     again = len(starts(fake))
     assert drive(sweep, settings, Watcher()).rows == result.rows
+    assert len(starts(fake)) == again
+
+
+CONDITIONAL = {
+    "scientific": {"model": ["mlp", "cnn"]},
+    "nuisance": {"width": {"low": 16, "high": 64, "integer": True}},
+    "conditions": {"width": {"model": ["mlp"]}},
+    "baseline": {"model": "mlp"},
+    "tuning_trials": 12,
+}
+
+
+def test_a_factor_without_a_meaning_keeps_its_usual_value_and_a_resume_knows() -> None:
+    found = plan(**CONDITIONAL)
+    entries = searched(found, lambda recipe: 0.5 + 0.001 * recipe.width * (recipe.model == "mlp"))
+    widths = {
+        model: {e.trial.recipe.width for e in entries.values() if e.trial.recipe.model == model}
+        for model in ("mlp", "cnn")
+    }
+    assert widths["cnn"] == {500}
+    assert all(16 <= width <= 64 for width in widths["mlp"])
+    assert len(widths["mlp"]) > 3
+    assert len(entries) == 12
+    again = searched(found, lambda _: 0.5, dict(list(entries.items())[:6]))
+    assert list(again)[:6] == list(entries)[:6]
+    assert len(again) == 12
+
+
+def curve(recipe, epochs):
+    return [
+        Epoch(
+            number=n,
+            train_loss=1,
+            train_accuracy=0.5,
+            val_loss=1,
+            val_accuracy=near_a_hundredth(recipe) * n / (n + 1),
+            ended_ms=n,
+        )
+        for n in range(1, epochs + 1)
+    ]
+
+
+def pruned_search(plan, entries=None):
+    """Trials that are asked, epoch by epoch, whether to go on; the entries, and the epochs that were trained."""
+    entries, trained = dict(entries or {}), 0
+    search = Search(plan, entries)
+    for planned in search.trials():
+        told, trial = [], planned.trial
+        for each in curve(trial.recipe, trial.recipe.epochs):
+            told.append(each)
+            if search.gives_up(trial, each):
+                break
+        trained += len(told)
+        whole = len(told) == trial.recipe.epochs
+        ended = Outcome(
+            trial_id=trial.id,
+            status="complete" if whole else "pruned",
+            epochs=tuple(told),
+            metrics={"val_accuracy": told[-1].val_accuracy} if whole else {},
+        )
+        entries[trial.id] = Entry(trial, planned.arm.params, planned.stage, ended)
+        search.tell(ended)
+    return entries, trained
+
+
+@pytest.mark.parametrize("pruning", ["median", "asha"])
+def test_pruning_trains_less_and_keeps_the_winner_whole(pruning: str) -> None:
+    found = plan(pruning=pruning, tuning_trials=30, fixed={"epochs": 9})
+    entries, trained = pruned_search(found)
+    statuses = [entry.outcome.status for entry in entries.values()]
+    assert len(statuses) == 30
+    assert statuses.count("pruned") >= 5
+    assert trained < 0.8 * 30 * 9
+    best = tuned(found, entries)["winner"]
+    whole = [e for e in entries.values() if e.outcome.status == "complete"]
+    assert best["learning_rate"] in {e.trial.recipe.learning_rate for e in whole}
+    assert pruned_search(plan(tuning_trials=30, fixed={"epochs": 9}))[1] == 30 * 9
+
+
+@pytest.mark.parametrize("pruning", ["median", "asha"])
+def test_a_resumed_search_competes_with_what_was_pruned_before(pruning: str) -> None:
+    found = plan(pruning=pruning, tuning_trials=24, fixed={"epochs": 9})
+    first = dict(list(pruned_search(found)[0].items())[:16])
+    entries, trained = pruned_search(found, first)
+    assert list(entries)[:16] == list(first)
+    assert len(entries) == 24
+    assert trained < 8 * 9
+
+
+def test_an_epoch_told_again_by_a_trial_that_was_lost_is_no_news() -> None:
+    search = Search(plan(pruning="median", fixed={"epochs": 9}), {})
+    trial = next(search.trials()).trial
+    first = curve(trial.recipe, 1)[0]
+    assert [search.gives_up(trial, first) for _ in range(2)] == [False, False]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tracker")
+def test_pruned_trials_end_on_their_worker_are_recorded_and_not_tried_again(
+    settings: Settings, fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_EPOCH_S", "0.15")
+    sweep = small(**{**SPACE, "tuning_trials": 16, "pruning": "asha", "fixed": {"epochs": 9}, "seeds": 2})
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(sweep, settings, Watcher(stop_after=9))
+    result = drive(sweep, settings, Watcher())
+    entries = [entry for entry in result.record.entries().values() if entry.stage == "tuning"]
+    pruned = [entry.outcome for entry in entries if entry.outcome.status == "pruned"]
+    assert len(entries) == 16
+    assert pruned
+    assert all(0 < len(each.epochs) < 9 and not each.metrics and each.seconds > 0 for each in pruned)
+    assert (result.planned, result.recorded, result.broken) == (20, 20, False)
+    assert result.counts == {"planned": 4, "complete": 4, "diverged": 0, "failed": 0, "lost": 0}
+    ledger = verify_ledger.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    assert ledger.problems == []
+    again = len(starts(fake))
+    drive(sweep, settings, Watcher())
     assert len(starts(fake)) == again

@@ -43,6 +43,10 @@ scientific:
 # tuning_trials: 12
 # as_written: true              trains and judges the values under `fixed` too: both verdicts, side by side
 
+# A search only: a factor that has a meaning for some values of another, and trials that are stopped early.
+# conditions: {{width: {{model: [mlp, mlp3]}}}}
+# pruning: asha                 successive halving; or median; or none
+
 # fixed: everything else. What is left out has the default written here. Every one is a caveat in the report.
 fixed:
   model: mlp
