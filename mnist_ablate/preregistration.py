@@ -14,7 +14,7 @@ from typing import Any
 
 from mnist_ablate.differences import differences
 from mnist_ablate.plan import Plan
-from mnist_ablate.sweep import Sweep
+from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA
 
 PARTS = ("question", "plan", "claims", "margins")
@@ -48,7 +48,7 @@ def digests(plan: Plan) -> dict[str, str]:
     """The sha256 of each of PARTS. The plan's covers every trial id, so recipes, seeds, images and trainer too."""
     sweep = plan.sweep.model_dump(mode="json")
     trials = (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())
-    claims = [{key: value for key, value in claim.items() if key != "margin"} for claim in sweep["claims"]]
+    claims = [claim.model_dump(mode="json", exclude=_elsewhere(claim)) for claim in plan.sweep.claims]
     own = plan.sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning"}, exclude_defaults=True)
     content = {
         "question": sweep["question"],
@@ -61,6 +61,11 @@ def digests(plan: Plan) -> dict[str, str]:
         "margins": [ALPHA, {claim["name"]: claim["margin"] for claim in sweep["claims"]}],
     }
     return {part: _digest(content[part]) for part in PARTS}
+
+
+def _elsewhere(claim: Claim) -> set[str]:
+    """What is not of a claim's own digest: its margin, and what older versions did not know and is not used."""
+    return {"margin"} if claim.positive_control else {"margin", "positive_control"}
 
 
 def document(plan: Plan, registration: Registration) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.raw_records import RawStudy, RawTrial
-from mnist_ablate.sweep import Sweep
+from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
 from mnist_ablate.verdict import ALPHA
 
@@ -130,11 +130,16 @@ def _parts(plan: Plan) -> dict[str, str]:
     content = {
         "question": sweep.question,
         "plan": asked,
-        "claims": [claim.model_dump(mode="json", exclude={"margin"}) for claim in sweep.claims],
+        "claims": [_without_margin(claim) for claim in sweep.claims],
         "margins": [ALPHA, {claim.name: claim.margin for claim in sweep.claims}],
     }
     texts = {part: json.dumps(value, sort_keys=True) for part, value in content.items()}
     return {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()}
+
+
+def _without_margin(claim: Claim) -> dict[str, Any]:
+    told = claim.model_dump(mode="json", exclude={"margin"})
+    return told if claim.positive_control else {key: told[key] for key in told if key != "positive_control"}
 
 
 def against_itself(trial: RawTrial) -> list[str]:
