@@ -4,11 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import sentences
-from mnist_ablate.amounts import arm_name, effect, number, value_name
+from mnist_ablate.amounts import arm_name, effect, number, signed, value_name
 from mnist_ablate.sentences import Document
 
 BOTH_TITLE = "The recipe as written, and tuned"
-VALUES_TITLE = "Chosen for each arm by validation accuracy, from the same points for all"
+VALUES_TITLE = "Chosen by validation accuracy"
+IMPORTANCE_TITLE = "Importance of the searched factors"
+IMPORTANCE_NOTE = (
+    "PED-ANOVA: how far the best tenth of the trials differs from all in the values of each factor, as a share of the"
+    " sum; interval by bootstrap over the trials. It says what the best trials agree on in the part of the space that"
+    " the search visited; it is not the size of an effect."
+)
 _MOST_ARMS = 4
 
 
@@ -61,6 +67,38 @@ def _verdict(claim: Mapping[str, Any]) -> str:
         return str(claim["verdict"])
     limits = f" ({sentences.interval(claim)})" if claim["ci_low"] is not None else ""
     return f"{claim['verdict']}, {effect(claim['metric'], claim['effect'])}{limits}"
+
+
+def gain(document: Document) -> str:
+    """What a search gained, as it looked and as it is; empty if nothing was searched or confirmed."""
+    found = document["search"] and document["search"]["gain"]
+    if not found:
+        return ""
+    seen = effect("val_accuracy", found["seen"])
+    parts = [f"{sentences.plain(each['metric'])} {_gained(each)}" for each in found["confirmed"]]
+    return (
+        f"Gain over the baseline: the best of {found['tried']:,} trials looked {seen} better on validation images, which"
+        " flatters it: it is the luckiest too. Its recipe on fresh seeds, where nothing is chosen any more:"
+        f" {', '.join(parts)} ({found['confirmed'][0]['n_pairs']} pairs, 95% intervals)."
+    )
+
+
+def _gained(each: Mapping[str, Any]) -> str:
+    limits = "" if each["ci_low"] is None else f" ({signed(each['metric'], each['ci_low'])} to"
+    limits += "" if each["ci_high"] is None else f" {effect(each['metric'], each['ci_high'])})"
+    return f"{effect(each['metric'], each['effect'])}{limits}"
+
+
+def importances(document: Document) -> Sequence[tuple[str, str, str]]:
+    """The share of each searched factor and its interval, the column heads first; nothing if there are none."""
+    found = document["search"] and document["search"]["importances"]
+    if not found or not found["factors"]:
+        return ()
+    rows = [
+        (sentences.plain(each["factor"]), f"{each['share']:.0%}", f"{each['low']:.0%} to {each['high']:.0%}")
+        for each in found["factors"]
+    ]
+    return [("factor", "importance", f"{found['level']:.0%} interval"), *rows]
 
 
 def values(document: Document) -> Sequence[tuple[str, ...]]:

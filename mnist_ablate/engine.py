@@ -136,7 +136,7 @@ class Engine:
         self._draining_since = self._draining_since or time.monotonic()
 
     def prune(self, trial_id: str) -> None:
-        """Let a running trial end with its epoch, or the next, and finish as "pruned"; one that is over is left alone."""
+        """Let a running trial end with this epoch or the next, and finish as "pruned"; too late changes nothing."""
         task = self._running.get(trial_id)
         if task is None or not task.worker:
             return

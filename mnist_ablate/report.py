@@ -61,6 +61,9 @@ def _markdown_selection(document: Document) -> Iterator[str]:
         yield from (f"**{chosen.VALUES_TITLE}**", "")
         yield from (*_markdown_table("l" + "r" * (len(rows[0]) - 1), [[*map(_inline, row)] for row in rows]), "")
     yield from (f"{_inline(text)}\n" for text in chosen.edges(document))
+    yield from (f"{_inline(text)}\n" for text in filter(None, [chosen.gain(document)]))
+    if rows := chosen.importances(document):
+        yield from (f"**{chosen.IMPORTANCE_TITLE}**", "", *_markdown_table("lrr", rows), "", chosen.IMPORTANCE_NOTE, "")
 
 
 def _markdown_inputs(document: Document) -> Iterator[str]:
@@ -105,6 +108,12 @@ def _selection(document: Document) -> Iterator[RenderableType]:
         yield _table(rows, 1)
     for text in chosen.edges(document):
         yield Text(text, style="yellow")
+    if gain := chosen.gain(document):
+        yield Text(f"\n{gain}")
+    if rows := chosen.importances(document):
+        yield Text(f"\n{chosen.IMPORTANCE_TITLE}", style="bold")
+        yield _table(rows, 1)
+        yield Text(chosen.IMPORTANCE_NOTE, style="dim")
 
 
 class _Arms:

@@ -3,22 +3,32 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from mnist_ablate import standing
 from mnist_ablate.entry import Entry
+from mnist_ablate.evidence import t_interval
 from mnist_ablate.plan import Arm, Plan, label
-from mnist_ablate.summary import count, main_metric
+from mnist_ablate.summary import claims, main_metric
 from mnist_ablate.sweep import Params
-from mnist_ablate.verdict import ALPHA, arms, judge
+from mnist_ablate.trial import Scalar
+from mnist_ablate.verdict import ALPHA, arms
 
 METRIC = "val_accuracy"
 """What values are chosen by."""
+CONFIGURATION = "configuration"
+"""The factor of the two arms that a search confirms."""
+Metrics = Mapping[str, float]
 
 
 def document(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """The parts of the report about choices; each is null where a sweep chooses nothing of the kind."""
-    return {"tuning": _tuning(plan, entries), "as_written": _as_written(plan, entries)}
+    return {
+        "tuning": _tuning(plan, entries),
+        "as_written": _as_written(plan, entries),
+        "search": _search(plan, entries) if plan.sweep.design == "search" else None,
+    }
 
 
 def _tuning(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | None:
@@ -61,6 +71,41 @@ def _edges(values: Params, tried: Sequence[Entry]) -> Iterator[tuple[str, str]]:
             yield name, "lowest" if value == min(others) else "highest"
 
 
+def _search(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """What the search gained, as it looked and as it was confirmed, and which factors the best trials agree on."""
+    from mnist_ablate.importance import LEVEL, RESAMPLES, importances  # here, because it imports optuna
+
+    tried = [entry for entry in entries.values() if entry.stage == "tuning"]
+    return {
+        "gain": _gain(plan, entries, tried),
+        "importances": {"level": LEVEL, "resamples": RESAMPLES, "factors": importances(plan.sweep, tried)},
+    }
+
+
+def _gain(plan: Plan, entries: Mapping[str, Entry], tried: Sequence[Entry]) -> dict[str, Any] | None:
+    """The best that was seen, a maximum over many trials, and the winner on fresh seeds, which is none."""
+    scores = [entry.outcome.metrics[METRIC] for entry in tried if METRIC in entry.outcome.metrics]
+    found: dict[Scalar, dict[int, Metrics]] = {}
+    for row in standing.rows(plan, entries):
+        found.setdefault(row.params[CONFIGURATION], {})[row.seed] = row.metrics
+    baseline = [metrics[METRIC] for metrics in found.get("baseline", {}).values() if METRIC in metrics]
+    if not (scores and baseline and "winner" in found):
+        return None
+    metrics = dict.fromkeys((METRIC, main_metric(plan.sweep)))
+    return {
+        "tried": len(tried),
+        "seen": max(scores) - fmean(baseline),
+        "confirmed": [_difference(found["winner"], found["baseline"], metric) for metric in metrics],
+    }
+
+
+def _difference(winner: Mapping[int, Metrics], baseline: Mapping[int, Metrics], metric: str) -> dict[str, Any]:
+    """Winner minus baseline over the seeds that both have, with its 95% t interval."""
+    seeds = [seed for seed, metrics in winner.items() if metric in metrics and metric in baseline.get(seed, {})]
+    mean, _, low, high = t_interval([winner[seed][metric] - baseline[seed][metric] for seed in seeds], ALPHA)
+    return {"metric": metric, "effect": mean, "ci_low": low, "ci_high": high, "n_pairs": len(seeds)}
+
+
 def _as_written(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | None:
     """The verdicts at the fixed values, judged as those at the tuned ones are: same seeds, claims and level."""
     sweep = plan.sweep
@@ -70,7 +115,7 @@ def _as_written(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | No
     recipes = [arm.recipe for arm in plan.arms]
     return {
         "values": {name: list(dict.fromkeys(getattr(each, name) for each in recipes)) for name in sweep.nuisance},
-        "trials": count(rows, len(plan.as_written_trials())),
+        "trials": standing.as_written_counts(plan, entries),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, main_metric(sweep), ALPHA)],
-        "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, ALPHA)],
+        "claims": claims(sweep, rows, ALPHA),
     }

@@ -1,7 +1,7 @@
 """What the arms' names and tuning stand for: settings that differ, values chosen, the best that were tried."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import chosen
@@ -50,7 +50,15 @@ def values(document: Document, recorded: Recorded) -> Markup | None:
     ends = ", ".join(f"{n:,} {status}" for status, n in ended.items())
     counted = element("p", f"{len(recorded.tuning):,} tuning trials: {ends}.", class_="fine")
     edges = [element("p", warning, class_="fine") for warning in chosen.edges(document)]
-    return join([element("p", _SEARCHED if search else _CHOSEN, class_="fine"), content, *edges, counted])
+    gain = [element("p", minus(text)) for text in filter(None, [chosen.gain(document)])]
+    told = element("p", _SEARCHED if search else _CHOSEN, class_="fine")
+    return join([told, *gain, content, *edges, *_importances(document), counted])
+
+
+def _importances(document: Document) -> Iterator[Markup]:
+    if rows := chosen.importances(document):
+        yield table(rows[0], rows[1:], numbers_from=1, caption=chosen.IMPORTANCE_TITLE)
+        yield element("p", chosen.IMPORTANCE_NOTE, class_="fine")
 
 
 def both(document: Document) -> Markup:

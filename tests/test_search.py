@@ -3,9 +3,10 @@
 import pytest
 from sweep_runs import Watcher, small, starts
 
-from mnist_ablate import raw_ledger, verify_ledger
+from mnist_ablate import chosen, raw_ledger, selection, summary, verify_ledger
 from mnist_ablate.driver import drive
 from mnist_ablate.entry import Entry
+from mnist_ablate.importance import importances
 from mnist_ablate.plan import Plan, count, expand
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
@@ -229,3 +230,46 @@ def test_pruned_trials_end_on_their_worker_are_recorded_and_not_tried_again(
     again = len(starts(fake))
     drive(sweep, settings, Watcher())
     assert len(starts(fake)) == again
+
+
+def confirmed(plan, entries, gain=0.01):
+    """The search's entries and those of its verdicts: the winner is better by `gain`, more or less."""
+    entries = dict(entries)
+    for each in plan.verdict_trials(tuned(plan, entries)):
+        won = gain * (each.arm.params["configuration"] == "winner")
+        accuracy = 0.9 + won + 0.001 * ((each.trial.seed * 7 + won * 1e4) % 3)
+        metrics = {"val_accuracy": accuracy, "test_accuracy": accuracy - 0.002}
+        outcome = Outcome(trial_id=each.trial.id, status="complete", metrics=metrics)
+        entries[each.trial.id] = Entry(each.trial, each.arm.params, each.stage, outcome)
+    return entries
+
+
+def test_gain_is_stated_as_it_looked_and_as_it_was_confirmed() -> None:
+    found = plan(seeds=6)
+    entries = confirmed(found, searched(found, lambda recipe: 0.95 + near_a_hundredth(recipe) / 100))
+    made = selection.document(found, entries)
+    gain = made["search"]["gain"]
+    on_validation, on_test = gain["confirmed"]
+    assert gain["seen"] > 0.05
+    assert on_validation["effect"] < 0.02
+    assert on_test["effect"] == pytest.approx(on_validation["effect"])
+    assert on_test["ci_low"] < on_test["effect"] < on_test["ci_high"]
+    assert (on_test["metric"], on_test["n_pairs"]) == ("test_accuracy", 6)
+    document = {"search": summary.plain(made["search"])}
+    assert "the best of 20 trials looked +5." in chosen.gain(document)
+
+
+def test_importances_find_what_mattered_and_say_how_sure_that_is() -> None:
+    found = plan(tuning_trials=60)
+    entries = searched(found, lambda recipe: 0.9 - abs(recipe.learning_rate - 0.01))
+    first, second = selection.document(found, entries)["search"]["importances"]["factors"]
+    assert (first["factor"], second["factor"]) == ("learning_rate", "activation")
+    assert first["low"] <= first["share"] <= first["high"]
+    assert first["share"] + second["share"] == pytest.approx(1.0)
+    assert second["high"] < first["low"]
+    assert importances(found.sweep, list(entries.values())[:19]) == []
+
+
+def test_before_a_winner_is_confirmed_nothing_is_gained() -> None:
+    assert selection.document(plan(), {})["search"]["gain"] is None
+    assert chosen.gain({"search": None}) == ""
