@@ -77,8 +77,8 @@ def gain(document: Document) -> str:
     seen = effect("val_accuracy", found["seen"])
     parts = [f"{sentences.plain(each['metric'])} {_gained(each)}" for each in found["confirmed"]]
     return (
-        f"Gain over the baseline: the best of {found['tried']:,} trials looked {seen} better on validation images, which"
-        " flatters it: it is the luckiest too. Its recipe on fresh seeds, where nothing is chosen any more:"
+        f"Gain over the baseline: the best of {found['tried']:,} trials looked {seen} better on validation images,"
+        " which flatters it: it is the luckiest too. Its recipe on fresh seeds, where nothing is chosen any more:"
         f" {', '.join(parts)} ({found['confirmed'][0]['n_pairs']} pairs, 95% intervals)."
     )
 
