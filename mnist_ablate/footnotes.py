@@ -16,6 +16,11 @@ from mnist_ablate.trial import TRAINER_VERSION, Recipe
 MOST_FAILURES = 100
 _LONGEST_REASON = 300
 _CONFIDENCE = 0.95
+_SAME = "A trial with the same recipe, seed, data and versions gives the same numbers."
+_VERIFIED = (
+    "Or recompute the verdicts from the recorded trials, without training and without TensorFlow. The bundle stands"
+    " beside this page where MLflow keeps it, and its digest is a tag of that run."
+)
 _MOST_LEFT_OUT = 20
 
 
@@ -132,12 +137,13 @@ def _time(ms: float) -> str:
 
 
 def how_to_run(recorded: Recorded) -> Markup:
-    """The command, and the file it needs unless it is a shipped one."""
+    """The command with the file it needs unless it is a shipped one, and how to check the verdicts without it."""
     again = reproduction(recorded.sweep, recorded.data_digest)
-    command = element("pre", element("code", again.command))
-    same = "A trial with the same recipe, seed, data and versions gives the same numbers."
-    if not again.file_text:
-        return join([command, element("p", same, class_="fine")])
-    saved = element("summary", "with this file, saved as ", element("code", again.file_name))
-    file = element("details", saved, element("pre", element("code", again.file_text)))
-    return join([command, file, element("p", same, class_="fine")])
+    same = element("p", _SAME, class_="fine")
+    parts = [element("pre", element("code", again.command)), same]
+    if again.file_text:
+        saved = element("summary", "with this file, saved as ", element("code", again.file_name))
+        parts.insert(1, element("details", saved, element("pre", element("code", again.file_text))))
+    name = recorded.sweep.name
+    verify = f"mnist-ablate report {name} --format bundle --output {name}.zip\nmnist-ablate verify {name}.zip"
+    return join([*parts, element("p", _VERIFIED), element("pre", element("code", verify))])

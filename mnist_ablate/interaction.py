@@ -8,9 +8,9 @@ from typing import Any
 from mnist_ablate import sentences
 from mnist_ablate.amounts import value_name
 from mnist_ablate.axes import Axis, of_metric
-from mnist_ablate.curves import MOST_LINES
 from mnist_ablate.drawing import WIDTH, drawing, line, path, rows, short, shown_number, text, value_names
 from mnist_ablate.markup import Markup
+from mnist_ablate.panels import MOST_LINES
 from mnist_ablate.sentences import Document
 
 MOST_PLACES = 12

@@ -31,10 +31,17 @@ _KINDS = {"dead": "Dead units: positive for no image", "always_on": "Always-on u
 
 def gate(prints: Sequence[inputs.Print]) -> Markup:
     """Every normalizer's numbers on the training images with its flags, and what the flags rest on."""
-    rows = [tuple(map(minus, inputs.cells(found))) for found in prints]
+    rows = [_flags_first(tuple(map(minus, inputs.cells(found)))) for found in prints]
     reasons = element("ul", *(element("li", text) for text in inputs.paths(prints)), class_="fine")
     note = element("p", f"{inputs.TITLE}. {inputs.GLOSSARY}", class_="fine")
-    return join([note, table(inputs.HEADS, rows, numbers_from=1, caption="Fingerprints by normalizer"), reasons])
+    return join(
+        [note, table(_flags_first(inputs.HEADS), rows, numbers_from=2, caption="Fingerprints by normalizer"), reasons]
+    )
+
+
+def _flags_first(cells: Sequence[str]) -> tuple[str, ...]:
+    """What matters most beside the name: a wide table's last column may need scrolling."""
+    return cells[0], cells[-1], *cells[1:-1]
 
 
 def fingerprints(recorded: Recorded) -> Markup | None:

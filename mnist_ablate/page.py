@@ -9,6 +9,7 @@ from mnist_ablate import answers, curves, figures, footnotes, mechanism, sentenc
 from mnist_ablate.drawing import shown_number
 from mnist_ablate.interaction import grid, interaction
 from mnist_ablate.markup import Markup, element, join, table
+from mnist_ablate.panels import MOST_PANELS
 from mnist_ablate.recorded import Recorded, main_arms
 from mnist_ablate.sentences import Document, exceptions
 
@@ -30,6 +31,11 @@ _INTERACTION = (
     "Symbols: means with their intervals. Where lines are far from parallel, one factor changes what the other does."
 )
 _CURVES = "Lines: means over seeds by epoch on the validation images. Bands: from the lowest seed to the highest."
+_DEAD = (
+    "Lines: means over seeds of the fraction of units that are positive for no validation image, the mean of the hidden"
+    " layers. Bands: from the lowest seed to the highest. Recorded before the first epoch and after the last, not"
+    " between: what a line joins is known, not its shape."
+)
 _INPUTS = (
     "Training images after each normalizer, before the first layer. Strip: from the lowest to the highest input, the"
     " box one standard deviation around the mean, the line at zero (compressed away from zero). Energy: mean squared"
@@ -99,13 +105,17 @@ def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
 
 
 def _explanations(document: Document, arms: list[Arm], recorded: Recorded) -> Iterator[Section]:
+    few = main_arms(arms, recorded.sweep, MOST_PANELS)
+    some = _part_of(few, document["arms"], "arms")
     if (shown := grid(document)) is not None:
         picture = interaction("interaction-plot", document, shown)
         yield "interaction", "Two factors together", figure(picture, _INTERACTION)
     if curves.has_curves(recorded):
-        few = main_arms(arms, recorded.sweep, curves.MOST_PANELS)
         picture = curves.learning_curves("curves-plot", few, recorded)
-        yield "curves", "Learning curves", figure(picture, _CURVES + _part_of(few, document["arms"], "arms"))
+        yield "curves", "Learning curves", figure(picture, _CURVES + some)
+    if curves.has_dead_units(recorded):
+        picture = curves.dead_curves("dead-plot", few, recorded)
+        yield "dead", "Dead units", figure(picture, _DEAD + some)
     if (values := tuning.values(document, recorded)) is not None:
         yield "tuning", "Tuning", values
     if (inputs := mechanism.fingerprints(recorded)) is not None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mnist_ablate.amounts import arm_name
 from mnist_ablate.axes import Axis
 from mnist_ablate.drawing import WIDTH, interval, thinned
 from mnist_ablate.markup import Markup, element, table
+from mnist_ablate.panels import panelled
 from mnist_ablate.recorded import key, main_arms
 
 
@@ -119,21 +121,44 @@ def test_no_interaction_is_drawn_where_factors_are_not_crossed() -> None:
 
 def test_curves_share_a_panel_where_arms_differ_in_one_factor() -> None:
     document, recorded = judged()
-    panels, styles = curves.panelled(document["arms"], recorded)
+    found, styles = panelled(document["arms"], recorded, curves.validation)
     assert styles == ["activation relu", "activation tanh"]
-    assert [panel.name for panel in panels] == list(sweep_file.load("normalization").scientific["normalizer"])
-    alone, none = curves.panelled(document["arms"][::2], recorded)
+    assert [panel.name for panel in found] == list(sweep_file.load("normalization").scientific["normalizer"])
+    alone, none = panelled(document["arms"][::2], recorded, curves.validation)
     assert none == []
     assert len(alone) == 6
 
 
 def test_a_curve_is_the_mean_and_the_range_of_its_seeds() -> None:
     document, recorded = judged()
-    panels, _ = curves.panelled(document["arms"], recorded)
+    found, _ = panelled(document["arms"], recorded, curves.validation)
     ends = [entry.outcome.epochs[-1].val_accuracy for entry in recorded.arm(document["arms"][0]["params"])]
-    number, mean, low, high = panels[0].curves[0].points[-1]
+    number, mean, low, high = found[0].curves[0].points[-1]
     assert (number, low, high) == (3, min(ends), max(ends))
     assert mean == pytest.approx(sum(ends) / len(ends))
+
+
+def test_dead_units_are_drawn_from_before_training_to_after_it() -> None:
+    document, recorded = judged(trouble=False)
+    found, styles = panelled(document["arms"], recorded, curves.dead_units)
+    assert styles == ["activation relu", "activation tanh"]
+    wrapped = next(panel for panel in found if panel.name == "centered_uint8").curves[0]
+    before, after = wrapped.points
+    assert before == (0, *[pytest.approx(0.31 * (1 + 1 / 2 + 1 / 3) / 3)] * 3)
+    assert after[0] == 1
+    assert after[2:] == pytest.approx((0.42 * (1 + 1 / 2 + 1 / 3) / 3, 0.42 * (1 + 1 / 2 + 1 / 3) / 3 + 0.009))
+    picture = curves.dead_curves("d", document["arms"], recorded)
+    assert picture.count('class="area') == len(document["arms"])
+    assert '<title id="d-title">Dead units before training and after it in 6 panels' in picture
+    for label in ("before</text>", "after</text>", "0%</text>", "20%</text>"):
+        assert label in picture
+
+
+def test_dead_units_that_were_not_recorded_are_not_drawn() -> None:
+    _, recorded = judged(trouble=False)
+    assert curves.has_dead_units(recorded)
+    bare = [replace(each, outcome=each.outcome.model_copy(update={"diagnostics": {}})) for each in recorded.entries]
+    assert not curves.has_dead_units(replace(recorded, entries=tuple(bare)))
 
 
 def test_an_epoch_without_a_number_is_left_out_of_its_curve() -> None:

@@ -32,6 +32,7 @@ def test_every_section_that_has_something_to_show_is_there_and_linked() -> None:
         "arms",
         "interaction",
         "curves",
+        "dead",
         "inputs",
         "units",
         "failures",
@@ -48,7 +49,7 @@ def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
     ids = reader.values("id")
     assert len(ids) == len(set(ids))
     pictures = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-labelledby"]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert {*pictures, *reader.values("aria-describedby")} <= set(ids)
     hidden = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-hidden"]
     assert reader.tags.count("svg") == len(pictures) + len(hidden)
