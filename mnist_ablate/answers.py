@@ -107,8 +107,9 @@ def _counts(document: Document) -> Iterator[Markup]:
 
 
 def _size(document: Document, recorded: Recorded) -> str:
-    arms, seeds = len(document["arms"]), recorded.sweep.seeds
-    return f"{arms:,} arms, {seeds:,} seeds each. {sentences.trials(document)}."
+    arms, sweep = len(document["arms"]), recorded.sweep
+    seeds = f"{sweep.least_seeds:,} to {sweep.most_seeds:,} seeds" if sweep.looks else f"{sweep.most_seeds:,} seeds"
+    return f"{arms:,} arms, {seeds} each. {sentences.trials(document)}."
 
 
 def _warnings(document: Document) -> Iterator[str]:

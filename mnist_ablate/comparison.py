@@ -70,7 +70,9 @@ def _arm(first: ArmRows, second: ArmRows, metric: str, alpha: float) -> dict[str
 
 def _claims(first: Side, second: Side, alpha: float) -> list[dict[str, Any]]:
     """The verdicts of each side on its own claims; a claim of the same name is compared even if it was changed."""
-    verdicts = [{v.name: v for v in judge(side.rows, side.sweep.claims, alpha)} for side in (first, second)]
+    verdicts = [
+        {v.name: v for v in judge(side.rows, side.sweep.claims, alpha, side.sweep.looks)} for side in (first, second)
+    ]
     asked: list[Mapping[str, Claim]] = [{claim.name: claim for claim in side.sweep.claims} for side in (first, second)]
     return [
         {

@@ -20,7 +20,7 @@ from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
-from mnist_ablate.summary import About, count
+from mnist_ablate.summary import About
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.trial import Row, Trial
 from mnist_ablate.uploader import Uploader
@@ -133,14 +133,13 @@ class _Run:
         if self._plan.sweep.design == "search":
             self._search()
         self._train_rounds()
-        rows = standing.rows(self._plan, self.entries)
         return Result(
             record=self._record,
             mirror=self._mirror,
-            rows=rows,
+            rows=standing.rows(self._plan, self.entries),
             again=standing.again(self._plan, self.entries),
             selection=selection.document(self._plan, self.entries),
-            counts=count(rows, len(self._plan.arms) * self._plan.sweep.seeds),
+            counts=standing.counts(self._plan, self.entries),
             planned=self._plan.size,
             recorded=standing.done(self._plan, self.entries),
             delivered=self._delivered(),

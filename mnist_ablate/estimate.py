@@ -12,7 +12,8 @@ from typing import Any
 from mnist_ablate import data, inputs
 from mnist_ablate.engine import default_jobs
 from mnist_ablate.fingerprint import fingerprints
-from mnist_ablate.plan import Plan, control_count, expand, label
+from mnist_ablate.looks import ONCE
+from mnist_ablate.plan import Plan, control_count, count, expand, label
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
 
@@ -26,16 +27,21 @@ START_S = 6.0
 
 @dataclass(frozen=True)
 class Preview:
-    """A plan's size, its time on this machine's cores, and the effects that it can tell from its margins."""
+    """A plan's size, its time on this machine's cores, and the effects that it can tell from its margins.
+
+    Seeds, trials and time are the most that there can be; an adaptive sweep may do with the `least`.
+    """
 
     sweep: str
     digest: str
     arms: list[str]
     seeds: int
+    least_seeds: int
     tuning_trials: int
     as_written_trials: int
     control_trials: int
     trials: int
+    least_trials: int
     jobs: int
     estimated_s: float
     claims: list[dict[str, Any]]
@@ -54,9 +60,13 @@ class Preview:
         tuning = f", {self.tuning_trials} of them tuning" if self.tuning_trials else ""
         tuning += f", {self.as_written_trials} as written" if self.as_written_trials else ""
         control = f", {self.control_trials} of them the negative control" if self.control_trials else ""
-        yield f"{self.sweep}: {len(self.arms)} arms x {self.seeds} seeds, {self.trials:,} trials{tuning}{control}"
+        adaptive = self.least_seeds < self.seeds
+        seeds = f"{self.least_seeds} to {self.seeds}" if adaptive else f"{self.seeds}"
+        trials = f"from {self.least_trials:,} to {self.trials:,}" if adaptive else f"{self.trials:,}"
+        yield f"{self.sweep}: {len(self.arms)} arms x {seeds} seeds, {trials} trials{tuning}{control}"
         yield from (f"  {arm}" for arm in self.arms)
-        yield f"about {self.estimated_s / 60:.1f} min with {self.jobs} jobs (one short trial of each shape was timed)"
+        about = "at most" if adaptive else "about"
+        yield f"{about} {self.estimated_s / 60:.1f} min with {self.jobs} jobs (one short trial of each shape was timed)"
         for claim in self.claims:
             if (size := claim["smallest_effect"]) is not None:
                 beyond = f"{size:.2%} beyond its margin of {claim['margin']:.2%}"
@@ -79,11 +89,13 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
         sweep=sweep.name,
         digest=sweep.digest,
         arms=[label(arm.params) for arm in plan.arms],
-        seeds=sweep.seeds,
+        seeds=sweep.most_seeds,
+        least_seeds=sweep.least_seeds,
         tuning_trials=len(plan.tuning),
         as_written_trials=len(plan.as_written_trials()),
         control_trials=control_count(sweep),
         trials=plan.size,
+        least_trials=count(sweep, sweep.least_seeds),
         jobs=default_jobs(),
         estimated_s=_time_s(plan, digits),
         claims=[_claim(sweep, claim) for claim in sweep.claims],
@@ -93,16 +105,19 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
 
 
 def _claim(sweep: Sweep, claim: Claim) -> dict[str, Any]:
-    size = smallest_effect(sweep.seeds, len(sweep.claims), ASSUMED_SD, ALPHA, margin=claim.margin)
+    seeds, alpha = sweep.most_seeds, ALPHA * (sweep.looks or ONCE)[-1].share
+    size = smallest_effect(seeds, len(sweep.claims), ASSUMED_SD, alpha, margin=claim.margin)
     known = claim.metric.endswith("accuracy") and math.isfinite(size)
     return {"name": claim.name, "margin": claim.margin, "smallest_effect": size if known else None}
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:
     claims = len(sweep.claims)
-    if claims and not can_decide(sweep.seeds, claims, ALPHA):
-        least = fewest_seeds(claims, ALPHA)
-        yield f"{sweep.seeds} seeds cannot support any of {claims} claims: sign flips need {least} (--seeds {least})"
+    most, looks = sweep.most_seeds, sweep.looks or ONCE
+    if claims and not any(can_decide(look.seeds or most, claims, ALPHA * look.share) for look in looks):
+        least = fewest_seeds(claims, ALPHA * looks[-1].share)
+        way = f"set seeds.max={least}" if sweep.looks else f"seeds {least}"
+        yield f"{most} seeds cannot support any of {claims} claims: sign flips need {least} (--{way})"
     if not claims:
         yield "no claims: the sweep will show arms, and judge nothing"
 
@@ -116,7 +131,7 @@ def _time_s(plan: Plan, digits: data.Digits) -> float:
         trainer = Trainer(_part(digits))
         recipes = {shape_of(arm.recipe): arm.recipe for arm in plan.arms}
         epoch_s = {shape: PART * trainer.epoch_seconds(recipe) for shape, recipe in recipes.items()}
-    runs = len(plan.points) + plan.sweep.seeds * (2 if plan.sweep.as_written else 1)
+    runs = len(plan.points) + plan.sweep.most_seeds * (2 if plan.sweep.as_written else 1)
     epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
     again = plan.control_arm.recipe
     control_s = control_count(plan.sweep) * (again.epochs + 0.5) * epoch_s[shape_of(again)]

@@ -20,14 +20,13 @@ def document(
 ) -> dict[str, Any]:
     """What `report` prints: of the recorded trials by their ids, with the fingerprints of the normalizers."""
     rows = standing.rows(plan, entries)
-    counts = summary.count(rows, len(plan.arms) * plan.sweep.seeds)
     about = summary.About(
         prints,
         standing.again(plan, entries),
         preregistration.document(plan, registration),
         selection.document(plan, entries),
     )
-    return summary.document(plan.sweep, rows, counts, about)
+    return summary.document(plan.sweep, rows, standing.counts(plan, entries), about)
 
 
 def of_raw(

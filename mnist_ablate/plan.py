@@ -37,7 +37,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will be trained. With nuisance factors the verdict trials wait for the tuning."""
+    """Everything that may be trained. With nuisance factors the verdict trials wait for the tuning.
+
+    Of an adaptive sweep the trials are those of the most seeds; how many are needed, `standing` knows.
+    """
 
     sweep: Sweep
     arms: tuple[Arm, ...]
@@ -46,8 +49,13 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """The number of trials, tuning included."""
+        """The number of trials, tuning included; of an adaptive sweep the most."""
         return count(self.sweep)
+
+    @property
+    def tuning_size(self) -> int:
+        """The number of trials that tune or search."""
+        return self.sweep.tuning_trials if self.sweep.design == "search" else len(self.tuning)
 
     @cached_property
     def tuning(self) -> tuple[Planned, ...]:
@@ -67,7 +75,7 @@ class Plan:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
         return tuple(
             Planned(self._trial(arm.recipe, (tuned or {}).get(label(arm.params), {}), seed), arm, "verdict")
-            for seed in range(self.sweep.seeds)
+            for seed in range(self.sweep.most_seeds)
             for arm in self.arms
         )
 
@@ -110,18 +118,20 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
     return Plan(sweep, arms, points, data_digest)
 
 
-def count(sweep: Sweep) -> int:
-    """The number of trials of a sweep."""
+def count(sweep: Sweep, seeds: int | None = None) -> int:
+    """The number of trials of a sweep, at most, or with so many seeds."""
+    seeds = sweep.most_seeds if seeds is None else seeds
+    control = seeds if sweep.controlled else 0
     if sweep.design == "search":
-        return sweep.tuning_trials + arm_count(sweep) * sweep.seeds + control_count(sweep)
+        return sweep.tuning_trials + arm_count(sweep) * seeds + control
     tuning = sweep.tuning_trials if sweep.nuisance else 0
-    confirmed = sweep.seeds * (2 if sweep.as_written else 1)
-    return arm_count(sweep) * (tuning + confirmed) + control_count(sweep)
+    confirmed = seeds * (2 if sweep.as_written else 1)
+    return arm_count(sweep) * (tuning + confirmed) + control
 
 
 def control_count(sweep: Sweep) -> int:
-    """The number of trials of the negative control."""
-    return sweep.seeds if sweep.controlled else 0
+    """The number of trials of the negative control, at most."""
+    return sweep.most_seeds if sweep.controlled else 0
 
 
 def arm_count(sweep: Sweep) -> int:

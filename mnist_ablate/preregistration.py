@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnist_ablate.differences import differences
+from mnist_ablate.looks import SPENDING
 from mnist_ablate.plan import Plan
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA
@@ -45,17 +46,22 @@ class Registration:
 
 
 def digests(plan: Plan) -> dict[str, str]:
-    """The sha256 of each of PARTS. The plan's covers every trial id, so recipes, seeds, images and trainer too."""
+    """The sha256 of each of PARTS. The plan's covers every trial id, so recipes, seeds, images and trainer too.
+
+    Of an adaptive sweep it covers the trials of the most seeds, the looks and how they spend the error rate.
+    """
     sweep = plan.sweep.model_dump(mode="json")
     trials = (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())
     claims = [claim.model_dump(mode="json", exclude=_elsewhere(claim)) for claim in plan.sweep.claims]
     own = plan.sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning"}, exclude_defaults=True)
+    looks = [[look.seeds, look.share] for look in plan.sweep.looks]
     content = {
         "question": sweep["question"],
         "plan": {
             **own,
             **{key: sweep[key] for key in ("design", "scientific", "nuisance", "tuning_trials", "seeds")},
             "trials": [each.trial.id for each in trials],
+            **({"looks": looks, "spending": SPENDING} if looks else {}),
         },
         "claims": claims,
         "margins": [ALPHA, {claim["name"]: claim["margin"] for claim in sweep["claims"]}],

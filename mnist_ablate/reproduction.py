@@ -43,7 +43,8 @@ def _shipped(sweep: Sweep) -> str:
     if name not in sweep_file.shipped():
         return ""
     flag = " --quick" if quick else ""
-    for seeds, option in ((None, ""), (sweep.seeds, f" --seeds {sweep.seeds}")):
+    fixed = [] if sweep.looks else [(sweep.most_seeds, f" --seeds {sweep.most_seeds}")]
+    for seeds, option in ((None, ""), *fixed):
         try:
             if sweep_file.load(name, seeds=seeds, quick=quick).digest == sweep.digest:
                 return name + option + flag

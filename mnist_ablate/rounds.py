@@ -23,9 +23,12 @@ def due(plan: Plan, entries: Mapping[str, Entry]) -> Round:
 
 
 def rounds(plan: Plan, entries: Mapping[str, Entry]) -> Iterator[Round]:
-    """Every round so far, whole, in order; the last may lack trials, and what follows it is not known yet."""
+    """The trials that are known to be wanted, those to be done first in a round of their own.
+
+    When all are recorded, another call may know of more: in an adaptive sweep those of claims that are still open.
+    """
     if plan.tuning:
         yield plan.tuning
     judged = standing.verdict_trials(plan, entries) + standing.control_trials(plan, entries)
     if judged:
-        yield judged + plan.as_written_trials()
+        yield judged + standing.as_written_trials(plan, entries)

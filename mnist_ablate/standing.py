@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
+from mnist_ablate.adaptive import seeds_wanted
 from mnist_ablate.entry import Entry
 from mnist_ablate.negative_control import Again
-from mnist_ablate.plan import Plan, Planned, control_count, label
+from mnist_ablate.plan import Plan, Planned, label
+from mnist_ablate.summary import count
 from mnist_ablate.sweep import Params
 from mnist_ablate.trial import CONTROL_SEED, Row
 
@@ -42,31 +44,51 @@ def _winner(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | Non
 
 
 def verdict_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
-    """The trials of the verdicts; none before the tuning is complete."""
+    """The trials of the verdicts, in an adaptive sweep those wanted so far; none before the tuning is complete."""
     best = tuned(plan, entries)
-    return () if best is None else plan.verdict_trials(best)
+    return () if best is None else _wanted(plan, plan.verdict_trials(best), entries)
+
+
+def as_written_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
+    """The trials of the verdicts on the recipe as written; their claims are open or decided by themselves."""
+    return _wanted(plan, plan.as_written_trials(), entries)
+
+
+def _wanted(plan: Plan, trials: tuple[Planned, ...], entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
+    """Of an adaptive sweep's trials those whose seeds are wanted by what is recorded of them."""
+    sweep = plan.sweep
+    if not sweep.looks or not trials:
+        return trials
+    arms = [arm.params for arm in plan.arms]
+    found = seeds_wanted(arms, _rows(plan, trials, entries), sweep.claims, sweep.looks)
+    seeds = dict(zip(map(label, arms), found, strict=True))
+    return tuple(each for each in trials if each.trial.seed < seeds[label(each.arm.params)])
 
 
 def control_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
-    """The trials of the negative control; none before the tuning is complete."""
+    """The trials of the negative control, as many as its arm has; none before the tuning is complete."""
     best = tuned(plan, entries)
-    return () if best is None else plan.control_trials(best)
+    if best is None or not plan.sweep.controlled:
+        return ()
+    seeds = sum(each.arm == plan.control_arm for each in verdict_trials(plan, entries))
+    return plan.control_trials(best)[:seeds]
 
 
 def again(plan: Plan, entries: Mapping[str, Entry]) -> Again | None:
     """What is recorded of the negative control; None if the sweep has none."""
     if not plan.sweep.controlled:
         return None
-    found = [each.trial for each in control_trials(plan, entries) if each.trial.id in entries]
+    wanted = control_trials(plan, entries)
+    found = [each.trial for each in wanted if each.trial.id in entries]
     outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
     params = plan.control_arm.params
     rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
-    return Again(params, control_count(plan.sweep), rows_)
+    return Again(params, len(wanted) or plan.sweep.least_seeds, rows_)
 
 
 def as_written(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
     """What the verdicts on the recipe as written read, as `rows`; none if the sweep does not ask for them."""
-    return _rows(plan, plan.as_written_trials(), entries)
+    return _rows(plan, as_written_trials(plan, entries), entries)
 
 
 def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
@@ -85,8 +107,29 @@ def _rows(plan: Plan, trials: Iterable[Planned], entries: Mapping[str, Entry]) -
     return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status) for each, o in outcomes)
 
 
+def counts(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, int]:
+    """The trials of the verdicts: planned, by status, and `saved`, those that an adaptive sweep did not need."""
+    return _counted(plan, verdict_trials(plan, entries), entries)
+
+
+def as_written_counts(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, int]:
+    """The same of the recipe as written."""
+    return _counted(plan, as_written_trials(plan, entries), entries)
+
+
+def _counted(plan: Plan, trials: tuple[Planned, ...], entries: Mapping[str, Entry]) -> dict[str, int]:
+    planned = len(plan.arms) * plan.sweep.most_seeds
+    over = trials and all(each.trial.id in entries for each in trials)
+    saved = {"saved": planned - len(trials) if over else 0} if plan.sweep.looks else {}
+    return {**count(_rows(plan, trials, entries), planned), **saved}
+
+
 def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
     """How many of the plan's trials are recorded, tuning included."""
     tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
-    trials = (*verdict_trials(plan, entries), *control_trials(plan, entries), *plan.as_written_trials())
+    trials = (
+        *verdict_trials(plan, entries),
+        *control_trials(plan, entries),
+        *as_written_trials(plan, entries),
+    )
     return tuned_already + sum(each.trial.id in entries for each in trials)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnist_ablate import negative_control, positive_control
+from mnist_ablate.looks import SPENDING
 from mnist_ablate.negative_control import Again
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import COUNTED, Row
@@ -51,8 +52,8 @@ def document(
 
     `metric`, which the arms are summed up by, is that of the first claim.
     """
-    metric, verdicts = main_metric(sweep), judge(rows, sweep.claims, alpha)
-    by_name = {verdict.name: verdict.verdict for verdict in verdicts}
+    metric, found = main_metric(sweep), claims(sweep, rows, alpha)
+    by_name = {verdict["name"]: verdict["verdict"] for verdict in found}
     finished = counts["planned"] <= sum(n for status, n in counts.items() if status != "planned")
     content = {
         "sweep": sweep.name,
@@ -61,14 +62,37 @@ def document(
         "alpha": alpha,
         "trials": dict(counts),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, metric, alpha)],
-        "claims": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "claims": found,
         "preregistration": about.preregistration and dict(about.preregistration),
-        "negative_control": about.again and negative_control.document(about.again, rows, sweep.claims, alpha),
+        "negative_control": about.again and _control(about.again, sweep, rows, alpha),
         "positive_control": positive_control.document(sweep.claims, by_name, finished=finished),
+        "adaptive": _adaptive(sweep) if sweep.looks else None,
         **{part: about.selection.get(part) for part in SELECTION},
         "fingerprints": [dict(found) for found in about.fingerprints],
     }
     return {key: plain(value) for key, value in content.items()}
+
+
+def claims(sweep: Sweep, rows: Sequence[Row], alpha: float) -> list[dict[str, Any]]:
+    """The verdicts; of an adaptive sweep each with its `look`."""
+    found = [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha, sweep.looks)]
+    left_out = () if sweep.looks else ("look",)
+    return [{key: value for key, value in verdict.items() if key not in left_out} for verdict in found]
+
+
+def _control(again: Again, sweep: Sweep, rows: Sequence[Row], alpha: float) -> dict[str, Any]:
+    """At the level of a claim: in an adaptive sweep, of one at the look whose seeds the control has."""
+    share = next((look.share for look in sweep.looks if look.seeds == again.planned), 1.0)
+    return negative_control.document(again, rows, sweep.claims, alpha * share)
+
+
+def _adaptive(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "min": sweep.least_seeds,
+        "max": sweep.most_seeds,
+        "spending": SPENDING,
+        "looks": [{"seeds": look.seeds, "share": look.share} for look in sweep.looks],
+    }
 
 
 def main_metric(sweep: Sweep) -> str:

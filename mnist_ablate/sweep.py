@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from mnist_ablate.looks import Look, looks
 from mnist_ablate.trial import Scalar
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
@@ -71,6 +72,15 @@ class Range(BaseModel):
     integer: bool = False
 
 
+class SeedRange(BaseModel):
+    """Seeds for every arm at first, and at most for the arms of a claim that stays open; see `looks`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: int = Field(ge=1, le=1000)
+    max: int = Field(ge=1, le=1000)
+
+
 def _kind(value: object) -> str | None:
     """Which of the two forms a nuisance entry has."""
     return "range" if isinstance(value, dict | Range) else "list" if isinstance(value, list) else None
@@ -79,6 +89,16 @@ def _kind(value: object) -> str | None:
 Choice = Annotated[
     Annotated[Range, Tag("range")] | Annotated[list[Scalar], Tag("list")],
     Discriminator(_kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"),
+]
+
+
+def _count_or_range(value: object) -> str:
+    return "range" if isinstance(value, dict | SeedRange) else "count"
+
+
+Seeds = Annotated[
+    Annotated[int, Field(ge=1, le=1000), Tag("count")] | Annotated[SeedRange, Tag("range")],
+    Discriminator(_count_or_range),
 ]
 
 
@@ -129,7 +149,7 @@ class Sweep(BaseModel):
     conditions: dict[str, dict[str, list[Scalar]]] = {}
     pruning: Pruning = "none"
     fixed: Params = {}
-    seeds: int = Field(ge=1, le=1000)
+    seeds: Seeds
     negative_control: NegativeControl = "baseline"
     claims: list[Claim] = []
 
@@ -151,6 +171,21 @@ class Sweep(BaseModel):
     def searches(self, name: str, settings: Mapping[str, Scalar]) -> bool:
         """Whether a searched factor has a meaning beside these values of others; else it keeps its usual value."""
         return all(settings[other] in values for other, values in self.conditions.get(name, {}).items())
+
+    @property
+    def least_seeds(self) -> int:
+        """What every arm is trained with."""
+        return self.seeds if isinstance(self.seeds, int) else self.seeds.min
+
+    @property
+    def most_seeds(self) -> int:
+        """What an arm can be trained with."""
+        return self.seeds if isinstance(self.seeds, int) else self.seeds.max
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """When the claims of an adaptive sweep are judged; none if the number of seeds is fixed."""
+        return () if isinstance(self.seeds, int) else looks(self.seeds.min, self.seeds.max)
 
     @property
     def controlled(self) -> bool:
@@ -181,7 +216,7 @@ class Sweep(BaseModel):
             }
         changes = {
             "name": f"{self.name}-quick",
-            "seeds": min(self.seeds, 2),
+            "seeds": min(self.least_seeds, 2),
             "tuning_trials": min(self.tuning_trials, 2),
             "fixed": self.fixed if epochs else {**self.fixed, "epochs": 1},
         }

@@ -24,7 +24,9 @@ def local(claims: Mapping[int, Claim], doubtful: Container[str | int], *, any_fa
 
 
 def related(claims: Mapping[int, Claim], doubtful: Container[str | int], sweep: Sweep) -> Iterator[Finding]:
-    """Factors, values and arms that the sweep does not have."""
+    """Factors, values and arms that the sweep does not have, and seeds that wait for a claim where there is none."""
+    if sweep.looks and not claims and "claims" not in doubtful:
+        yield Finding(("seeds",), "min and max add seeds while a claim is open, and there is none; write one number")
     for index, claim in claims.items():
         unknown = list(_unknown(index, claim, sweep))
         yield from unknown or (() if index in doubtful else _never_run(index, claim, sweep))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from mnist_ablate.problems import Address, Finding, listed, plainly, shown
-from mnist_ablate.sweep import NAME_RULE, Params, Range, Sweep, is_name
+from mnist_ablate.sweep import NAME_RULE, Params, Range, SeedRange, Sweep, is_name
 from mnist_ablate.sweep_values import among, key_problem, range_problems, same, value_problem
 from mnist_ablate.trial import Scalar
 
@@ -38,6 +38,8 @@ def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
     yield from _lists(sweep)
     yield from _overlaps(sweep)
     yield from _configuration_names(sweep)
+    if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
+        yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
     if not sweep.question.strip():
         yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
 

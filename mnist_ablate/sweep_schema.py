@@ -24,7 +24,9 @@ MEANINGS = {
     "conditions": "Of a searched factor: the values of other factors where it has a meaning and is searched.",
     "pruning": "Whether a search stops trials early: below the median, or not promoted by successive halving (asha).",
     "fixed": "Every setting that stays the same; what is not named has its default. Each is a caveat.",
-    "seeds": "How many times each arm is trained; 6 at least for a verdict on one claim.",
+    "seeds": "How many times each arm is trained; 6 at least for one claim. Or min and max: more while one is open.",
+    "min": "Seeds for every arm at first.",
+    "max": "Seeds at most, for the arms of claims that stay open.",
     "negative_control": "baseline trains it again with other seeds and compares the two, if there are claims; or none.",
     "claims": "What is claimed, and what would count as an effect.",
     "name": "A short name for tables.",
@@ -70,6 +72,8 @@ def schema() -> Schema:
     own["conditions"] = {"type": "object", "additionalProperties": _mapping(lists)}
     own["configurations"] = {"type": "object", "additionalProperties": _ref("Arm")}
     own["claims"] = {"type": "array", "items": _ref("Claim")}
+    seeds = made["$defs"]["SeedRange"]
+    own["seeds"] = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _ref("SeedRange")]}
     sides = claim["properties"]
     sides |= dict.fromkeys(("treatment", "control", "where", "versus"), _ref("Side"))
     sides["reference"] = {"type": "number"}
@@ -91,6 +95,7 @@ def schema() -> Schema:
                 "dependencies": {"versus": ["where", "control"]},
             },
             "Range": {**interval, "properties": _described(interval["properties"])},
+            "SeedRange": {**seeds, "properties": _described(seeds["properties"])},
             "Arm": _mapping(values),
             "Side": {**_mapping({**values, "configuration": {"type": "string"}}), "minProperties": 1},
             **settings,

@@ -9,12 +9,13 @@ from pydantic_core import ErrorDetails
 
 from mnist_ablate.documents import Plain, Unreadable
 from mnist_ablate.problems import MAX_PROBLEMS, Address, Finding, guess, hint, listed, shown
-from mnist_ablate.sweep import Claim, Design, Direction, NegativeControl, Pruning, Range, Sweep
+from mnist_ablate.sweep import Claim, Design, Direction, NegativeControl, Pruning, Range, SeedRange, Sweep
 
 _ALLOWED = {
     "sweep": tuple(key for key in Sweep.model_fields if key != "name"),
     "claims": tuple(Claim.model_fields),
     "nuisance": tuple(Range.model_fields),
+    "seeds": tuple(SeedRange.model_fields),
 }
 _LITERALS = {
     "design": get_args(Design),
@@ -89,8 +90,13 @@ def _no_mapping(plain: Plain) -> Iterator[Finding]:
 def _sweep(name: str, sections: Mapping[str, Plain]) -> tuple[Sweep, list[Finding]]:
     content: dict[str, Any] = {"name": name, **sections}
     findings = list(_findings(Sweep, content, ()))
-    sound = _without(content, [finding.address[:2] for finding in findings])
+    sound = _without(content, [_entry(finding.address) for finding in findings])
     return Sweep.model_validate({"question": "?", "seeds": 1, **sound}, strict=True), findings
+
+
+def _entry(address: Address) -> Address:
+    """What is left out for a finding: the entry of a section, or the whole of one that is nothing without its parts."""
+    return address[:1] if address[0] == "seeds" else address[:2]
 
 
 def _claims(plain: Plain) -> tuple[dict[int, Claim], list[Finding]]:

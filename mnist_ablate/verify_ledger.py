@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.looks import SPENDING
+from mnist_ablate.plan import Plan, Planned, count, expand
 from mnist_ablate.raw_records import RawStudy, RawTrial
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
 from mnist_ablate.verdict import ALPHA
+from mnist_ablate.verify_rounds import wanted
 
 _STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 _RESULTS = frozenset({"complete", "diverged"})
@@ -45,6 +47,7 @@ class Ledger:
         self.sweep = Sweep.model_validate(content["sweep"])
         self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
         self.finals: dict[str, Final] = {}
+        self._run_again = False
         self.problems = [*_unfinished(studies), *self._registered(study), *self._recorded(study.trials)]
         self.missing = 0
         self.rows: list[Row] = []
@@ -77,30 +80,43 @@ class Ledger:
                 yield f"{where}: trial {final.trial_id} had its result in record {first} already: {_RESTORE}"
             if final.outcome["status"] in _FINAL:
                 results[final.trial_id].append(trial.number)
+            self._run_again |= final.trial_id in self.finals
             self.finals[final.trial_id] = final
 
     def _planned(self) -> Iterator[str]:
         tuning, best = self._tuning(), _best(self.plan, self.finals)
-        judged = self.plan.verdict_trials(best) if best is not None else ()
-        others = self.plan.control_trials(best) if best is not None else ()
-        asked = [(_id(each.trial), each) for each in (*judged, *others, *self.plan.as_written_trials())]
-        stages: defaultdict[str, set[str]] = defaultdict(
-            set
-        )  # one trial may be in two arms, or written as it was tuned
+        judged = self._wanted(self.plan.verdict_trials(best)) if best is not None else ()
+        seeds = [each.trial.seed for each in judged if each.arm == self.plan.control_arm]
+        others = self.plan.control_trials(best)[: len(seeds)] if best is not None else ()
+        asked = [(_id(each.trial), each) for each in (*judged, *others, *self._wanted(self.plan.as_written_trials()))]
+        stages: defaultdict[str, set[str]] = defaultdict(set)  # a trial may be in two arms, or written as it was tuned
         for trial_id, stage in [*((id_, "tuning") for id_ in tuning), *((id_, each.stage) for id_, each in asked)]:
             stages[trial_id].add(stage)
         recorded = [*(id_ for id_ in tuning if id_ in self.finals), *(id_ for id_, _ in asked if id_ in self.finals)]
-        self.missing = self.plan.size - len(recorded)
+        size = self.plan.size
+        if self.sweep.looks:  # what was asked for so far
+            size = max(count(self.sweep, self.sweep.least_seeds), self.plan.tuning_size + len(asked))
+        self.missing = size - len(recorded)
         if self.missing:
-            yield f"ledger: {self.missing} of {self.plan.size} planned trials are not recorded: {_RUN_AGAIN}"
+            yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
         for trial_id, final in self.finals.items():
-            if trial_id not in stages and not _given_up(final, self.plan):
+            if trial_id not in stages and not (_given_up(final, self.plan) or self._is_late(final)):
                 yield f"ledger: trial {trial_id} is recorded but not planned: {_RESTORE}"
             elif trial_id in stages and final.stage not in stages[trial_id]:
                 yield f"ledger: trial {trial_id} is recorded as {final.stage}, not as planned: {_RESTORE}"
         yield from self._verdict_rows(
             [(self.finals[id_], each) for id_, each in asked[: len(judged)] if id_ in self.finals]
         )
+
+    def _wanted(self, trials: Sequence[Planned]) -> tuple[Planned, ...]:
+        finals = self.finals
+        return wanted(
+            self.sweep, trials, lambda each: finals[id_].outcome if (id_ := _id(each.trial)) in finals else None
+        )
+
+    def _is_late(self, final: Final) -> bool:
+        """Whether a look asked for it that was taken again, and decided, after a failed trial had been run again."""
+        return bool(self.sweep.looks) and self._run_again and final.stage != "tuning"
 
     def _tuning(self) -> list[str]:
         """The ids of the tuning trials; those of a search are what was tried of its space."""
@@ -127,6 +143,8 @@ def _parts(plan: Plan) -> dict[str, str]:
     trials = [*plan.tuning, *plan.verdict_trials(), *plan.control_trials()]
     asked |= sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning"}, exclude_defaults=True)
     asked["trials"] = [_id(each.trial) for each in trials]
+    if sweep.looks:
+        asked |= {"looks": [[look.seeds, look.share] for look in sweep.looks], "spending": SPENDING}
     content = {
         "question": sweep.question,
         "plan": asked,

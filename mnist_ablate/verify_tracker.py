@@ -132,7 +132,8 @@ def _parent(ledger: Ledger, parent: RawRun) -> Iterator[str]:
     if parent.status != _OVER:
         yield f"MLflow: the run of the sweep is {parent.status}: {_SYNC}"
     shown = {key: value for key, _, _, value in sorted(parent.points, key=lambda point: point[2])}
-    judged = {f"effect.{verdict.name}": verdict.effect for verdict in judge(ledger.rows, ledger.sweep.claims)}
+    verdicts = judge(ledger.rows, ledger.sweep.claims, looks=ledger.sweep.looks)
+    judged = {f"effect.{verdict.name}": verdict.effect for verdict in verdicts}
     effects = {key: effect for key, effect in judged.items() if math.isfinite(effect)}
     for key in sorted(effects.keys() - shown.keys()):
         yield f"MLflow: the run of the sweep lacks {key}: {_SYNC}"

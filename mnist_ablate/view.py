@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_ablate import rounds, standing
 from mnist_ablate.amounts import number
 from mnist_ablate.engine import RETRIES, Event, Finished, Progress, Retried, Started
 from mnist_ablate.ledger import METRIC, Entry
@@ -33,6 +34,7 @@ class Watch:
         self._console = console
         self._live: Live | None = None
         self._size = 0
+        self._most = ""  # said of the size of an adaptive sweep
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
         self._running: dict[str, tuple[str, str]] = {}
         self._done = self._done_before = 0
@@ -48,15 +50,15 @@ class Watch:
 
     def opened(self, plan: Plan, entries: Mapping[str, Entry]) -> None:
         """Show the plan, and what was recorded of it earlier; a trial that failed is run again, and not done."""
-        self._size = plan.size
+        self._size, self._most = plan.size, "at most " if plan.sweep.looks else ""
         for entry in entries.values():
             if entry.outcome.status in {"complete", "diverged", "pruned"}:
                 self._count(label(entry.params), entry.stage, entry.outcome)
         self._done_before = self._done
-        if self._done >= plan.size:
+        if self._done >= plan.size or _is_decided(plan, entries):
             return
         if entries:
-            self.message(f"resuming: {self._done} of {plan.size} done")
+            self.message(f"resuming: {self._done} of {self._most}{plan.size} done")
         if self._console.is_terminal:
             self._live = Live(
                 console=self._console, refresh_per_second=_REFRESH_PER_S, get_renderable=self._table, transient=True
@@ -107,7 +109,7 @@ class Watch:
         self.message(self._status())
 
     def _status(self) -> str:
-        return f"{self._done} of {self._size} trials, {len(self._running)} running, {self._time_left()}"
+        return f"{self._done} of {self._most}{self._size} trials, {len(self._running)} running, {self._time_left()}"
 
     def _time_left(self) -> str:
         trained = self._done - self._done_before
@@ -130,6 +132,13 @@ class Watch:
         status = Table.grid(padding=(0, 2, 0, 0))
         status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
         return Group(*([table] if arms else []), *more, *running, status)
+
+
+def _is_decided(plan: Plan, entries: Mapping[str, Entry]) -> bool:
+    """Whether an adaptive sweep needs no further seed."""
+    ended = {trial_id: entry for trial_id, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
+    wanted = standing.verdict_trials(plan, ended) if plan.sweep.looks else ()
+    return bool(wanted) and not rounds.due(plan, ended)
 
 
 def _tuned(planned: Planned) -> str:

@@ -16,7 +16,7 @@ from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL
 from mnist_ablate import choices, sweep_file, sweep_schema
 from mnist_ablate.commands import new, options
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep import Claim, Range, Sweep
+from mnist_ablate.sweep import Claim, Range, SeedRange, Sweep
 from mnist_ablate.trial import Recipe
 
 SHIPPED = Path(__file__).parents[1] / "sweeps"
@@ -50,7 +50,13 @@ def test_its_comments_uncommented_load_too(file: Path) -> None:
 
 def test_it_tells_every_key(file: Path) -> None:
     text = file.read_text()
-    keys = {*Sweep.model_fields, *Claim.model_fields, *Range.model_fields, *Recipe.model_fields}
+    keys = {
+        *Sweep.model_fields,
+        *Claim.model_fields,
+        *Range.model_fields,
+        *SeedRange.model_fields,
+        *Recipe.model_fields,
+    }
     assert [key for key in keys if key not in text] == []
     assert keys == set(sweep_schema.MEANINGS)
 

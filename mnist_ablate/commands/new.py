@@ -61,6 +61,7 @@ fixed:
   epochs: 3                   # default 5
 
 # How often each arm is trained. One claim needs 6 seeds at least, seven claims 9; `plan` says what they can find.
+# seeds: {{min: 6, max: 30}} begins with 6 and adds more only to the arms of claims that are not decided yet.
 seeds: 8
 
 # The baseline is trained as often again with other seeds and compared with itself: if that finds an effect, something

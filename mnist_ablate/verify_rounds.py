@@ -1,0 +1,65 @@
+"""Which trials of an adaptive sweep its rules ask for, worked out a second time; shares no code with the driver."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mnist_ablate.plan import Planned
+from mnist_ablate.sweep import Claim, Sweep
+from mnist_ablate.trial import Row, Scalar
+from mnist_ablate.verdict import NOT_JUDGED, judge
+
+Outcome = Mapping[str, Any]
+Params = Mapping[str, Scalar]
+
+
+def wanted(
+    sweep: Sweep, trials: Sequence[Planned], outcome_of: Callable[[Planned], Outcome | None]
+) -> tuple[Planned, ...]:
+    """Of the trials with every seed those to be run, as far as the recorded outcomes tell; all if not adaptive."""
+    if not sweep.looks:
+        return tuple(trials)
+    arms = {_key(each.arm.params): each.arm.params for each in trials}
+    taken: list[Planned] = []
+    running, earlier = set(arms), 0
+    for number, look in enumerate(sweep.looks, 1):
+        size = look.seeds or 0
+        taken += [each for each in trials if earlier <= each.trial.seed < size and _key(each.arm.params) in running]
+        outcomes = [(each, outcome_of(each)) for each in taken]
+        rows = [Row(each.arm.params, each.trial.seed, o["metrics"], o["status"]) for each, o in outcomes if o]
+        if len(rows) < len(taken):
+            break
+        judged = zip(sweep.claims, judge(rows, sweep.claims, looks=sweep.looks[:number]), strict=True)
+        open_ = [
+            claim
+            for claim, found in judged
+            if (found.look, found.verdict) == (number, "inconclusive") and not found.reason.startswith(NOT_JUDGED)
+        ]
+        running = {key for key, arm in arms.items() if any(_is_compared(arm, claim, arms.values()) for claim in open_)}
+        earlier = size
+    return tuple(taken)
+
+
+def _is_compared(arm: Params, claim: Claim, arms: Iterable[Params]) -> bool:
+    """Whether it is on a side of a claim, and every side has an arm that differs from it only in what sides name."""
+    sides = _sides(claim)
+    named = {name for side in sides for name in side}
+    like = [other for other in arms if _without(other, named) == _without(arm, named)]
+    return any(_has(arm, side) for side in sides) and all(any(_has(other, side) for other in like) for side in sides)
+
+
+def _sides(claim: Claim) -> list[Params]:
+    contexts = [claim.where] if claim.versus is None else [claim.where, {**claim.where, **claim.versus}]
+    values = [claim.treatment] if claim.control is None else [claim.treatment, claim.control]
+    return [{**context, **value} for context in contexts for value in values]
+
+
+def _has(arm: Params, side: Params) -> bool:
+    return side.items() <= arm.items()
+
+
+def _without(arm: Params, names: set[str]) -> dict[str, Scalar]:
+    return {name: value for name, value in arm.items() if name not in names}
+
+
+def _key(arm: Params) -> frozenset[tuple[str, Scalar]]:
+    return frozenset(arm.items())
