@@ -10,10 +10,10 @@ from mnist_ablate import standing
 from mnist_ablate.entry import Entry
 from mnist_ablate.evidence import t_interval
 from mnist_ablate.plan import Arm, Plan, label
-from mnist_ablate.summary import count, main_metric
+from mnist_ablate.summary import claims, main_metric
 from mnist_ablate.sweep import Params
 from mnist_ablate.trial import Scalar
-from mnist_ablate.verdict import ALPHA, arms, judge
+from mnist_ablate.verdict import ALPHA, arms
 
 METRIC = "val_accuracy"
 """What values are chosen by."""
@@ -115,7 +115,7 @@ def _as_written(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | No
     recipes = [arm.recipe for arm in plan.arms]
     return {
         "values": {name: list(dict.fromkeys(getattr(each, name) for each in recipes)) for name in sweep.nuisance},
-        "trials": count(rows, len(plan.as_written_trials())),
+        "trials": standing.as_written_counts(plan, entries),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, main_metric(sweep), ALPHA)],
-        "claims": [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, ALPHA)],
+        "claims": claims(sweep, rows, ALPHA),
     }
