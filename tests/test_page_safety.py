@@ -1,9 +1,5 @@
 """The page runs nothing, asks nobody for anything, and takes no text for markup."""
 
-from pathlib import Path
-
-import chromium
-import pytest
 from judged_sweep import judged
 from pages import Reader, claim, read, sweep
 
@@ -44,23 +40,3 @@ def test_a_password_in_a_reason_does_not_reach_the_page() -> None:
     text = read(reason="OperationalError: postgresql://me:hunter2@db/optuna refused").text
     assert "hunter2" not in text
     assert "me:***@db/optuna" in text
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not chromium.FOUND, reason="Chromium is not installed")
-def test_chromium_opens_it_without_an_error_or_a_request(tmp_path: Path) -> None:
-    path = page.write(*judged(), tmp_path / "report.html")
-    seen = chromium.visit(path, tmp_path)
-    assert "Do centered inputs hurt relu" in seen.dom
-    assert seen.console == []
-    assert seen.requests == []
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not chromium.FOUND, reason="Chromium is not installed")
-def test_chromium_would_have_seen_an_error_and_a_request(tmp_path: Path) -> None:
-    path = tmp_path / "bad.html"
-    path.write_text('<img src="http://192.0.2.1/x.png"><script>missing()</script>', encoding="utf-8")
-    seen = chromium.visit(path, tmp_path)
-    assert "missing is not defined" in seen.console[0]
-    assert seen.requests == ["http://192.0.2.1/x.png"]
