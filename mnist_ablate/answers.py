@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from mnist_ablate import inputs, sentences
+from mnist_ablate import inputs, repeated, sentences
 from mnist_ablate.amounts import PERCENT
 from mnist_ablate.drawing import minus, shown_number
 from mnist_ablate.figures import SIGNS
@@ -51,6 +51,7 @@ def claims(document: Document, recorded: Recorded) -> Markup:
         element("dl", *meanings, class_="meanings"),
         element("p", sentences.glossary(document), class_="fine"),
         *([element("p", told, class_="fine")] if (told := sentences.registration(document)) else []),
+        *([element("p", told, class_="fine")] if (told := repeated.saving(document)) else []),
         *(element("p", minus(control), class_="fine") for control in sentences.controls(document)),
     )
 

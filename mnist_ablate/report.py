@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mnist_ablate import chosen, inputs, sentences
+from mnist_ablate import chosen, inputs, repeated, sentences
 from mnist_ablate.amounts import effect, number
 from mnist_ablate.sentences import Document, exceptions
 
@@ -42,6 +42,7 @@ def markdown(document: Document, question: str) -> str:
         head += [*_markdown_table("llrrrrr", [columns, *(_claim_cells(claim, document) for claim in claims)]), ""]
         head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
         head += [_inline(registered), ""] if (registered := sentences.registration(document)) else []
+        head += [_inline(saving), ""] if (saving := repeated.saving(document)) else []
         for control in sentences.controls(document):
             head += [_inline(control), ""]
     head += _markdown_selection(document)
@@ -57,6 +58,9 @@ def _markdown_selection(document: Document) -> Iterator[str]:
         yield from (f"**{chosen.BOTH_TITLE}**: {chosen.both_note(document)}", "")
         table = [chosen.both_heads(document), *both]
         yield from (*_markdown_table("lll", [[*map(_inline, row)] for row in table]), "")
+    if rows := chosen.path(document):
+        yield from (f"**{chosen.PATH_TITLE}**: {chosen.path_note(document)}", "")
+        yield from (*_markdown_table("llll", [[*map(_inline, row)] for row in rows]), "")
     if rows := chosen.values(document):
         yield from (f"**{chosen.VALUES_TITLE}**", "")
         yield from (*_markdown_table("l" + "r" * (len(rows[0]) - 1), [[*map(_inline, row)] for row in rows]), "")
@@ -103,6 +107,10 @@ def _selection(document: Document) -> Iterator[RenderableType]:
         yield Text(f"\n{chosen.BOTH_TITLE}", style="bold")
         yield _table([chosen.both_heads(document), *both], len(both[0]))
         yield Text(chosen.both_note(document), style="dim")
+    if rows := chosen.path(document):
+        yield Text(f"\n{chosen.PATH_TITLE}", style="bold")
+        yield _table(rows, len(rows[0]))
+        yield Text(chosen.path_note(document), style="dim")
     if rows := chosen.values(document):
         yield Text(f"\n{chosen.VALUES_TITLE}", style="bold")
         yield _table(rows, 1)
@@ -170,7 +178,8 @@ def _claims(document: Document) -> Iterator[RenderableType]:
         yield Padding(Text(" ".join(filter(None, details))), (0, 0, 0, _INDENT))
     if document["claims"]:
         yield Text(f"\n{sentences.glossary(document)}", style="dim")
-        for told in filter(None, [sentences.registration(document), *sentences.controls(document)]):
+        about = (sentences.registration(document), repeated.saving(document), *sentences.controls(document))
+        for told in filter(None, about):
             yield Text(told, style="dim")
         yield Text(f"{len(document['claims'])} claims: {sentences.tally(document)}", style="bold")
 

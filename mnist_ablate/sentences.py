@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mnist_ablate import repeated
 from mnist_ablate.amounts import effect, signed, unit
 from mnist_ablate.verdict import MOST_SEEDS, NOT_JUDGED, can_decide, fewest_seeds
 
@@ -46,8 +47,8 @@ def sentence(claim: Claimed, document: Document) -> str:
     difference = f"Difference {effect(claim['metric'], claim['effect'])}"
     if claim["ci_low"] is None:
         return f"{difference}, no interval: {claim['reason']}."
-    text = f"{difference}; its {level(document)} interval, {interval(claim)}, {_says(claim)}"
-    return f"{text}; {_pairs(claim)}.{_open(claim, document)}"
+    text = f"{difference}; its {level(document)} {repeated.interval(document)}, {interval(claim)}, {_says(claim)}"
+    return f"{text}; {_pairs(claim)}{repeated.look(claim, document)}.{_open(claim, document)}"
 
 
 def explanation(claim: Claimed, document: Document) -> str:
@@ -60,11 +61,10 @@ def explanation(claim: Claimed, document: Document) -> str:
 def glossary(document: Document) -> str:
     """What the words of the sentences mean."""
     claims = len(document["claims"])
-    over = f", corrected for {claims} claims" if claims > 1 else ""
+    over = [*([f"{claims} claims"] if claims > 1 else []), *(["the looks"] if document["adaptive"] else [])]
+    flips = f"exact sign flips{', corrected for ' * bool(over)}{' and '.join(over)}"
     pp = "; pp: percentage points" if any(unit(claim["metric"]) for claim in document["claims"]) else ""
-    return (
-        f"Difference: treatment minus control at the same seed, the mean over seeds{pp}; p: of exact sign flips{over}."
-    )
+    return f"Difference: treatment minus control at the same seed, the mean over seeds{pp}; p: of {flips}."
 
 
 def is_exploratory(document: Document) -> bool:
@@ -252,10 +252,11 @@ def _open(claim: Claimed, document: Document) -> str:
     if claim["verdict"] != "inconclusive" or claim["ci_low"] is None or not _is_judged(claim):
         return ""
     alpha, k, n = document["alpha"], len(document["claims"]), claim["n_pairs"]
+    now = alpha * repeated.share(claim, document)
     unsure = ""
     if _place(claim).startswith("lies"):
         unsure = f" But p is above {alpha:.3g}"
-        unsure += "." if can_decide(n, k, alpha) else f"; {fewest_seeds(k, alpha)} pairs can give less, {n} cannot."
+        unsure += "." if can_decide(n, k, now) else f"; {fewest_seeds(k, now)} pairs can give less, {n} cannot."
     seeds = claim["seeds_needed"]
     if seeds is None:
         return f"{unsure} Not even {MOST_SEEDS:,} seeds would decide it at this mean and spread."

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sweep_runs import Watcher, small
 
-from mnist_ablate import judging, raw_ledger, rounds, standing, summary
+from mnist_ablate import judging, raw_ledger, report, rounds, standing, summary
 from mnist_ablate.adaptive import seeds_wanted
 from mnist_ablate.driver import drive
 from mnist_ablate.entry import Entry
@@ -248,3 +249,23 @@ def test_verify_finds_a_round_that_is_lacking(settings: Settings, monkeypatch: p
     drive(small(**content), settings, Watcher())
     (problem,) = Verified(raw_ledger.read(settings.ledger_url, "small")).problems
     assert "planned trials are not recorded: run the sweep again" in problem
+
+
+def test_every_report_says_how_seeds_were_added_and_what_that_saved() -> None:
+    plan = plan_of()
+    entries, _ = run(plan)
+    found = summary.document(plan.sweep, standing.rows(plan, entries), standing.counts(plan, entries))
+    saved = "Saved: 88 of the 180 trials of 30 seeds for every arm (49%)."
+    markdown = report.markdown(found, "Why?")
+    assert "every arm has 6; the arms of open claims get more, up to 9, 14, 21 and 30." in markdown
+    assert saved in markdown
+    assert "180 trials planned: 92 complete, 88 saved" in markdown
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(report.tables(found))
+    told = " ".join(capture.get().split())
+    assert saved in told
+    assert "its 97.5% repeated interval" in told
+    assert "14 pairs, p=0.00146, look 3 of 5." in told
+    assert "corrected for 2 claims and the looks" in told
+    assert "not run yet" not in told
