@@ -48,6 +48,9 @@ Overrides = Annotated[
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
 Data = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="x_train, y_train, x_test, y_test as Keras ships.")]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
+]
 Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
 MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
 
@@ -74,6 +77,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     overrides: Overrides = None,
     seeds: Seeds = None,
     data: Data = None,
+    weights: Weights = None,
     quick: Quick = False,
     max_trials: MaxTrials = 10_000,
     as_json: Json = False,
@@ -82,7 +86,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mnist_ablate import estimate
     from mnist_ablate.data import MNIST
 
-    preview = estimate.preview(_load(source, overrides, seeds, quick), data or MNIST, max_trials)
+    preview = estimate.preview(_load(source, overrides, seeds, quick), data or MNIST, max_trials, weights)
     typer.echo(json.dumps(preview.document()) if as_json else preview.text())
 
 
@@ -98,6 +102,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: Json = False,
     home: Home = None,
     data: Data = None,
+    weights: Weights = None,
     trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
     require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
     register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
@@ -118,6 +123,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     settings = settings_of(
         home,
         data,
+        weights=weights,
         jobs=jobs or default_jobs(),
         cluster=cluster,
         tls=certificates,

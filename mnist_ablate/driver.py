@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mnist_ablate import data, preregistration, publishing, rounds, selection, standing
+from mnist_ablate import data, preregistration, pretrained, publishing, rounds, selection, standing
 from mnist_ablate.engine import Engine, Event, Finished, Progress
 from mnist_ablate.errors import AblateError
 from mnist_ablate.fingerprint import fingerprints
@@ -17,7 +17,7 @@ from mnist_ablate.lock import Lock
 from mnist_ablate.mirror import Mirror
 from mnist_ablate.negative_control import Again
 from mnist_ablate.outage import Outage
-from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.plan import Plan, Planned, expand, weights_needed
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
 from mnist_ablate.summary import About
@@ -164,6 +164,7 @@ class _Run:
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
             return
+        self._fetch_weights()
         uploader, engine = self._uploading(), self._training()
         todo: dict[str, Planned] = {}
         for event in self._until_stopped(engine, _noted(itertools.chain([first], due), todo)):
@@ -178,6 +179,12 @@ class _Run:
                 if search is not None and search.gives_up(event.trial, event.epoch):
                     engine.prune(event.trial.id)
             self._view.event(planned_trial, event)
+
+    def _fetch_weights(self) -> None:
+        """What a frozen base needs, before anything is trained; workers elsewhere have files of their own."""
+        if self._engine is None and self._settings.cluster is None:
+            for weights in weights_needed(self._plan):
+                pretrained.fetch(weights, self._settings.weights, self._view.message)
 
     def _until_stopped(self, engine: Engine, trials: Iterator[Trial]) -> Iterator[Event]:
         for event in engine.run(trials):
@@ -225,6 +232,7 @@ class _Run:
             self._plan.data_digest,
             images=None if settings.data == data.MNIST else settings.data.read_bytes(),
             log_dir=None if settings.cluster else settings.log_dir,
+            weights=settings.weights,
         )
         return Engine(
             plugin,

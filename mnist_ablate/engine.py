@@ -21,7 +21,7 @@ from mnist_ablate.tls import Tls
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 
-__all__ = ["RETRIES", "Engine", "Event", "Finished", "Progress", "Retried", "Started", "default_jobs"]
+__all__ = ["RETRIES", "Engine", "Event", "Finished", "Preparing", "Progress", "Retried", "Started", "default_jobs"]
 
 RETRIES = 2
 """How often a lost trial is run again."""
@@ -29,7 +29,7 @@ PATIENCE = 10
 """A trial is hung after this many times the median epoch of its model without an epoch."""
 MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
-"""Before the first epoch of a model: compilation, and features of a frozen base, which take minutes."""
+"""Before the first epoch of a model, which compiles; features of a frozen base give signs of their own."""
 DRAIN_S = 30.0
 NO_WORKER_S = 180.0
 """Without any local worker; those of a cluster may join later."""
@@ -48,6 +48,14 @@ class Started:
 
     trial: Trial
     worker: str
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """What takes long before the trial's first epoch, and how far it is."""
+
+    trial: Trial
+    text: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Finished:
     outcome: Outcome
 
 
-Event = Started | Progress | Retried | Finished
+Event = Started | Preparing | Progress | Retried | Finished
 
 
 @dataclass
@@ -205,6 +213,9 @@ class Engine:
                 return
             task.worker, task.pid, task.last_sign = message["started"], message["pid"], at
             yield Started(task.trial, task.worker)
+        elif "preparing" in message:
+            task.last_sign = at
+            yield Preparing(task.trial, message["preparing"])
         else:
             self._epoch_s[task.trial.recipe.model].append(at - task.last_sign)
             task.last_sign = at

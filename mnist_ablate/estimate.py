@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate import data, inputs
+from mnist_ablate import data, inputs, pretrained
 from mnist_ablate.engine import default_jobs
 from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.looks import ONCE
-from mnist_ablate.plan import Plan, control_count, count, expand, label
+from mnist_ablate.plan import Plan, control_count, count, expand, label, weights_needed
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
 
@@ -80,8 +80,11 @@ class Preview:
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
-    """Expand a sweep and time each of its network shapes on a tenth of the images at `path`."""
+def preview(sweep: Sweep, path: Path, max_trials: int, weights: Path | None = None) -> Preview:
+    """Expand a sweep and time each of its network shapes on a tenth of the images at `path`.
+
+    `weights` is a file for `weights: imagenet`; one that is not there is warned of.
+    """
     digits = data.load(path)
     plan = expand(sweep, digits.digest, max_trials)
     found = fingerprints(plan, digits)
@@ -100,7 +103,7 @@ def preview(sweep: Sweep, path: Path, max_trials: int) -> Preview:
         estimated_s=_time_s(plan, digits),
         claims=[_claim(sweep, claim) for claim in sweep.claims],
         fingerprints=found,
-        warnings=[*_warnings(sweep), *inputs.damage(found)],
+        warnings=[*_warnings(sweep), *_absent(plan, weights), *inputs.damage(found)],
     )
 
 
@@ -122,8 +125,12 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
         yield "no claims: the sweep will show arms, and judge nothing"
 
 
+def _absent(plan: Plan, given: Path | None) -> Iterator[str]:
+    yield from filter(None, (pretrained.problem(weights, given) for weights in weights_needed(plan)))
+
+
 def _time_s(plan: Plan, digits: data.Digits) -> float:
-    """Seconds on all cores: an epoch of each shape times the epochs it is asked for."""
+    """Seconds on all cores: missing features of frozen bases, and an epoch of each shape times the epochs asked for."""
     with _quiet():
         from mnist_ablate.program import shape_of
         from mnist_ablate.train import Trainer
@@ -131,11 +138,24 @@ def _time_s(plan: Plan, digits: data.Digits) -> float:
         trainer = Trainer(_part(digits))
         recipes = {shape_of(arm.recipe): arm.recipe for arm in plan.arms}
         epoch_s = {shape: PART * trainer.epoch_seconds(recipe) for shape, recipe in recipes.items()}
+        features_s = _features_s(plan, digits)
     runs = len(plan.points) + plan.sweep.most_seeds * (2 if plan.sweep.as_written else 1)
     epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
     again = plan.control_arm.recipe
     control_s = control_count(plan.sweep) * (again.epochs + 0.5) * epoch_s[shape_of(again)]
-    return START_S + (runs * epochs_s + control_s) / default_jobs()
+    return START_S + (features_s + runs * epochs_s + control_s) / default_jobs()
+
+
+def _features_s(plan: Plan, digits: data.Digits) -> float:
+    """Seconds of one core for what no earlier trial has computed."""
+    from mnist_ablate.extractor import image_seconds, source_of
+    from mnist_ablate.features import Store
+
+    store = Store(digits)
+    sources = {source for arm in plan.arms if (source := source_of(arm.recipe)).base}
+    missing = {source: n for source in sources if (n := store.missing(source))}
+    image_s = {source.base: image_seconds(source, digits.x_train) for source in missing}
+    return sum(n * image_s[source.base] for source, n in missing.items())
 
 
 @contextmanager

@@ -60,6 +60,10 @@ class Builder:
     masks: list[Any] = field(default_factory=list)
     preactivations: dict[str, Any] = field(default_factory=dict)
 
+    def frozen(self, x: Any) -> Any:
+        """The features of the model's frozen base, which come in as the input: `features` computes them."""
+        return x
+
     def flatten(self, x: Any) -> Any:
         """(n, ...) to (n, features)."""
         return keras.layers.Flatten()(x)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from scipy.stats import qmc
 
+from mnist_ablate.choices.models import FROZEN
 from mnist_ablate.choices.optimizers import default_learning_rate
 from mnist_ablate.errors import SweepError
 from mnist_ablate.settings import MAX_TRIALS
@@ -143,6 +144,20 @@ def arm_count(sweep: Sweep) -> int:
     if sweep.design == "factorial":
         return math.prod(len(values) for values in sweep.scientific.values())
     return 1 + sum(len(_others(sweep, factor)) for factor in sweep.scientific)
+
+
+def weights_needed(plan: Plan) -> list[str]:
+    """The names of the weights that frozen bases are trained on in a plan."""
+    sweep = plan.sweep
+    searched = {**(sweep.scientific if sweep.design == "search" else {}), **sweep.nuisance}
+    tried = {key: values for key, values in searched.items() if isinstance(values, list)}
+    pairs = (
+        (model, weights)
+        for arm in plan.arms
+        for model in (arm.recipe.model, *tried.get("model", []))
+        for weights in (arm.recipe.weights, *tried.get("weights", []))
+    )
+    return list(dict.fromkeys(str(weights) for model, weights in pairs if model in FROZEN))
 
 
 def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:

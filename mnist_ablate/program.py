@@ -34,6 +34,7 @@ def shape_of(recipe: Recipe) -> Recipe:
         update={
             "normalizer": "",
             "initializer": "",
+            "weights": "",
             "learning_rate": 0.0,
             "dropout": 0.5 if recipe.dropout else 0.0,
             "epochs": 1,

@@ -24,10 +24,14 @@ def _sqlite(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """`jobs` local worker processes, or the Dask scheduler at `cluster`; `trainer` is `module:factory`."""
+    """`jobs` local worker processes, or the Dask scheduler at `cluster`; `trainer` is `module:factory`.
+
+    `weights` is a file for `weights: imagenet` that is not in Keras's cache.
+    """
 
     home: Path = field(default_factory=_home)
     data: Path = MNIST
+    weights: Path | None = None
     jobs: int = 1
     cluster: str | None = None
     tls: Tls | None = None

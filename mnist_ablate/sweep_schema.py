@@ -52,6 +52,7 @@ MEANINGS = {
     "dropout": "The fraction of hidden units dropped.",
     "norm_layer": "The layer between a hidden layer and its activation.",
     "initializer": "How kernels are drawn.",
+    "weights": "The weights of a frozen base; a model without one has none.",
     "width": "Units of a hidden layer.",
     "batch_size": "Images per step.",
     "epochs": "Passes over the 42,000 training images.",

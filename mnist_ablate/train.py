@@ -3,18 +3,22 @@
 import math
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from mnist_ablate.choices.normalizers import NORMALIZERS, Transform
-from mnist_ablate.data import Digits, Images, Labels
+from mnist_ablate.choices.bases import BASES
+from mnist_ablate.choices.normalizers import NORMALIZERS
+from mnist_ablate.data import Digits, Labels
 from mnist_ablate.diagnostics import input_statistics
+from mnist_ablate.extractor import Features, Source, source_of
+from mnist_ablate.features import Store
 from mnist_ablate.learning import curve_metrics
 from mnist_ablate.program import Program, Slices, shape_of, stream
 from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
@@ -28,7 +32,7 @@ CONVOLUTIONAL = frozenset({"cnn"})
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The splits as tensors, images float32 (n, ...) after the normalizer, and the training images' statistics."""
+    """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics."""
 
     train: tuple[Any, Any]
     val: Slices
@@ -37,23 +41,33 @@ class Inputs:
 
 
 class Trainer:
-    """Trains trials on one data set, keeping compiled programs and normalized images between them."""
+    """Trains trials on one data set, keeping compiled programs and normalized images or features between them."""
 
     def __init__(self, digits: Digits) -> None:
         self.digits = digits
+        self.store = Store(digits)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
         self.inputs = lru_cache(INPUTS_KEPT)(self._inputs)
         self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](digits.x_train))
 
-    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None] = lambda _epoch: None) -> Outcome:
+    def train(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+        on_wait: Callable[[str], None] = lambda _text: None,
+    ) -> Outcome:
         """Train from the seed to the last epoch, or to the first whose loss is not finite ("diverged").
 
-        A diverged trial counts with chance: accuracy 1 / classes, loss ln(classes). A blind one is not shown the test
-        set. Same trial, same outcome, to the bit, whatever else runs.
+        `on_wait` is told what takes long before the first epoch. A diverged trial counts with chance: accuracy
+        1 / classes, loss ln(classes). A blind one is not shown the test set. Same trial, same outcome, to the bit,
+        whatever else runs.
         """
         started_ms, clock = _now_ms(), time.perf_counter()
         recipe = trial.recipe
-        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe.normalizer)
+        source = source_of(recipe)
+        if source.base:
+            self.store.prepare(source, on_wait)
+        program, inputs = self.program(shape_of(recipe)), self.inputs(*source)
         program.reset(recipe, trial.seed)
         diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.val[0]), "start")}
         epochs: list[Epoch] = []
@@ -79,8 +93,10 @@ class Trainer:
         )
 
     def epoch_seconds(self, recipe: Recipe) -> float:
-        """The time of one epoch of a recipe, compilation set aside."""
-        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe.normalizer)
+        """The time of one epoch of a recipe, compilation and a frozen base set aside: its features are zeros here."""
+        source = source_of(recipe)
+        program = self.program(shape_of(recipe))
+        inputs = self._zeros(source.base) if source.base else self.inputs(*source)
         trial = Trial(recipe=recipe, seed=0, data_digest=self.digits.digest)
         program.reset(recipe, trial.seed)
         _epoch(program, inputs, trial, 1)
@@ -94,21 +110,37 @@ class Trainer:
 
     def _program(self, shape: Recipe) -> Program:
         compiled = shape.model not in CONVOLUTIONAL
-        return Program(shape, self.digits.image_shape, self.digits.classes, compiled=compiled)
+        base = source_of(shape).base
+        seen = BASES[base].outputs if base else self.digits.image_shape
+        return Program(shape, seen, self.digits.classes, compiled=compiled)
 
-    def _inputs(self, normalizer: str) -> Inputs:
+    def _inputs(self, normalizer: str, base: str = "", weights: str = "") -> Inputs:
+        if base:
+            return self._fed(self.store.features(Source(normalizer, base, weights)), _as_is)
         digits = self.digits
-        transform = self._transform(normalizer)
-        train = transform(digits.x_train)
+        images = {"train": digits.x_train, "val": digits.x_val, "test": digits.x_test}
+        return self._fed(images, self._transform(normalizer))
+
+    def _zeros(self, base: str) -> Inputs:
+        digits, shape = self.digits, BASES[base].outputs
+        sizes = {"train": len(digits.y_train), "val": len(digits.y_val), "test": len(digits.y_test)}
+        return self._fed({name: np.zeros((n, *shape), np.float32) for name, n in sizes.items()}, _as_is)
+
+    def _fed(self, splits: Mapping[str, npt.NDArray[Any]], transform: Callable[[Any], Features]) -> Inputs:
+        digits, train = self.digits, transform(splits["train"])
         return Inputs(
             train=(tf.constant(train), tf.constant(digits.y_train)),
-            val=_slices(transform, digits.x_val, digits.y_val),
-            test=_slices(transform, digits.x_test, digits.y_test),
+            val=_slices(transform, splits["val"], digits.y_val),
+            test=_slices(transform, splits["test"], digits.y_test),
             statistics=input_statistics(train),
         )
 
 
-def _slices(transform: Transform, images: Images, labels: Labels) -> Slices:
+def _as_is(features: Features) -> Features:
+    return features
+
+
+def _slices(transform: Callable[[Any], Features], images: npt.NDArray[Any], labels: Labels) -> Slices:
     starts = range(0, len(images), EVALUATION_ROWS)
     parts = [slice(start, start + EVALUATION_ROWS) for start in starts]
     return [(tf.constant(transform(images[part])), tf.constant(labels[part])) for part in parts]

@@ -24,7 +24,8 @@ CONTROL_SEED = 2_000_000
 class Recipe(BaseModel):
     """Every setting of one training run; the only place where their defaults stand.
 
-    `learning_rate` 0 stands for the optimizer's own default, which `plan` fills in.
+    `learning_rate` 0 stands for the optimizer's own default, which `plan` fills in; `weights` are those of a frozen
+    base, and mean nothing to a model without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +38,7 @@ class Recipe(BaseModel):
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
     norm_layer: str = "none"
     initializer: str = "glorot_uniform"
+    weights: str = "imagenet"
     width: int = Field(default=500, ge=1, le=8192)
     batch_size: int = Field(default=128, ge=1, le=42_000)
     epochs: int = Field(default=5, ge=1, le=10_000)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mnist_ablate import rounds, standing
 from mnist_ablate.amounts import number
-from mnist_ablate.engine import RETRIES, Event, Finished, Progress, Retried, Started
+from mnist_ablate.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.ledger import METRIC, Entry
 from mnist_ablate.masking import mask
 from mnist_ablate.plan import Plan, Planned, label
@@ -73,6 +73,8 @@ class Watch:
         if isinstance(event, Started):
             self._began = self._began or time.monotonic()
             self._start(trial.id, event.worker, f"{name}: starting")
+        elif isinstance(event, Preparing) and trial.id in self._running:
+            self._prepare(trial.id, name, event.text)
         elif isinstance(event, Progress) and trial.id in self._running:
             accuracy = number("val_accuracy", event.epoch.val_accuracy)
             worker, _ = self._running[trial.id]
@@ -92,6 +94,13 @@ class Watch:
         """A line of its own, above the live table."""
         self._console.print(Text(mask(text)), highlight=False, soft_wrap=True)
 
+    def _prepare(self, trial_id: str, name: str, text: str) -> None:
+        """Trials after it will not wait for it again: it is no part of the time that they take."""
+        self._running[trial_id] = self._running[trial_id][0], f"{name}: {text}"
+        if self._done == self._done_before:
+            self._began = time.monotonic()
+        self._plain_line(text)
+
     def _start(self, trial_id: str, worker: str, line: str) -> None:
         """A worker trains one trial at a time: what it did before has ended, even if that is not yet known."""
         self._running = {other: shown for other, shown in self._running.items() if shown[0] != worker}
@@ -102,11 +111,11 @@ class Watch:
         if stage == "verdict" and METRIC in outcome.metrics:
             self._scores[arm].append(outcome.metrics[METRIC])
 
-    def _plain_line(self) -> None:
+    def _plain_line(self, text: str = "") -> None:
         if self._console.is_terminal or time.monotonic() - self._printed < _PLAIN_EVERY_S:
             return
         self._printed = time.monotonic()
-        self.message(self._status())
+        self.message(text or self._status())
 
     def _status(self) -> str:
         return f"{self._done} of {self._most}{self._size} trials, {len(self._running)} running, {self._time_left()}"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from distributed import WorkerPlugin, get_worker
 
-from mnist_ablate import data, installed
+from mnist_ablate import data, installed, pretrained
 from mnist_ablate.dask_settings import send_at_once
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.interrupts import end_with_parent
@@ -32,23 +32,32 @@ _ORPHAN_CHECK_S = 0.5
 class Trainer(Protocol):
     """Made once a worker from the images; trains one trial at a time."""
 
-    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None]) -> Outcome:
-        """The outcome of the trial, after telling each epoch."""
+    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
+        """The outcome of the trial, after telling each epoch, and what takes long before the first."""
 
 
 class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
     """Sets a worker up: images once by content, keras once, and the trainer that its trials share.
 
     `images` is a `.npz` as bytes, None for the packaged MNIST; `trainer` is `module:factory`. A local worker
-    writes its noise to `log_dir` and ends when the driver's process does.
+    writes its noise to `log_dir` and ends when the driver's process does. `weights` is a file of pretrained weights,
+    at the same path on every machine.
     """
 
-    def __init__(self, trainer: str, data_digest: str, images: bytes | None, log_dir: Path | None) -> None:
+    def __init__(
+        self,
+        trainer: str,
+        data_digest: str,
+        images: bytes | None,
+        log_dir: Path | None,
+        weights: Path | None = None,
+    ) -> None:
         self.name = f"mnist-ablate-{data_digest[:16]}-{trainer}"
         self._trainer = trainer
         self._data_digest = data_digest
         self._images = images
         self._log_dir = log_dir
+        self._weights = weights
         self._versions = installed.versions()
         self.trainer: Trainer | None = None
         self.pruned: set[str] = set()
@@ -65,6 +74,8 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         send_at_once()
         if self._log_dir is not None:
             _follow_driver(self._log_dir / f"worker-{worker.name}.log")
+        if self._weights is not None:
+            os.environ[pretrained.ENVIRONMENT] = str(self._weights.absolute())
         try:
             self.trainer = self._made(worker.address)
         except Exception as error:
@@ -121,7 +132,7 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
     set_up.pruned.discard(trial.id)
     try:
-        return trainer.train(trial, on_epoch)
+        return trainer.train(trial, on_epoch, lambda text: tell({"preparing": text}))
     except _PrunedError:
         return Outcome(
             trial_id=trial.id,

@@ -1,7 +1,7 @@
 """A trainer for tests: 20 ms epochs, numbers from arm and seed, faults as told; no TensorFlow.
 
 FAKE_FAULTS is JSON from "activation/seed" (either may be *) to a fault: raise, hang, kill_once, kill, diverge,
-memory, slow, leak (FAKE_LEAK). FAKE_DIR is a folder where each start leaves a line in `starts`.
+memory, slow, leak (FAKE_LEAK), prepare. FAKE_DIR is a folder where each start leaves a line in `starts`.
 """
 
 import ctypes
@@ -18,15 +18,25 @@ from mnist_ablate.trial import Epoch, Outcome, Trial
 
 EPOCH_S = 0.02
 SLOW_S = 1.0
+PREPARE_S = 0.5
 CHANCE = 0.1
 
 
 class FakeTrainer:
-    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None]) -> Outcome:
+    def train(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[Epoch], None],
+        on_wait: Callable[[str], None] = lambda _text: None,
+    ) -> Outcome:
         started_ms = time.time_ns() // 1_000_000
         again = _log_start(trial)
         fault = fault_of(trial)
         epochs: list[Epoch] = []
+        if fault == "prepare":
+            for part in range(4):
+                on_wait(f"{part} of 4")
+                time.sleep(PREPARE_S)
         for number in range(1, trial.recipe.epochs + 1):
             if number == 2 or trial.recipe.epochs == 1:
                 _fail(fault, again=again)

@@ -15,7 +15,7 @@ import pytest
 from conftest import write_images
 
 from mnist_ablate import cluster, data, engine
-from mnist_ablate.engine import Engine, Event, Finished, Progress, Retried, Started
+from mnist_ablate.engine import Engine, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.trial import Outcome, Recipe, Trial
 from mnist_ablate.worker import TrainerPlugin
@@ -69,6 +69,18 @@ def test_one_and_two_jobs_give_the_same_outcomes_and_every_epoch(plugin: Trainer
     for told in (one, two):
         assert len([event for event in told if isinstance(event, Started)]) == len(asked)
         assert len([event for event in told if isinstance(event, Progress)]) == 3 * len(asked)
+
+
+@pytest.mark.slow
+def test_what_takes_long_before_the_first_epoch_is_told_and_is_no_silence(
+    plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults(monkeypatch, relu_0="prepare")
+    asked = trials(digest, seeds=1)
+    told = events(plugin, asked, timeout_s=1.2)
+    assert [event.text for event in told if isinstance(event, Preparing)] == [f"{part} of 4" for part in range(4)]
+    assert retries(told) == []
+    assert all(outcome.status == "complete" for outcome in outcomes(told, asked).values())
 
 
 def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(

@@ -17,7 +17,7 @@ MODULES = sorted(
 )
 KERAS = {"keras", "tensorflow"}
 HEAVY = {*KERAS, "mlflow", "optuna", "cv2"}
-TRAINS = {"features", "train", "program", "network", "diagnostics"}
+TRAINS = {"extractor", "features", "train", "program", "network", "diagnostics"}
 VERDICT_PARTS = {"evidence", "looks", "pairs", "sweep", "trial", "errors"}
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from sweep_runs import small
 
 from mnist_ablate import view
-from mnist_ablate.engine import Finished, Progress, Retried, Started
+from mnist_ablate.engine import Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.ledger import Entry
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.trial import Outcome
@@ -56,6 +56,25 @@ def test_the_table_has_the_running_trials_the_arms_and_the_time_left() -> None:
     accuracy = f"{fake_trainer.metrics(trials[0].trial)['test_accuracy']:.2%}"
     assert ["relu", "1", accuracy] in [line.split() for line in text.splitlines()]
     assert "1 of 6 trials, 0 running, 0 s left" in text
+
+
+def test_features_are_shown_as_they_come_and_are_not_counted_as_time_of_a_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(view.time, "monotonic", lambda: clock[0])
+    wanted = plan()
+    first = wanted.verdict_trials()[0]
+    shown, written = watch()
+    shown.opened(wanted, {})
+    shown.event(first, Started(first.trial, "w1"))
+    clock[0] += 600
+    shown.event(first, Preparing(first.trial, "features of vgg16: 500 of 70,000 images"))
+    assert "relu seed 0: features of vgg16: 500 of 70,000 images" in table(shown)
+    assert written.getvalue() == "features of vgg16: 500 of 70,000 images\n"
+    clock[0] += 10
+    shown.event(first, Finished(first.trial, outcome(first)))
+    assert "1 of 6 trials, 0 running, 50 s left" in table(shown)
 
 
 def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:

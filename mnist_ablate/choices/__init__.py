@@ -11,6 +11,7 @@ from mnist_ablate.choices.models import MODELS
 from mnist_ablate.choices.norm_layers import NORM_LAYERS
 from mnist_ablate.choices.normalizers import NORMALIZERS
 from mnist_ablate.choices.optimizers import OPTIMIZERS
+from mnist_ablate.choices.weights import WEIGHTS
 
 AXES: Mapping[str, Mapping[str, Callable[..., object]]] = {
     "model": MODELS,
@@ -19,6 +20,7 @@ AXES: Mapping[str, Mapping[str, Callable[..., object]]] = {
     "optimizer": OPTIMIZERS,
     "norm_layer": NORM_LAYERS,
     "initializer": INITIALIZERS,
+    "weights": WEIGHTS,
 }
 
 

@@ -32,9 +32,19 @@ def cnn(net: Any, x: Any) -> Any:
     return net.logits(net.hidden(x))
 
 
+def vgg16(net: Any, x: Any) -> Any:
+    """The article's network 4: frozen VGG16 of 48x48 images, two Dense 500, one dropout; see weights."""
+    x = net.hidden(net.flatten(net.frozen(x)))
+    return net.logits(net.dropout(net.hidden(x)))
+
+
 MODELS: dict[str, Callable[[Any, Any], Any]] = {
     "mlp": mlp,
     "mlp_relu": mlp_relu,
     "mlp3": mlp3,
     "cnn": cnn,
+    "vgg16": vgg16,
 }
+
+FROZEN: dict[str, str] = {"vgg16": "vgg16"}
+"""The base in `bases.py` that a model stands on: it gets the base's features, computed once, in place of images."""

@@ -56,6 +56,7 @@ fixed:
   learning_rate: 0.001        # 0 stands for the optimizer's own default
   norm_layer: none
   initializer: glorot_uniform
+  # weights: bsds500            of a model with a frozen base (vgg16); default imagenet
   width: 100                  # default 500
   batch_size: 128
   epochs: 3                   # default 5
