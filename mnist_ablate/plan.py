@@ -55,8 +55,8 @@ class Plan:
 
     @property
     def tuning_size(self) -> int:
-        """The number of trials that tune or search."""
-        return self.sweep.tuning_trials if self.sweep.design == "search" else len(self.tuning)
+        """The number of trials that tune, search, or choose a path."""
+        return _tuning_count(self.sweep)
 
     @cached_property
     def tuning(self) -> tuple[Planned, ...]:
@@ -71,6 +71,12 @@ class Plan:
         """A trial of a search: the baseline with these settings; it belongs to the arm that will be the winner."""
         arm = self.arms[-1]
         return Planned(self._trial(arm.recipe, settings, TUNING_SEED), arm, "tuning")
+
+    def changed(self, settings: Params, step: int) -> tuple[Planned, ...]:
+        """A candidate for the next arm after so many steps of an ablation path, at every seed of the choice."""
+        arm = self.arms[step + 1]
+        seeds = range(TUNING_SEED, TUNING_SEED + self.sweep.least_seeds)
+        return tuple(Planned(self._trial(self.arms[0].recipe, settings, seed), arm, "tuning") for seed in seeds)
 
     def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
@@ -123,11 +129,18 @@ def count(sweep: Sweep, seeds: int | None = None) -> int:
     """The number of trials of a sweep, at most, or with so many seeds."""
     seeds = sweep.most_seeds if seeds is None else seeds
     control = seeds if sweep.controlled else 0
-    if sweep.design == "search":
-        return sweep.tuning_trials + arm_count(sweep) * seeds + control
-    tuning = sweep.tuning_trials if sweep.nuisance else 0
     confirmed = seeds * (2 if sweep.as_written else 1)
-    return arm_count(sweep) * (tuning + confirmed) + control
+    return _tuning_count(sweep) + arm_count(sweep) * confirmed + control
+
+
+def _tuning_count(sweep: Sweep) -> int:
+    """The number of trials that choose: for each arm alike, in a search, or for an ablation path."""
+    if sweep.design == "search":
+        return sweep.tuning_trials
+    if sweep.design == "ablation_path":
+        tried = sum(range(2, len(sweep.changes) + 1))  # the last change is not chosen
+        return tried * sweep.least_seeds
+    return arm_count(sweep) * sweep.tuning_trials if sweep.nuisance else 0
 
 
 def control_count(sweep: Sweep) -> int:
@@ -139,7 +152,7 @@ def arm_count(sweep: Sweep) -> int:
     """The number of arms of a sweep."""
     if sweep.design == "configurations":
         return len(sweep.configurations)
-    if sweep.design == "search":
+    if sweep.design in ("search", "ablation_path"):
         return len(sweep.factors["configuration"])
     if sweep.design == "factorial":
         return math.prod(len(values) for values in sweep.scientific.values())
@@ -165,9 +178,9 @@ def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
     if sweep.design == "configurations":
         for name, settings in sweep.configurations.items():
             yield {"configuration": name}, settings
-    elif sweep.design == "search":
+    elif sweep.design in ("search", "ablation_path"):
         for role in sweep.factors["configuration"]:
-            yield {"configuration": role}, sweep.baseline
+            yield {"configuration": role}, sweep.target if role == "target" else sweep.baseline
     elif sweep.design == "factorial":
         for values in itertools.product(*sweep.scientific.values()):
             params = dict(zip(sweep.scientific, values, strict=True))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from mnist_ablate import standing
 from mnist_ablate.ledger import Entry
+from mnist_ablate.path import walk
 from mnist_ablate.plan import Plan, Planned
 
 Round = tuple[Planned, ...]
@@ -27,8 +28,9 @@ def rounds(plan: Plan, entries: Mapping[str, Entry]) -> Iterator[Round]:
 
     When all are recorded, another call may know of more: in an adaptive sweep those of claims that are still open.
     """
-    if plan.tuning:
-        yield plan.tuning
+    tuning = walk(plan, entries).trials if plan.sweep.design == "ablation_path" else plan.tuning
+    if tuning:
+        yield tuning
     judged = standing.verdict_trials(plan, entries) + standing.control_trials(plan, entries)
     if judged:
         yield judged + standing.as_written_trials(plan, entries)

@@ -9,6 +9,7 @@ from typing import Any
 from mnist_ablate import standing
 from mnist_ablate.entry import Entry
 from mnist_ablate.evidence import t_interval
+from mnist_ablate.path import walk
 from mnist_ablate.plan import Arm, Plan, label
 from mnist_ablate.summary import claims, main_metric
 from mnist_ablate.sweep import Params
@@ -28,13 +29,14 @@ def document(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "tuning": _tuning(plan, entries),
         "as_written": _as_written(plan, entries),
         "search": _search(plan, entries) if plan.sweep.design == "search" else None,
+        "path": _path(plan, entries) if plan.sweep.design == "ablation_path" else None,
     }
 
 
 def _tuning(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | None:
     """The values chosen for each arm, and where they lie among those tried; no arms before all are tried."""
     tried = [entry for entry in entries.values() if entry.stage == "tuning"]
-    if not tried:
+    if not tried or plan.sweep.design == "ablation_path":
         return None
     best = standing.tuned(plan, entries) or {}
     return {
@@ -85,9 +87,7 @@ def _search(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
 def _gain(plan: Plan, entries: Mapping[str, Entry], tried: Sequence[Entry]) -> dict[str, Any] | None:
     """The best that was seen, a maximum over many trials, and the winner on fresh seeds, which is none."""
     scores = [entry.outcome.metrics[METRIC] for entry in tried if METRIC in entry.outcome.metrics]
-    found: dict[Scalar, dict[int, Metrics]] = {}
-    for row in standing.rows(plan, entries):
-        found.setdefault(row.params[CONFIGURATION], {})[row.seed] = row.metrics
+    found = _by_configuration(plan, entries)
     baseline = [metrics[METRIC] for metrics in found.get("baseline", {}).values() if METRIC in metrics]
     if not (scores and baseline and "winner" in found):
         return None
@@ -95,14 +95,50 @@ def _gain(plan: Plan, entries: Mapping[str, Entry], tried: Sequence[Entry]) -> d
     return {
         "tried": len(tried),
         "seen": max(scores) - fmean(baseline),
-        "confirmed": [_difference(found["winner"], found["baseline"], metric) for metric in metrics],
+        "confirmed": [_difference(found["winner"], found["baseline"], metric, ALPHA) for metric in metrics],
     }
 
 
-def _difference(winner: Mapping[int, Metrics], baseline: Mapping[int, Metrics], metric: str) -> dict[str, Any]:
-    """Winner minus baseline over the seeds that both have, with its 95% t interval."""
-    seeds = [seed for seed, metrics in winner.items() if metric in metrics and metric in baseline.get(seed, {})]
-    mean, _, low, high = t_interval([winner[seed][metric] - baseline[seed][metric] for seed in seeds], ALPHA)
+def _path(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Each change in the order made, what it was chosen among, and what it gained; intervals hold for all at once."""
+    walked, found, metric = walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
+    names = [arm.params[CONFIGURATION] for arm in plan.arms]
+    alpha = ALPHA / max(len(plan.sweep.changes), 1)
+    steps = [
+        {
+            "configuration": name,
+            "factor": step.factor,
+            "from": plan.sweep.baseline[step.factor],
+            "to": step.settings[step.factor],
+            "scores": dict(step.scores),
+            **_difference(found.get(name, {}), found.get(before, {}), metric, alpha),
+        }
+        for before, name, step in zip(names, names[1:], walked.steps, strict=False)
+    ]
+    whole = _difference(found.get(names[-1], {}), found.get(names[0], {}), metric, ALPHA)
+    return {
+        "chosen_by": METRIC,
+        "level": 1 - alpha,
+        "steps": steps,
+        "left": len(names) - 1 - len(steps),
+        "whole": whole,
+    }
+
+
+def _by_configuration(plan: Plan, entries: Mapping[str, Entry]) -> dict[Scalar, dict[int, Metrics]]:
+    """The verdicts' metrics by the name of the arm, then the seed."""
+    found: dict[Scalar, dict[int, Metrics]] = {}
+    for row in standing.rows(plan, entries):
+        found.setdefault(row.params[CONFIGURATION], {})[row.seed] = row.metrics
+    return found
+
+
+def _difference(
+    better: Mapping[int, Metrics], baseline: Mapping[int, Metrics], metric: str, alpha: float
+) -> dict[str, Any]:
+    """One arm minus another over the seeds that both have, with its t interval at level 1 - alpha."""
+    seeds = [seed for seed, metrics in better.items() if metric in metrics and metric in baseline.get(seed, {})]
+    mean, _, low, high = t_interval([better[seed][metric] - baseline[seed][metric] for seed in seeds], alpha)
     return {"metric": metric, "effect": mean, "ci_low": low, "ci_high": high, "n_pairs": len(seeds)}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from mnist_ablate.adaptive import seeds_wanted
 from mnist_ablate.entry import Entry
 from mnist_ablate.negative_control import Again
+from mnist_ablate.path import walk
 from mnist_ablate.plan import Plan, Planned, label
 from mnist_ablate.summary import count
 from mnist_ablate.sweep import Params
@@ -19,6 +20,8 @@ def tuned(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
     """Each arm's best nuisance values by validation accuracy, the first of equals; None before all are tried."""
     if plan.sweep.design == "search":
         return _winner(plan, entries)
+    if plan.sweep.design == "ablation_path":
+        return _steps(plan, entries)
     best: dict[str, Params] = {}
     scores: dict[str, float] = {}
     points = [point for point in plan.points for _ in plan.arms]
@@ -41,6 +44,14 @@ def _winner(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | Non
     recipe = max(scored, key=lambda entry: entry.outcome.metrics[_SCORE]).trial.recipe
     searched = (*plan.sweep.scientific, *plan.sweep.nuisance)
     return {label(plan.arms[-1].params): {name: getattr(recipe, name) for name in searched}}
+
+
+def _steps(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
+    """The settings of each arm along an ablation path; None before it is known to its end."""
+    walked = walk(plan, entries)
+    if not walked.ends(plan):
+        return None
+    return {label(arm.params): step.settings for arm, step in zip(plan.arms[1:], walked.steps, strict=True)}
 
 
 def verdict_trials(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Planned, ...]:
@@ -127,6 +138,8 @@ def _counted(plan: Plan, trials: tuple[Planned, ...], entries: Mapping[str, Entr
 def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
     """How many of the plan's trials are recorded, tuning included."""
     tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
+    if plan.sweep.design == "ablation_path":  # a choice made again gives up what followed from the first
+        tuned_already = sum(each.trial.id in entries for each in walk(plan, entries).trials)
     trials = (
         *verdict_trials(plan, entries),
         *control_trials(plan, entries),

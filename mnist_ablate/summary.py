@@ -14,7 +14,7 @@ from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import COUNTED, Row
 from mnist_ablate.verdict import ALPHA, arms, judge
 
-SELECTION = ("tuning", "as_written", "search")
+SELECTION = ("tuning", "as_written", "search", "path")
 """The parts of a document on what was chosen by validation data, null where there is none."""
 
 

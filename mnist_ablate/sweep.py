@@ -17,7 +17,7 @@ from mnist_ablate.trial import Scalar
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 NegativeControl = Literal["baseline", "none"]
 Pruning = Literal["none", "median", "asha"]
-Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search"]
+Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search", "ablation_path"]
 Params = dict[str, Scalar]
 
 METRICS = (
@@ -131,6 +131,7 @@ class Sweep(BaseModel):
 
     A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
     that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
+    `target` is where the path of an ablation_path ends, which begins at the baseline.
     `conditions` says of a searched factor for which values of others it is searched.
     """
 
@@ -143,6 +144,7 @@ class Sweep(BaseModel):
     baseline: Params = {}
     scientific: dict[str, list[Scalar]] = {}
     configurations: dict[str, Params] = {}
+    target: Params = {}
     nuisance: dict[str, Choice] = {}
     tuning_trials: int = Field(default=0, ge=0, le=1000)
     as_written: bool = False
@@ -160,7 +162,16 @@ class Sweep(BaseModel):
             return {_CONFIGURATION: list(self.configurations)}
         if self.design == "search":
             return {_CONFIGURATION: ["baseline", "winner"]}
+        if self.design == "ablation_path":
+            steps = [f"step-{number}" for number in range(1, len(self.changes))]
+            return {_CONFIGURATION: ["baseline", *steps, "target"]}
         return {key: _with(values, self.baseline.get(key)) for key, values in self.scientific.items()}
+
+    @property
+    def changes(self) -> Params:
+        """What an ablation path changes on its way from the baseline to the target."""
+        differ = {key: (value, self.baseline.get(key)) for key, value in self.target.items()}
+        return {key: new for key, (new, old) in differ.items() if (new, type(new)) != (old, type(old))}
 
     @property
     def space(self) -> dict[str, Range | list[Scalar]]:

@@ -19,6 +19,7 @@ RELATED = frozenset(
         "as_written",
         "conditions",
         "pruning",
+        "target",
     }
 )
 """The sections that are judged together; with one of them doubtful, only `local` findings are certain."""
@@ -63,6 +64,7 @@ def _lists_of(sweep: Sweep) -> Iterator[tuple[Address, list[Scalar]]]:
 def _params_of(sweep: Sweep) -> Iterator[tuple[Address, Params]]:
     yield ("baseline",), sweep.baseline
     yield ("fixed",), sweep.fixed
+    yield ("target",), sweep.target
     for name, params in sweep.configurations.items():
         yield ("configurations", name), params
 
@@ -120,6 +122,11 @@ def _configuration_names(sweep: Sweep) -> Iterator[Finding]:
 
 def _sections(sweep: Sweep) -> Iterator[Finding]:
     """Which sections a design has."""
+    if sweep.design == "ablation_path":
+        yield from _path(sweep)
+        return
+    if sweep.target:
+        yield Finding(("target",), f"design: {sweep.design} has none; write design: ablation_path", at_key=True)
     if sweep.design == "configurations":
         if not sweep.configurations:
             yield Finding(("configurations",), "design: configurations needs them: {name: {model: mlp}}")
@@ -137,8 +144,30 @@ def _sections(sweep: Sweep) -> Iterator[Finding]:
         yield Finding(("scientific",), f"design: {sweep.design} needs what varies: {{normalizer: [unit, centered]}}")
 
 
+def _path(sweep: Sweep) -> Iterator[Finding]:
+    """A path goes from the baseline to the target, which name the same factors."""
+    for section in ("scientific", "configurations", "nuisance"):
+        if getattr(sweep, section):
+            text = f"design: ablation_path has baseline and target in place of {section}; remove it"
+            yield Finding((section,), text, at_key=True)
+    for params, other in ((sweep.baseline, "target"), (sweep.target, "baseline")):
+        for key in (key for key in params if key not in getattr(sweep, other)):
+            yield Finding((other,), f"needs {plainly(key)} too: a path goes from baseline to target")
+    for key in (key for key in sweep.fixed if key in sweep.target):
+        yield Finding(("fixed", key), "is in target too; remove it from one of them", at_key=True)
+    written = sweep.target.get("learning_rate", sweep.fixed.get("learning_rate", 0)) and sweep.baseline.get(
+        "learning_rate", 1
+    )
+    if "optimizer" in sweep.changes and not written:
+        yield Finding(
+            ("target",), "changes the optimizer, and its default learning rate with it; give learning_rate too"
+        )
+    if not sweep.changes:
+        yield Finding(("target",), "design: ablation_path needs where the path ends: what differs from the baseline")
+
+
 def _baseline(sweep: Sweep) -> Iterator[Finding]:
-    if sweep.design == "configurations":
+    if sweep.design in ("configurations", "ablation_path"):
         return
     for key, value in sweep.baseline.items():
         values = sweep.scientific.get(key)

@@ -14,10 +14,11 @@ DIALECT = "http://json-schema.org/draft-07/schema#"
 MEANINGS = {
     "question": "What the sweep asks, in a sentence.",
     "source": "Where the claim was read; free text.",
-    "design": "Which arms are run: all combinations, the baseline and single changes, named ones, or a search.",
+    "design": "Which arms are run: all combinations, the baseline and single changes, named ones, a search, or a path.",
     "baseline": "The usual value of each scientific factor.",
     "scientific": "What the question is about: each factor with the values to compare.",
     "configurations": "Named arms, for design: configurations.",
+    "target": "Where an ablation path ends that begins at the baseline: the same settings with other values.",
     "nuisance": "What is tuned for every arm alike, on validation data: a range, or a list of values.",
     "tuning_trials": "How many trials tune each arm, or search.",
     "as_written": "Whether the recipe is judged at its fixed values too, beside the tuned ones.",
@@ -68,7 +69,7 @@ def schema() -> Schema:
     values = {key: _ref(key) for key in settings}
     lists = {key: {"type": "array", "minItems": 1, "uniqueItems": True, "items": each} for key, each in values.items()}
     choices = {key: {"anyOf": [each, _ref("Range")]} for key, each in lists.items()}
-    own["baseline"] = own["fixed"] = _ref("Arm")
+    own["baseline"] = own["fixed"] = own["target"] = _ref("Arm")
     own["scientific"], own["nuisance"] = _mapping(lists), _mapping(choices)
     own["conditions"] = {"type": "object", "additionalProperties": _mapping(lists)}
     own["configurations"] = {"type": "object", "additionalProperties": _ref("Arm")}
@@ -130,8 +131,11 @@ def _designs() -> Schema:
     named = {"required": ["configurations"], "not": {"anyOf": [_has("scientific"), _has("baseline")]}}
     searched = {"anyOf": [_has("scientific"), _has("nuisance")], **tuned}
     by_design = {"if": when("configurations"), "then": named, "else": {"not": _has("configurations")}}
-    rest = {"if": when("search"), "then": searched, "else": {"anyOf": [when("configurations"), _has("scientific")]}}
+    others = [when("configurations"), when("ablation_path"), _has("scientific")]
+    rest = {"if": when("search"), "then": searched, "else": {"anyOf": others}}
     around = [{"if": when(design), "then": _has("baseline")} for design in ("one_factor", "leave_one_out")]
+    path = {"required": ["baseline", "target"], "not": {"anyOf": [_has("scientific"), _has("nuisance")]}}
+    around.append({"if": when("ablation_path"), "then": path, "else": {"not": _has("target")}})
     return {"dependencies": {"nuisance": tuned}, "allOf": [by_design, rest, *around]}
 
 

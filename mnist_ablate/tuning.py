@@ -42,6 +42,10 @@ def _differs(name: str, recipes: Iterable[Recipe]) -> bool:
 
 def values(document: Document, recorded: Recorded) -> Markup | None:
     """The values that tuning chose for each arm, or the best that a search tried; None if nothing was tuned."""
+    if document["path"]:
+        note = element("p", minus(chosen.path_note(document)), class_="fine")
+        rows = [tuple(map(minus, row)) for row in chosen.path(document)]
+        return join([note, table(rows[0], rows[1:], numbers_from=4, caption=chosen.PATH_TITLE)])
     if not recorded.tuning:
         return None
     search = recorded.sweep.design == "search"

@@ -14,7 +14,7 @@ from mnist_ablate.raw_records import RawStudy, RawTrial
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
 from mnist_ablate.verdict import ALPHA
-from mnist_ablate.verify_rounds import wanted
+from mnist_ablate.verify_rounds import follow, wanted
 
 _STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 _RESULTS = frozenset({"complete", "diverged"})
@@ -120,6 +120,8 @@ class Ledger:
 
     def _tuning(self) -> list[str]:
         """The ids of the tuning trials; those of a search are what was tried of its space."""
+        if self.sweep.design == "ablation_path":
+            return [_id(each.trial) for each in _followed(self.plan, self.finals)[0]]
         if self.sweep.design != "search":
             return [_id(each.trial) for each in self.plan.tuning]
         return [id_ for id_, final in self.finals.items() if _in_space(final, self.plan)]
@@ -141,7 +143,9 @@ def _parts(plan: Plan) -> dict[str, str]:
     sweep = plan.sweep
     asked = sweep.model_dump(mode="json", include={"design", "scientific", "nuisance", "tuning_trials", "seeds"})
     trials = [*plan.tuning, *plan.verdict_trials(), *plan.control_trials()]
-    asked |= sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning"}, exclude_defaults=True)
+    asked |= sweep.model_dump(
+        mode="json", include={"as_written", "conditions", "pruning", "target"}, exclude_defaults=True
+    )
     asked["trials"] = [_id(each.trial) for each in trials]
     if sweep.looks:
         asked |= {"looks": [[look.seeds, look.share] for look in sweep.looks], "spending": SPENDING}
@@ -244,6 +248,8 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
     """
     if plan.sweep.design == "search":
         return _found(plan, finals)
+    if plan.sweep.design == "ablation_path":
+        return _followed(plan, finals)[1]
     if not plan.points:
         return {}
     scored: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -290,8 +296,19 @@ def _holds(choice: Any, value: Any) -> bool:
     return value in choice if isinstance(choice, list) else bool(choice.low <= value <= choice.high)
 
 
+def _followed(plan: Plan, finals: Mapping[str, Final]) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
+    """An ablation path as the records decide it: the trials that choose, and each arm's settings once it is whole."""
+    return follow(plan, lambda each: finals[id_].outcome["metrics"] if (id_ := _id(each.trial)) in finals else None)
+
+
 def _given_up(final: Final, plan: Plan) -> bool:
-    """Whether it was planned until a tuning trial, run again, changed the nuisance values of its arm."""
+    """Whether it was planned until a tuning trial, run again, changed what was chosen for its arm."""
+    if plan.sweep.design == "ablation_path":
+        base, changes = plan.arms[0].recipe.model_dump(), plan.sweep.changes
+        ways = ({value, base[name]} for name, value in changes.items())
+        kept = {name: value for name, value in final.recipe.items() if name not in changes}
+        on_it = all(final.recipe[name] in both for name, both in zip(changes, ways, strict=True))
+        return on_it and all(base[name] == value for name, value in kept.items())
     if final.stage != "verdict" or not plan.points:
         return False
     arms = (arm.recipe.model_dump() for arm in plan.arms if _key(arm.params) == _key(final.arm))

@@ -1,9 +1,10 @@
-"""Which trials of an adaptive sweep its rules ask for, worked out a second time; shares no code with the driver."""
+"""Which trials adaptive sweeps and ablation paths ask for, worked out a second time; shares no code with the driver."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from mnist_ablate.plan import Planned
+from mnist_ablate.plan import Plan, Planned
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.verdict import NOT_JUDGED, judge
@@ -63,3 +64,28 @@ def _without(arm: Params, names: set[str]) -> dict[str, Scalar]:
 
 def _key(arm: Params) -> frozenset[tuple[str, Scalar]]:
     return frozenset(arm.items())
+
+
+def follow(
+    plan: Plan, metrics_of: Callable[[Planned], Mapping[str, float] | None]
+) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
+    """An ablation path as the recorded metrics decide it: trials that choose, and each arm's settings at its end.
+
+    Keyed by the words for the arm, as the plan wants them; None before the path is whole.
+    """
+    here, asked, best = dict(plan.sweep.baseline), [], {}
+    changes = [(name, value) for name, value in plan.sweep.target.items() if name in plan.sweep.changes]
+    for number, arm in enumerate(plan.arms[1:]):
+        chosen = 0
+        if len(changes) > 1:
+            tried = [plan.changed({**here, name: value}, number) for name, value in changes]
+            asked += [each for planned in tried for each in planned]
+            known = [[metrics_of(each) for each in planned] for planned in tried]
+            if any(metrics is None for found in known for metrics in found):
+                return asked, None
+            sums = [fmean((metrics or {}).get("val_accuracy", -1.0) for metrics in found) for found in known]
+            chosen = sums.index(max(sums))
+        name, value = changes.pop(chosen)
+        here[name] = value
+        best[" ".join(str(each) for each in arm.params.values())] = dict(here)
+    return asked, best

@@ -113,7 +113,7 @@ def test_no_point_is_tried_twice() -> None:
 
 def test_nothing_is_said_of_choices_where_there_are_none() -> None:
     plan = expand(small(), "digest")
-    assert document(plan, run(plan)) == {"tuning": None, "as_written": None, "search": None}
+    assert document(plan, run(plan)) == {"tuning": None, "as_written": None, "search": None, "path": None}
 
 
 def test_before_all_is_tried_no_value_is_said_to_be_chosen() -> None:

@@ -28,6 +28,8 @@ source: replace this with the article, page and line
 #   leave_one_out    the baseline, and each factor replaced by the one value in its list
 #   configurations   arms with names of their own, in place of baseline and scientific:
 #                      configurations: {{small: {{width: 100}}, large: {{width: 1000}}}}
+#   ablation_path    from the baseline to `target`, in place of scientific, change by change, the best one first:
+#                      target: {{dropout: 0.5, norm_layer: batch_norm}}
 #   search           tuning_trials settings tried out of scientific and nuisance; the best is confirmed on fresh seeds
 design: factorial
 
