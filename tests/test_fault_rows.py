@@ -270,6 +270,7 @@ def test_a_canary_in_twelve_places_shows_up_nowhere(
     assert told[0].code == 1
     told += [stored(command_, "small", **secret) for command_ in ("report", "sync", "verify")]
     told.append(stored("report", "small", "--format", "html", "--output", "report.html", **secret))
+    told.append(stored("report", "small", "--format", "bundle", "--output", "small.zip", **secret))
     outside = (
         {"MLFLOW_TRACKING_URI": f"http://user:{CANARY}@127.0.0.1:9"},
         {"MLFLOW_TRACKING_URI": f"postgresql+psycopg2://user:{CANARY}@127.0.0.1:9/x"},
@@ -290,6 +291,11 @@ def test_a_canary_in_twelve_places_shows_up_nowhere(
         assert CANARY not in done.out + done.err
     left = [path for path in command.folder.rglob("*") if path.is_file()]
     assert not [path.name for path in left if CANARY.encode() in path.read_bytes()]
+    bundles = [path for path in left if path.suffix == ".zip"]
+    assert bundles
+    for path in bundles:
+        with zipfile.ZipFile(path) as archive:
+            assert not [name for name in archive.namelist() if CANARY.encode() in archive.read(name)]
     assert any(path.suffix == ".log" and b"***" in path.read_bytes() for path in left)
 
 
