@@ -53,7 +53,9 @@ def digests(plan: Plan) -> dict[str, str]:
     sweep = plan.sweep.model_dump(mode="json")
     trials = (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())
     claims = [claim.model_dump(mode="json", exclude=_elsewhere(claim)) for claim in plan.sweep.claims]
-    own = plan.sweep.model_dump(mode="json", include={"as_written", "conditions", "pruning", "target"}, exclude_defaults=True)
+    own = plan.sweep.model_dump(
+        mode="json", include={"as_written", "conditions", "pruning", "target"}, exclude_defaults=True
+    )
     looks = [[look.seeds, look.share] for look in plan.sweep.looks]
     content = {
         "question": sweep["question"],
