@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate import answers, curves, figures, footnotes, mechanism, sentences, tuning
+from mnist_ablate import answers, curves, effects_page, figures, footnotes, mechanism, sentences, tuning
 from mnist_ablate.drawing import shown_number
 from mnist_ablate.interaction import grid, interaction
 from mnist_ablate.markup import Markup, element, join, table
@@ -97,6 +97,7 @@ def _sections(document: Document, recorded: Recorded) -> Iterator[Section]:
     if (named := tuning.settings(arms, recorded)) is not None:
         yield "settings", "What the arms are", named
     yield "arms", "Every arm", join(_arms(document, arms, recorded))
+    yield from effects_page.sections(document)
     yield from _explanations(document, arms, recorded)
     yield "failures", "What went wrong", footnotes.failures(document, recorded)
     yield "caveats", "Caveats", footnotes.caveats(document, recorded)

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mnist_ablate import chosen, inputs, repeated, sentences
+from mnist_ablate import chosen, effect_tables, inputs, repeated, sentences
 from mnist_ablate.amounts import effect, number
 from mnist_ablate.sentences import Document, exceptions
 
@@ -50,7 +50,23 @@ def markdown(document: Document, question: str) -> str:
     arms = _markdown_table(
         "l" * len(_factors(document)) + "rrrl", [[*map(_inline, row)] for row in _arm_rows(document)]
     )
-    return "\n".join([*head, title, "", *arms, "", *_markdown_inputs(document)])
+    return "\n".join([*head, title, "", *arms, "", *_markdown_effects(document), *_markdown_inputs(document)])
+
+
+def _markdown_effects(document: Document) -> Iterator[str]:
+    if sizes := effect_tables.sizes(document):
+        table = [effect_tables.SIZES_HEADS, *sizes]
+        yield from (
+            f"**{effect_tables.SIZES_TITLE}**",
+            "",
+            *_markdown_table("lrr", [[*map(_inline, r)] for r in table]),
+        )
+        yield from ("", _inline(effect_tables.sizes_note(document)), "")
+    if effects := effect_tables.effects(document):
+        table = [effect_tables.EFFECTS_HEADS, *effects]
+        yield from (f"**{effect_tables.effects_title(document)}**", "")
+        yield from (*_markdown_table("lrrrr", [[*map(_inline, row)] for row in table]), "")
+        yield from (_inline(effect_tables.effects_note(document)), "")
 
 
 def _markdown_selection(document: Document) -> Iterator[str]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnist_ablate import negative_control, positive_control
-from mnist_ablate.looks import SPENDING
+from mnist_ablate import effects, negative_control, positive_control
+from mnist_ablate.looks import ONCE, SPENDING
 from mnist_ablate.negative_control import Again
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import COUNTED, Row
@@ -67,8 +67,10 @@ def document(
         "negative_control": about.again and _control(about.again, sweep, rows, alpha),
         "positive_control": positive_control.document(sweep.claims, by_name, finished=finished),
         "adaptive": _adaptive(sweep) if sweep.looks else None,
+        "effect_sizes": effects.sizes(sweep.claims, found, [_level(sweep, verdict, alpha) for verdict in found]),
+        "factorial_effects": effects.factorial(sweep, rows, metric),
         **{part: about.selection.get(part) for part in SELECTION},
-        "fingerprints": [dict(found) for found in about.fingerprints],
+        "fingerprints": [dict(each) for each in about.fingerprints],
     }
     return {key: plain(value) for key, value in content.items()}
 
@@ -78,6 +80,12 @@ def claims(sweep: Sweep, rows: Sequence[Row], alpha: float) -> list[dict[str, An
     found = [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha, sweep.looks)]
     left_out = () if sweep.looks else ("look",)
     return [{key: value for key, value in verdict.items() if key not in left_out} for verdict in found]
+
+
+def _level(sweep: Sweep, verdict: Mapping[str, Any], alpha: float) -> float:
+    """What the interval of a claim may err, at its look if there are several."""
+    number: int = verdict.get("look", 1)
+    return alpha / len(sweep.claims) * (sweep.looks or ONCE)[number - 1].share
 
 
 def _control(again: Again, sweep: Sweep, rows: Sequence[Row], alpha: float) -> dict[str, Any]:

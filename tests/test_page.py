@@ -30,6 +30,7 @@ def test_every_section_that_has_something_to_show_is_there_and_linked() -> None:
         "verdicts",
         "differences",
         "arms",
+        "effects",
         "interaction",
         "curves",
         "dead",

@@ -24,6 +24,7 @@ SECTIONS = {
     "gate": "Data gate",
     "differences": "Differences and margins",
     "arms": "Every arm",
+    "effects": "Effects",
     "interaction": "Two factors together",
     "curves": "Learning curves",
     "dead": "Dead units",
