@@ -94,7 +94,7 @@ def preview(sweep: Sweep, path: Path, max_trials: int, weights: Path | None = No
         arms=[label(arm.params) for arm in plan.arms],
         seeds=sweep.most_seeds,
         least_seeds=sweep.least_seeds,
-        tuning_trials=len(plan.tuning),
+        tuning_trials=plan.tuning_size,
         as_written_trials=len(plan.as_written_trials()),
         control_trials=control_count(sweep),
         trials=plan.size,
@@ -143,7 +143,9 @@ def _time_s(plan: Plan, digits: data.Digits) -> float:
     epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
     again = plan.control_arm.recipe
     control_s = control_count(plan.sweep) * (again.epochs + 0.5) * epoch_s[shape_of(again)]
-    return START_S + (features_s + runs * epochs_s + control_s) / default_jobs()
+    tried = plan.tuning_size - len(plan.tuning)  # of a search or a path: as long as the last arm, if none is pruned
+    tried_s = tried * (plan.arms[-1].recipe.epochs + 0.5) * epoch_s[shape_of(plan.arms[-1].recipe)]
+    return START_S + (features_s + runs * epochs_s + control_s + tried_s) / default_jobs()
 
 
 def _features_s(plan: Plan, digits: data.Digits) -> float:
