@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
 from mnist_ablate.summary import About
 from mnist_ablate.sweep import Sweep
-from mnist_ablate.trial import Row, Trial
+from mnist_ablate.trial import Outcome, Row, Trial
 from mnist_ablate.uploader import Uploader
 from mnist_ablate.worker import TrainerPlugin
 
@@ -159,7 +159,10 @@ class _Run:
         self._train(search.trials(), search)
 
     def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
-        """Run `planned`, which may be those of a search, which decides by what it is told."""
+        """Run `planned`, which may be those of a search, which decides by what it is told.
+
+        What has finished is recorded, all that waits together, before anything else hears of it.
+        """
         due = iter(planned)
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
@@ -167,18 +170,21 @@ class _Run:
         self._fetch_weights()
         uploader, engine = self._uploading(), self._training()
         todo: dict[str, Planned] = {}
-        for event in self._until_stopped(engine, _noted(itertools.chain([first], due), todo)):
+        batches = engine.batches(_noted(itertools.chain([first], due), todo), ahead=search is None)
+        for events in self._until_stopped(batches):
             _must_be_let_in(uploader)
-            planned_trial = todo[event.trial.id]
-            if isinstance(event, Finished):
-                self._finish(planned_trial, event, uploader)
-                if search is not None:
-                    search.tell(event.outcome)
-            elif isinstance(event, Progress):
-                uploader.epoch(event.trial, event.epoch)
-                if search is not None and search.gives_up(event.trial, event.epoch):
-                    engine.prune(event.trial.id)
-            self._view.event(planned_trial, event)
+            self._record_all([(todo[event.trial.id], event.outcome) for event in events if isinstance(event, Finished)])
+            for event in events:
+                planned_trial = todo[event.trial.id]
+                if isinstance(event, Finished):
+                    self._finish(planned_trial, event, uploader)
+                    if search is not None:
+                        search.tell(event.outcome)
+                elif isinstance(event, Progress):
+                    uploader.epoch(event.trial, event.epoch)
+                    if search is not None and search.gives_up(event.trial, event.epoch):
+                        engine.prune(event.trial.id)
+                self._view.event(planned_trial, event)
 
     def _fetch_weights(self) -> None:
         """What a frozen base needs, before anything is trained; workers elsewhere have files of their own."""
@@ -186,9 +192,9 @@ class _Run:
             for weights in weights_needed(self._plan):
                 pretrained.fetch(weights, self._settings.weights, self._view.message)
 
-    def _until_stopped(self, engine: Engine, trials: Iterator[Trial]) -> Iterator[Event]:
-        for event in engine.run(trials):
-            yield event
+    def _until_stopped(self, batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
+        for events in batches:
+            yield events
             if max(self._failures.values(), default=0) >= SAME_FAILURES:
                 reason, times = self._failures.most_common(1)[0]
                 raise AblateError(
@@ -196,10 +202,13 @@ class _Run:
                     f"tracebacks are in {self._settings.log_dir}"
                 )
 
+    def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+        if finished:
+            self._write(lambda: self._record.add_all(finished))
+            self._published = False
+
     def _finish(self, planned: Planned, event: Finished, uploader: Uploader) -> None:
         trial, outcome = event.trial, event.outcome
-        self._write(lambda: self._record.add(planned, outcome))
-        self._published = False
         self.entries[trial.id] = self._settled[trial.id] = Entry(trial, planned.arm.params, planned.stage, outcome)
         uploader.outcome(trial, planned.arm.params, outcome)
         if outcome.status == "failed":

@@ -100,6 +100,7 @@ class _Task:
     pid: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     verdict: str = ""
+    outcome: Outcome | None = None
 
 
 class Engine:
@@ -158,24 +159,38 @@ class Engine:
     def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
         """Events of these trials until each is finished; a lost one is run again at most `RETRIES` times.
 
+        The next trial is asked for when the last event has been dealt with, so that it can be chosen by it.
         Raises UnreachableError if the scheduler goes away.
         """
+        for events in self.batches(trials, ahead=False):
+            yield from events
+
+    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
+        """As `run`, but all events that wait at once; if `ahead`, the workers have their next trials already."""
         self._coming, self._waiting = iter(trials), deque()
         self._tick()
         self._fill()
         while self._waiting or self._running:
             if self._drained():
                 return
-            try:
-                kind, payload, at = self._events.get(timeout=_TICK_S)
-            except queue.Empty:
-                self._tick()
+            events = [*self._news(all_=ahead)]
+            if ahead:
                 self._fill()
-                continue
-            yield from self._told(payload, at) if kind == "message" else self._ended(*payload)
-            if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
-                self._tick()
+            if events:
+                yield events
             self._fill()
+
+    def _news(self, *, all_: bool) -> Iterator[Event]:
+        """What the next message means, or all that have come; waits a tick for the first."""
+        with suppress(queue.Empty):
+            yield from self._meant(*self._events.get(timeout=_TICK_S))
+            while all_:
+                yield from self._meant(*self._events.get_nowait())
+        if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
+            self._tick()
+
+    def _meant(self, kind: str, payload: Any, at: float) -> Iterator[Event]:
+        return self._told(payload, at) if kind == "message" else self._ended(*payload)
 
     def _put(self, kind: str, payload: Any) -> None:
         self._events.put((kind, payload, time.monotonic()))
@@ -197,7 +212,7 @@ class Engine:
 
     def _submit(self, task: _Task) -> None:
         task.submission += 1
-        task.last_sign, task.worker, task.verdict = time.monotonic(), "", ""
+        task.last_sign, task.worker, task.verdict, task.outcome = time.monotonic(), "", "", None
         key = f"trial-{task.trial.id}-{task.submission}"
         arguments = (task.trial, self._plugin.name, task.submission)
         task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
@@ -211,8 +226,10 @@ class Engine:
         if "started" in message:
             if task.worker and (yield from self._gave_up(task)):
                 return
-            task.worker, task.pid, task.last_sign = message["started"], message["pid"], at
+            task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
             yield Started(task.trial, task.worker)
+        elif "outcome" in message:
+            task.outcome = Outcome.model_validate(message["outcome"])
         elif "preparing" in message:
             task.last_sign = at
             yield Preparing(task.trial, message["preparing"])
@@ -313,9 +330,11 @@ class Engine:
 
 
 def _outcome(task: _Task, future: Any) -> Outcome:
-    """What a settled future says; anything but a returned outcome means that the worker was lost."""
+    """What a settled future says, and the worker told; anything but an outcome means that the worker was lost."""
     reason = task.verdict or "its result was lost"
     if future.status == "finished":
+        if task.outcome is not None:
+            return task.outcome
         with suppress(Exception):
             outcome: Outcome = future.result(timeout=_RESULT_S)
             return outcome

@@ -5,7 +5,7 @@ A trial is written when it has ended, in one transaction: a crash leaves it whol
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -176,7 +176,7 @@ class Record:
     def __init__(self, study: optuna.Study, url: str, rows: TrialRows, earlier: tuple[Earlier, ...] = ()) -> None:
         self._study, self._url, self._rows, self._earlier = study, url, rows, earlier
         self._attrs = study.user_attrs
-        self._unsure = ""
+        self._unsure: list[str] = []
         self._distributions: dict[str, BaseDistribution] = {
             **{name: CategoricalDistribution(values) for name, values in self.sweep.factors.items()},
             "seed": IntDistribution(0, 2**31),
@@ -224,17 +224,21 @@ class Record:
         return self._study.study_name
 
     def add(self, planned: Planned, outcome: Outcome) -> None:
-        """Write a finished trial, whole, in one transaction.
+        """Write a finished trial."""
+        self.add_all([(planned, outcome)])
 
-        After an error it is not known whether it was written: called again for the same trial, it looks first.
+    def add_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+        """Write finished trials, whole, all or none, in one transaction.
+
+        After an error it is not known whether they were written: called again for the same, it looks first.
         """
-        trial = planned.trial
+        ids, (_, first) = [planned.trial.id for planned, _ in finished], finished[0]
         with explained(self._url):
-            if self._unsure == trial.id and outcome in [entry.outcome for entry in self.records()]:
+            if self._unsure == ids and first in [entry.outcome for entry in self.records()]:
                 return
-            self._unsure = trial.id
-            self._rows.add(self._finished(planned, outcome))
-            self._unsure = ""
+            self._unsure = ids
+            self._rows.add(*(self._finished(planned, outcome) for planned, outcome in finished))
+            self._unsure = []
 
     def records(self) -> list[Entry]:
         """Every finished trial in the order of writing; one that failed and was run again is there twice."""

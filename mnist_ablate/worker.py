@@ -110,16 +110,21 @@ def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
 
 
 def run(trial: Trial, plugin: str, submission: int) -> Outcome:
-    """Train one trial; an exception is an outcome ("failed") with its traceback, not a lost worker."""
+    """Train one trial; its outcome is told too, as the last message: to fetch it takes longer than a short trial."""
     worker = get_worker()
-    set_up: TrainerPlugin = worker.plugins[plugin]
-    if set_up.trainer is None:  # Dask lets a worker in that joins later, whatever its set-up says
-        return Outcome(trial_id=trial.id, status="failed", reason=set_up.refusal or "its worker is not set up")
-    trainer = set_up.trainer
 
     def tell(message: dict[str, Any]) -> None:
         worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **message})
 
+    outcome = _trained(trial, worker.plugins[plugin], worker.address, tell)
+    tell({"outcome": outcome.model_dump()})
+    return outcome
+
+
+def _trained(trial: Trial, set_up: TrainerPlugin, address: str, tell: Callable[[dict[str, Any]], None]) -> Outcome:
+    """An exception is an outcome ("failed") with its traceback, not a lost worker."""
+    if set_up.trainer is None:  # Dask lets a worker in that joins later, whatever its set-up says
+        return Outcome(trial_id=trial.id, status="failed", reason=set_up.refusal or "its worker is not set up")
     epochs: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
@@ -128,11 +133,11 @@ def run(trial: Trial, plugin: str, submission: int) -> Outcome:
         if trial.id in set_up.pruned and epoch.number < trial.recipe.epochs:
             raise _PrunedError
 
-    tell({"started": worker.address, "pid": os.getpid()})
+    tell({"started": address, "pid": os.getpid()})
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
     set_up.pruned.discard(trial.id)
     try:
-        return trainer.train(trial, on_epoch, lambda text: tell({"preparing": text}))
+        return set_up.trainer.train(trial, on_epoch, lambda text: tell({"preparing": text}))
     except _PrunedError:
         return Outcome(
             trial_id=trial.id,

@@ -41,7 +41,12 @@ class Engine:
     def drain(self) -> None:
         self._draining = True
 
-    def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
+    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
+        assert ahead in {True, False}
+        for event in self._run(trials):
+            yield [event]
+
+    def _run(self, trials: Iterable[Trial]) -> Iterator[Event]:
         for trial in trials:
             if self._draining:
                 return

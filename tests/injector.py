@@ -18,7 +18,7 @@ POINTS = {
     "run.start": "mnist_ablate.driver:_Run._training",
     "run.event": "mnist_ablate.view:Watch.event",
     "run.epoch": "mnist_ablate.uploader:Uploader.epoch",
-    "record.add": "mnist_ablate.ledger:Record.add",
+    "record.add": "mnist_ablate.ledger:Record.add_all",
     "record.trial": "mnist_ablate.trial_rows:TrialRows.add",
     "record.statement": "sqlalchemy.engine.default:DefaultDialect.do_execute",
     "record.commit": "sqlalchemy.engine.default:DefaultDialect.do_commit",

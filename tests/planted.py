@@ -160,22 +160,27 @@ def _twice(real: Any) -> Any:
 
 
 def _wrong_seed(real: Any) -> Any:
-    def add(self: Any, planned: Any, outcome: Any) -> None:
+    def changed(planned: Any, outcome: Any) -> Any:
         trial = planned.trial.model_copy(update={"seed": planned.trial.seed + 100})
-        real(self, replace(planned, trial=trial), _replaced(outcome, trial_id=trial.id))
+        return replace(planned, trial=trial), _replaced(outcome, trial_id=trial.id)
 
-    return add
+    return _each(real, changed)
 
 
 def _mixed_up(real: Any) -> Any:
     """The outcome of one trial is recorded as that of the next."""
     before: list[Any] = []
 
-    def add(self: Any, planned: Any, outcome: Any) -> None:
+    def changed(planned: Any, outcome: Any) -> Any:
         before.append(outcome)
-        real(self, planned, _replaced(before[max(0, len(before) - 2)], trial_id=planned.trial.id))
+        return planned, _replaced(before[max(0, len(before) - 2)], trial_id=planned.trial.id)
 
-    return add
+    return _each(real, changed)
+
+
+def _each(real: Any, changed: Callable[[Any, Any], Any]) -> Any:
+    """`Record.add_all` with every trial and outcome changed."""
+    return lambda self, finished: real(self, [changed(*each) for each in finished])
 
 
 def _doubled_points(real: Any) -> Any:
@@ -231,16 +236,16 @@ BUGS: dict[str, Bug] = {
     "train again what is recorded": _resumed(
         Injection("record.add", "kill", 3), lambda: setattr(driver, "_is_tried_again", lambda *_: True)
     ),
-    "record another seed": _patched(ledger.Record, "add", _wrong_seed),
-    "record the outcome of another trial": _patched(ledger.Record, "add", _mixed_up),
-    "record only every second result": _patched(ledger.Record, "add", _every_second),
+    "record another seed": _patched(ledger.Record, "add_all", _wrong_seed),
+    "record the outcome of another trial": _patched(ledger.Record, "add_all", _mixed_up),
+    "record only every second result": _patched(ledger.Record, "add_all", _every_second),
     "lose an epoch in MLflow": _patched(
         record, "epoch_metrics", lambda real: lambda epochs: real([each for each in epochs if each.number != 2])
     ),
     "lose an epoch in the ledger": _patched(
         ledger.Record,
-        "add",
-        lambda real: lambda self, planned, outcome: real(self, planned, _replaced(outcome, epochs=outcome.epochs[:1])),
+        "add_all",
+        lambda real: _each(real, lambda planned, outcome: (planned, _replaced(outcome, epochs=outcome.epochs[:1]))),
     ),
     "mark failed trials as finished": _swept(lambda: (_failing(), record.STATUSES.update(failed="FINISHED"))),
     "mark failed trials as complete in the ledger": _swept(

@@ -48,7 +48,12 @@ class Engine:
     def drain(self) -> None:
         self._draining = True
 
-    def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
+    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
+        assert ahead in {True, False}
+        for event in self._run(trials):
+            yield [event]
+
+    def _run(self, trials: Iterable[Trial]) -> Iterator[Event]:
         """Events as commanded: start, epoch, finish STATUS; `go` ends what runs, and without a drain all the rest."""
         coming, current, number = iter(trials), None, 0
         self.strings.tell("ready")

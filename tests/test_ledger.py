@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,25 @@ def test_what_mlflow_has_is_remembered(url: str) -> None:
     assert begun(url, plan()).mirrored == Mirrored(6, "http://user:***@h", "http://h/#/experiments/1")
 
 
+def test_trials_that_wait_together_are_written_together_or_not_at_all(url: str) -> None:
+    wanted = plan()
+    record = begun(url, wanted)
+    finished = [(each, outcome(each)) for each in wanted.verdict_trials()]
+    commits: list[object] = []
+    sqlalchemy.event.listen(engine_of(record), "commit", commits.append)
+    record.add_all(finished[:4])
+    assert len(commits) == 1
+    with pytest.raises(ValueError, match="gelu"):
+        record.add_all(
+            [finished[4], (replace(finished[5][0], arm=replace(wanted.arms[0], params=GELU)), finished[5][1])]
+        )
+    record.add_all(finished[4:])
+    assert [entry.outcome for entry in record.records()] == [its for _, its in finished]
+
+
+GELU = {"activation": "gelu"}
+
+
 def test_a_home_with_any_characters_holds_a_ledger(tmp_path: Path) -> None:
     from mnist_ablate.settings import Settings
 
@@ -195,9 +215,10 @@ import sys
 from test_ledger import begun, outcome, plan
 wanted = plan(seeds=1000)
 record = begun(sys.argv[1], wanted)
-print("ready", flush=True)
-for each in wanted.verdict_trials():
+for number, each in enumerate(wanted.verdict_trials()):
     record.add(each, outcome(each))
+    if number == 20:
+        print("some", flush=True)
 """
 
 
@@ -207,12 +228,12 @@ def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
     writer = subprocess.Popen([sys.executable, "-c", WRITER, url], env=environment, stdout=subprocess.PIPE)
     assert writer.stdout
     with writer:
-        assert writer.stdout.readline() == b"ready\n"
-        threading.Timer(0.4, lambda: writer.send_signal(signal.SIGKILL)).start()
+        assert writer.stdout.readline() == b"some\n"
+        threading.Timer(0.05, lambda: writer.send_signal(signal.SIGKILL)).start()
         writer.wait()
     record = begun(url, plan(seeds=1000))
     entries = record.records()
-    assert 0 < len(entries) < 2000
+    assert 20 < len(entries) < 2000
     assert [entry.trial.seed for entry in entries] == [n // 2 for n in range(len(entries))]
     (study,) = raw_ledger.read(url, "small")
     assert {trial.state for trial in study.trials} == {"COMPLETE"}
