@@ -27,7 +27,10 @@ _ANY_SIZE = 10**9
 
 @dataclass(frozen=True)
 class Final:
-    """The last record of a trial: its content as plain values, with nothing of the program's own types."""
+    """The last record of a trial: its content as plain values, with nothing of the program's own types.
+
+    `later` names the settings that did not exist when it was recorded; the recipe has their defaults.
+    """
 
     trial_id: str
     recipe: Mapping[str, Any]
@@ -36,6 +39,7 @@ class Final:
     arm: Mapping[str, Any]
     stage: str
     outcome: Mapping[str, Any]
+    later: frozenset[str]
 
 
 class Ledger:
@@ -183,7 +187,9 @@ def _final(trial: RawTrial) -> Final:
     asked, outcome = json.loads(trial.attrs["trial"]), json.loads(trial.attrs["outcome"])
     arm = {name: value for name, value in trial.params.items() if name != "seed"}
     stage, trial_id = json.loads(trial.attrs["stage"]), json.loads(trial.attrs["trial_id"])
-    return Final(trial_id, asked["recipe"], asked["seed"], asked["data_digest"], arm, stage, outcome)
+    defaults = {name: about.default for name, about in Recipe.model_fields.items() if name not in asked["recipe"]}
+    recipe = {**asked["recipe"], **defaults}
+    return Final(trial_id, recipe, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(defaults))
 
 
 def _wrong(trial: RawTrial, final: Final) -> Iterator[str]:

@@ -80,8 +80,9 @@ def _wrong(run: RawRun, final: Final, parent: str | None) -> Iterator[str]:
         if run.tags.get(name) != value:
             yield f"has the tag {name} {run.tags.get(name)!r}, not {value!r}"
     params = {name: str(value) for name, value in final.recipe.items()} | {"seed": str(final.seed)}
-    if run.params != params:
-        differing = sorted(name for name in {*run.params, *params} if run.params.get(name) != params.get(name))
+    found = {**{name: params[name] for name in final.later}, **run.params}  # sent before or after they existed
+    if found != params:
+        differing = sorted(name for name in {*found, *params} if found.get(name) != params.get(name))
         yield f"has other parameters than the trial ({', '.join(differing)})"
     yield from _wrong_points(run, outcome)
 

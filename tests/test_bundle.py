@@ -20,6 +20,7 @@ from test_ledger import outcome
 from mnist_ablate import bundle, history, installed, publishing
 from mnist_ablate.ledger import Ledger
 from mnist_ablate.plan import expand
+from mnist_ablate.rounds import due
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep import Sweep
 from mnist_ablate.verify_bundle import Checked, check
@@ -43,6 +44,19 @@ def recorded(home: Path, *sweeps: Sweep) -> Settings:
         plan = expand(sweep, DATA)
         record = Ledger(settings.ledger_url).begin(plan, fresh=True)
         for each in (*plan.verdict_trials(), *plan.control_trials()):
+            record.add(each, outcome(each))
+    return settings
+
+
+def trained(home: Path, sweep: Sweep) -> Settings:
+    """Every round of a sweep, whatever it asks for next."""
+    settings, plan = Settings(home=home), expand(sweep, DATA)
+    record = Ledger(settings.ledger_url).begin(plan, fresh=False)
+    for place in range(sweep.tuning_trials if sweep.design == "search" else 0):
+        each = plan.searched({"activation": ["tanh", "relu"][place % 2], "width": 50 + place})
+        record.add(each, outcome(each))
+    while trials := due(plan, record.entries()):
+        for each in trials:
             record.add(each, outcome(each))
     return settings
 
@@ -305,6 +319,46 @@ def test_trials_that_did_not_complete_are_no_tampering(status: str, tmp_path: Pa
         if place == 3 and status != "diverged":
             record.add(each, outcome(each, status))
     assert said(packed(settings), tmp_path).problems == []
+
+
+RATES = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+TUNED = {"nuisance": RATES, "tuning_trials": 3, "fixed": {"epochs": 2, "learning_rate": 0.05}, "as_written": True}
+SEARCHED: dict[str, Any] = {
+    "design": "search",
+    "baseline": {"activation": "relu"},
+    "nuisance": {"width": {"low": 10, "high": 100, "integer": True}},
+    "tuning_trials": 4,
+    "claims": [],
+}
+
+
+@pytest.mark.parametrize("changes", [{}, TUNED, SEARCHED], ids=["plain", "tuned", "search"])
+def test_records_from_before_a_setting_existed_are_whole(changes: dict[str, Any], tmp_path: Path) -> None:
+    members = opened(packed(trained(tmp_path / "home", small(**changes))))
+    for line in members[bundle.TRIALS]:
+        del line["attrs"]["trial"]["recipe"]["initializer"]
+        sealed(line)
+    assert said(closed(members), tmp_path).problems == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"negative_control": "baseline"},
+        TUNED,
+        {"seeds": {"min": 4, "max": 12}},
+        {"design": "one_factor", "baseline": {"activation": "relu"}},
+        {"claims": []},
+        SEARCHED,
+    ],
+    ids=["control", "tuned", "adaptive", "one factor", "no claims", "search"],
+)
+def test_bundles_of_every_kind_of_sweep_are_found_whole(changes: dict[str, Any], tmp_path: Path) -> None:
+    content = packed(trained(tmp_path / "home", small(**changes)))
+    assert said(content, tmp_path).problems == []
+    members = opened(content)
+    members[bundle.VERDICTS]["arms"][1]["mean"] += 1e-6
+    assert re.search(r"arms\[(tanh|winner)\].mean is", said(closed(members), tmp_path).problems[0])
 
 
 def test_what_was_known_before_a_record_was_begun_comes_along(tmp_path: Path) -> None:
