@@ -40,7 +40,7 @@ from mnist_ablate.verdict import ALPHA, judge
 
 DESIGNS = ((1, 6, 30), (7, 6, 30), (7, 10, 20), (25, 10, 24))  # claims, fewest seeds, most seeds
 CHECKED = 3
-MOST_PATTERNS = 14
+MOST_PATTERNS = 10
 """Pairs up to which the sign flips of all sweeps are counted at once; beyond, only where a verdict hangs on them."""
 
 Verdicts = NDArray[np.int64]
