@@ -35,6 +35,11 @@ class Planned:
     arm: Arm
     stage: str
 
+    @cached_property
+    def id(self) -> str:
+        """The trial's, computed once."""
+        return self.trial.id
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,11 +85,20 @@ class Plan:
 
     def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
-        return tuple(
-            Planned(self._trial(arm.recipe, (tuned or {}).get(label(arm.params), {}), seed), arm, "verdict")
-            for seed in range(self.sweep.most_seeds)
-            for arm in self.arms
-        )
+        nuisance = [(tuned or {}).get(label(arm.params), {}) for arm in self.arms]
+        key = repr(nuisance)
+        if key not in self._verdict_trials:
+            self._verdict_trials[key] = tuple(
+                Planned(self._trial(arm.recipe, values, seed), arm, "verdict")
+                for seed in range(self.sweep.most_seeds)
+                for arm, values in zip(self.arms, nuisance, strict=True)
+            )
+        return self._verdict_trials[key]
+
+    @cached_property
+    def _verdict_trials(self) -> dict[str, tuple[Planned, ...]]:
+        """Those that were asked for: of a large sweep they take a while to make."""
+        return {}
 
     def as_written_trials(self) -> tuple[Planned, ...]:
         """The verdicts' trials at the values of `fixed` in place of tuned ones; none unless the sweep asks for them."""
@@ -104,7 +118,8 @@ class Plan:
         return tuple(Planned(self._trial(arm.recipe, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds)
 
     def _trial(self, recipe: Recipe, nuisance: Params, seed: int) -> Trial:
-        return Trial(recipe=_recipe({**recipe.model_dump(), **nuisance}), seed=seed, data_digest=self.data_digest)
+        tuned = _recipe({**recipe.model_dump(), **nuisance}) if nuisance else recipe
+        return Trial(recipe=tuned, seed=seed, data_digest=self.data_digest)
 
 
 def label(params: Mapping[str, Scalar]) -> str:

@@ -62,7 +62,7 @@ def digests(plan: Plan) -> dict[str, str]:
         "plan": {
             **own,
             **{key: sweep[key] for key in ("design", "scientific", "nuisance", "tuning_trials", "seeds")},
-            "trials": [each.trial.id for each in trials],
+            "trials": [each.id for each in trials],
             **({"looks": looks, "spending": SPENDING} if looks else {}),
         },
         "claims": claims,

@@ -46,10 +46,10 @@ def read(record: Record, provenance: Mapping[str, str]) -> Recorded:
     """All that is recorded of a sweep."""
     entries = record.entries()
     plan = record.plan
-    judged = (each for each in standing.verdict_trials(plan, entries) if each.trial.id in entries)
+    judged = (each for each in standing.verdict_trials(plan, entries) if each.id in entries)
     return Recorded(
         sweep=record.sweep,
-        entries=tuple(replace(entries[each.trial.id], params=each.arm.params) for each in judged),
+        entries=tuple(replace(entries[each.id], params=each.arm.params) for each in judged),
         tuning=tuple(entry for entry in entries.values() if entry.stage == "tuning"),
         registered=record.registered,
         data_digest=record.data_digest,

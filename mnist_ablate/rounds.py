@@ -17,7 +17,7 @@ def due(plan: Plan, entries: Mapping[str, Entry]) -> Round:
     What a search will try is not among them: that is decided trial by trial (`search`).
     """
     for found in rounds(plan, entries):
-        lacking = {each.trial.id: each for each in found if each.trial.id not in entries}
+        lacking = {each.id: each for each in found if each.id not in entries}
         if lacking:
             return tuple(lacking.values())
     return ()

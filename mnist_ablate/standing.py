@@ -26,7 +26,7 @@ def tuned(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Params] | None:
     scores: dict[str, float] = {}
     points = [point for point in plan.points for _ in plan.arms]
     for planned, point in zip(plan.tuning, points, strict=True):
-        entry, arm = entries.get(planned.trial.id), label(planned.arm.params)
+        entry, arm = entries.get(planned.id), label(planned.arm.params)
         if entry is None:
             return None
         score = entry.outcome.metrics.get(_SCORE, _NO_SCORE)
@@ -90,7 +90,7 @@ def again(plan: Plan, entries: Mapping[str, Entry]) -> Again | None:
     if not plan.sweep.controlled:
         return None
     wanted = control_trials(plan, entries)
-    found = [each.trial for each in wanted if each.trial.id in entries]
+    found = [each.trial for each in wanted if each.id in entries]
     outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
     params = plan.control_arm.params
     rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
@@ -112,9 +112,9 @@ def rows(plan: Plan, entries: Mapping[str, Entry]) -> tuple[Row, ...]:
 
 def _rows(plan: Plan, trials: Iterable[Planned], entries: Mapping[str, Entry]) -> tuple[Row, ...]:
     places = {label(arm.params): place for place, arm in enumerate(plan.arms)}
-    found = [each for each in trials if each.trial.id in entries]
+    found = [each for each in trials if each.id in entries]
     found.sort(key=lambda each: (places[label(each.arm.params)], each.trial.seed))
-    outcomes = [(each, entries[each.trial.id].outcome) for each in found]
+    outcomes = [(each, entries[each.id].outcome) for each in found]
     return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status) for each, o in outcomes)
 
 
@@ -130,7 +130,7 @@ def as_written_counts(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, int
 
 def _counted(plan: Plan, trials: tuple[Planned, ...], entries: Mapping[str, Entry]) -> dict[str, int]:
     planned = len(plan.arms) * plan.sweep.most_seeds
-    over = trials and all(each.trial.id in entries for each in trials)
+    over = trials and all(each.id in entries for each in trials)
     saved = {"saved": planned - len(trials) if over else 0} if plan.sweep.looks else {}
     return {**count(_rows(plan, trials, entries), planned), **saved}
 
@@ -139,10 +139,10 @@ def done(plan: Plan, entries: Mapping[str, Entry]) -> int:
     """How many of the plan's trials are recorded, tuning included."""
     tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
     if plan.sweep.design == "ablation_path":  # a choice made again gives up what followed from the first
-        tuned_already = sum(each.trial.id in entries for each in walk(plan, entries).trials)
+        tuned_already = sum(each.id in entries for each in walk(plan, entries).trials)
     trials = (
         *verdict_trials(plan, entries),
         *control_trials(plan, entries),
         *as_written_trials(plan, entries),
     )
-    return tuned_already + sum(each.trial.id in entries for each in trials)
+    return tuned_already + sum(each.id in entries for each in trials)

@@ -5,7 +5,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -83,9 +83,9 @@ class TrialRows:
     def _own(self) -> Any:
         return _TRIALS.c.study_id == self._study_id
 
-    def _of_trials(self, connection: Connection, table: Table, *columns: Any) -> Iterator[Any]:
+    def _of_trials(self, connection: Connection, table: Table, *columns: Any) -> Sequence[Any]:
         query = select(table.c.trial_id, *columns).join(_TRIALS, _TRIALS.c.trial_id == table.c.trial_id)
-        yield from connection.execute(query.where(self._own).order_by(next(iter(table.primary_key))))
+        return connection.execute(query.where(self._own).order_by(next(iter(table.primary_key)))).all()
 
 
 _OF_PARAM = (_PARAMS.c.param_name, _PARAMS.c.param_value, _PARAMS.c.distribution_json)
