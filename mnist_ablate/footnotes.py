@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from mnist_ablate import sentences
 from mnist_ablate.amounts import arm_name
+from mnist_ablate.choices.models import is_used
 from mnist_ablate.data import MNIST_DIGEST
 from mnist_ablate.markup import Markup, element, join, table
 from mnist_ablate.masking import mask
@@ -97,7 +98,8 @@ def _fixed(recorded: Recorded) -> Iterator[tuple[str, str]]:
         yield from ((name, str(value)) for name, value in recorded.sweep.fixed.items())
     for name in Recipe.model_fields:
         values = {getattr(recipe, name) for recipe in recipes}
-        if len(values) == 1 and name not in recorded.sweep.factors:
+        used = all(is_used(name, recipe.model) for recipe in recipes)
+        if len(values) == 1 and used and name not in recorded.sweep.factors:
             yield name, str(values.pop())
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mnist_ablate.choices.models import is_used
 from mnist_ablate.masking import mask
 from mnist_ablate.trial import CONTROL_SEED, Epoch, Outcome, Scalar, Trial
 
@@ -38,8 +39,10 @@ def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
 
 
 def params(trial: Trial) -> dict[str, str]:
-    """Every setting of the recipe, and the seed."""
-    return {key: str(value) for key, value in trial.recipe.model_dump().items()} | {"seed": str(trial.seed)}
+    """Every setting of the recipe that its network has, and the seed."""
+    recipe = trial.recipe
+    found = {key: str(value) for key, value in recipe.model_dump().items() if is_used(key, recipe.model)}
+    return found | {"seed": str(trial.seed)}
 
 
 def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str, str]:

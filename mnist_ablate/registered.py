@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate import data
-from mnist_ablate.choices.normalizers import NORMALIZERS
+from mnist_ablate.choices.normalizers import NORMALIZERS, Transform
 from mnist_ablate.errors import DataError
 from mnist_ablate.retrain import ABOUT, WEIGHTS
 from mnist_ablate.trial import Trial
@@ -17,10 +17,15 @@ ROWS = 2000
 
 
 class Classifier:
-    """The network of a trial with its weights, and the normalizer that it was trained with."""
+    """The network of a trial with its weights, and the normalizer or frozen base that it was trained with.
+
+    A base's own weights are not in the folder, but where they were for the training: `mnist_ablate.pretrained`.
+    """
 
     def __init__(self, folder: Path) -> None:
         from mnist_ablate import network
+        from mnist_ablate.choices.bases import BASES
+        from mnist_ablate.extractor import Extractor, source_of
 
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         trial = Trial.model_validate(about["trial"])
@@ -28,8 +33,12 @@ class Classifier:
         if digits.digest != trial.data_digest:
             raise DataError(f"the model {folder} was trained on other images than MNIST, which its normalizer needs")
         self._shape = tuple(about["image_shape"])
-        self._transform = NORMALIZERS[trial.recipe.normalizer](digits.x_train)
-        self._network = network.build(trial.recipe, self._shape, about["classes"])
+        source = source_of(trial.recipe)
+        self._transform: Transform = (
+            Extractor(source, digits.x_train) if source.base else NORMALIZERS[source.normalizer](digits.x_train)
+        )
+        seen = BASES[source.base].outputs if source.base else self._shape
+        self._network = network.build(trial.recipe, seen, about["classes"])
         self._network.model.load_weights(folder / WEIGHTS)
 
     def predict(self, images: npt.ArrayLike, params: object = None) -> npt.NDArray[np.int64]:  # noqa: ARG002 - MLflow's

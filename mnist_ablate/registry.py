@@ -13,6 +13,7 @@ from mnist_ablate.errors import AblateError
 from mnist_ablate.ledger import Entry, Record
 from mnist_ablate.masking import one_line
 from mnist_ablate.mirror import Mirror
+from mnist_ablate.pretrained import ENVIRONMENT
 from mnist_ablate.record import run_name
 from mnist_ablate.retrain import OUTCOME, TRIAL
 from mnist_ablate.settings import Settings
@@ -75,6 +76,8 @@ def _trained(found: Entry, folder: Path, settings: Settings) -> Outcome:
     (folder / TRIAL).write_text(found.trial.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "mnist_ablate.retrain", str(folder), settings.trainer, str(settings.data)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if settings.weights is not None:
+        environment[ENVIRONMENT] = str(settings.weights.absolute())
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:
         last = one_line("\n".join(reversed(done.stderr.splitlines())))

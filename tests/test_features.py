@@ -1,5 +1,6 @@
 """Features are computed once, shared by processes, whole after any kill; a base sees images as the article does."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,9 +16,12 @@ from small_digits import small
 from mnist_ablate import features
 from mnist_ablate.choices.bases import BASES, Base
 from mnist_ablate.choices.models import FROZEN
+from mnist_ablate.data import MNIST_DIGEST
 from mnist_ablate.errors import DataError, DiskError
 from mnist_ablate.extractor import Extractor, Source, resized, source_of
 from mnist_ablate.features import Store
+from mnist_ablate.registered import Classifier
+from mnist_ablate.retrain import ABOUT, WEIGHTS
 from mnist_ablate.train import Trainer
 from mnist_ablate.trial import Recipe, Trial
 
@@ -185,6 +189,19 @@ def test_timing_an_epoch_computes_no_features(digits, counted, cache):
     assert Trainer(digits).epoch_seconds(trial().recipe) > 0
     assert counted == []
     assert not cache.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("head")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
+def test_a_registered_network_sees_images_through_its_base(digits, tmp_path):
+    trainer, asked = Trainer(digits), trial(epochs=5, width=32).model_copy(update={"data_digest": MNIST_DIGEST})
+    outcome = trainer.train(asked)
+    trainer.save(asked, tmp_path / WEIGHTS)
+    about = {"image_shape": digits.image_shape, "classes": 10, "trial": asked.model_dump()}
+    (tmp_path / ABOUT).write_text(json.dumps(about))
+    found = Classifier(tmp_path).predict(digits.x_test)
+    assert (found == digits.y_test).mean() == pytest.approx(outcome.metrics["test_accuracy"])
 
 
 CHILD = """

@@ -55,3 +55,11 @@ def test_a_step_has_one_row_of_each_metric() -> None:
     sent = record.epoch_metrics(diverged.epochs) + record.final_metrics(diverged)
     assert len({(metric.key, metric.step) for metric in sent}) == len(sent)
     assert record.latest(diverged)["val_accuracy"] == 0.1
+
+
+def test_weights_are_a_setting_of_models_with_a_frozen_base_alone() -> None:
+    asked = trial()
+    frozen = asked.model_copy(update={"recipe": asked.recipe.model_copy(update={"model": "vgg16"})})
+    assert "weights" not in record.params(asked)
+    assert record.params(frozen)["weights"] == "imagenet"
+    assert record.params(asked).keys() == record.params(frozen).keys() - {"weights"}

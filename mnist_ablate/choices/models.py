@@ -48,3 +48,8 @@ MODELS: dict[str, Callable[[Any, Any], Any]] = {
 
 FROZEN: dict[str, str] = {"vgg16": "vgg16"}
 """The base in `bases.py` that a model stands on: it gets the base's features, computed once, in place of images."""
+
+
+def is_used(setting: str, model: str) -> bool:
+    """Whether a setting of a recipe has a meaning for its model: weights have none without a frozen base."""
+    return setting != "weights" or model in FROZEN
