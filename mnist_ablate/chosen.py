@@ -28,7 +28,7 @@ def edges(document: Document) -> list[str]:
             found.setdefault((name, end), []).append(f"{arm_name(arm['params'])} ({value_name(arm['values'][name])})")
     return [
         f"At the edge: the best {sentences.plain(name)} is the {end} that was tried for"
-        f" {sentences.listed(arms, _MOST_ARMS)}; a better one may lie beyond: widen its range."
+        f" {sentences.listed(arms, _MOST_ARMS)}; a better one may lie beyond: widen its range, or try more."
         for (name, end), arms in found.items()
     ]
 
@@ -78,8 +78,8 @@ def gain(document: Document) -> str:
     seen = effect("val_accuracy", found["seen"])
     parts = [f"{sentences.plain(each['metric'])} {_gained(each)}" for each in found["confirmed"]]
     return (
-        f"Gain over the baseline: the best of {found['tried']:,} trials looked {seen} better on validation images,"
-        " which flatters it: it is the luckiest too. Its recipe on fresh seeds, where nothing is chosen any more:"
+        f"Gain over the baseline: the best of {found['tried']:,} trials was seen at {seen} on validation images, which"
+        " flatters it: it is the luckiest too. Its recipe on fresh seeds, where nothing is chosen any more:"
         f" {', '.join(parts)} ({found['confirmed'][0]['n_pairs']} pairs, 95% intervals)."
     )
 
@@ -159,6 +159,15 @@ def values(document: Document) -> Sequence[tuple[str, ...]]:
     return [("arm", *map(sentences.plain, names), sentences.plain(tuning["metric"]), "tried"), *rows]
 
 
+def value_lines(document: Document) -> list[str]:
+    """The same in sentences, for many factors."""
+    return [
+        f"{row[0]}: {', '.join(map('{} {}'.format, heads[1:-2], row[1:-2]))}; {heads[-2]} {row[-2]}, {row[-1]} tried"
+        for heads, *rows in [values(document)]
+        for row in rows
+    ]
+
+
 def _value(arm: Mapping[str, Any], name: str) -> str:
     end = arm["edges"].get(name)
-    return value_name(arm["values"][name]) + (f", {end} tried" if end else "")
+    return value_name(arm["values"][name]) + (f" ({end} tried)" if end else "")

@@ -20,6 +20,7 @@ __all__ = ["Document", "markdown", "number", "tables"]
 _COLORS = {"supported": "green", "refuted": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 _INDENT = 14
 _LONG = 30  # rows: then the column heads stand below too, where a terminal shows them
+_FEW = 6  # columns: more of them do not fit a terminal
 _EXCEPTIONS = "not complete"
 _SPECIAL = re.compile(r"([\\`*\[\]#~])")
 
@@ -129,7 +130,7 @@ def _selection(document: Document) -> Iterator[RenderableType]:
         yield Text(chosen.path_note(document), style="dim")
     if rows := chosen.values(document):
         yield Text(f"\n{chosen.VALUES_TITLE}", style="bold")
-        yield _table(rows, 1)
+        yield _table(rows, 1) if len(rows[0]) <= _FEW else Text("\n".join(chosen.value_lines(document)))
     for text in chosen.edges(document):
         yield Text(text, style="yellow")
     if gain := chosen.gain(document):

@@ -151,7 +151,7 @@ def test_tuned_values_are_shown_with_a_warning_at_the_edge() -> None:
     shown = replace(recorded, sweep=tuned, tuning=(first,))
     text = Reader(page.html(document, shown)).text
     assert "At the edge: the best learning rate is the lowest that was tried for unit relu (0.001)" in text
-    assert re.search(r"unit relu\s*0\.001, lowest tried\s*95\.00%\s*2", text)
+    assert re.search(r"unit relu\s*0\.001 \(lowest tried\)\s*95\.00%\s*2", text)
 
 
 @pytest.mark.slow

@@ -256,7 +256,16 @@ def test_gain_is_stated_as_it_looked_and_as_it_was_confirmed() -> None:
     assert on_test["ci_low"] < on_test["effect"] < on_test["ci_high"]
     assert (on_test["metric"], on_test["n_pairs"]) == ("test_accuracy", 6)
     document = {"search": summary.plain(made["search"])}
-    assert "the best of 20 trials looked +5." in chosen.gain(document)
+    assert "the best of 20 trials was seen at +5." in chosen.gain(document)
+    many = {
+        "params": {"configuration": "winner"},
+        "values": dict.fromkeys("abcd", 1),
+        "score": 0.9,
+        "tried": 20,
+        "edges": {},
+    }
+    lines = chosen.value_lines({"tuning": {"metric": "val_accuracy", "arms": [many]}})
+    assert lines == ["winner: a 1, b 1, c 1, d 1; val accuracy 90.00%, 20 tried"]
 
 
 def test_importances_find_what_mattered_and_say_how_sure_that_is() -> None:
