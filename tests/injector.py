@@ -37,7 +37,7 @@ POINTS = {
     "cache.copy": "mnist_ablate.embedded:shutil.rmtree",
     "report.document": "mnist_ablate.summary:document",
     "report.markdown": "mnist_ablate.publishing:markdown",
-    "report.show": "mnist_ablate.cli:_show",
+    "report.show": "mnist_ablate.commands.ending:show",
 }
 ACTIONS = ("kill", "interrupt", "terminate", "raise", "full")
 
