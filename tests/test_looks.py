@@ -89,6 +89,14 @@ def test_its_p_value_is_the_least_of_the_looks_each_over_its_share() -> None:
     assert found.look == 3
 
 
+def test_flips_that_backed_an_effect_once_go_on_backing_it() -> None:
+    values = [0.001 + 0.0005 * seed for seed in range(9)] + [-0.001] * 5
+    (found,) = judged(values)
+    second, third = (sign_flip_p_value(values[: look.seeds]) / look.share for look in LOOKS[1:3])
+    assert second < third
+    assert (found.look, found.p_raw) == (3, pytest.approx(second))
+
+
 def test_an_undecided_claim_is_judged_at_the_last_look_whose_seeds_are_there() -> None:
     values = 0.002 + noise(30, 0.002)
     assert [judged(values[:n])[0].look for n in (1, 6, 8, 9, 20, 29, 30)] == [1, 1, 1, 2, 3, 4, 5]
