@@ -23,18 +23,18 @@ WORST_MS, P99_MS, MEMORY_MB = 1000.0, 20.0, 200.0
 TIMEOUT_S = 900
 
 ALONE = {"recovery": ("recovery.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
-TOGETHER: dict[str, tuple[str, ...]] = {
+TOGETHER: dict[str, tuple[str, ...]] = {  # the longest first, so that both cores are busy to the end
     **{f"crashes {seed}": ("crashes.py", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
-    "dask": ("dask_crashes.py", str(DASK_CRASHES), "1"),
     "lost": ("lost_replies.py", str(LOST_REPLIES)),
-    "restart": ("recovery.py", "database"),
-    "machine": ("states.py", "8"),
+    "dask": ("dask_crashes.py", str(DASK_CRASHES), "1"),
     "planted": ("planted.py",),
+    "machine": ("states.py", "8"),
     **{
         f"{kind} {seed}": ("hostile.py", kind, str(seed), str(FILES // CORES))
         for kind in ("sweeps", "tables")
         for seed in range(CORES)
     },
+    "restart": ("recovery.py", "database"),
 }
 
 

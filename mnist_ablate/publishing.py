@@ -4,6 +4,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def open_mirror(record: Record, settings: Settings) -> Mirror:
 def provenance(data_digest: str) -> dict[str, str]:
     """Where results come from: versions, git commit if there is one, machine, data."""
     return {
-        **{f"version.{name}": version(name) for name in _PACKAGES},
+        **_versions(),
         "version.python": platform.python_version(),
         "git_commit": _git_commit(),
         "platform": platform.platform(),
@@ -83,6 +84,11 @@ def try_to_publish(record: Record, mirror: Mirror, settings: Settings, document:
     except UnreachableError:
         return False
     return True
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {f"version.{name}": version(name) for name in _PACKAGES}
 
 
 def _git_commit() -> str:
