@@ -104,11 +104,10 @@ def test_lists_have_edges_and_words_have_none() -> None:
 
 
 def test_no_point_is_tried_twice() -> None:
-    plan = plan_of(
-        nuisance={"width": [32, 64], "optimizer": ["adam", "sgd", "lion"]}, tuning_trials=6, as_written=False
-    )
-    assert len({tuple(point.values()) for point in plan.points}) == len(plan.points) == 6
-    assert len({each.trial.id for each in plan.tuning}) == 12
+    lists = {"width": [32, 64, 128], "optimizer": ["adam", "sgd", "lion", "rmsprop"]}
+    plan = plan_of(nuisance=lists, tuning_trials=12, as_written=False)
+    assert len({tuple(point.values()) for point in plan.points}) == len(plan.points) == 12
+    assert len({each.trial.id for each in plan.tuning}) == 24
 
 
 def test_nothing_is_said_of_choices_where_there_are_none() -> None:
