@@ -175,3 +175,33 @@ def test_only_weights_that_a_frozen_base_is_trained_on_are_needed():
         "random",
         "bsds500",
     ]
+
+
+SWEEP = """
+question: q?
+scientific: {dropout: [0.0, 0.5]}
+fixed: {model: vgg16, epochs: 1}
+seeds: 1
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_without_its_weights_ends_in_one_line_before_a_trial_is_started(command, images, fake):
+    (command.folder / "frozen.yaml").write_text(SWEEP)
+    environment = {"KERAS_HOME": "keras", "https_proxy": "http://127.0.0.1:9"}
+    done = command("sweep", "frozen.yaml", "--data", str(images), **environment)
+    assert done.code == 4, done.err
+    said = [line for line in done.err.splitlines() if "downloading" not in line]
+    assert len(said) == 1
+    assert weights.NOTOP in said[0]
+    assert "give --weights FILE" in said[0]
+    assert not (fake / "starts").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_file_that_is_not_imagenets_refuses_it(command, images, fake):
+    (command.folder / "frozen.yaml").write_text(SWEEP)
+    done = command("sweep", "frozen.yaml", "--data", str(images), "--weights", str(images))
+    assert done.code == 4, done.err
+    assert "not the weights that are wanted" in done.err
+    assert not (fake / "starts").exists()
