@@ -1,12 +1,13 @@
 """How a trial is called in MLflow."""
 
 from collections.abc import Mapping
+from typing import get_args
 
 import pytest
 from mlflow_helpers import START_MS, epochs, outcome, trial
 
-from mnist_ablate import record
-from mnist_ablate.trial import Scalar
+from mnist_ablate import ledger, record, verify_ledger, verify_tracker
+from mnist_ablate.trial import Scalar, Status
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,11 @@ def test_weights_are_a_setting_of_models_with_a_frozen_base_alone() -> None:
     assert "weights" not in record.params(asked)
     assert record.params(frozen)["weights"] == "imagenet"
     assert record.params(asked).keys() == record.params(frozen).keys() - {"weights"}
+
+
+def test_every_way_to_end_has_a_word_in_each_store() -> None:
+    words = (record.STATUSES, verify_tracker._STATUSES, ledger._STATES, verify_ledger._STATES)
+    assert all(set(each) == set(get_args(Status)) for each in words)
+    assert record.STATUSES == verify_tracker._STATUSES
+    assert {status: state.name for status, state in ledger._STATES.items()} == verify_ledger._STATES
+    assert (record.STATUSES["pruned"], verify_ledger._STATES["pruned"]) == ("KILLED", "PRUNED")
