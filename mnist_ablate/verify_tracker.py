@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mnist_ablate.choices.models import is_used
 from mnist_ablate.raw_tracker import RawExperiment, RawRun
 from mnist_ablate.verdict import judge
 from mnist_ablate.verify_ledger import Final, Ledger
@@ -80,7 +81,8 @@ def _wrong(run: RawRun, final: Final, parent: str | None) -> Iterator[str]:
         if run.tags.get(name) != value:
             yield f"has the tag {name} {run.tags.get(name)!r}, not {value!r}"
     params = {name: str(value) for name, value in final.recipe.items()} | {"seed": str(final.seed)}
-    found = {**{name: params[name] for name in final.later}, **run.params}  # sent before or after they existed
+    unused = {name for name in final.recipe if not is_used(name, final.recipe["model"])}
+    found = {**{name: params[name] for name in final.later | unused}, **run.params}  # sent or not, by version
     if found != params:
         differing = sorted(name for name in {*found, *params} if found.get(name) != params.get(name))
         yield f"has other parameters than the trial ({', '.join(differing)})"
