@@ -60,7 +60,8 @@ class _Flips:
     """Sign-flip p-values of one sweep's claims, corrected for the looks so far; counted when they are asked for."""
 
     differences: Floats  # (claims, seeds)
-    known: Mapping[int, Floats] = field(default_factory=dict)  # by pairs: (claims,)
+    known: Mapping[int, Floats]  # by pairs: (claims,)
+    counted: dict[tuple[int, int], float] = field(default_factory=dict)  # by claim and pairs
 
     def p_value(self, claim: int, taken: list[Look]) -> float:
         """The least over the looks that the claim has taken, each divided by its share."""
@@ -68,7 +69,11 @@ class _Flips:
 
     def _at(self, claim: int, n: int) -> float:
         found = self.known.get(n)
-        return sign_flip_p_value(self.differences[claim, :n]) if found is None else float(found[claim])
+        if found is not None:
+            return float(found[claim])
+        if (claim, n) not in self.counted:
+            self.counted[claim, n] = sign_flip_p_value(self.differences[claim, :n])
+        return self.counted[claim, n]
 
 
 def simulate(name: str, design: tuple[int, int, int], effect: float, sweeps: int) -> Cell:
