@@ -1,0 +1,131 @@
+"""What the driver adds to a sweep: trials that take no time, through engine, ledger and mirror queue, 100 to 10,000.
+
+Prints a Markdown table: trials a second, memory, the time of `report`, runs a second that a local MLflow server takes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent.parent / "tests"
+TRIALS = (100, 1_000, 10_000)
+RUNS = 200
+JOBS = 2
+NOBODY = "http://127.0.0.1:9"
+
+
+def main(counts: tuple[int, ...] = TRIALS) -> None:
+    """Measure, and print the table."""
+    sys.path.insert(0, str(TESTS))
+    with tempfile.TemporaryDirectory(prefix="ablate-driver-") as name:
+        folder = Path(name)
+        found = [_sized(folder, trials) for trials in counts]
+        runs_per_s = _mirrored(folder)
+    heads = ["trials", *(f"{count:,}" for count in counts)]
+    print("| " + " | ".join(heads) + " |\n|---|" + "---:|" * len(counts))
+    for what, text in _LINES.items():
+        print(f"| {what} | " + " | ".join(text.format(**each) for each in found) + " |")
+    print(f"\nA local MLflow server takes {runs_per_s:.0f} runs a second.")
+
+
+_LINES = {
+    "trials a second": "{per_s:.0f}",
+    "trials a second, the last tenth": "{last_per_s:.0f}",
+    "driver, processor time a trial": "{cpu_ms:.1f} ms",
+    "driver, memory before the first trial": "{before_mb:.0f} MB",
+    "driver, memory after the last": "{after_mb:.0f} MB",
+    "`report`": "{report_s:.1f} s",
+}
+
+
+def _sized(folder: Path, trials: int) -> dict[str, Any]:
+    """A sweep of so many trials in a process of its own, then its report."""
+    home = folder / f"home-{trials}"
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "ignore", "MNIST_ABLATE_HOME": str(home)}
+    environment |= {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "FAKE_EPOCH_S": "0", "MLFLOW_TRACKING_URI": NOBODY}
+    command = [sys.executable, __file__, "inside", str(folder), str(trials)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-1500:])
+    program = str(Path(sys.executable).with_name("mnist-ablate"))
+    began = time.monotonic()
+    subprocess.run([program, "report", f"driver-{trials}"], env=environment, capture_output=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {**found, "report_s": time.monotonic() - began}
+
+
+def _inside(folder: Path, trials: int) -> dict[str, float]:
+    """The sweep itself, without the command's start: from the first trial to the last."""
+    from mnist_ablate import driver
+    from mnist_ablate.settings import Settings
+
+    images = import_module("conftest").write_images(folder / "images.npz")
+    settings = Settings(home=Path(os.environ["MNIST_ABLATE_HOME"]), data=images, jobs=JOBS)
+    arms = {"activation": ["relu", "tanh"], "dropout": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    content = {"scientific": arms, "fixed": {"epochs": 1}, "seeds": trials // 10}
+    sweep = import_module("sweep_runs").small(name=f"driver-{trials}", **content)
+    watch = _Watch()
+    driver.drive(sweep, settings, watch)
+    last = len(watch.ended) // 10
+    return {
+        "per_s": (trials - 1) / (watch.ended[-1] - watch.ended[0]),
+        "last_per_s": (last - 1) / (watch.ended[-1] - watch.ended[-last]),
+        "cpu_ms": 1e3 * (watch.cpu[-1] - watch.cpu[0]) / (trials - 1),
+        "before_mb": watch.before_mb,
+        "after_mb": _memory_mb(),
+    }
+
+
+class _Watch:
+    """A driver.View that notes when trials ended, and what that took."""
+
+    def __init__(self) -> None:
+        self.ended: list[float] = []
+        self.cpu: list[float] = []
+        self.before_mb = 0.0
+
+    def opened(self, *_: object) -> None:
+        pass
+
+    def event(self, _planned: object, event: object) -> None:
+        self.before_mb = self.before_mb or _memory_mb()
+        if type(event).__name__ == "Finished":
+            self.ended.append(time.monotonic())
+            self.cpu.append(time.process_time())
+
+    def message(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+
+def _memory_mb() -> float:
+    """What this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _mirrored(folder: Path) -> float:
+    """Runs a second that go from a mirror to a real server."""
+    helpers, server = import_module("mlflow_helpers"), import_module("lost_replies").mlflow_server
+    uri, port = helpers.new_home(folder / "server"), helpers.free_port()
+    with server(uri, port):
+        mirror = helpers.mirror(f"http://127.0.0.1:{port}")
+        mirror.open()
+        began = time.monotonic()
+        for seed in range(RUNS):
+            trial = helpers.trial(seed)
+            mirror.outcome(trial, helpers.ARM, helpers.outcome(trial))
+        return RUNS / (time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["inside"]:
+        sys.path.insert(0, str(TESTS))
+        sys.stdout.write(json.dumps(_inside(Path(sys.argv[2]), int(sys.argv[3]))) + "\n")
+    else:
+        main()
