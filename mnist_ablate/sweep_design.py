@@ -192,14 +192,14 @@ def _dropped(sweep: Sweep) -> Iterator[Finding]:
 
 
 def _tuning(sweep: Sweep) -> Iterator[Finding]:
-    if sweep.design == "search":
-        if not sweep.tuning_trials:
-            yield Finding(("tuning_trials",), "design: search needs at least 1, the trials to search with")
+    tried = sweep.space if sweep.design == "search" else sweep.nuisance
+    if sweep.design == "search" and not sweep.tuning_trials:
+        yield Finding(("tuning_trials",), "design: search needs at least 1, the trials to search with")
     elif sweep.nuisance and not sweep.tuning_trials:
         yield Finding(("tuning_trials",), "nuisance factors need at least 1, the trials to tune each arm with")
-    elif sweep.tuning_trials and not sweep.nuisance:
+    elif sweep.tuning_trials and not tried:
         yield Finding(("tuning_trials",), "there is nothing to tune; add nuisance factors or remove it", at_key=True)
-    elif sweep.tuning_trials > (most := math.prod(map(_values_in, sweep.nuisance.values()))):
+    elif sweep.tuning_trials > (most := math.prod(map(_values_in, tried.values()))):
         yield Finding(("tuning_trials",), f"more than the {most:g} there are to try; write at most {most:g}")
     if sweep.as_written:
         yield from _as_written(sweep)

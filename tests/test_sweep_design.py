@@ -157,6 +157,10 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
             f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 3",
             "5:16: tuning_trials: more than the 2 there are to try; write at most 2",
         ),
+        (
+            "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 3\nseeds: 1",
+            "4:16: tuning_trials: more than the 2 there are to try; write at most 2",
+        ),
         (f"{SMALL}as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
         (
             f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
