@@ -86,9 +86,9 @@ class Store:
                         found[chunk.split][chunk.start : chunk.stop] = values
                         del missing[chunk.index]
                         if news:
-                            tell(self._progress(source, missing))
+                            tell(self._progress(source))
                 if missing:
-                    tell(self._progress(source, missing))
+                    tell(self._progress(source))
                     time.sleep(_POLL_S)
                     waited = True
         return found
@@ -142,9 +142,10 @@ class Store:
                 _write(chunk.path, values)
             return values
 
-    def _progress(self, source: Source, missing: dict[int, _Chunk]) -> str:
+    def _progress(self, source: Source) -> str:
+        """By the files that are there, whoever wrote them."""
         total = sum(map(len, self._images.values()))
-        done = total - sum(chunk.stop - chunk.start for chunk in missing.values())
+        done = total - self.missing(source)
         return f"features of {source.base} ({source.weights}, {source.normalizer}): {done:,} of {total:,} images"
 
 

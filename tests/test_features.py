@@ -136,6 +136,22 @@ def test_a_chunk_that_another_process_is_at_is_waited_for(digits, monkeypatch):
     assert store.missing(UNIT) == 0
 
 
+def test_progress_counts_what_another_process_wrote(digits, monkeypatch):
+    store, told = Store(digits), []
+    extract = Extractor.__call__
+
+    def shared(self, images):
+        values = extract(self, images)
+        if not told:
+            last = store._chunks(UNIT)[-1]
+            features._write(last.path, extract(self, digits.x_test[last.start : last.stop]))
+        return values
+
+    monkeypatch.setattr(Extractor, "__call__", shared)
+    store.prepare(UNIT, told.append)
+    assert told[0] == "features of tiny (random, unit): 60 of 500 images"
+
+
 def test_a_cache_that_cannot_be_written_is_named(digits, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(features.CACHE, str(tmp_path / "file"))
