@@ -6,8 +6,8 @@ import pytest
 from sweep_texts import EXAMPLE, changed, load, problems
 
 ALLOWED = (
-    "allowed: question, source, design, baseline, scientific, configurations, nuisance, tuning_trials, fixed, seeds,"
-    " negative_control, claims"
+    "allowed: question, source, design, baseline, scientific, configurations, target, nuisance, tuning_trials,"
+    " as_written, conditions, pruning, fixed, seeds, negative_control, claims"
 )
 
 
