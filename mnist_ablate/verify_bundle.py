@@ -70,7 +70,8 @@ def check(source: Path) -> Checked:
     if not found:
         return Checked([], bundle.digest, len(bundle.study.trials), len(bundle.verdicts["claims"]))
     lines = [f"bundle: {_one_line(text)}: {advice}" for text in found[:MOST_LINES]]
-    return Checked([*lines, *["bundle: and more of the kind"][: max(0, len(found) - MOST_LINES)]])
+    more = [f"bundle: and more of the kind: {advice}"] if len(found) > MOST_LINES else []
+    return Checked([*lines, *more])
 
 
 def _wrong(bundle: Bundle) -> Iterator[str]:
