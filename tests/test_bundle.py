@@ -450,6 +450,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
             yield value, key
 
 
+@pytest.mark.slow
 def test_whatever_one_value_is_changed_to_is_found(whole: bytes, tmp_path: Path) -> None:
     rng = random.Random(4)
     for _ in range(60):

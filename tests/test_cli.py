@@ -87,6 +87,7 @@ def test_failed_trials_are_1_and_the_same_command_repairs_them(
     assert (again.code, again.document["trials"]["failed"]) == (7, 0)
 
 
+@pytest.mark.slow
 def test_three_failures_alike_are_1_and_one_line(call: Call, sweep: tuple[str, ...]) -> None:
     done = call(*sweep, "--seeds", "9", FAKE_FAULTS='{"*/*": "raise"}')
     assert done.code == 1
@@ -122,6 +123,7 @@ def test_an_error_is_one_line_with_its_code_and_creates_nothing(
     assert sorted(path.name for path in command.folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_debug_shows_where_an_error_came_from(command: Command) -> None:
     done = command("report", "normalization", "--debug")
     assert done.code != 0
@@ -135,6 +137,7 @@ def test_a_wrong_option_is_2(call: Call) -> None:
     assert "--jobs" in done.err
 
 
+@pytest.mark.slow
 def test_a_required_tracker_that_is_down_is_3_within_seconds(
     command: Command, sweep: tuple[str, ...], fake: Path
 ) -> None:

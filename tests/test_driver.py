@@ -162,6 +162,7 @@ def test_fresh_begins_a_new_record_and_keeps_the_old_one(settings: Settings, fak
     assert len(first.record.records()) == len(second.record.records()) == 6
 
 
+@pytest.mark.slow
 def test_tuned_values_are_the_best_on_validation_and_a_resume_keeps_them(settings: Settings, fake: Path) -> None:
     tuned = small(nuisance={"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, tuning_trials=4, seeds=2)
     with pytest.raises(RuntimeError, match="crash"):

@@ -62,6 +62,7 @@ def retries(told: list[Event]) -> list[tuple[str, int]]:
     return [(event.reason, event.attempt) for event in told if isinstance(event, Retried)]
 
 
+@pytest.mark.slow
 def test_one_and_two_jobs_give_the_same_outcomes_and_every_epoch(plugin: TrainerPlugin, digest: str) -> None:
     asked = trials(digest)
     one, two = events(plugin, asked, jobs=1), events(plugin, asked, jobs=2)
@@ -83,6 +84,7 @@ def test_what_takes_long_before_the_first_epoch_is_told_and_is_no_silence(
     assert all(outcome.status == "complete" for outcome in outcomes(told, asked).values())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch, fake: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(
     assert numbers(told, asked) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_trial_that_always_kills_its_worker_is_lost_alone(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +223,7 @@ def test_a_scheduler_that_nobody_runs_is_named_in_time(plugin: TrainerPlugin, mo
     assert time.monotonic() - clock < 10
 
 
+@pytest.mark.slow
 def test_something_else_at_the_address_is_no_scheduler(plugin: TrainerPlugin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -194,6 +194,7 @@ def test_mlflow_does_not_put_it_into_the_arm_it_repeats() -> None:
 
 
 @pytest.mark.usefixtures("tracker")
+@pytest.mark.slow
 def test_an_older_record_goes_on_and_trains_only_the_control(settings: Settings, fake: Path) -> None:
     before = drive(small(), settings, Watcher())
     record, plan = before.record, expand(controlled(name="older"), before.record.data_digest)

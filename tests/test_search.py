@@ -101,6 +101,7 @@ def test_small_space_ends_when_everything_was_tried():
 
 
 @pytest.mark.usefixtures("tracker")
+@pytest.mark.slow
 def test_whole_search_is_driven_recorded_and_resumed(settings: Settings, fake) -> None:
     sweep = small(**{**SPACE, "tuning_trials": 4})
     with pytest.raises(RuntimeError, match="crash"):

@@ -72,6 +72,7 @@ def test_address_that_is_none_is_told(uri: str) -> None:
     assert "does not answer" in message(uri)
 
 
+@pytest.mark.slow
 def test_hung_server_is_given_up_within_five_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hung:
         started = time.monotonic()
@@ -80,6 +81,7 @@ def test_hung_server_is_given_up_within_five_seconds() -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_server_that_hangs_later_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(tracker, "must_answer", lambda _uri: None)
