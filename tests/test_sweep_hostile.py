@@ -1,8 +1,8 @@
 """Protects against hostile and damaged files: a sweep or a SweepError, soon, in little memory, in bounded text."""
 
+import gc
 import random
 import resource
-import gc
 import time
 from pathlib import Path
 
