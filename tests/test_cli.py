@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,8 @@ def test_failed_trials_are_1_and_the_same_command_repairs_them(
 def test_three_failures_alike_are_1_and_one_line(call: Call, sweep: tuple[str, ...]) -> None:
     done = call(*sweep, "--seeds", "9", FAKE_FAULTS='{"*/*": "raise"}')
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith("small: stopped, 3 trials failed alike: RuntimeError: no such layer;")
+    stopped = "small: stopped, [34] trials failed alike: RuntimeError: no such layer;"  # 4 if the last two came together
+    assert re.match(stopped, done.err.splitlines()[-1])
     assert "Traceback" not in done.err
 
 
