@@ -72,10 +72,10 @@ def _findings(found: Shape, *, any_factors: bool) -> Iterator[Finding]:
 def _find(source: str) -> Path:
     if "\0" in source:
         raise SweepError(f"{shown(source)}: {NAME_RULE}")
-    known = shipped()
-    name = unicodedata.normalize("NFC", source)
     if os.sep in source or (os.altsep or os.sep) in source or source.lower().endswith(_SUFFIXES):
         return Path(source)
+    known = shipped()
+    name = unicodedata.normalize("NFC", source)
     if name in known:
         return known[name]
     if os.path.isfile(source):  # noqa: PTH113 - Path.is_file raises on a name that is too long

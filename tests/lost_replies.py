@@ -33,7 +33,7 @@ TRIALS = 8
 class Losing(Stub):
     """A proxy that passes writes on and drops the reply of some, by chance."""
 
-    def __init__(self, upstream: int, seed: int, share: float = 0.5) -> None:
+    def __init__(self, upstream: int, seed: int, share: float = 0.7) -> None:
         super().__init__(upstream=upstream)
         self.lost: Counter[str] = Counter()
         self._random, self._share, self._guard = random.Random(seed), share, threading.Lock()
