@@ -11,7 +11,6 @@ program too (`adaptive.seeds_wanted`, then `judge`), and must agree in verdicts 
 sweeps are wrong in any cell, or if less than 80% of the claims are decided at twice the margin with normal noise.
 """
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,20 +20,20 @@ from numpy.typing import NDArray
 from verdict_simulation import (
     EFFECTS,
     INCONCLUSIVE,
-    MARGIN,
     NAMES,
     NOISES,
     POWER,
-    SD,
     Floats,
+    by_interval,
+    claims,
+    drawn,
     sign_flip_p_values,
     wrong_share,
 )
 
 from mnist_ablate.adaptive import seeds_wanted
-from mnist_ablate.evidence import holm, sign_flip_p_value, t_quantile
+from mnist_ablate.evidence import holm, sign_flip_p_value
 from mnist_ablate.looks import Look, looks
-from mnist_ablate.sweep import Claim
 from mnist_ablate.trial import Row
 from mnist_ablate.verdict import ALPHA, judge
 
@@ -79,13 +78,7 @@ class _Flips:
 def simulate(name: str, design: tuple[int, int, int], effect: float, sweeps: int) -> Cell:
     """One cell: noise, (claims, fewest seeds, most), effect in margins, number of sweeps."""
     n_claims, least, most = design
-    rng = np.random.default_rng([*design, *name.encode(), int(100 * effect) + 1000])
-    scale = SD / math.sqrt(2.0)
-    of_control, of_treatment = NOISES[name]
-    shared = 0.97 + 0.001 * rng.standard_normal((sweeps, 1, most))
-    control = np.round(shared + scale * of_control(rng, (sweeps, 1, most)), 4)
-    noise = scale * of_treatment(rng, (sweeps, n_claims, most))
-    treated = np.round(shared + effect * MARGIN + noise, 4)
+    control, treated = drawn(name, design, effect, sweeps)
     verdicts, seeds = adaptive(treated - control, looks(least, most))
     for sweep in range(min(CHECKED, sweeps)):
         judged = by_rounds(control[sweep, 0], treated[sweep], looks(least, most))
@@ -115,43 +108,21 @@ def adaptive(differences: Floats, taken: tuple[Look, ...]) -> tuple[Verdicts, Ve
     return verdicts, seeds
 
 
-def by_interval(differences: Floats, alpha: float) -> tuple[Verdicts, NDArray[np.bool_]]:
-    """What the intervals say, and whether it is an effect, which sign flips must back."""
-    n = differences.shape[2]
-    mean = differences.mean(axis=2)
-    half = t_quantile(n, alpha) * differences.std(axis=2, ddof=1) / math.sqrt(n)
-    low, high = mean - half, mean + half
-    supported, below = low > MARGIN, high < MARGIN
-    equivalent = below & (low > -MARGIN)
-    verdicts = np.select([supported, equivalent, below], [0, 1, 2], INCONCLUSIVE).astype(np.int64)
-    return verdicts, supported | (below & ~equivalent & (high < 0.0))
-
-
 def by_rounds(control: Floats, treated: Floats, taken: tuple[Look, ...]) -> tuple[list[str], list[int]]:
     """Verdicts, and seeds of control and treatments, as the program comes to them, a round after the other."""
     values = {"control": control, **{str(arm): each for arm, each in enumerate(treated)}}
     arms = [{"arm": name} for name in values]
-    claims = [
-        Claim(
-            name=f"claim-{arm}",
-            statement="",
-            treatment={"arm": str(arm)},
-            control={"arm": "control"},
-            direction="higher",
-            margin=MARGIN,
-        )
-        for arm in range(len(treated))
-    ]
+    asked = claims(len(treated))
     rows: list[Row] = []
     seeds = [0] * len(arms)
-    while (wanted := seeds_wanted(arms, rows, claims, taken)) != seeds:
+    while (wanted := seeds_wanted(arms, rows, asked, taken)) != seeds:
         seeds = wanted
         rows = [
             Row(arm, seed, {"test_accuracy": float(values[arm["arm"]][seed])})
             for arm, n in zip(arms, seeds, strict=True)
             for seed in range(n)
         ]
-    return [verdict.verdict for verdict in judge(rows, claims, looks=taken)], seeds
+    return [verdict.verdict for verdict in judge(rows, asked, looks=taken)], seeds
 
 
 def main(sweeps: int) -> int:

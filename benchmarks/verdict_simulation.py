@@ -73,20 +73,25 @@ class Cell:
 
 def simulate(name: str, design: tuple[int, int], effect: float, sweeps: int) -> Cell:
     """One cell: noise, (claims, seeds), effect in margins, number of sweeps."""
-    n_claims, n_seeds = design
-    rng = np.random.default_rng([*design, *name.encode(), int(100 * effect) + 1000])
-    scale = SD / math.sqrt(2.0)
-    of_control, of_treatment = NOISES[name]
-    shared = 0.97 + 0.001 * rng.standard_normal((sweeps, 1, n_seeds))
-    control = np.round(shared + scale * of_control(rng, (sweeps, 1, n_seeds)), 4)
-    noise = scale * of_treatment(rng, (sweeps, n_claims, n_seeds))
-    treated = np.round(shared + effect * MARGIN + noise, 4)
+    control, treated = drawn(name, design, effect, sweeps)
     verdicts = decide(treated - control)
     for sweep in range(min(CHECKED_BY_JUDGE, sweeps)):
         judged = by_judge(control[sweep, 0], treated[sweep])
         if judged != [NAMES[verdict] for verdict in verdicts[sweep]]:
             raise AssertionError(f"judge says {judged}, the simulation {verdicts[sweep]}")
     return Cell(wrong_share(verdicts, effect), float((verdicts != INCONCLUSIVE).mean()))
+
+
+def drawn(name: str, design: tuple[int, ...], effect: float, sweeps: int) -> tuple[Floats, Floats]:
+    """Accuracies of control (sweeps, 1, seeds) and treatments (sweeps, claims, seeds); `design` ends with the seeds."""
+    n_claims, n_seeds = design[0], design[-1]
+    rng = np.random.default_rng([*design, *name.encode(), int(100 * effect) + 1000])
+    scale = SD / math.sqrt(2.0)
+    of_control, of_treatment = NOISES[name]
+    shared = 0.97 + 0.001 * rng.standard_normal((sweeps, 1, n_seeds))
+    control = np.round(shared + scale * of_control(rng, (sweeps, 1, n_seeds)), 4)
+    noise = scale * of_treatment(rng, (sweeps, n_claims, n_seeds))
+    return control, np.round(shared + effect * MARGIN + noise, 4)
 
 
 def wrong_share(verdicts: NDArray[np.int64], effect: float) -> float:
@@ -100,16 +105,21 @@ def wrong_share(verdicts: NDArray[np.int64], effect: float) -> float:
 
 def decide(differences: Floats) -> NDArray[np.int64]:
     """The contract's rule for "higher": differences (sweeps, claims, seeds) -> verdicts (sweeps, claims)."""
-    _, n_claims, n_seeds = differences.shape
+    verdicts, shows_effect = by_interval(differences, ALPHA / differences.shape[1])
+    verdicts[shows_effect & (holm(sign_flip_p_values(differences)) > ALPHA)] = INCONCLUSIVE
+    return verdicts
+
+
+def by_interval(differences: Floats, alpha: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What the intervals say, and whether it is an effect, which sign flips must back."""
+    n = differences.shape[2]
     mean = differences.mean(axis=2)
-    half = t_quantile(n_seeds, ALPHA / n_claims) * differences.std(axis=2, ddof=1) / math.sqrt(n_seeds)
+    half = t_quantile(n, alpha) * differences.std(axis=2, ddof=1) / math.sqrt(n)
     low, high = mean - half, mean + half
     supported, below = low > MARGIN, high < MARGIN
     equivalent = below & (low > -MARGIN)
-    shows_effect = supported | (below & ~equivalent & (high < 0.0))
-    unbacked = shows_effect & (holm(sign_flip_p_values(differences)) > ALPHA)
-    verdicts = np.select([unbacked, supported, equivalent, below], [INCONCLUSIVE, SUPPORTED, EQUIVALENT, REFUTED], 3)
-    return verdicts.astype(np.int64)
+    verdicts = np.select([supported, equivalent, below], [SUPPORTED, EQUIVALENT, REFUTED], INCONCLUSIVE)
+    return verdicts.astype(np.int64), supported | (below & ~equivalent & (high < 0.0))
 
 
 def sign_flip_p_values(differences: Floats) -> Floats:
@@ -136,7 +146,12 @@ def by_judge(control: Floats, treated: Floats) -> list[str]:
     rows = [Row({"arm": "control"}, seed, {"test_accuracy": float(value)}) for seed, value in enumerate(control)]
     for arm, values in enumerate(treated):
         rows += [Row({"arm": str(arm)}, seed, {"test_accuracy": float(value)}) for seed, value in enumerate(values)]
-    claims = [
+    return [verdict.verdict for verdict in judge(rows, claims(len(treated)))]
+
+
+def claims(n: int) -> list[Claim]:
+    """Of each treatment: better than the control."""
+    return [
         Claim(
             name=f"claim-{arm}",
             statement="",
@@ -145,9 +160,8 @@ def by_judge(control: Floats, treated: Floats) -> list[str]:
             direction="higher",
             margin=MARGIN,
         )
-        for arm in range(len(treated))
+        for arm in range(n)
     ]
-    return [verdict.verdict for verdict in judge(rows, claims)]
 
 
 def main(sweeps: int) -> int:
