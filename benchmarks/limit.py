@@ -76,7 +76,7 @@ def main() -> None:
         recipe = Recipe(model=model, learning_rate=0.001, batch_size=BATCH, epochs=1)
         trial = Trial(recipe=recipe, seed=0, data_digest=digits.digest)
         trainer.train(trial)
-        program, inputs = trainer.program(shape_of(recipe)), trainer.inputs(recipe.normalizer)
+        program, inputs = trainer.program(shape_of(recipe)), trainer.inputs(recipe)
         train = len(digits.x_train) * flops(widths, training=True)
         val, test = (len(x) * flops(widths, training=False) for x in (digits.x_val, digits.x_test))
         seconds = min(trainer.epoch_seconds(recipe) for _ in range(ROUNDS))

@@ -13,6 +13,7 @@ from mnist_ablate import network
 from mnist_ablate.choices.initializers import INITIALIZERS
 from mnist_ablate.choices.optimizers import OPTIMIZERS
 from mnist_ablate.diagnostics import unit_fractions
+from mnist_ablate.foreground import Columns
 from mnist_ablate.trial import Recipe
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -68,9 +69,14 @@ class Program:
                 layer.scale.assign(1.0 / (1.0 - recipe.dropout))
         self.optimizer.learning_rate.assign(recipe.learning_rate)
 
-    def epoch(self, images: Any, labels: Any, order: npt.NDArray[np.int32], masks: list[Any]) -> tuple[float, float]:
-        """One pass over images float32 (n, ...) in `order` int32 (n,); mean loss and accuracy while training."""
-        loss, correct = self._epoch(images, labels, tf.constant(order), masks)
+    def epoch(
+        self, images: Any, labels: Any, order: npt.NDArray[np.int32], masks: list[Any], columns: Columns | None = None
+    ) -> tuple[float, float]:
+        """One pass over images float32 (n, ...) in `order` int32 (n,); mean loss and accuracy while training.
+
+        With `columns`, those of this order and for networks with a dense first layer, images come minus the background.
+        """
+        loss, correct = self._epoch(images, labels, tf.constant(order), masks, columns)
         return float(loss) / len(order), float(correct) / len(order)
 
     def evaluate(self, slices: Slices) -> tuple[float, float]:
@@ -82,29 +88,41 @@ class Program:
         """Dead and always-on fractions per layer over `images`, and the first kernel's gradient norm on them."""
         return {name: float(value) for name, value in self._probe(images, labels).items()}
 
-    def _run_epoch(self, images: Any, labels: Any, order: Any, masks: list[Any]) -> tuple[Any, Any]:
+    def _run_epoch(
+        self, images: Any, labels: Any, order: Any, masks: list[Any], columns: Columns | None
+    ) -> tuple[Any, Any]:
         n, size = order.shape[0], self.batch_size
         steps, rest = divmod(n, size)
 
-        def step(start: Any, rows: int, loss: Any, correct: Any) -> tuple[Any, Any]:
-            index = tf.slice(order, [start], [rows])
-            batch_masks = [tf.slice(mask, [start, 0], [rows, mask.shape[1]]) for mask in masks]
-            return self._step(tf.gather(images, index), tf.gather(labels, index), batch_masks, loss, correct)
+        def step(i: Any, rows: int, loss: Any, correct: Any) -> tuple[Any, Any]:
+            index = tf.slice(order, [i * size], [rows])
+            batch_masks = [tf.slice(mask, [i * size, 0], [rows, mask.shape[1]]) for mask in masks]
+            batch_columns = columns and Columns(columns.index[i], columns.position[i], columns.background)
+            x, y = tf.gather(images, index), tf.gather(labels, index)
+            batch_loss, batch_correct = self._step(x, y, batch_masks, batch_columns)
+            return loss + batch_loss, correct + batch_correct
 
         def body(i: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
-            return (i + 1, *step(i * size, size, loss, correct))
+            return (i + 1, *step(i, size, loss, correct))
 
         _, loss, correct = tf.while_loop(lambda i, *_: i < steps, body, (0, 0.0, 0.0), parallel_iterations=1)
-        return step(steps * size, rest, loss, correct) if rest else (loss, correct)
+        return step(steps, rest, loss, correct) if rest else (loss, correct)
 
-    def _step(self, x: Any, y: Any, masks: list[Any], loss: Any, correct: Any) -> tuple[Any, Any]:
+    def _step(self, x: Any, y: Any, masks: list[Any], columns: Columns | None) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logits, _ = self.model([x, *masks], training=True)
+            logits = self._logits(x, masks, columns)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             mean = tf.reduce_mean(losses)
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
-        return loss + tf.reduce_sum(losses), correct + _correct(y, logits)
+        return tf.reduce_sum(losses), _correct(y, logits)
+
+    def _logits(self, x: Any, masks: list[Any], columns: Columns | None) -> Any:
+        first = self.network.first
+        if columns is None or first is None:
+            return self.model([x, *masks], training=True)[0]
+        output = first.of_columns(tf.reshape(x, (x.shape[0], -1)), columns)
+        return self.network.rest([output, *masks], training=True)
 
     def _run_evaluation(self, images: Any, labels: Any) -> tuple[Any, Any, int]:
         logits, _ = self.model([images, *self._no_masks], training=False)

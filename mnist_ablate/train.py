@@ -19,6 +19,7 @@ from mnist_ablate.data import Digits, Labels
 from mnist_ablate.diagnostics import input_statistics
 from mnist_ablate.extractor import Features, Source, source_of
 from mnist_ablate.features import Store
+from mnist_ablate.foreground import Foreground
 from mnist_ablate.learning import curve_metrics
 from mnist_ablate.program import Program, Slices, shape_of, stream
 from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
@@ -32,9 +33,13 @@ CONVOLUTIONAL = frozenset({"cnn"})
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics."""
+    """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
+
+    `foreground` is that of the training images, for a network whose first layer is dense on them.
+    """
 
     train: tuple[Any, Any]
+    foreground: Foreground | None
     val: Slices
     test: Slices
     statistics: dict[str, float]
@@ -47,7 +52,7 @@ class Trainer:
         self.digits = digits
         self.store = Store(digits)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
-        self.inputs = lru_cache(INPUTS_KEPT)(self._inputs)
+        self._inputs = lru_cache(INPUTS_KEPT)(self._load)
         self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](digits.x_train))
 
     def train(
@@ -67,7 +72,7 @@ class Trainer:
         source = source_of(recipe)
         if source.base:
             self.store.prepare(source, on_wait)
-        program, inputs = self.program(shape_of(recipe)), self.inputs(*source)
+        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe)
         program.reset(recipe, trial.seed)
         diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.val[0]), "start")}
         epochs: list[Epoch] = []
@@ -96,7 +101,7 @@ class Trainer:
         """The time of one epoch of a recipe, compilation and a frozen base set aside: its features are zeros here."""
         source = source_of(recipe)
         program = self.program(shape_of(recipe))
-        inputs = self._zeros(source.base) if source.base else self.inputs(*source)
+        inputs = self._zeros(source.base) if source.base else self.inputs(recipe)
         trial = Trial(recipe=recipe, seed=0, data_digest=self.digits.digest)
         program.reset(recipe, trial.seed)
         _epoch(program, inputs, trial, 1)
@@ -114,22 +119,34 @@ class Trainer:
         seen = BASES[base].outputs if base else self.digits.image_shape
         return Program(shape, seen, self.digits.classes, compiled=compiled)
 
-    def _inputs(self, normalizer: str, base: str = "", weights: str = "") -> Inputs:
-        if base:
-            return self._fed(self.store.features(Source(normalizer, base, weights)), _as_is)
-        digits = self.digits
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """What the recipe's network is fed; kept for the next trial that is fed the same."""
+        first = self.program(shape_of(recipe)).network.first
+        return self._inputs(source_of(recipe), first_is_dense=first is not None)
+
+    def _load(self, source: Source, *, first_is_dense: bool) -> Inputs:
+        if source.base:
+            return self._fed(self.store.features(source), _as_is)
+        digits, transform = self.digits, self._transform(source.normalizer)
         images = {"train": digits.x_train, "val": digits.x_val, "test": digits.x_test}
-        return self._fed(images, self._transform(normalizer))
+        return self._fed(images, transform, transform(np.zeros_like(digits.x_train[:1])) if first_is_dense else None)
 
     def _zeros(self, base: str) -> Inputs:
         digits, shape = self.digits, BASES[base].outputs
         sizes = {"train": len(digits.y_train), "val": len(digits.y_val), "test": len(digits.y_test)}
         return self._fed({name: np.zeros((n, *shape), np.float32) for name, n in sizes.items()}, _as_is)
 
-    def _fed(self, splits: Mapping[str, npt.NDArray[Any]], transform: Callable[[Any], Features]) -> Inputs:
+    def _fed(
+        self,
+        splits: Mapping[str, npt.NDArray[Any]],
+        transform: Callable[[Any], Features],
+        background: Features | None = None,
+    ) -> Inputs:
         digits, train = self.digits, transform(splits["train"])
+        foreground = None if background is None else Foreground(train, background[0])
         return Inputs(
             train=(tf.constant(train), tf.constant(digits.y_train)),
+            foreground=foreground,
             val=_slices(transform, splits["val"], digits.y_val),
             test=_slices(transform, splits["test"], digits.y_test),
             statistics=input_statistics(train),
@@ -154,7 +171,10 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
         _mask(stream(trial.seed, f"dropout_{i}/{number}"), n, units, trial.recipe.dropout)
         for i, units in enumerate(program.network.mask_units, 1)
     ]
-    train_loss, train_accuracy = program.epoch(*inputs.train, order, masks)
+    (images, labels), columns = inputs.train, None
+    if inputs.foreground and (columns := inputs.foreground.columns(order, program.batch_size)):
+        images = inputs.foreground.images
+    train_loss, train_accuracy = program.epoch(images, labels, order, masks, columns)
     val_loss, val_accuracy = program.evaluate(inputs.val)
     if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
         return None

@@ -99,7 +99,7 @@ def test_streams_of_two_uses_share_no_draws():
 
 def test_glorot_limits_follow_the_fans(digits):
     kernel = kernels(digits, Recipe(width=8), seed=0)["dense_1"]
-    assert kernel.shape == (8, 784)
+    assert kernel.shape == (784, 8)
     assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / (784 + 8)), rel=0.01)
     he = kernels(digits, Recipe(width=8, initializer="he_uniform"), seed=0)["dense_1"]
     assert np.abs(he).max() == pytest.approx(math.sqrt(6 / 784), rel=0.01)
@@ -108,7 +108,7 @@ def test_glorot_limits_follow_the_fans(digits):
 def one_step_by_hand(program, x, y, mask, rate, learning_rate):
     """Forward and backward of 784-8-10 with relu and dropout, and one plain SGD step, in float64."""
     w1, b1, w2, b2 = (variable.numpy().astype(float) for variable in program.model.trainable_variables)
-    z = x @ w1.T + b1
+    z = x @ w1 + b1
     h = np.maximum(z, 0) * mask / (1 - rate)
     logits = h @ w2.T + b2
     p = np.exp(logits - logits.max(1, keepdims=True))
@@ -116,7 +116,7 @@ def one_step_by_hand(program, x, y, mask, rate, learning_rate):
     d2 = (p - np.eye(10)[y]) / len(x)
     d1 = d2 @ w2 * mask / (1 - rate) * (z > 0)
     loss = -np.log(p[np.arange(len(x)), y]).mean()
-    steps = [d1.T @ x, d1.sum(0), d2.T @ h, d2.sum(0)]
+    steps = [x.T @ d1, d1.sum(0), d2.T @ h, d2.sum(0)]
     return loss, [w - learning_rate * step for w, step in zip((w1, b1, w2, b2), steps, strict=True)]
 
 
@@ -193,7 +193,7 @@ def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monk
     evaluate = program.evaluate
     monkeypatch.setattr(program, "evaluate", lambda split: read.append(split) or evaluate(split))
     found = trainer.train(blind)
-    test = trainer.inputs("raw").test
+    test = trainer.inputs(made.recipe).test
     assert not any(split is test for split in read)
     assert found.status == ("diverged" if settings else "complete")
     assert "val_accuracy" in found.metrics

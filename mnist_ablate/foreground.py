@@ -1,0 +1,57 @@
+"""Pixels that a batch leaves at the background, which its products can leave out; multiplies nothing itself."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+BLOCK = 64
+"""Columns of a batch are filled up to a multiple of this: few program shapes, and rows that vectorize."""
+WORTH = 0.9
+"""With more of all columns than this the copies cost what the products save."""
+
+
+class Columns(NamedTuple):
+    """By batch, the columns of a product with images that are not all background, in ascending order.
+
+    `index` int32 (batches, columns); `position` int32 (batches, inputs), where a column stands in `index`, or the
+    number of columns if it is left out; `background` float32 (inputs,), or None if it is zero everywhere.
+    """
+
+    index: Any
+    position: Any
+    background: Any
+
+
+class Foreground:
+    """Normalized images float32 (n, ...) as a background (...) and `images`, a tensor of what differs from it.
+
+    Half of an MNIST image's pixels are background in every image of a batch, whatever the normalizer makes of black.
+    """
+
+    def __init__(self, images: npt.NDArray[np.float32], background: npt.NDArray[np.float32]) -> None:
+        difference = images - background if background.any() else images
+        self.images = tf.constant(difference)
+        self._background = background.ravel() if background.any() else None
+        self._inputs = background.size
+        self._differs = _words(difference.reshape(len(images), -1) != 0)
+
+    def columns(self, order: npt.NDArray[np.int32], batch_size: int) -> Columns | None:
+        """Those of the batches of an epoch that takes images in `order` (n,); None if too many differ to gain by it."""
+        starts = range(0, len(order), batch_size)
+        words = [np.bitwise_or.reduce(self._differs[order[start : start + batch_size]], axis=0) for start in starts]
+        differs = np.unpackbits(np.stack(words).view(np.uint8), axis=1)[:, : self._inputs]
+        kept = -(-int(differs.sum(axis=1).max()) // BLOCK) * BLOCK
+        if kept > WORTH * self._inputs:
+            return None
+        index = np.sort(np.argsort(1 - differs, axis=1, kind="stable")[:, :kept], axis=1).astype(np.int32)
+        position = np.full((len(words), self._inputs), kept, np.int32)
+        np.put_along_axis(position, index, np.arange(kept, dtype=np.int32)[None], axis=1)
+        return Columns(index, position, self._background)
+
+
+def _words(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """Bool (n, inputs) as bits, in words that can be or-ed fast: uint64 (n, words)."""
+    bits = np.packbits(flags, axis=1)
+    return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)

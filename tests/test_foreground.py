@@ -1,0 +1,99 @@
+"""What protects the shortcut of the first layer: leaving out background pixels changes no number beyond rounding."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_digits import small
+
+from mnist_ablate import choices
+from mnist_ablate.choices.normalizers import NORMALIZERS
+from mnist_ablate.foreground import BLOCK, Foreground
+from mnist_ablate.program import Program, shape_of
+from mnist_ablate.train import Trainer
+from mnist_ablate.trial import Recipe, Trial
+
+ORDER = np.random.default_rng(3).permutation(300).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return small()
+
+
+def split(digits, normalizer):
+    transform = NORMALIZERS[normalizer](digits.x_train)
+    images = transform(digits.x_train)
+    return images, Foreground(images, transform(np.zeros_like(digits.x_train[:1]))[0])
+
+
+@pytest.mark.parametrize("normalizer", choices.NORMALIZERS)
+def test_columns_hold_every_pixel_that_differs_in_a_batch(digits, normalizer):
+    images, foreground = split(digits, normalizer)
+    columns = foreground.columns(ORDER, 64)
+    assert columns.index.shape == (5, columns.index.shape[1])
+    assert columns.index.shape[1] % BLOCK == 0
+    for number, index in enumerate(columns.index):
+        batch = foreground.images.numpy().reshape(300, -1)[ORDER[number * 64 : (number + 1) * 64]]
+        assert not np.delete(batch, index, axis=1).any()
+        assert (np.diff(index) > 0).all()
+        positions = columns.position[number]
+        assert (positions[index] == np.arange(len(index))).all()
+        assert (np.delete(positions, index) == len(index)).all()
+    background = 0.0 if columns.background is None else columns.background.reshape(digits.image_shape)
+    np.testing.assert_allclose(foreground.images.numpy() + background, images, rtol=1e-6, atol=1e-6)
+
+
+def test_black_that_stays_zero_needs_no_background(digits):
+    zero = {name for name in choices.NORMALIZERS if split(digits, name)[1].columns(ORDER, 64).background is None}
+    assert zero == {"raw", "unit", "scaled", "saturated"}
+
+
+@pytest.mark.parametrize("model", ["mlp", "mlp_relu", "mlp3"])
+@pytest.mark.parametrize("normalizer", ["unit", "centered", "pixelwise"])
+def test_an_epoch_with_columns_gives_the_numbers_of_one_without(digits, normalizer, model):
+    images, foreground = split(digits, normalizer)
+    recipe = Recipe(model=model, normalizer=normalizer, width=8, learning_rate=0.01, batch_size=64)
+    results = []
+    for x, columns in ((images, None), (foreground.images, foreground.columns(ORDER, 64))):
+        program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+        program.reset(recipe, seed=0)
+        masks = [np.random.default_rng(1).random((300, units)) > 0.5 for units in program.network.mask_units]
+        told = program.epoch(x, digits.y_train, ORDER, masks, columns)
+        results.append([*told, *(variable.numpy() for variable in program.model.trainable_variables)])
+    for with_columns, without in zip(*results, strict=True):
+        np.testing.assert_allclose(with_columns, without, rtol=2e-4, atol=2e-5)
+
+
+def test_images_that_differ_everywhere_are_multiplied_whole():
+    images = np.random.default_rng(0).random((64, 8, 8, 1), np.float32) + 1
+    assert Foreground(images, np.zeros((8, 8, 1), np.float32)).columns(np.arange(64, dtype=np.int32), 16) is None
+
+
+def test_the_number_of_columns_is_that_of_the_fullest_batch():
+    images = np.zeros((4, 200, 1, 1), np.float32)
+    images[0, :3], images[1, 10:75] = 1, 1
+    foreground = Foreground(images, np.zeros((200, 1, 1), np.float32))
+    assert foreground.columns(np.array([0, 2, 3], np.int32), 1).index.shape == (3, 64)
+    assert foreground.columns(np.array([0, 1, 2, 3], np.int32), 1).index.shape == (4, 128)
+    assert foreground.columns(np.array([2, 3], np.int32), 1).index.shape == (2, 0)
+
+
+def test_networks_that_start_otherwise_see_whole_images(digits):
+    trainer = Trainer(digits)
+    for model, split_up in (("cnn", False), ("mlp", True)):
+        trial = Trial(recipe=Recipe(model=model, width=8, learning_rate=0.01), seed=0, data_digest="d")
+        assert (trainer.inputs(trial.recipe).foreground is not None) is split_up
+
+
+def test_the_gradient_of_a_left_out_row_is_the_background_alone(digits):
+    _, foreground = split(digits, "centered")
+    columns = foreground.columns(ORDER, 64)
+    recipe = Recipe(width=8, learning_rate=0.01, dropout=0.0, optimizer="sgd")
+    layer = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False).network.first
+    batch = tf.reshape(tf.gather(foreground.images, ORDER[:64]), (64, -1))
+    first = type(columns)(columns.index[0], columns.position[0], columns.background)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer.of_columns(batch, first))
+    gradient = tape.gradient(total, layer.kernel.value).numpy()
+    expected = (batch.numpy() - 1).sum(axis=0)
+    np.testing.assert_allclose(gradient, np.repeat(expected[:, None], 8, axis=1), rtol=1e-5, atol=1e-4)
