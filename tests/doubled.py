@@ -11,11 +11,13 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy
 from fake_trainer import FakeTrainer
+from mlflow.store.db import utils as mlflow_database
 from mlflow_helpers import new_home
 from optuna.storages._rdb.storage import _VersionManager
 
@@ -91,7 +93,9 @@ def install(scratch: Path) -> None:
     publishing._git_commit = lambda: "unknown"
     versions = _VersionManager
     versions._create_alembic_script = _remembered(versions._create_alembic_script)  # type: ignore[method-assign]
+    mlflow_database._get_latest_schema_revision = cache(mlflow_database._get_latest_schema_revision)
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _without_fsync)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "engine_connect", _compiled_once)
 
 
 def _copied(scratch: Path) -> Any:
@@ -123,3 +127,13 @@ def _remembered(real: Any) -> Any:
 def _without_fsync(connection: Any, _record: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
+
+
+_compiled: list[sqlalchemy.Engine] = []
+
+
+def _compiled_once(connection: sqlalchemy.Connection) -> None:
+    """Statements are compiled for an engine and its dialect: forks share those of this process's first engine."""
+    _compiled[:] = _compiled or [connection.engine]
+    engine, first = connection.engine, _compiled[0]
+    engine._compiled_cache, engine.dialect, connection.dialect = first._compiled_cache, first.dialect, first.dialect
