@@ -14,6 +14,7 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
     "distributed.admin.system-monitor.disk": False,
+    "distributed.worker.profile.enabled": False,  # walks the stack of the training thread a hundred times a second
     "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs
     "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
     # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.

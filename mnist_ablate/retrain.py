@@ -1,9 +1,9 @@
 """A process that trains one recorded trial again and keeps the weights, which sweeps do not; records nothing."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 from mnist_ablate import data
 from mnist_ablate.trial import Trial
@@ -16,8 +16,7 @@ def main(folder: Path, trainer: str, images: Path) -> None:
     """Train the trial in `folder`/trial.json."""
     trial = Trial.model_validate_json((folder / TRIAL).read_text(encoding="utf-8"))
     digits = data.load(images)
-    module, _, factory = trainer.partition(":")
-    made = getattr(importlib.import_module(module), factory)(digits)
+    made = resolve_name(trainer)(digits)
     outcome = made.train(trial, lambda _epoch: None)
     made.save(trial, folder / WEIGHTS)
     about = {"image_shape": digits.image_shape, "classes": digits.classes, "trial": trial.model_dump()}

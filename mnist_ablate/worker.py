@@ -1,7 +1,6 @@
 """What runs inside a Dask worker: trains the trials it is given; holds no database or tracker credentials."""
 
 import contextlib
-import importlib
 import io
 import os
 import socket
@@ -11,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
 from distributed import WorkerPlugin, get_worker
@@ -90,9 +90,8 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         digits = data.load() if self._images is None else data.read("--data", io.BytesIO(self._images))
         if digits.digest != self._data_digest:
             raise DataError(f"the data file changed, or worker {address} has another: give all the same and run again")
-        module, _, factory = self._trainer.partition(":")
         with _without(_NOT_NEEDED):
-            made: Trainer = getattr(importlib.import_module(module), factory)(digits)
+            made: Trainer = resolve_name(self._trainer)(digits)
         return made
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,26 +1,13 @@
 """The benchmark's promise on a few hundred sweeps: adaptive verdicts are rarely wrong, decide, and save trials."""
 
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 
+import adaptive_simulation as simulation
 import pytest
 
 from mnist_ablate import looks
 
 pytestmark = pytest.mark.slow
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def simulation() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    yield import_module("adaptive_simulation")
-    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +15,7 @@ def simulation() -> Iterator[ModuleType]:
 )
 @pytest.mark.parametrize("design", [(1, 6, 30), (7, 6, 20)])
 def test_at_most_five_percent_are_wrong_and_trials_are_saved(
-    simulation: ModuleType, design: tuple[int, int, int], noise: str, most: float
+    design: tuple[int, int, int], noise: str, most: float
 ) -> None:
     """The standard error is 0.9%; the true rates are 2.1% or less, 4% with one-sided skew."""
     cells = {effect: simulation.simulate(noise, design, effect, 500) for effect in (-2.0, 0.0, 1.0, 2.0)}
@@ -37,9 +24,7 @@ def test_at_most_five_percent_are_wrong_and_trials_are_saved(
     assert max(cells[effect].trials for effect in (-2.0, 0.0, 2.0)) < 0.8
 
 
-def test_the_simulation_finds_looks_wrong_that_each_take_the_whole_error_rate(
-    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulation_finds_looks_wrong_that_each_take_the_whole_error_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does who looks again and again until the interval clears the margin."""
 
     def greedy(least: int, most: int) -> tuple[looks.Look, ...]:
@@ -49,9 +34,7 @@ def test_the_simulation_finds_looks_wrong_that_each_take_the_whole_error_rate(
     assert simulation.simulate("normal", (1, 6, 30), 1.0, 500).wrong > 0.05
 
 
-def test_the_simulation_finds_a_program_that_stops_elsewhere(
-    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulation_finds_a_program_that_stops_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "seeds_wanted", lambda arms, *_: [30] * len(arms))
     with pytest.raises(AssertionError, match="the program says"):
         simulation.simulate("normal", (1, 6, 30), 0.0, 5)

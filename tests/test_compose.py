@@ -11,18 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import compose_policy as policy
 import jsonschema
 import pytest
 from check_jsonschema import builtin_schemas
 
 ROOT = Path(__file__).parents[1]
-_SPEC = importlib.util.spec_from_file_location("compose_policy", ROOT / "benchmarks" / "compose_policy.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-policy = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = policy
-_SPEC.loader.exec_module(policy)
-
 COMPOSE = policy.load()
 SERVICES = COMPOSE["services"]
 CHECKS = [(name, found) for name in SERVICES for found in policy.POLICIES if found.covers(name)]

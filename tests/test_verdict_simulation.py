@@ -1,25 +1,9 @@
 """The benchmark's promise on a few hundred sweeps: rarely wrong, and decided where the plan said so."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import verdict_simulation as simulation
 import pytest
 
 from mnist_ablate.evidence import t_quantile
-
-
-@pytest.fixture(scope="module")
-def simulation() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "verdict_simulation.py"
-    spec = importlib.util.spec_from_file_location("verdict_simulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -27,7 +11,7 @@ def simulation() -> ModuleType:
 )
 @pytest.mark.parametrize("design", [(1, 6), (1, 10), (7, 10)])
 def test_at_most_five_percent_are_wrong_and_twice_the_margin_is_decided(
-    simulation: ModuleType, design: tuple[int, int], noise: str, most: float
+    design: tuple[int, int], noise: str, most: float
 ) -> None:
     """The standard error is 0.7%, the true rates are 2.5% or less, 4% with one-sided skew."""
     cells = {effect: simulation.simulate(noise, design, effect, 800) for effect in simulation.EFFECTS}
@@ -35,7 +19,7 @@ def test_at_most_five_percent_are_wrong_and_twice_the_margin_is_decided(
     assert min(cells[-2.0].decided, cells[2.0].decided) >= 0.8
 
 
-def test_the_simulation_can_find_a_rule_wrong(simulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_simulation_can_find_a_rule_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven intervals at 95% each, instead of 95% together."""
     monkeypatch.setattr(simulation, "t_quantile", lambda n, _alpha: t_quantile(n, 0.05))
     monkeypatch.setattr(simulation, "CHECKED_BY_JUDGE", 0)
