@@ -1,7 +1,7 @@
 """The benchmark's promise on a few hundred sweeps: rarely wrong, and decided where the plan said so."""
 
-import verdict_simulation as simulation
 import pytest
+import verdict_simulation as simulation
 
 from mnist_ablate.evidence import t_quantile
 
