@@ -24,6 +24,7 @@ class FakeMirror(Mirror):
     def __init__(self) -> None:
         super().__init__("http://x", "normalization", "ab", "?", {})
         self.error: Exception | None = None
+        self.took_s = 0.0
         self.gate = threading.Event()
         self.gate.set()
         self.calls: list[object] = []
@@ -32,6 +33,7 @@ class FakeMirror(Mirror):
     def _record(self, call: object) -> None:
         self.times.append(time.monotonic())
         self.gate.wait()
+        time.sleep(self.took_s)
         if self.error:
             raise self.error
         self.calls.append(call)
@@ -140,6 +142,20 @@ def test_epochs_of_a_trial_go_together(sender: Uploader, fake: FakeMirror) -> No
     sender.epoch(trial(2), epochs(1)[0])
     fake.gate.set()
     until(lambda: fake.calls == ["open", (1, [1, 2, 3, 4]), (2, [1])])
+
+
+def test_epochs_take_a_bounded_share_of_the_time(
+    sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader, "EPOCHS_SHARE", 0.2)
+    monkeypatch.setattr(sender, "_longest_wait_s", 10.0)
+    fake.took_s = 0.08
+    sender.start()
+    for seed in range(3):
+        sender.epoch(trial(seed), epochs(1)[0])
+    until(lambda: len(fake.calls) == 4)
+    _, *sent = fake.times
+    assert min(later - earlier for earlier, later in pairwise(sent)) >= 0.08 + 0.08 / 0.2
 
 
 def test_epochs_of_a_finished_trial_are_left_to_its_outcome(sender: Uploader, fake: FakeMirror) -> None:
