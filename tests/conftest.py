@@ -1,11 +1,13 @@
 """Tiny images, the fake trainer for every worker, and sweeps to run with it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Command, base_environment
+from postgres import Postgres, postgres
 from sweep_runs import Tracker
 
 from mnist_ablate import data, publishing
@@ -25,6 +27,22 @@ def write_images(path: Path, seed: int = 0) -> Path:
         y_test=np.arange(10, dtype=np.uint8),
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A real PostgreSQL for the tests of a module."""
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A ledger of its own, on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+    found: Postgres = request.getfixturevalue("server")
+    return found.database()
 
 
 @pytest.fixture(scope="session")

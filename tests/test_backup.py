@@ -3,13 +3,13 @@
 import json
 import sqlite3
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command import Command
 from mlflow_helpers import active_runs, new_home
-from postgres import Postgres, postgres
+from postgres import Postgres
 from sweep_runs import small, sweep_file
 from test_ledger import outcome
 
@@ -28,12 +28,6 @@ QUERIES = (
     "SELECT trial_id, key, value_json FROM trial_user_attributes ORDER BY 1, 2",
     "SELECT key, value_json FROM study_user_attributes ORDER BY 1",
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 def begun(settings: Settings, plan: Plan) -> Record:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command import NO_TRACKER, Command, Done, wait_for
 from mlflow_helpers import new_home
-from postgres import Postgres, postgres
+from postgres import Postgres
 from sweep_runs import starts, sweep_file
 
 from mnist_ablate import cli, embedded
@@ -24,12 +24,6 @@ from mnist_ablate import cli, embedded
 def sweep(command: Command, images: Path) -> tuple[str, ...]:
     sweep_file(command.folder)
     return ("sweep", "small.yaml", "--jobs", "2", "--data", str(images))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 Call = Callable[..., Done]

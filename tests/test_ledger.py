@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import fake_trainer
 import optuna
 import pytest
 import sqlalchemy
-from postgres import Postgres, postgres
+from postgres import Postgres
 from sweep_runs import small
 from tcp_proxy import proxy
 
@@ -31,20 +31,6 @@ from mnist_ablate.trial import Outcome
 from mnist_ablate.verify_ledger import against_itself
 
 DATA = "d1" * 32
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
-    found: Postgres = request.getfixturevalue("server")
-    return found.database()
 
 
 def plan(**changes: object) -> Plan:

@@ -8,12 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy
-from postgres import Postgres, postgres
+from postgres import Postgres
 from tcp_proxy import proxy
 
 from mnist_ablate import database
@@ -21,20 +20,6 @@ from mnist_ablate.errors import ConflictError, DiskError, UnreachableError
 from mnist_ablate.lock import hold
 
 ME = re.escape(f"pid {os.getpid()} on {socket.gethostname()}")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
-    found: Postgres = request.getfixturevalue("server")
-    return found.database()
 
 
 def test_a_held_lock_names_its_holder(url: str) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from verdict_simulation import claims
 
 from mnist_ablate.evidence import sign_flip_p_value, t_interval
 from mnist_ablate.looks import looks
-from mnist_ablate.sweep import Claim
 from mnist_ablate.trial import Row
 from mnist_ablate.verdict import ALPHA, ClaimVerdict, judge
 
@@ -24,20 +24,6 @@ def rows_of(*treated: Sequence[float], control: float = 0.9) -> list[Row]:
     for arm, values in enumerate(treated):
         rows += [Row({"arm": str(arm)}, seed, {"test_accuracy": control + value}) for seed, value in enumerate(values)]
     return rows
-
-
-def claims(n: int) -> list[Claim]:
-    return [
-        Claim(
-            name=f"claim-{arm}",
-            statement="",
-            treatment={"arm": str(arm)},
-            control={"arm": "control"},
-            direction="higher",
-            margin=0.002,
-        )
-        for arm in range(n)
-    ]
 
 
 def judged(*treated: Sequence[float]) -> list[ClaimVerdict]:

@@ -1,7 +1,7 @@
 """Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements, on both databases."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from postgres import Postgres, postgres
 
 from mnist_ablate.database import open_storage
 from mnist_ablate.trial_rows import TrialRows
@@ -43,12 +42,6 @@ TRIALS = {
     "of minus infinity": made(3, value=-math.inf),
     "complete again": made(4),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
