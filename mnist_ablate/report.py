@@ -122,11 +122,11 @@ def _selection(document: Document) -> Iterator[RenderableType]:
     """What was chosen on validation data, and the verdicts on the recipe as it was written."""
     if both := [*chosen.both(document)]:
         yield Text(f"\n{chosen.BOTH_TITLE}", style="bold")
-        yield _table([chosen.both_heads(document), *both], len(both[0]))
+        yield _table([chosen.both_heads(document), *both], len(both[0]), wraps=True)
         yield Text(chosen.both_note(document), style="dim")
     if rows := chosen.path(document):
         yield Text(f"\n{chosen.PATH_TITLE}", style="bold")
-        yield _table(rows, len(rows[0]))
+        yield _table(rows, len(rows[0]), wraps=True)
         yield Text(chosen.path_note(document), style="dim")
     if rows := chosen.values(document):
         yield Text(f"\n{chosen.VALUES_TITLE}", style="bold")
@@ -159,16 +159,17 @@ class _Arms:
         yield Text(sentences.trials(self._document))
 
 
-def _table(rows: Sequence[Sequence[str]], factors: int) -> Table:
+def _table(rows: Sequence[Sequence[str]], factors: int, *, wraps: bool = False) -> Table:
+    """`wraps` is for tables of words, of which nothing may be cut off; in others numbers and names stay whole."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_footer=len(rows) > _LONG)
     for i, name in enumerate(rows[0]):
         is_text = i < factors or name == _EXCEPTIONS
         table.add_column(
-            Text(name, no_wrap=True),
+            Text(name, no_wrap=not wraps),
             footer=Text(name),
             justify="left" if is_text else "right",
             overflow="fold",
-            no_wrap=not is_text or (factors > 1 and i < factors),
+            no_wrap=not wraps and (not is_text or (factors > 1 and i < factors)),
         )
     for row in rows[1:]:
         table.add_row(*map(Text, row))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -130,12 +131,23 @@ def test_written_as_tuned_is_trained_once() -> None:
     assert len(document(plan, entries)["as_written"]["arms"]) == 2
 
 
-def test_terminal_and_markdown_show_both_verdicts_and_the_edge() -> None:
-    made = judged(plan_of())
-    console = Console(file=io.StringIO(), width=120, color_system=None)
+def shown(made: Mapping[str, Any], width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(report.tables(made))
     assert isinstance(console.file, io.StringIO)
-    for text in (console.file.getvalue(), report.markdown(made, "q?")):
+    return console.file.getvalue()
+
+
+def test_a_narrow_terminal_cuts_nothing_off_the_two_verdicts() -> None:
+    made = judged(plan_of())
+    table = shown(made, 50).split(chosen.BOTH_TITLE)[1].split()
+    words = [word for row in (chosen.both_heads(made), *chosen.both(made)) for cell in row[1:] for word in cell.split()]
+    assert set(words) <= set(table)
+
+
+def test_terminal_and_markdown_show_both_verdicts_and_the_edge() -> None:
+    made = judged(plan_of())
+    for text in (shown(made, 120), report.markdown(made, "q?")):
         plain = " ".join(text.split()).replace("**", "")
         assert "as written (learning rate 0.05)" in plain
         assert "supported, -3.5" in plain
