@@ -39,7 +39,7 @@ def markdown(document: Document, question: str) -> str:
     head += [f"**Data gate**: {_inline(text)}\n" for text in inputs.damage(document["fingerprints"])]
     if claims := document["claims"]:
         columns = ("claim", "verdict", "difference", f"{sentences.level(document)} interval", "margin", "p", "pairs")
-        head += [f"{len(claims)} claims: {sentences.tally(document)}.", ""]
+        head += [f"{sentences.tally(document)}.", ""]
         head += [*_markdown_table("llrrrrr", [columns, *(_claim_cells(claim, document) for claim in claims)]), ""]
         head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
         head += [_inline(registered), ""] if (registered := sentences.registration(document)) else []
@@ -199,7 +199,7 @@ def _claims(document: Document) -> Iterator[RenderableType]:
         about = (sentences.registration(document), repeated.saving(document), *sentences.controls(document))
         for told in filter(None, about):
             yield Text(told, style="dim")
-        yield Text(f"{len(document['claims'])} claims: {sentences.tally(document)}", style="bold")
+        yield Text(sentences.tally(document), style="bold")
 
 
 def _claim_cells(claim: Mapping[str, Any], document: Document) -> tuple[str, ...]:

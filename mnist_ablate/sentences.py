@@ -164,9 +164,10 @@ def left_out(claim: Claimed, most: int = _MANY) -> str:
 
 
 def tally(document: Document) -> str:
-    """How many claims met which verdict: `3 supported, 1 refuted`."""
+    """How many claims met which verdict: `4 claims: 3 supported, 1 refuted`."""
     verdicts = [claim["verdict"] for claim in document["claims"]]
-    return ", ".join(f"{verdicts.count(name)} {name}" for name in _COUNTED if name in verdicts)
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in _COUNTED if name in verdicts)
+    return f"{len(verdicts)} {'claim' if len(verdicts) == 1 else 'claims'}: {counts}"
 
 
 def trials(document: Document) -> str:

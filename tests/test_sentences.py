@@ -124,6 +124,11 @@ def test_every_sentence_agrees_with_its_verdict(direction: str) -> None:
             assert "includes" in text or "reaches across" in text
 
 
+def test_one_claim_is_not_told_as_many() -> None:
+    assert sentences.tally(found(spread(-0.01))) == "1 claim: 1 supported"
+    assert sentences.tally(found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
+
+
 def test_without_an_interval_the_sentence_says_why() -> None:
     assert said([-0.01]) == "Difference -1.00 pp, no interval: one pair has no spread; at least 6 seeds are needed."
 
