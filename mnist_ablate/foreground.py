@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 BLOCK = 64
 """Columns of a batch are filled up to a multiple of this: few program shapes, and rows that vectorize."""
@@ -25,17 +24,15 @@ class Columns(NamedTuple):
 
 
 class Foreground:
-    """Normalized images float32 (n, ...) as a background (...) and `images`, a tensor of what differs from it.
+    """Where normalized images differ from a background float32 (...), given their difference from it float32 (n, ...).
 
     Half of an MNIST image's pixels are background in every image of a batch, whatever the normalizer makes of black.
     """
 
-    def __init__(self, images: npt.NDArray[np.float32], background: npt.NDArray[np.float32]) -> None:
-        difference = images - background if background.any() else images
-        self.images = tf.constant(difference)
+    def __init__(self, difference: npt.NDArray[np.float32], background: npt.NDArray[np.float32]) -> None:
         self._background = background.ravel() if background.any() else None
         self._inputs = background.size
-        self._differs = _words(difference.reshape(len(images), -1) != 0)
+        self._differs = _words(difference.reshape(len(difference), -1) != 0)
 
     def columns(self, order: npt.NDArray[np.int32], batch_size: int) -> Columns | None:
         """Those of the batches of an epoch that takes images in `order` (n,); None if too many differ to gain by it."""

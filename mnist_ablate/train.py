@@ -35,11 +35,12 @@ CONVOLUTIONAL = frozenset({"cnn"})
 class Inputs:
     """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
 
-    `foreground` is that of the training images, for a network whose first layer is dense on them.
+    `foreground` is that of the training images, and the tensor of their difference from the background, for a network
+    whose first layer is dense on them.
     """
 
     train: tuple[Any, Any]
-    foreground: Foreground | None
+    foreground: tuple[Foreground, Any] | None
     val: Slices
     test: Slices
     statistics: dict[str, float]
@@ -143,10 +144,10 @@ class Trainer:
         background: Features | None = None,
     ) -> Inputs:
         digits, train = self.digits, transform(splits["train"])
-        foreground = None if background is None else Foreground(train, background[0])
+        images = tf.constant(train)
         return Inputs(
-            train=(tf.constant(train), tf.constant(digits.y_train)),
-            foreground=foreground,
+            train=(images, tf.constant(digits.y_train)),
+            foreground=None if background is None else _foreground(train, images, background[0]),
             val=_slices(transform, splits["val"], digits.y_val),
             test=_slices(transform, splits["test"], digits.y_test),
             statistics=input_statistics(train),
@@ -155,6 +156,13 @@ class Trainer:
 
 def _as_is(features: Features) -> Features:
     return features
+
+
+def _foreground(train: Features, images: Any, background: Features) -> tuple[Foreground, Any]:
+    if not background.any():
+        return Foreground(train, background), images
+    difference = train - background
+    return Foreground(difference, background), tf.constant(difference)
 
 
 def _slices(transform: Callable[[Any], Features], images: npt.NDArray[Any], labels: Labels) -> Slices:
@@ -172,8 +180,8 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
         for i, units in enumerate(program.network.mask_units, 1)
     ]
     (images, labels), columns = inputs.train, None
-    if inputs.foreground and (columns := inputs.foreground.columns(order, program.batch_size)):
-        images = inputs.foreground.images
+    if inputs.foreground and (columns := inputs.foreground[0].columns(order, program.batch_size)):
+        images = inputs.foreground[1]
     train_loss, train_accuracy = program.epoch(images, labels, order, masks, columns)
     val_loss, val_accuracy = program.evaluate(inputs.val)
     if not (math.isfinite(train_loss) and math.isfinite(val_loss)):

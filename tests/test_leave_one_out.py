@@ -49,7 +49,7 @@ def test_an_arm_differs_from_the_baseline_in_its_component_alone(kind: str) -> N
     ("kind", "layer", "before", "after"),
     [
         ("norm_layer", "BatchNormalization", 3, 0),
-        ("model", "Dense", 4, 2),  # the second and third hidden layer, as a group
+        ("model", "Dense", 3, 1),  # the second and third hidden layer, as a group
         ("model", "MaskedDropout", 2, 1),
     ],
 )
