@@ -48,7 +48,10 @@ def test_black_that_stays_zero_needs_no_background(digits):
     assert zero == {"raw", "unit", "scaled", "saturated"}
 
 
-@pytest.mark.parametrize(("model", "normalizer"), [("mlp", "unit"), ("mlp_relu", "centered"), ("mlp3", "pixelwise")])
+@pytest.mark.parametrize(
+    ("model", "normalizer"),
+    [("mlp", "unit"), ("mlp_relu", "centered"), pytest.param("mlp3", "pixelwise", marks=pytest.mark.slow)],
+)
 def test_an_epoch_with_columns_gives_the_numbers_of_one_without(digits, model, normalizer):
     images, difference, foreground = split(digits, normalizer)
     recipe = Recipe(model=model, normalizer=normalizer, width=8, learning_rate=0.01, batch_size=64)
