@@ -1,6 +1,6 @@
 """The reliability figures in one run: `make faults` prints them as a table, and fails if a promise does not hold.
 
-What other work would disturb is measured first and alone; the rest fills two cores, with what never waits in the gaps.
+What can be disturbed by other work is measured first, alone; the rest fills two cores.
 """
 
 import json
@@ -18,25 +18,24 @@ from typing import Any
 TESTS = Path(__file__).parent.parent / "tests"
 CRASHES, DASK_CRASHES, LOST_REPLIES, FILES = 1000, 12, 500, 100_000
 CORES = 2
+LANES = 3  # some of them wait for servers
 WORKER_S, DRIVER_S, SLOWED_PERCENT = 2.0, 5.0, 1.0
 WORST_MS, P99_MS, MEMORY_MB = 1000.0, 20.0, 200.0
 TIMEOUT_S = 900
 
-HALF, FUZZED = str(CRASHES // CORES), str(FILES // CORES)
-LANES = 3  # some of them wait for servers
-Programs = dict[str, tuple[str, ...]]
-ALONE: Programs = {"recovery": ("recovery.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
-TOGETHER: Programs = {  # the longest first, so that both cores are busy to the end
-    "crashes 0": ("crashes.py", HALF, "0"),
-    "crashes 1": ("crashes.py", HALF, "1"),
+ALONE = {"recovery": ("recovery.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
+TOGETHER: dict[str, tuple[str, ...]] = {  # the longest first, so that both cores are busy to the end
+    **{f"crashes {seed}": ("crashes.py", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
     "lost": ("lost_replies.py", str(LOST_REPLIES)),
     "dask": ("dask_crashes.py", str(DASK_CRASHES), "1"),
     "restart": ("recovery.py", "database"),
     "planted": ("planted.py",),
     "machine": ("states.py", "8"),
-}
-IN_THE_GAPS: Programs = {
-    f"{kind} {seed}": ("hostile.py", kind, str(seed), FUZZED) for kind in ("sweeps", "tables") for seed in range(CORES)
+    **{
+        f"{kind} {seed}": ("hostile.py", kind, str(seed), str(FILES // CORES))
+        for kind in ("sweeps", "tables")
+        for seed in range(CORES)
+    },
 }
 
 
@@ -50,11 +49,10 @@ class Line:
     holds: bool
 
 
-def run(arguments: Sequence[str], *, polite: bool = False) -> Any:
-    """What a program in tests/ prints, or why it did not; a polite one takes the cores that others leave."""
+def run(arguments: Sequence[str]) -> Any:
+    """What a program in tests/ prints, or why it did not."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "ignore"}
-    manners = ["nice", "-n", "10"] if polite else []
-    command = [*manners, sys.executable, str(TESTS / arguments[0]), *arguments[1:]]
+    command = [sys.executable, str(TESTS / arguments[0]), *arguments[1:]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-1500:]}")
@@ -78,16 +76,15 @@ def _made_store(folder: str) -> None:
 
 
 def _measured() -> dict[str, Any]:
-    found = {name: _timed(name, job) for name, job in ALONE.items()}
-    with ThreadPoolExecutor(LANES) as lanes, ThreadPoolExecutor(CORES) as gaps:
-        running: dict[str, Future[Any]] = {name: lanes.submit(_timed, name, job) for name, job in TOGETHER.items()}
-        running |= {name: gaps.submit(_timed, name, job, polite=True) for name, job in IN_THE_GAPS.items()}
+    found = {name: _timed(name, arguments) for name, arguments in ALONE.items()}
+    with ThreadPoolExecutor(LANES) as pool:
+        running: dict[str, Future[Any]] = {name: pool.submit(_timed, name, job) for name, job in TOGETHER.items()}
         return {**found, **{name: future.result() for name, future in running.items()}}
 
 
-def _timed(name: str, arguments: Sequence[str], *, polite: bool = False) -> Any:
+def _timed(name: str, arguments: Sequence[str]) -> Any:
     began = time.monotonic()
-    answer = run(arguments, polite=polite)
+    answer = run(arguments)
     print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return answer
 

@@ -28,6 +28,8 @@ PROGRAMS_KEPT = 8
 INPUTS_KEPT = 2
 EVALUATION_ROWS = 2000
 """Rows per evaluation call: bounds memory for convolutions, keeps a dense layer's in cache."""
+MIN_IMAGES = 10_000
+"""With fewer an epoch saves less by its columns than it costs to compile for another number of them."""
 CONVOLUTIONAL = frozenset({"cnn"})
 
 
@@ -130,7 +132,8 @@ class Trainer:
             return self._fed(self.store.features(source), _as_is)
         digits, transform = self.digits, self._transform(source.normalizer)
         images = {"train": digits.x_train, "val": digits.x_val, "test": digits.x_test}
-        return self._fed(images, transform, transform(np.zeros_like(digits.x_train[:1])) if first_is_dense else None)
+        is_split = first_is_dense and len(digits.x_train) >= MIN_IMAGES
+        return self._fed(images, transform, transform(np.zeros_like(digits.x_train[:1])) if is_split else None)
 
     def _zeros(self, base: str) -> Inputs:
         digits, shape = self.digits, BASES[base].outputs

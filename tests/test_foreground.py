@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from small_digits import small
 
-from mnist_ablate import choices
+from mnist_ablate import choices, train
 from mnist_ablate.choices.normalizers import NORMALIZERS
 from mnist_ablate.foreground import BLOCK, Foreground
 from mnist_ablate.program import Program, shape_of
@@ -80,11 +80,23 @@ def test_the_number_of_columns_is_that_of_the_fullest_batch():
     assert foreground.columns(np.array([2, 3], np.int32), 1).index.shape == (2, 0)
 
 
-def test_networks_that_start_otherwise_see_whole_images(digits):
+def test_networks_that_start_otherwise_see_whole_images(digits, monkeypatch):
+    monkeypatch.setattr(train, "MIN_IMAGES", 300)
     trainer = Trainer(digits)
     for model, split_up in (("cnn", False), ("mlp", True)):
         trial = Trial(recipe=Recipe(model=model, width=8, learning_rate=0.01), seed=0, data_digest="d")
         assert (trainer.inputs(trial.recipe).foreground is not None) is split_up
+
+
+def test_a_trial_has_the_same_bits_again_and_nearly_the_numbers_of_whole_images(digits, monkeypatch):
+    trial = Trial(recipe=Recipe(width=8, normalizer="centered", epochs=1, learning_rate=0.01), seed=1, data_digest="")
+    whole = Trainer(digits).train(trial).metrics
+    monkeypatch.setattr(train, "MIN_IMAGES", 300)
+    trainer = Trainer(digits)
+    assert trainer.inputs(trial.recipe).foreground is not None
+    split_up = trainer.train(trial).metrics
+    assert trainer.train(trial).metrics == split_up == Trainer(digits).train(trial).metrics
+    assert split_up == pytest.approx(whole, rel=1e-3)
 
 
 def test_the_gradient_of_a_left_out_row_is_the_background_alone(digits):
