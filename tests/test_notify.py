@@ -101,7 +101,7 @@ def test_a_webhook_that_drips_takes_no_longer_than_the_time_out(monkeypatch: pyt
     with hook(drip) as (url, _):
         started = time.monotonic()
         assert "no answer within" in notify.ended(url, DOCUMENT, "", 0)
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 3  # it drips for ten seconds
 
 
 @pytest.mark.parametrize(

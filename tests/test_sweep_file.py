@@ -132,7 +132,9 @@ def test_loading_is_quick_and_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    load(tmp_path, EXAMPLE)
-    start = time.process_time()
-    load(tmp_path, EXAMPLE)
-    assert time.process_time() - start < 0.02
+    seconds = []
+    for _ in range(4):
+        start = time.thread_time()
+        load(tmp_path, EXAMPLE)
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.02

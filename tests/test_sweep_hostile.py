@@ -17,11 +17,11 @@ def test_a_huge_file_is_refused_by_its_size(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     with path.open("wb") as file:
         file.truncate(100 * 2**20)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.thread_time()
     with pytest.raises(SweepError) as caught:
         sweep_file.load(str(path))
     assert str(caught.value) == f"{path}: 104,857,600 bytes; a sweep file has at most 262,144"
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10_000
 
 
