@@ -83,10 +83,11 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: Json = False,
 ) -> None:
     """Show what a sweep would train, how long it takes here, and the smallest effect it can find."""
-    from mnist_ablate import estimate
+    found = _load(source, overrides, seeds, quick)
+    from mnist_ablate import estimate  # after the file is found good: a second for what it needs
     from mnist_ablate.data import MNIST
 
-    preview = estimate.preview(_load(source, overrides, seeds, quick), data or MNIST, max_trials, weights)
+    preview = estimate.preview(found, data or MNIST, max_trials, weights)
     typer.echo(json.dumps(preview.document()) if as_json else preview.text())
 
 
@@ -113,13 +114,14 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
     from mnist_ablate import tls
-    from mnist_ablate.cluster import default_jobs
+
+    certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
+    question = _load(source, overrides, seeds, quick)
+    from mnist_ablate.cluster import default_jobs  # what takes seconds, after the file is found good
     from mnist_ablate.driver import drive
     from mnist_ablate.notify import failing
     from mnist_ablate.view import Watch
 
-    certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
-    question = _load(source, overrides, seeds, quick)
     settings = settings_of(
         home,
         data,

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from scipy.stats import qmc
-
 from mnist_ablate.choices.models import FROZEN
 from mnist_ablate.choices.optimizers import default_learning_rate
 from mnist_ablate.errors import SweepError
@@ -227,6 +225,8 @@ def _points(nuisance: Mapping[str, Range | list[Scalar]], n: int) -> Iterator[Pa
     if not nuisance:
         return
     seen: set[tuple[Scalar, ...]] = set()
+    from scipy.stats import qmc  # 0.9 s, and only tuning needs it
+
     for row in qmc.Halton(len(nuisance), rng=0).random(n * _DRAWS_A_POINT):
         point = {name: _at(choice, float(u)) for (name, choice), u in zip(nuisance.items(), row, strict=True)}
         if len(seen) < n and tuple(point.values()) not in seen:
