@@ -3,6 +3,7 @@
 Run as a program in a process of its own, so that its memory is the loader's.
 """
 
+import gc
 import json
 import random
 import resource
@@ -89,14 +90,20 @@ def mutated(text: str, random_: random.Random, pieces: tuple[str, ...]) -> bytes
     return bytes(data)
 
 
+def _picked(values: tuple[str, ...], draw: Callable[[], float]) -> str:
+    """One of the values; `random.choice` takes thrice as long."""
+    return values[int(len(values) * draw())]
+
+
 def grown(random_: random.Random, depth: int = 0) -> str:
     """A document from the grammar of sweep files, with anything anywhere."""
-    if depth > random_.randint(1, 9) or random_.random() < 0.15 * depth:
-        return random_.choice(_SCALARS)
-    if random_.random() < 0.3:
-        items = [grown(random_, depth + 1) for _ in range(random_.randint(0, 5))]
+    draw = random_.random
+    if depth > 1 + int(9 * draw()) or draw() < 0.15 * depth:
+        return _picked(_SCALARS, draw)
+    if draw() < 0.3:
+        items = [grown(random_, depth + 1) for _ in range(int(6 * draw()))]
         return "[" + ", ".join(items) + "]"
-    pairs = [f"{random_.choice(_KEYS)}: {grown(random_, depth + 1)}" for _ in range(random_.randint(0, 8))]
+    pairs = [f"{_picked(_KEYS, draw)}: {grown(random_, depth + 1)}" for _ in range(int(9 * draw()))]
     return "\n".join(pairs) if depth == 0 else "{" + ", ".join(pairs) + "}"
 
 
@@ -155,17 +162,13 @@ def tables(random_: random.Random) -> Iterator[bytes]:
 def _cells(random_: random.Random, rows: int) -> str:
     """Plausible rows in which any cell may be anything, and some rows are too short or too long."""
     lines = ["activation,normalizer,seed,test_accuracy" + random_.choice(["", ",outcome", ",outcome,seed", ",x,x"])]
-    damage = random_.choice([0.0, 0.001, 0.02, 0.3])
+    damage, draw = random_.choice([0.0, 0.001, 0.02, 0.3]), random_.random
+    outcome = ["complete"] * lines[0].count(",outcome")
     for row in range(rows):
-        cells = [
-            random_.choice(("relu", "tanh")),
-            random_.choice(("unit", "centered")),
-            str(row),
-            str(random_.random()),
-        ]
-        cells += ["complete"] * lines[0].count(",outcome")
-        cells = [random_.choice(_CELLS) if random_.random() < damage else cell for cell in cells]
-        lines.append(",".join(cells[: len(cells) - (random_.random() < damage)]))
+        cells = [_picked(("relu", "tanh"), draw), _picked(("unit", "centered"), draw), str(row), str(draw()), *outcome]
+        if damage:
+            cells = [_picked(_CELLS, draw) if draw() < damage else cell for cell in cells]
+        lines.append(",".join(cells[: len(cells) - (draw() < damage)]))
     return random_.choice(["\n", "\r\n", "\r"]).join(lines)
 
 
@@ -194,6 +197,8 @@ def fuzz(kind: str, seed: int, files: int) -> Findings:
         path = Path(folder) / ("x.yaml" if kind == "sweeps" else "x.csv")
         path.write_text(_TABLE)
         judge(path, question)
+        gc.collect()
+        gc.freeze()  # what is imported is not looked through again and again
         for data in (next(made) for _ in range(files)):
             path.write_bytes(data)
             _one(lambda: use(path, question), data, found)
