@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import PROGRAM, base_environment
+from mlflow_helpers import new_home
 
 from mnist_ablate import sweep_file
 
@@ -67,6 +68,7 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     first, second = blocks("tutorial.md", "yaml")
     environment = base_environment()
     environment.pop("MLFLOW_TRACKING_URI")
+    new_home(tmp_path / ".mnist-ablate")
     for line in "".join(blocks("tutorial.md", "console")).splitlines():
         name, *arguments = shlex.split(line.removeprefix("$ "))
         assert name == "mnist-ablate"

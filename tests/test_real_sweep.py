@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from command import PROGRAM, base_environment
+from mlflow_helpers import new_home
 
-PROGRAM = str(Path(sys.executable).with_name("mnist-ablate"))
 SWEEP = """
 question: Do centered inputs hurt?
 scientific: {normalizer: [unit, centered]}
@@ -24,6 +24,10 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path):
     (tmp_path / "centered.yaml").write_text(SWEEP)
     return tmp_path
+
+
+def embedded():
+    return base_environment(MLFLOW_TRACKING_URI="")
 
 
 def command(home, *options):
@@ -46,18 +50,23 @@ def numbers(folder, home):
 
 
 def sweep(folder, home, *options):
-    done = subprocess.run(command(home, *options), cwd=folder, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        command(home, *options), cwd=folder, env=embedded(), capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(folder):
+    for home in ("one", "two", "cut"):
+        new_home(folder / home)
     one = sweep(folder, "one", "--jobs", "1")
     two = sweep(folder, "two", "--jobs", "2")
     assert one["arms"] == two["arms"]
     assert numbers(folder, "one") == numbers(folder, "two")
 
-    with subprocess.Popen(command("cut", "--jobs", "1"), cwd=folder, stderr=subprocess.PIPE, text=True) as driver:
+    started = {"env": embedded(), "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command("cut", "--jobs", "1"), cwd=folder, **started) as driver:
         ledger = folder / "cut" / "ledger.db"
         while driver.poll() is None and not (ledger.exists() and recorded(ledger)):
             time.sleep(0.1)
