@@ -1,10 +1,10 @@
 """Protects what a sweep file may contain: nothing hidden, nothing built, nothing slow, and each place right."""
 
-import time
 from typing import Any
 
 import pytest
 import yaml
+from pace import quiet_s
 
 from mnist_ablate import strict_yaml
 from mnist_ablate.documents import Document
@@ -143,12 +143,8 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_hostile_files_are_refused_within_a_tenth_of_a_second(name: str) -> None:
-    spent = []
-    for _ in range(3):
-        start = time.process_time()
-        assert read(BOMBS[name]).problems
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.1
+    assert read(BOMBS[name]).problems
+    assert quiet_s(lambda: read(BOMBS[name])) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """A table is read whole or refused in one line that names row and column."""
 
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pace import quiet_s
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import Claim
@@ -209,7 +209,6 @@ def test_a_long_table_is_read_and_judged_in_time(tmp_path: Path) -> None:
         direction="lower",
         margin=0.002,
     )
-    started = time.thread_time()
     (found,) = judge(read(path, ["normalizer"], ["test_accuracy"]), [claim])
-    assert time.thread_time() - started < 3.0
+    assert quiet_s(lambda: judge(read(path, ["normalizer"], ["test_accuracy"]), [claim]), times=2) < 3.0
     assert (found.n_pairs, found.verdict) == (25_000, "equivalent")
