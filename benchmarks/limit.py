@@ -9,20 +9,42 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_ablate import data
+from mnist_ablate.backend import tf
 from mnist_ablate.program import shape_of
 from mnist_ablate.train import Trainer
 from mnist_ablate.trial import Recipe, Trial
 
 ROUNDS, EPOCHS, BATCH = 5, 5, 128
-SHAPES = {"mlp": (784, 500, 10), "mlp3": (784, 500, 500, 500, 10)}
+
+
+def dense(inputs: int, units: int) -> int:
+    """FLOP of one image."""
+    return 2 * inputs * units
+
+
+def conv(side: int, channels: int, filters: int) -> int:
+    """FLOP of one image, 3x3, with side x side outputs."""
+    return side**2 * dense(9 * channels, filters)
+
+
+LAYERS = {
+    "mlp": [dense(784, 500), dense(500, 10)],
+    "mlp3": [dense(784, 500), dense(500, 500), dense(500, 500), dense(500, 10)],
+    "cnn": [
+        conv(26, 1, 32),
+        conv(24, 32, 32),
+        dense(12 * 12 * 32, 500),
+        dense(500, 500),
+        dense(500, 500),
+        dense(500, 10),
+    ],
+}
 
 
 def best(run: Callable[[], object], repeats: int) -> float:
@@ -52,9 +74,8 @@ def products(rows: int, inputs: int, units: int) -> tuple[float, float]:
     return work / best(forward, 300), work / best(gradient, 300)
 
 
-def flops(widths: tuple[int, ...], *, training: bool) -> int:
+def flops(layers: list[int], *, training: bool) -> int:
     """Of one image's products: forward, and in training the gradients of kernels and of all inputs but the images."""
-    layers = [2 * a * b for a, b in pairwise(widths)]
     return sum(layers) + (sum(layers) + sum(layers[1:]) if training else 0)
 
 
@@ -71,14 +92,14 @@ def main() -> None:
     row(f"({BATCH}, 784) x (784, 500), alone", forward)
     row(f"its kernel's gradient, (500, {BATCH}) x ({BATCH}, 784), alone", gradient)
     floors = []
-    for model, widths in SHAPES.items():
+    for model, layers in LAYERS.items():
         trainer = Trainer(digits)
         recipe = Recipe(model=model, learning_rate=0.001, batch_size=BATCH, epochs=1)
         trial = Trial(recipe=recipe, seed=0, data_digest=digits.digest)
         trainer.train(trial)
         program, inputs = trainer.program(shape_of(recipe)), trainer.inputs(recipe)
-        train = len(digits.x_train) * flops(widths, training=True)
-        val, test = (len(x) * flops(widths, training=False) for x in (digits.x_val, digits.x_test))
+        train = len(digits.x_train) * flops(layers, training=True)
+        val, test = (len(x) * flops(layers, training=False) for x in (digits.x_val, digits.x_test))
         seconds = min(trainer.epoch_seconds(recipe) for _ in range(ROUNDS))
         row(f"{model}: epoch and validation, with masks, shuffle and Adam", (train + val) / seconds)
         row(f"{model}: validation alone", val / best(partial(program.evaluate, inputs.val), 1))

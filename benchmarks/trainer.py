@@ -1,40 +1,47 @@
-"""`mnist-ablate sweep` beside the usual script: the same trials, whole commands, in pairs in one run.
+"""`mnist-ablate sweep` beside other ways to train the same trials: whole commands, in turn, in one run.
 
-Usage: trainer.py [PAIRS [SEEDS [EPOCHS]]]; prints a Markdown table with seconds, ratios and accuracies.
+Prints a Markdown table with seconds, ratios and accuracies. For KerasTuner: pip install keras-tuner.
 """
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from mnist_ablate.data import MNIST
 
 SWEEP = """
 question: Which activation is better?
 scientific: {{activation: [relu, tanh]}}
-fixed: {{model: mlp, optimizer: adam, learning_rate: 0.001, dropout: 0.5, batch_size: 128, epochs: {epochs}}}
+fixed: {{model: {model}, optimizer: adam, learning_rate: 0.001, dropout: 0.5, batch_size: 128, epochs: {epochs}}}
 seeds: {seeds}
 """
+OURS = "mnist-ablate sweep"
+WAYS = {
+    "usual": ("the usual script", "usual_script.py", ["1"]),
+    "threads": ("the usual script, n_jobs=2", "usual_script.py", ["2"]),
+    "kerastuner": ("KerasTuner GridSearch", "kerastuner_script.py", []),
+}
 
 Accuracies = dict[str, float]
 
 
-def usual(home: Path, seeds: int, epochs: int) -> Accuracies:
-    """Mean test accuracy by activation, from the usual script."""
-    script = Path(__file__).with_name("usual_script.py")
-    answer: Accuracies = json.loads(_run([sys.executable, str(script), str(MNIST), str(home), str(seeds), str(epochs)]))
-    return answer
+def other(way: str, home: Path, model: str, seeds: int, epochs: int) -> Accuracies:
+    """Mean test accuracy by activation, from one of the other ways."""
+    _, script, more = WAYS[way]
+    command = [sys.executable, str(Path(__file__).with_name(script)), str(MNIST), str(home), model]
+    found: Accuracies = json.loads(_run([*command, str(seeds), str(epochs), *more]).splitlines()[-1])
+    return found
 
 
-def ours(home: Path, seeds: int, epochs: int) -> Accuracies:
+def ours(home: Path, model: str, seeds: int, epochs: int) -> Accuracies:
     """Mean test accuracy by activation, from a sweep of the same trials."""
     file = home / "activation.yaml"
-    file.write_text(SWEEP.format(seeds=seeds, epochs=epochs), encoding="utf-8")
+    file.write_text(SWEEP.format(model=model, seeds=seeds, epochs=epochs), encoding="utf-8")
     command = [str(Path(sys.executable).with_name("mnist-ablate")), "sweep", str(file), "--home", str(home), "--json"]
     return {arm["params"]["activation"]: arm["mean"] for arm in json.loads(_run(command))["arms"]}
 
@@ -44,28 +51,39 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _timed(run: Callable[[Path, int, int], Accuracies], seeds: int, epochs: int) -> tuple[float, Accuracies]:
-    with tempfile.TemporaryDirectory() as home:
-        clock = time.perf_counter()
-        accuracies = run(Path(home), seeds, epochs)
-        return time.perf_counter() - clock, accuracies
-
-
-def main(pairs: int = 2, seeds: int = 6, epochs: int = 5) -> None:
-    """Run the pairs and print them."""
-    trials, ratios = 2 * seeds, []
-    print(f"{trials} trials of 784-500-10, Adam, {epochs} epochs, validation and test, each {pairs} times")
-    print("| pair | usual s/trial | sweep s/trial | ratio | usual relu, tanh | sweep relu, tanh |")
-    print("|---|---|---|---|---|---|")
-    for pair in range(1, pairs + 1):
-        usual_s, usual_accuracy = _timed(usual, seeds, epochs)
-        ours_s, our_accuracy = _timed(ours, seeds, epochs)
-        ratios.append(usual_s / ours_s)
-        cells = [" ".join(f"{100 * a[name]:.2f}" for name in ("relu", "tanh")) for a in (usual_accuracy, our_accuracy)]
-        figures = f"{usual_s / trials:.2f} | {ours_s / trials:.2f} | {ratios[-1]:.2f}"
-        print(f"| {pair} | {figures} | {cells[0]} | {cells[1]} |", flush=True)
-    print(f"median ratio {median(ratios):.2f}, mean {fmean(ratios):.2f}")
+def main() -> None:
+    """Run the rounds and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mlp", choices=["mlp", "mlp3", "cnn"])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--beside", nargs="+", default=["usual"], choices=WAYS)
+    given = parser.parse_args()
+    settings = given.model, given.seeds, given.epochs
+    trials = 2 * given.seeds
+    print(f"{trials} trials of {given.model}, Adam, {given.epochs} epochs, with test, each {given.rounds} times")
+    print()
+    print("| round | what | s/trial | times ours | accuracy relu, tanh |\n|---|---|---|---|---|")
+    ratios: dict[str, list[float]] = {way: [] for way in given.beside}
+    for number in range(1, given.rounds + 1):
+        seconds = {}
+        for way in [*given.beside, OURS]:
+            with tempfile.TemporaryDirectory() as home:
+                clock = time.perf_counter()
+                found = ours(Path(home), *settings) if way == OURS else other(way, Path(home), *settings)
+                seconds[way] = (time.perf_counter() - clock, found)
+        for way, (spent, found) in seconds.items():
+            ratio = spent / seconds[OURS][0]
+            if way in ratios:
+                ratios[way].append(ratio)
+            name = OURS if way == OURS else WAYS[way][0]
+            accuracies = ", ".join(f"{100 * found[activation]:.2f}" for activation in ("relu", "tanh"))
+            print(f"| {number} | {name} | {spent / trials:.2f} | {ratio:.2f} | {accuracies} |", flush=True)
+    print()
+    for way, found_ratios in ratios.items():
+        print(f"{WAYS[way][0]}: {median(found_ratios):.2f} times ours (median of {given.rounds})")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
+
+from mnist_ablate.backend import tf
 
 
 def input_statistics(inputs: npt.NDArray[np.float32]) -> dict[str, float]:

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from mnist_ablate import pretrained
+from mnist_ablate.backend import keras, tf
 from mnist_ablate.choices.bases import BASES, CHANNELS
 from mnist_ablate.choices.models import FROZEN
 from mnist_ablate.choices.normalizers import NORMALIZERS

@@ -29,7 +29,7 @@ from mnist_ablate.extractor import Extractor, Features, Source
 CHUNK = 500
 """Images a file: some ten seconds of one core, which is what a kill can cost."""
 CACHE = "MNIST_ABLATE_CACHE"
-_FORMAT = 1
+_FORMAT = 2
 _HASH_BYTES = 32
 _POLL_S = 1.0
 

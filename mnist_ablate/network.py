@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-import tensorflow as tf
-
+from mnist_ablate.backend import keras, tf
 from mnist_ablate.choices.activations import ACTIVATIONS
 from mnist_ablate.choices.models import MODELS
 from mnist_ablate.choices.norm_layers import NORM_LAYERS

@@ -4,20 +4,16 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from mnist_ablate import network
+from mnist_ablate.backend import keras, tf
 from mnist_ablate.choices.initializers import INITIALIZERS
 from mnist_ablate.choices.optimizers import OPTIMIZERS
 from mnist_ablate.diagnostics import unit_fractions
 from mnist_ablate.foreground import Columns
 from mnist_ablate.trial import Recipe
-
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
 
 Slices = Sequence[tuple[Any, Any]]
 """A split in pieces that fit one evaluation call: images float32 (rows, ...), labels int32 (rows,)."""

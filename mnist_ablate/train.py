@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
+from mnist_ablate.backend import tf
 from mnist_ablate.choices.bases import BASES
 from mnist_ablate.choices.normalizers import NORMALIZERS
 from mnist_ablate.data import Digits, Labels
@@ -30,7 +30,11 @@ EVALUATION_ROWS = 2000
 """Rows per evaluation call: bounds memory for convolutions, keeps a dense layer's in cache."""
 MIN_IMAGES = 10_000
 """With fewer an epoch saves less by its columns than it costs to compile for another number of them."""
-CONVOLUTIONAL = frozenset({"cnn"})
+
+
+def is_compiled(model: str) -> bool:
+    """Whether a model's epoch is one compiled program: XLA's convolutions take many times longer than the graph's."""
+    return model != "cnn"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +121,9 @@ class Trainer:
         self.program(shape_of(trial.recipe)).model.save_weights(path)
 
     def _program(self, shape: Recipe) -> Program:
-        compiled = shape.model not in CONVOLUTIONAL
         base = source_of(shape).base
         seen = BASES[base].outputs if base else self.digits.image_shape
-        return Program(shape, seen, self.digits.classes, compiled=compiled)
+        return Program(shape, seen, self.digits.classes, compiled=is_compiled(shape.model))
 
     def inputs(self, recipe: Recipe) -> Inputs:
         """What the recipe's network is fed; kept for the next trial that is fed the same."""
