@@ -97,7 +97,6 @@ def install(scratch: Path) -> None:
     versions._create_alembic_script = _remembered(versions._create_alembic_script)  # type: ignore[method-assign]
     mlflow_database._get_latest_schema_revision = cache(mlflow_database._get_latest_schema_revision)
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _without_fsync)
-    sqlalchemy.event.listen(sqlalchemy.Engine, "engine_connect", _compiled_once)
 
 
 def _copied(scratch: Path) -> Any:
@@ -129,13 +128,3 @@ def _remembered(real: Any) -> Any:
 def _without_fsync(connection: Any, _record: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
-
-
-_compiled: list[sqlalchemy.Engine] = []
-
-
-def _compiled_once(connection: sqlalchemy.Connection) -> None:
-    """Statements are compiled for an engine and its dialect: forks share those of this process's first engine."""
-    _compiled[:] = _compiled or [connection.engine]
-    engine, first = connection.engine, _compiled[0]
-    engine._compiled_cache, engine.dialect, connection.dialect = first._compiled_cache, first.dialect, first.dialect
