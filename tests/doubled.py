@@ -20,6 +20,7 @@ from fake_trainer import FakeTrainer
 from mlflow.store.db import utils as mlflow_database
 from mlflow_helpers import new_home
 from optuna.storages._rdb.storage import _VersionManager
+from typer import Typer
 from typer.main import get_command
 
 from mnist_ablate import cli, driver, embedded, publishing, uploader
@@ -84,7 +85,8 @@ def install(scratch: Path) -> None:
     """Put the doubles in place, for this process and those it forks."""
     os.environ.update(FAKE_EPOCH_S="0", MNIST_ABLATE_TRAINER="fake_trainer:factory")
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # as the program asks, before it imports MLflow
-    cli.app = get_command(cli.app)  # type: ignore[assignment] - built once, not by every fork
+    if isinstance(cli.app, Typer):
+        cli.app = get_command(cli.app)  # type: ignore[assignment] - built once, not by every fork
     driver.Engine = Engine  # type: ignore[misc, assignment]
     embedded._create = _copied(scratch)
     uploader.EPOCH_PAUSE_S = 0.0
