@@ -26,7 +26,7 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/trainer.py
 
-# The reliability figures, five to six minutes on two cores; fails if a promise does not hold.
+# The reliability figures, three to five minutes on two cores; fails if a promise does not hold.
 faults: $(VENV)/.test
 	$(BIN)/python benchmarks/faults.py
 
