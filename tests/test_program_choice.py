@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from mnist_ablate.backend import tf
 from mnist_ablate.choices.bases import BASES
 from mnist_ablate.choices.models import FROZEN, MODELS
 from mnist_ablate.choices.optimizers import OPTIMIZERS
@@ -12,8 +13,9 @@ from mnist_ablate.program import Program, shape_of
 from mnist_ablate.train import is_compiled
 from mnist_ablate.trial import Recipe
 
-BATCHES, ROWS = 2, 64
-MOST = 1.5
+BATCHES, MOST = 2, 1.5
+ROWS = {"cnn": 8}
+"""Images a batch where not 64: compiled, a convolution takes seconds."""
 
 
 @pytest.mark.slow
@@ -21,31 +23,30 @@ MOST = 1.5
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
 def test_the_program_taken_is_not_much_the_slower_and_gives_the_same_numbers(model, optimizer, dropout):
-    recipe = Recipe(model=model, optimizer=optimizer, dropout=dropout, learning_rate=0.001, batch_size=ROWS)
+    rows = ROWS.get(model, 64)
+    recipe = Recipe(model=model, optimizer=optimizer, dropout=dropout, learning_rate=0.001, batch_size=rows)
     results, seconds = {}, {}
     for compiled in (True, False):
         results[compiled], seconds[compiled] = _trained(recipe, compiled=compiled)
-    for one, other in zip(results[True], results[False], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    assert results[True] == pytest.approx(results[False], rel=1e-3)
     assert seconds[is_compiled(model)] < MOST * min(seconds.values())
 
 
 def _trained(recipe, *, compiled):
-    """What two batches gave and left, and the seconds of the best of the epochs after the first."""
-    random = np.random.default_rng(0)
+    """Loss of two batches while and after they are trained on, and the seconds of the best of the epochs after that."""
+    random, n = np.random.default_rng(0), BATCHES * recipe.batch_size
     seen = BASES[FROZEN[recipe.model]].outputs if recipe.model in FROZEN else (28, 28, 1)
-    images = random.random((BATCHES * ROWS, *seen), np.float32)
-    labels = random.integers(0, 10, BATCHES * ROWS, np.int32)
-    order = np.arange(BATCHES * ROWS, dtype=np.int32)
+    images = tf.constant(random.random((n, *seen), np.float32))
+    labels = tf.constant(random.integers(0, 10, n, np.int32))
+    order = np.arange(n, dtype=np.int32)
     program = Program(shape_of(recipe), seen, 10, compiled=compiled)
     program.reset(recipe, seed=0)
-    masks = [random.random((len(order), units)) > recipe.dropout for units in program.network.mask_units]
-    told = program.epoch(images, labels, order, masks)
-    result = [*told, *(variable.numpy() for variable in program.model.trainable_variables)]
-    best = np.inf
+    masks = [tf.constant(random.random((n, units)) >= recipe.dropout) for units in program.network.mask_units]
+    losses = [program.epoch(images, labels, order, masks)[0], program.evaluate([(images, labels)])[0]]
+    seconds = []
     end = time.monotonic() + 0.3
-    while best == np.inf or time.monotonic() < end:
+    while not seconds or time.monotonic() < end:
         clock = time.perf_counter()
         program.epoch(images, labels, order, masks)
-        best = min(best, time.perf_counter() - clock)
-    return result, best
+        seconds.append(time.perf_counter() - clock)
+    return losses, min(seconds)
