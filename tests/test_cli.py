@@ -159,6 +159,7 @@ def test_bad_database_credentials_are_3_without_the_password(call: Call, sweep: 
     assert "hunter22" not in done.err
 
 
+@pytest.mark.slow
 def test_the_home_is_the_flag_else_the_variable(call: Call, command: Command, sweep: tuple[str, ...]) -> None:
     call(*sweep, "--home", "flag", MNIST_ABLATE_HOME="variable")
     assert (command.folder / "flag" / "ledger.db").exists()
@@ -167,6 +168,7 @@ def test_the_home_is_the_flag_else_the_variable(call: Call, command: Command, sw
     assert not (command.folder / ".mnist-ablate").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_sweep_is_6_in_words(call: Call, command: Command, sweep: tuple[str, ...]) -> None:
     sweep_file(command.folder, fixed={"epochs": 5})
     call(*sweep)

@@ -63,6 +63,7 @@ def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings)
     assert [flag["name"] for flag in found[1]["flags"]][:1] == ["wrapped"]
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_starts_no_worker_and_knows_its_page(
     settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_three_failures_alike_stop_the_sweep_with_the_reason(
     assert len(starts(fake)) < 8
 
 
+@pytest.mark.slow
 def test_a_changed_sweep_is_refused_in_words_and_changes_nothing(settings: Settings, fake: Path) -> None:
     drive(small(), settings, Watcher())
     before = recorded(settings)

@@ -50,7 +50,11 @@ def test_black_that_stays_zero_needs_no_background(digits):
 
 @pytest.mark.parametrize(
     ("model", "normalizer"),
-    [("mlp", "unit"), ("mlp_relu", "centered"), pytest.param("mlp3", "pixelwise", marks=pytest.mark.slow)],
+    [
+        ("mlp", "unit"),
+        pytest.param("mlp_relu", "centered", marks=pytest.mark.slow),
+        pytest.param("mlp3", "pixelwise", marks=pytest.mark.slow),
+    ],
 )
 def test_an_epoch_with_columns_gives_the_numbers_of_one_without(digits, model, normalizer):
     images, difference, foreground = split(digits, normalizer)
@@ -88,6 +92,7 @@ def test_networks_that_start_otherwise_see_whole_images(digits, monkeypatch):
         assert (trainer.inputs(trial.recipe).foreground is not None) is split_up
 
 
+@pytest.mark.slow
 def test_a_trial_has_the_same_bits_again_and_nearly_the_numbers_of_whole_images(digits, monkeypatch):
     trial = Trial(recipe=Recipe(width=8, normalizer="centered", epochs=1, learning_rate=0.01), seed=1, data_digest="")
     whole = Trainer(digits).train(trial).metrics

@@ -119,6 +119,7 @@ def test_a_sweep_that_was_never_run_says_what_was(settings: Settings, plan: Plan
         history.document("smal", settings)
 
 
+@pytest.mark.slow
 def test_fingerprints_are_recorded_with_the_sweep_and_measured_where_an_older_record_has_none(
     settings: Settings,
 ) -> None:
