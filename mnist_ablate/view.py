@@ -18,6 +18,7 @@ from mnist_ablate.engine import RETRIES, Event, Finished, Preparing, Progress, R
 from mnist_ablate.ledger import METRIC, Entry
 from mnist_ablate.masking import mask
 from mnist_ablate.plan import Plan, Planned, label
+from mnist_ablate.time_left import TimeLeft
 from mnist_ablate.trial import Outcome
 
 _PLAIN_EVERY_S = 10.0
@@ -37,8 +38,8 @@ class Watch:
         self._most = ""  # said of the size of an adaptive sweep
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
         self._running: dict[str, tuple[str, str]] = {}
-        self._done = self._done_before = 0
-        self._began = 0.0
+        self._done = self._workers = 0
+        self._left: TimeLeft | None = None
         self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -51,10 +52,11 @@ class Watch:
     def opened(self, plan: Plan, entries: Mapping[str, Entry]) -> None:
         """Show the plan, and what was recorded of it earlier; a trial that failed is run again, and not done."""
         self._size, self._most = plan.size, "at most " if plan.sweep.looks else ""
+        self._left = TimeLeft(plan)
         for entry in entries.values():
             if entry.outcome.status in {"complete", "diverged", "pruned"}:
                 self._count(label(entry.params), entry.stage, entry.outcome)
-        self._done_before = self._done
+                self._left.recorded(label(entry.params))
         if self._done >= plan.size or _is_decided(plan, entries):
             return
         if entries:
@@ -70,8 +72,8 @@ class Watch:
         trial, arm = event.trial, label(planned.arm.params)
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         name = f"negative control: {name}" if planned.stage == "control" else name
+        self._time(arm, event)
         if isinstance(event, Started):
-            self._began = self._began or time.monotonic()
             self._start(trial.id, event.worker, f"{name}: starting")
         elif isinstance(event, Preparing) and trial.id in self._running:
             self._prepare(trial.id, name, event.text)
@@ -94,17 +96,28 @@ class Watch:
         """A line of its own, above the live table."""
         self._console.print(Text(mask(text)), highlight=False, soft_wrap=True)
 
+    def _time(self, arm: str, event: Event) -> None:
+        if self._left is None:
+            return
+        now = time.monotonic()
+        if isinstance(event, Started | Preparing):
+            self._left.started(event.trial, now)
+        elif isinstance(event, Progress):
+            self._left.progressed(event.trial, now)
+        elif isinstance(event, Retried):
+            self._left.lost(event.trial)
+        else:
+            self._left.ended(event.trial, arm, now)
+
     def _prepare(self, trial_id: str, name: str, text: str) -> None:
-        """Trials after it will not wait for it again: it is no part of the time that they take."""
         self._running[trial_id] = self._running[trial_id][0], f"{name}: {text}"
-        if self._done == self._done_before:
-            self._began = time.monotonic()
         self._plain_line(text)
 
     def _start(self, trial_id: str, worker: str, line: str) -> None:
         """A worker trains one trial at a time: what it did before has ended, even if that is not yet known."""
         self._running = {other: shown for other, shown in self._running.items() if shown[0] != worker}
         self._running[trial_id] = worker, line
+        self._workers = max(self._workers, len(self._running))
 
     def _count(self, arm: str, stage: str, outcome: Outcome) -> None:
         self._done += 1
@@ -121,11 +134,12 @@ class Watch:
         return f"{self._done} of {self._most}{self._size} trials, {len(self._running)} running, {self._time_left()}"
 
     def _time_left(self) -> str:
-        trained = self._done - self._done_before
-        if not trained:
+        found = self._left and self._left.seconds(self._workers, time.monotonic())
+        if not found:
             return "time left: measuring"
-        left_s = (self._size - self._done) * (time.monotonic() - self._began) / trained
-        return f"{left_s / 60:.1f} min left" if left_s > 90 else f"{left_s:.0f} s left"  # noqa: PLR2004 - seconds read well so far
+        left_s, is_all = found
+        text = f"{left_s / 60:.1f} min left" if left_s > 90 else f"{left_s:.0f} s left"  # noqa: PLR2004 - seconds read well so far
+        return text if is_all else f"over {text}"
 
     def _table(self) -> RenderableType:
         """Arms, running trials and the status, as many as the terminal has lines for: the status is never cut off."""

@@ -47,9 +47,10 @@ def test_the_table_has_the_running_trials_the_arms_and_the_time_left() -> None:
     shown.opened(wanted, {})
     shown.event(trials[0], Started(trials[0].trial, "w1"))
     assert "relu seed 0: starting" in table(shown)
+    assert "time left: measuring" in table(shown)
     shown.event(trials[0], Progress(trials[0].trial, fake_trainer.epoch(trials[0].trial, 1)))
     assert "relu seed 0: epoch 1 of 2, 9" in table(shown)
-    assert "time left: measuring" in table(shown)
+    assert "0 of 6 trials, 1 running, 0 s left" in table(shown)
     shown.event(trials[0], Finished(trials[0].trial, outcome(trials[0])))
     text = table(shown)
     assert "seed 0" not in text
@@ -72,7 +73,9 @@ def test_features_are_shown_as_they_come_and_are_not_counted_as_time_of_a_trial(
     shown.event(first, Preparing(first.trial, "features of vgg16: 500 of 70,000 images"))
     assert "relu seed 0: features of vgg16: 500 of 70,000 images" in table(shown)
     assert written.getvalue() == "features of vgg16: 500 of 70,000 images\n"
-    clock[0] += 10
+    clock[0] += 5
+    shown.event(first, Progress(first.trial, fake_trainer.epoch(first.trial, 1)))
+    clock[0] += 5
     shown.event(first, Finished(first.trial, outcome(first)))
     assert "1 of 6 trials, 0 running, 50 s left" in table(shown)
 
