@@ -1,6 +1,6 @@
 """`mnist-ablate sweep` beside other ways to train the same trials: whole commands, in turn, in one run.
 
-Prints a Markdown table with seconds, ratios and accuracies. For KerasTuner: pip install keras-tuner.
+Prints a Markdown table with seconds, ratios and accuracies. For KerasTuner: pip install keras-tuner tensorboard.
 """
 
 import argparse
