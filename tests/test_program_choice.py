@@ -1,6 +1,10 @@
 """Whether a model's program is compiled is a choice: for no model, optimizer and dropout is it much the slower."""
 
+import math
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from mnist_ablate.program import Program, shape_of
 from mnist_ablate.train import is_compiled
 from mnist_ablate.trial import Recipe
 
-BATCHES, MOST = 2, 1.5
+BATCHES, MOST, PATIENCE_S = 2, 1.5, 10.0
 ROWS = {"cnn": 8}
 """Images a batch where not 64: compiled, a convolution takes seconds."""
 
@@ -25,15 +29,26 @@ ROWS = {"cnn": 8}
 def test_the_program_taken_is_not_much_the_slower_and_gives_the_same_numbers(model, optimizer, dropout):
     rows = ROWS.get(model, 64)
     recipe = Recipe(model=model, optimizer=optimizer, dropout=dropout, learning_rate=0.001, batch_size=rows)
-    results, seconds = {}, {}
-    for compiled in (True, False):
-        results[compiled], seconds[compiled] = _trained(recipe, compiled=compiled)
-    assert results[True] == pytest.approx(results[False], rel=1e-3)
-    assert seconds[is_compiled(model)] < MOST * min(seconds.values())
+    runs = {compiled: _begun(recipe, compiled=compiled) for compiled in (True, False)}
+    assert runs[True].losses == pytest.approx(runs[False].losses, rel=1e-3)
+    best = dict.fromkeys(runs, math.inf)
+    end = time.monotonic() + PATIENCE_S
+    while not best[is_compiled(model)] < MOST * min(best.values()):  # others' work slows the one or the other
+        assert time.monotonic() < end, best
+        for compiled, run in runs.items():
+            clock = time.perf_counter()
+            run.epoch()
+            best[compiled] = min(best[compiled], time.perf_counter() - clock)
 
 
-def _trained(recipe, *, compiled):
-    """Loss of two batches while and after they are trained on, and the seconds of the best of the epochs after that."""
+class Run(NamedTuple):
+    losses: list[float]
+    """Of two batches, while and after they are trained on."""
+    epoch: Callable[[], object]
+    """Trains on them again."""
+
+
+def _begun(recipe, *, compiled):
     random, n = np.random.default_rng(0), BATCHES * recipe.batch_size
     seen = BASES[FROZEN[recipe.model]].outputs if recipe.model in FROZEN else (28, 28, 1)
     images = tf.constant(random.random((n, *seen), np.float32))
@@ -42,11 +57,5 @@ def _trained(recipe, *, compiled):
     program = Program(shape_of(recipe), seen, 10, compiled=compiled)
     program.reset(recipe, seed=0)
     masks = [tf.constant(random.random((n, units)) >= recipe.dropout) for units in program.network.mask_units]
-    losses = [program.epoch(images, labels, order, masks)[0], program.evaluate([(images, labels)])[0]]
-    seconds = []
-    end = time.monotonic() + 0.1
-    while not seconds or time.monotonic() < end:
-        clock = time.perf_counter()
-        program.epoch(images, labels, order, masks)
-        seconds.append(time.perf_counter() - clock)
-    return losses, min(seconds)
+    epoch = partial(program.epoch, images, labels, order, masks)
+    return Run([epoch()[0], program.evaluate([(images, labels)])[0]], epoch)
