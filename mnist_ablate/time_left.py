@@ -1,26 +1,34 @@
 """How long a sweep still takes, by what trials of each arm took so far; arms can differ a hundredfold."""
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from statistics import fmean, median
 
 from mnist_ablate.plan import Plan, label
 from mnist_ablate.trial import Recipe, Trial
 
+_EPOCHS_KEPT = 200
+
 
 class TimeLeft:
-    """Told what happens to trials, at seconds of any one clock."""
+    """Told of a plan and of what happens to its trials, at seconds of any one clock."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self) -> None:
+        self._recipes: dict[str, Recipe] = {}
+        self._left: Counter[str] = Counter()
+        self._others = 0
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
+        self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
+
+    def opened(self, plan: Plan) -> None:
+        """All of it is left."""
         self._recipes = {label(arm.params): arm.recipe for arm in plan.arms}
         self._left = Counter(dict.fromkeys(self._recipes, plan.sweep.most_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
         if plan.sweep.controlled:
             self._left[label(plan.control_arm.params)] += plan.sweep.most_seeds
         self._others = max(0, plan.size - self._left.total())
-        self._began: dict[str, float] = {}
-        self._told: dict[str, float] = {}
-        self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
-        self._epoch_s: defaultdict[str, list[float]] = defaultdict(list)
 
     def started(self, trial: Trial, at: float) -> None:
         """It begins to train; said again, what came before was preparation, which no later trial waits for."""
@@ -34,12 +42,14 @@ class TimeLeft:
 
     def lost(self, trial: Trial) -> None:
         """It will begin again."""
-        self._began.pop(trial.id, None)
+        for times in (self._began, self._told):
+            times.pop(trial.id, None)
 
     def ended(self, trial: Trial, arm: str, at: float) -> None:
         """It needs no more time, and others of its arm about as much as it took."""
         if trial.id in self._began:
-            self._trial_s[arm].append(at - self._began.pop(trial.id))
+            self._trial_s[arm].append(at - self._began[trial.id])
+        self.lost(trial)
         self.recorded(arm)
 
     def recorded(self, arm: str) -> None:

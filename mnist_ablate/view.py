@@ -39,7 +39,7 @@ class Watch:
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
         self._running: dict[str, tuple[str, str]] = {}
         self._done = self._workers = 0
-        self._left: TimeLeft | None = None
+        self._left = TimeLeft()
         self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Watch:
     def opened(self, plan: Plan, entries: Mapping[str, Entry]) -> None:
         """Show the plan, and what was recorded of it earlier; a trial that failed is run again, and not done."""
         self._size, self._most = plan.size, "at most " if plan.sweep.looks else ""
-        self._left = TimeLeft(plan)
+        self._left.opened(plan)
         for entry in entries.values():
             if entry.outcome.status in {"complete", "diverged", "pruned"}:
                 self._count(label(entry.params), entry.stage, entry.outcome)
@@ -72,20 +72,25 @@ class Watch:
         trial, arm = event.trial, label(planned.arm.params)
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         name = f"negative control: {name}" if planned.stage == "control" else name
-        self._time(arm, event)
+        now = time.monotonic()
         if isinstance(event, Started):
+            self._left.started(trial, now)
             self._start(trial.id, event.worker, f"{name}: starting")
         elif isinstance(event, Preparing) and trial.id in self._running:
+            self._left.started(trial, now)
             self._prepare(trial.id, name, event.text)
         elif isinstance(event, Progress) and trial.id in self._running:
+            self._left.progressed(trial, now)
             accuracy = number("val_accuracy", event.epoch.val_accuracy)
             worker, _ = self._running[trial.id]
             line = f"{name}: epoch {event.epoch.number} of {trial.recipe.epochs}, {accuracy} validation accuracy"
             self._running[trial.id] = worker, line
         elif isinstance(event, Retried):
+            self._left.lost(trial)
             self._running.pop(trial.id, None)
             self.message(f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}")
         elif isinstance(event, Finished):
+            self._left.ended(trial, arm, now)
             self._running.pop(trial.id, None)
             self._count(arm, planned.stage, event.outcome)
             if event.outcome.status != "complete":
@@ -95,19 +100,6 @@ class Watch:
     def message(self, text: str) -> None:
         """A line of its own, above the live table."""
         self._console.print(Text(mask(text)), highlight=False, soft_wrap=True)
-
-    def _time(self, arm: str, event: Event) -> None:
-        if self._left is None:
-            return
-        now = time.monotonic()
-        if isinstance(event, Started | Preparing):
-            self._left.started(event.trial, now)
-        elif isinstance(event, Progress):
-            self._left.progressed(event.trial, now)
-        elif isinstance(event, Retried):
-            self._left.lost(event.trial)
-        else:
-            self._left.ended(event.trial, arm, now)
 
     def _prepare(self, trial_id: str, name: str, text: str) -> None:
         self._running[trial_id] = self._running[trial_id][0], f"{name}: {text}"
@@ -134,7 +126,7 @@ class Watch:
         return f"{self._done} of {self._most}{self._size} trials, {len(self._running)} running, {self._time_left()}"
 
     def _time_left(self) -> str:
-        found = self._left and self._left.seconds(self._workers, time.monotonic())
+        found = self._left.seconds(self._workers, time.monotonic())
         if not found:
             return "time left: measuring"
         left_s, is_all = found

@@ -21,25 +21,31 @@ def plan() -> Plan:
     return expand(small(**NETWORKS), "d1" * 32)
 
 
+def opened(plan: Plan) -> TimeLeft:
+    left = TimeLeft()
+    left.opened(plan)
+    return left
+
+
 def of(plan: Plan, arm: str) -> list[Planned]:
     return [each for each in plan.verdict_trials() if each.arm.params["configuration"] == arm]
 
 
 def test_nothing_is_said_before_anything_is_known(plan: Plan) -> None:
-    left = TimeLeft(plan)
+    left = opened(plan)
     left.started(of(plan, "dense")[0].trial, 0.0)
     assert left.seconds(1, 5.0) is None
 
 
 def test_an_arm_that_was_not_seen_makes_it_a_least_time(plan: Plan) -> None:
-    left, first = TimeLeft(plan), of(plan, "dense")[0].trial
+    left, first = opened(plan), of(plan, "dense")[0].trial
     left.started(first, 0.0)
     left.ended(first, "dense", 4.0)
     assert left.seconds(1, 4.0) == (5 * 4.0, False)
 
 
 def test_a_running_trial_tells_of_its_network_by_its_epochs(plan: Plan) -> None:
-    left, dense, cnn = TimeLeft(plan), of(plan, "dense")[0].trial, of(plan, "cnn")[0].trial
+    left, dense, cnn = opened(plan), of(plan, "dense")[0].trial, of(plan, "cnn")[0].trial
     left.started(dense, 0.0)
     left.ended(dense, "dense", 4.0)
     left.started(cnn, 4.0)
@@ -50,7 +56,7 @@ def test_a_running_trial_tells_of_its_network_by_its_epochs(plan: Plan) -> None:
 
 
 def test_preparation_and_lost_attempts_are_no_time_of_a_trial(plan: Plan) -> None:
-    left, first = TimeLeft(plan), of(plan, "dense")[0].trial
+    left, first = opened(plan), of(plan, "dense")[0].trial
     left.started(first, 0.0)
     left.lost(first)
     left.started(first, 50.0)
@@ -60,7 +66,7 @@ def test_preparation_and_lost_attempts_are_no_time_of_a_trial(plan: Plan) -> Non
 
 
 def test_what_was_recorded_before_is_not_left(plan: Plan) -> None:
-    left, dense = TimeLeft(plan), of(plan, "dense")
+    left, dense = opened(plan), of(plan, "dense")
     left.recorded("dense")
     left.recorded("cnn")
     left.recorded("cnn")
