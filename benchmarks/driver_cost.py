@@ -70,7 +70,7 @@ def _inside(folder: Path, trials: int) -> dict[str, float]:
     arms = {"activation": ["relu", "tanh"], "dropout": [0.1, 0.2, 0.3, 0.4, 0.5]}
     content = {"scientific": arms, "fixed": {"epochs": 1}, "seeds": trials // 10}
     sweep = import_module("sweep_runs").small(name=f"driver-{trials}", **content)
-    watch = _Watch()
+    watch = Watch()
     driver.drive(sweep, settings, watch)
     last = len(watch.ended) // 10
     return {
@@ -82,7 +82,7 @@ def _inside(folder: Path, trials: int) -> dict[str, float]:
     }
 
 
-class _Watch:
+class Watch:
     """A driver.View that notes when trials ended, and what that took."""
 
     def __init__(self) -> None:
@@ -91,15 +91,17 @@ class _Watch:
         self.before_mb = 0.0
 
     def opened(self, *_: object) -> None:
-        pass
+        """Nothing to note."""
 
     def event(self, _planned: object, event: object) -> None:
+        """Note the end of a trial."""
         self.before_mb = self.before_mb or _memory_mb()
         if type(event).__name__ == "Finished":
             self.ended.append(time.monotonic())
             self.cpu.append(time.process_time())
 
     def message(self, text: str) -> None:
+        """Show it."""
         print(text, file=sys.stderr)
 
 

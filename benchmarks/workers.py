@@ -7,11 +7,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from driver_cost import Watch
 
 from mnist_ablate import driver
 from mnist_ablate.choices.normalizers import NORMALIZERS
@@ -32,23 +32,17 @@ MEMORY = {
 MEMORY_AT = (20, 50, 100, 150, 200)
 
 
-class _Watch:
-    """A driver.View that notes when trials ended, and what the largest of the processes below holds then."""
+class _Watch(Watch):
+    """Notes as well what the largest of the processes below holds when a trial ended."""
 
     def __init__(self) -> None:
-        self.ended: list[float] = []
+        super().__init__()
         self.memory: list[int] = []
 
-    def opened(self, *_: object) -> None:
-        pass
-
     def event(self, _planned: object, event: object) -> None:
-        if type(event).__name__ == "Finished":
-            self.ended.append(time.monotonic())
+        super().event(_planned, event)
+        if len(self.ended) > len(self.memory):
             self.memory.append(max(each.memory_info().rss for each in psutil.Process().children(recursive=True)))
-
-    def message(self, text: str) -> None:
-        print(text, file=sys.stderr)
 
 
 def _inside(content: dict[str, Any], jobs: int, home: str) -> _Watch:
