@@ -23,9 +23,11 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     """
     record = _find(name, settings)
     mirror, entries = open_mirror(record, settings), record.entries()
-    sent_now = sum(mirror.outcome(entry.trial, entry.params, entry.outcome) for entry in entries.values())
+    ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
+    sent = mirror.outcomes_together(ended)
+    alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
     publish(record, mirror, settings, _document(record))
-    return sent_now, len(entries)
+    return sum(sent.values()) + sum(alone), len(entries)
 
 
 def _find(name: str, settings: Settings) -> Record:

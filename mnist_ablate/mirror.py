@@ -4,11 +4,15 @@ Synchronous: whoever must not wait uses the uploader. MLflow keeps a point sent 
 value and time once; no run is created before it was looked for.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mnist_ablate import embedded, record, runs
+from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import mask
 from mnist_ablate.record import Point
 from mnist_ablate.runs import NOTE, Book, Stored
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 T = TypeVar("T")
+Ended = tuple[Trial, Mapping[str, Scalar], Outcome]
+"""A finished trial, the factors of its arm, and what came out."""
+
+SENDERS = 4
+"""Outcomes that a server is sent side by side."""
 
 
 class Mirror:
@@ -68,15 +77,39 @@ class Mirror:
 
     def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
         """Sends the whole run, again, and ends it; returns False if MLflow had it already."""
+        return self._do(lambda book: self._send(book, trial, arm, outcome))
 
-        def send(book: Book) -> bool:
-            known = book.trials.get(trial.id)
-            if known and record.in_step(known.status, known.outcome, known.metrics, known.ended_ms, outcome):
-                return False
-            self._send(book, trial, arm, outcome)
-            return True
+    def outcomes_together(self, ended: Sequence[Ended]) -> dict[str, bool]:
+        """As `outcome` of each, `SENDERS` at a time, if a server is there to take them; raises nothing.
 
-        return self._do(send)
+        Of each trial there may be one. Returns what `outcome` would, by trial id, until the first failure: `outcome` of
+        what is left tells why.
+        """
+        if not self._uri.lower().startswith("http"):
+            return {}
+        with suppress(UnreachableError):
+            self.open()
+        book, failed = self._book, threading.Event()
+        sent: dict[str, bool] = {}
+        if book is None:
+            return sent
+
+        def send(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
+            if not failed.is_set():
+                try:
+                    sent[trial.id] = self._send(book, trial, arm, outcome)
+                except Exception:  # noqa: BLE001 - whatever it is, sending it alone shows it again
+                    failed.set()
+
+        with ThreadPoolExecutor(SENDERS) as pool:
+            try:
+                list(pool.map(send, *zip(*ended, strict=True)))
+            except BaseException:
+                failed.set()
+                raise
+        if failed.is_set():
+            self._book = None
+        return sent
 
     def verdicts(
         self,
@@ -133,9 +166,12 @@ class Mirror:
         with explained(self._uri):
             return runs.history(client, run)
 
-    def _send(self, book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
+    def _send(self, book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
         from mlflow.entities import Param, RunTag
 
+        known = book.trials.get(trial.id)
+        if known and record.in_step(known.status, known.outcome, known.metrics, known.ended_ms, outcome):
+            return False
         own = record.points(outcome.epochs) | {record.end_point(outcome)}
         tags = record.tags(trial, arm, outcome)
         live = self._fitting(book, trial, own.issuperset)
@@ -152,6 +188,7 @@ class Mirror:
         metrics = record.latest(outcome)
         book.trials[trial.id] = Stored(trial.id, run_id, status, outcome.status, metrics, ended_ms=ended_ms)
         del self._sent[run_id]
+        return True
 
     def _fitting(self, book: Book, trial: Trial, fits: Callable[[set[Point]], bool]) -> str:
         """The id of the trial's unfinished run; empty if it has none, or none that fits, which is deleted."""

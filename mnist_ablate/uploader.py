@@ -8,10 +8,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import one_line
-from mnist_ablate.mirror import Mirror
+from mnist_ablate.mirror import Ended, Mirror
 from mnist_ablate.tracker_errors import RefusedError, RejectedError
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
@@ -22,6 +23,7 @@ EPOCHS_SHARE = 0.04
 """Between two calls with epochs: so long, and so much longer that they take no more of the time than this. An embedded
 MLflow takes some 75 ms of the cores that train for each; no epoch is lost, a trial's outcome carries all of them."""
 WARN_EVERY_S = 60.0
+_BATCH = 16
 _FEW = 2
 _DOUBLINGS = 20
 
@@ -45,7 +47,7 @@ class Uploader:
         self._warn = warn
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
-        self._outcomes: deque[tuple[Trial, Mapping[str, Scalar], Outcome]] = deque()
+        self._outcomes: deque[Ended] = deque()
         self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
         self._news = threading.Condition()
         self._closing = threading.Event()
@@ -120,7 +122,7 @@ class Uploader:
                 if not self._opened:
                     return self._open
                 if self._outcomes:
-                    return self._send_outcome
+                    return self._send_outcomes
                 if self._closing.is_set():
                     return self._end_runs if self._settle else None
                 pause_s = self._epochs_after - time.monotonic()
@@ -135,6 +137,21 @@ class Uploader:
     def _end_runs(self) -> None:
         self._mirror.settle()
         self._settle = False
+
+    def _send_outcomes(self) -> None:
+        """Those that have piled up side by side; alone the first that did not go, so that it tells why."""
+        with self._news:
+            waiting = [*islice(self._outcomes, _BATCH)]
+        batch = {each[0].id: each for each in reversed(waiting)}
+        together = len(batch) > 1 and not self._failures
+        sent = self._mirror.outcomes_together([*batch.values()]) if together else {}
+        with self._news:
+            left = [each for each in waiting if each[0].id not in sent or each is not batch[each[0].id]]
+            for _ in waiting:
+                self._outcomes.popleft()
+            self._outcomes.extendleft(reversed(left))
+        if len(sent) < len(batch):
+            self._send_outcome()
 
     def _send_outcome(self) -> None:
         trial, arm, outcome = self._outcomes[0]

@@ -8,6 +8,7 @@ from typing import Any
 from mnist_ablate.engine import Event, Finished, Retried
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.ledger import Entry
+from mnist_ablate.mirror import Ended
 from mnist_ablate.plan import Plan, Planned
 from mnist_ablate.runs import Stored
 from mnist_ablate.sweep import Sweep
@@ -104,6 +105,11 @@ class Tracker:
         known = self.outcomes.get(trial.id) == outcome
         self.outcomes[trial.id] = outcome
         return not known
+
+    def outcomes_together(self, ended: Sequence[Ended]) -> dict[str, bool]:
+        """Takes half of them."""
+        self._reach()
+        return {each[0].id: self.outcome(*each) for each in ended[::2]}
 
     def verdicts(
         self, note_markdown: str, _metrics: Mapping[str, float], _artifacts: Sequence[Path], _tags: Mapping[str, str]

@@ -1,5 +1,6 @@
 """Faults and repetitions: one run for each trial, one row for each point, whatever was lost or deleted between."""
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,9 @@ from mlflow_helpers import (
     trial_runs,
 )
 
+from mnist_ablate import mirror as mirror_module
 from mnist_ablate.errors import UnreachableError
+from mnist_ablate.mirror import SENDERS, Ended
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
 
@@ -48,6 +51,65 @@ def losing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(MlflowClient, method, lost)
 
     return lose
+
+
+def many(*seeds: int) -> list[Ended]:
+    return [(trial(seed), ARM, outcome(trial(seed))) for seed in seeds]
+
+
+@pytest.fixture
+def served(uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a server; what is sent to it goes to the store at `uri`."""
+    real = mirror_module.connect
+    monkeypatch.setattr(mirror_module, "connect", lambda _address: real(uri))
+    return "http://server"
+
+
+def test_outcomes_go_to_a_server_side_by_side(uri: str, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, all_there = MlflowClient.create_run, threading.Barrier(SENDERS, timeout=20)
+
+    def wait_for_the_others(*args: object, **kwargs: object) -> object:
+        if len(active_runs(uri)):  # the parent's is made alone
+            all_there.wait()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_run", wait_for_the_others)
+    seeds = range(2 * SENDERS)
+    sender = mirror(served)
+    assert sender.outcomes_together(many(*seeds)) == {trial(seed).id: True for seed in seeds}
+    assert sender.outcomes_together(many(*seeds)) == {trial(seed).id: False for seed in seeds}
+    assert len(active_runs(uri)) == 1 + 2 * SENDERS
+    assert len(points(uri)) == 2 * SENDERS * (3 * 4 + 4)
+
+
+def test_outcomes_go_one_by_one_to_a_store_without_server(uri: str) -> None:
+    assert mirror(uri).outcomes_together(many(1, 2)) == {}
+    assert active_runs(uri) == []
+
+
+@pytest.mark.parametrize("method", ["create_run", "log_batch", "set_terminated"])
+def test_reply_lost_among_others_leaves_one_run_of_each_trial(
+    uri: str, served: str, losing: Callable[[str], None], method: str
+) -> None:
+    sender = mirror(served)
+    sender.open()
+    losing(method)
+    sent = sender.outcomes_together(many(*range(8)))
+    assert len(sent) < 8
+    left = [each for each in many(*range(8)) if each[0].id not in sent]
+    for each in left:
+        sender.outcome(*each)
+    sender.settle()
+    assert {row[1:] for row in active_runs(uri)} == {("", "KILLED"), *((trial(n).id, "FINISHED") for n in range(8))}
+    assert (len(active_runs(uri)), len(points(uri))) == (9, 8 * (3 * 4 + 4))
+
+
+def test_an_unreachable_server_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(address: str) -> None:
+        raise UnreachableError(address)
+
+    monkeypatch.setattr(mirror_module, "connect", nobody)
+    assert mirror("http://server").outcomes_together(many(1, 2)) == {}
 
 
 @pytest.mark.parametrize("method", ["create_experiment", "create_run", "log_batch", "set_terminated"])

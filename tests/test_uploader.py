@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import pytest
@@ -10,7 +10,7 @@ from mlflow_helpers import ARM, START_MS, epochs, outcome, trial, until
 
 from mnist_ablate import uploader
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.mirror import Mirror
+from mnist_ablate.mirror import Ended, Mirror
 from mnist_ablate.tracker_errors import RefusedError
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 from mnist_ablate.uploader import Uploader
@@ -19,11 +19,15 @@ DEAD = UnreachableError("MLflow at http://x does not answer: Connection refused"
 
 
 class FakeMirror(Mirror):
-    """Remembers what was sent; fails while `error` is set, blocks while `gate` is closed."""
+    """Remembers what was sent; fails while `error` is set, blocks while `gate` is closed.
+
+    `together` says which seeds it takes side by side.
+    """
 
     def __init__(self) -> None:
         super().__init__("http://x", "normalization", "ab", "?", {})
         self.error: Exception | None = None
+        self.together: set[int] = set()
         self.took_s = 0.0
         self.gate = threading.Event()
         self.gate.set()
@@ -49,6 +53,11 @@ class FakeMirror(Mirror):
         assert outcome.trial_id == trial.id
         self._record(trial.seed)
         return True
+
+    def outcomes_together(self, ended: Sequence[Ended]) -> dict[str, bool]:
+        taken = [each for each in ended if each[0].seed in self.together]
+        self.calls.extend([{of.seed: told.seconds for of, _, told in taken}] if taken else [])
+        return {of.id: True for of, _, _ in taken}
 
     def settle(self) -> None:
         self._record("settle")
@@ -84,6 +93,25 @@ def test_everything_is_delivered_in_order(sender: Uploader, fake: FakeMirror) ->
     assert sender.close(5)
     assert fake.calls == ["open", 1, 2, 3]
     assert sender.pending == 0
+
+
+def test_what_piled_up_goes_side_by_side_and_alone_what_did_not(sender: Uploader, fake: FakeMirror) -> None:
+    fake.together = {1, 3, 4}
+    send(sender, 1, 2, 3, 4, 5)
+    sender.start()
+    assert sender.close(5)
+    assert fake.calls == ["open", {1: 3.25, 3: 3.25, 4: 3.25}, 2, 5]
+    assert sender.pending == 0
+
+
+def test_two_outcomes_of_a_trial_go_one_after_the_other(sender: Uploader, fake: FakeMirror) -> None:
+    fake.together = {1, 2}
+    sender.outcome(trial(1), ARM, outcome(trial(1), seconds=1.0))
+    sender.outcome(trial(2), ARM, outcome(trial(2), seconds=2.0))
+    sender.outcome(trial(1), ARM, outcome(trial(1), seconds=3.0))
+    sender.start()
+    assert sender.close(5)
+    assert fake.calls == ["open", {1: 1.0, 2: 2.0}, 1]
 
 
 def test_caller_never_waits_for_a_hung_tracker(sender: Uploader, fake: FakeMirror) -> None:
