@@ -92,6 +92,29 @@ def test_the_command_writes_every_format(form: str, start: str, home: Settings, 
     assert path.read_text(encoding="utf-8").strip() == printed.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("r.html", b"<!DOCTYPE html>"),
+        ("r.MD", b"# Does tanh"),
+        ("r.json", b'{"'),
+        ("r.svg", b"<svg"),
+        ("r.png", b"\x89PNG"),
+        ("r.zip", b"PK"),
+        ("r.txt", b"test_acc"),
+        ("r", b"test_acc"),
+    ],
+)
+def test_the_name_of_the_file_tells_the_format(name: str, start: bytes, home: Settings, tmp_path: Path) -> None:
+    fill(small(), home)
+    path = tmp_path / name
+    arguments = ["report", "small", "--home", str(home.home), "--output", str(path)]
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert path.read_bytes().startswith(start)
+    CliRunner().invoke(app, [*arguments, "--format", "md"], catch_exceptions=False)
+    assert path.read_bytes().startswith(b"# Does tanh")
+
+
 def test_json_is_only_json(home: Settings) -> None:
     fill(small(), home)
     printed = CliRunner().invoke(app, ["report", "small", "--format", "json", "--home", str(home.home)])

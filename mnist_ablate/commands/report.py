@@ -38,7 +38,9 @@ def report(
         str,
         typer.Argument(metavar="[NAME|FILE]", help="A shipped sweep, or a sweep file.", autocompletion=complete_source),
     ] = "",
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="How to write it: a table unless the name of --output tells.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="A file in place of stdout.")] = None,
     compared: Annotated[
         tuple[str, str] | None,
@@ -49,6 +51,7 @@ def report(
     """Show the arms and verdicts of what is recorded of a sweep."""
     if bool(source) == bool(compared):
         raise SweepError("report takes a sweep, or --compare and two: report normalization")
+    form = form or _told_by(output)
     if output is None and form in _FILES:
         raise SweepError(f"--format {form.value} is no text: name a file with --output NAME.{_FILES[form]}")
     if compared:
@@ -59,6 +62,11 @@ def report(
         typer.echo(text, nl=not text.endswith("\n"))
     elif text and output is not None:
         output.write_text(text, encoding="utf-8")
+
+
+def _told_by(output: Path | None) -> Format:
+    suffix = output.suffix[1:].lower() if output else ""
+    return next((form for form in Format if suffix == _FILES.get(form, form)), Format.table)
 
 
 def _compared(names: tuple[str, str], form: Format, home: Path | None) -> str:
