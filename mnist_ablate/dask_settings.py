@@ -14,6 +14,7 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
     "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.tick.interval": "1s",  # 50 times a second in every process, only to warn of a slow event loop
     "distributed.worker.profile.enabled": False,  # walks the stack of the training thread a hundred times a second
     "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs
     "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
