@@ -13,7 +13,7 @@ from pages import Reader
 from rich.console import Console
 from sweep_runs import SWEEP, Watcher, small, starts, sweep_file
 
-from mnist_ablate import history, negative_control, standing, summary
+from mnist_ablate import history, negative_control, sentences, standing, summary
 from mnist_ablate.driver import drive
 from mnist_ablate.ledger import Entry, Ledger
 from mnist_ablate.negative_control import Again
@@ -181,6 +181,15 @@ def test_a_quiet_control_is_told_after_the_verdicts_and_changes_no_number() -> N
     assert {name: document[name] for name in ("arms", "claims", "trials")} == {
         name: json.loads(json.dumps(plain[name])) for name in ("arms", "claims", "trials")
     }
+
+
+@pytest.mark.parametrize(
+    ("spread", "said"), [(1e-4, "no effect beyond the margin"), (0.01, "no effect shown, but one beyond the margin")]
+)
+def test_a_control_that_could_hide_an_effect_does_not_say_that_there_is_none(spread: float, said: str) -> None:
+    noise = np.random.default_rng(0).normal(0.97, spread, (2, 10))
+    document = {"alpha": 0.05, "claims": [CLAIM.model_dump()], "negative_control": judged_control(*noise)}
+    assert f"Negative control: {said}" in sentences.control(json.loads(json.dumps(document)))
 
 
 def test_a_control_that_has_not_run_is_named() -> None:
