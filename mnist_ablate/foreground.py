@@ -1,5 +1,6 @@
 """Pixels that a batch leaves at the background, which its products can leave out; multiplies nothing itself."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,22 @@ class Foreground:
         position = np.full((len(words), self._inputs), kept, np.int32)
         np.put_along_axis(position, index, np.arange(kept, dtype=np.int32)[None], axis=1)
         return Columns(index, position, self._background)
+
+
+def parts(
+    difference: npt.NDArray[np.float32], most: int
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]]:
+    """Splits images, given their difference from the background float32 (n, inputs), into parts of at most `most`.
+
+    Yields rows int (images,) and, in ascending order, the columns int32 (columns,) that are not all background there.
+    They are few, because images go by the rarest pixel that they do not leave at the background.
+    """
+    differs = difference != 0
+    rarest_first = np.argsort(differs.sum(axis=0), kind="stable")
+    order = np.argsort(differs[:, rarest_first].argmax(axis=1), kind="stable")
+    for start in range(0, len(order), most):
+        rows = order[start : start + most]
+        yield rows, np.flatnonzero(differs[rows].any(axis=0)).astype(np.int32)
 
 
 def _words(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:

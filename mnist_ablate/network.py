@@ -55,15 +55,17 @@ class PixelDense(keras.layers.Layer):  # type: ignore[misc]  # keras ships no ty
         """X (n, inputs) to (n, units)."""
         return tf.matmul(x, self.kernel) + self.bias
 
+    def of_part(self, part: Any, index: Any, background: Any) -> Any:
+        """What `call` makes of x + background, from the columns `index` of x, which is zero elsewhere."""
+        return _product(part, index, background, self.kernel) + self.bias
+
     def of_columns(self, x: Any, columns: Columns) -> Any:
         """What `call` makes of x + background, from x (n, inputs) that is zero outside one batch's columns."""
         part = tf.gather(x, columns.index, axis=1)
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def product(kernel: Any) -> tuple[Any, Callable[[Any], Any]]:
-            result = tf.matmul(part, tf.gather(kernel, columns.index))
-            if columns.background is not None:
-                result += tf.matmul(columns.background[None], kernel)
+            result = _product(part, columns.index, columns.background, kernel)
 
             def gradient(errors: Any) -> Any:
                 rows = tf.matmul(part, errors, transpose_a=True)
@@ -79,6 +81,11 @@ class PixelDense(keras.layers.Layer):  # type: ignore[misc]  # keras ships no ty
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(n, units)."""
         return (*input_shape[:-1], self.units)
+
+
+def _product(part: Any, index: Any, background: Any, kernel: Any) -> Any:
+    result = tf.matmul(part, tf.gather(kernel, index))
+    return result if background is None else result + tf.matmul(background[None], kernel)
 
 
 class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,18 @@ from mnist_ablate.diagnostics import unit_fractions
 from mnist_ablate.foreground import Columns
 from mnist_ablate.trial import Recipe
 
-Slices = Sequence[tuple[Any, Any]]
-"""A split in pieces that fit one evaluation call: images float32 (rows, ...), labels int32 (rows,)."""
+
+class Slice(NamedTuple):
+    """A piece of a split that fits one evaluation call: images float32 (rows, ...), labels int32 (rows,).
+
+    With `index` int32 (columns,), images are those columns of their difference from the background, float32 (rows,
+    columns), which is zero elsewhere, and `background` is float32 (inputs,), or None if it is zero.
+    """
+
+    images: Any
+    labels: Any
+    index: Any = None
+    background: Any = None
 
 
 def stream(seed: int, use: str) -> np.random.Generator:
@@ -75,9 +85,9 @@ class Program:
         loss, correct = self._epoch(images, labels, tf.constant(order), masks, columns)
         return float(loss) / len(order), float(correct) / len(order)
 
-    def evaluate(self, slices: Slices) -> tuple[float, float]:
+    def evaluate(self, slices: Sequence[Slice]) -> tuple[float, float]:
         """Mean loss in nats and accuracy over a split, without dropout."""
-        sums = np.sum([[float(value) for value in self._evaluate(x, y)] for x, y in slices], axis=0)
+        sums = np.sum([[float(value) for value in self._evaluate(*each)] for each in slices], axis=0)
         return sums[0] / sums[2], sums[1] / sums[2]
 
     def probe(self, images: Any, labels: Any) -> dict[str, float]:
@@ -120,8 +130,13 @@ class Program:
         output = first.of_columns(tf.reshape(x, (x.shape[0], -1)), columns)
         return self.network.rest([output, *masks], training=True)
 
-    def _run_evaluation(self, images: Any, labels: Any) -> tuple[Any, Any, int]:
-        logits, _ = self.model([images, *self._no_masks], training=False)
+    def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any, int]:
+        first = self.network.first
+        if index is None or first is None:
+            logits, _ = self.model([images, *self._no_masks], training=False)
+        else:
+            output = first.of_part(images, index, background)
+            logits = self.network.rest([output, *self._no_masks], training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return tf.reduce_sum(losses), _correct(labels, logits), tf.shape(labels)[0]
 

@@ -19,9 +19,9 @@ from mnist_ablate.data import Digits, Labels
 from mnist_ablate.diagnostics import input_statistics
 from mnist_ablate.extractor import Features, Source, source_of
 from mnist_ablate.features import Store
-from mnist_ablate.foreground import Foreground
+from mnist_ablate.foreground import Foreground, parts
 from mnist_ablate.learning import curve_metrics
-from mnist_ablate.program import Program, Slices, shape_of, stream
+from mnist_ablate.program import Program, Slice, shape_of, stream
 from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
 
 PROGRAMS_KEPT = 8
@@ -42,13 +42,14 @@ class Inputs:
     """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
 
     `foreground` is that of the training images, and the tensor of their difference from the background, for a network
-    whose first layer is dense on them.
+    whose first layer is dense on them. `probe` is the first piece of the validation split, whole images.
     """
 
     train: tuple[Any, Any]
     foreground: tuple[Foreground, Any] | None
-    val: Slices
-    test: Slices
+    val: tuple[Slice, ...]
+    test: tuple[Slice, ...]
+    probe: tuple[Any, Any]
     statistics: dict[str, float]
 
 
@@ -81,7 +82,7 @@ class Trainer:
             self.store.prepare(source, on_wait)
         program, inputs = self.program(shape_of(recipe)), self.inputs(recipe)
         program.reset(recipe, trial.seed)
-        diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.val[0]), "start")}
+        diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.probe), "start")}
         epochs: list[Epoch] = []
         for number in range(1, recipe.epochs + 1):
             epoch = _epoch(program, inputs, trial, number)
@@ -96,7 +97,7 @@ class Trainer:
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
             metrics={**final, **curve_metrics(epochs, recipe.epochs, self.digits.classes)},
-            diagnostics=_finite({**diagnostics, **_named(program.probe(*inputs.val[0]), "end")}),
+            diagnostics=_finite({**diagnostics, **_named(program.probe(*inputs.probe), "end")}),
             epochs=tuple(epochs),
             reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
             started_ms=started_ms,
@@ -154,8 +155,9 @@ class Trainer:
         return Inputs(
             train=(images, tf.constant(digits.y_train)),
             foreground=None if background is None else _foreground(train, images, background[0]),
-            val=_slices(transform, splits["val"], digits.y_val),
-            test=_slices(transform, splits["test"], digits.y_test),
+            val=_slices(transform, splits["val"], digits.y_val, background),
+            test=_slices(transform, splits["test"], digits.y_test, background),
+            probe=_whole(transform, splits["val"], digits.y_val, slice(EVALUATION_ROWS)),
             statistics=input_statistics(train),
         )
 
@@ -171,10 +173,29 @@ def _foreground(train: Features, images: Any, background: Features) -> tuple[For
     return Foreground(difference, background), tf.constant(difference)
 
 
-def _slices(transform: Callable[[Any], Features], images: npt.NDArray[Any], labels: Labels) -> Slices:
-    starts = range(0, len(images), EVALUATION_ROWS)
-    parts = [slice(start, start + EVALUATION_ROWS) for start in starts]
-    return [(tf.constant(transform(images[part])), tf.constant(labels[part])) for part in parts]
+def _slices(
+    transform: Callable[[Any], Features],
+    images: npt.NDArray[Any],
+    labels: Labels,
+    background: Features | None,
+) -> tuple[Slice, ...]:
+    """A split in pieces, whole, or if there is a background the few columns of each piece that differ from it."""
+    if background is None:
+        starts = range(0, len(images), EVALUATION_ROWS)
+        pieces = [slice(start, start + EVALUATION_ROWS) for start in starts]
+        return tuple(Slice(*_whole(transform, images, labels, piece)) for piece in pieces)
+    flat = (transform(images) - background).reshape(len(images), -1)
+    left_out = tf.constant(background.ravel()) if background.any() else None
+    return tuple(
+        Slice(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
+        for rows, index in parts(flat, EVALUATION_ROWS)
+    )
+
+
+def _whole(
+    transform: Callable[[Any], Features], images: npt.NDArray[Any], labels: Labels, piece: slice
+) -> tuple[Any, Any]:
+    return tf.constant(transform(images[piece])), tf.constant(labels[piece])
 
 
 def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
@@ -203,7 +224,10 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
 
 
 def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
-    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536; bytes where they are exact."""
+    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536; a bit or a byte where it is exact."""
+    if rate == 0.5:  # noqa: PLR2004 - what a bit is
+        draws = np.frombuffer(rng.bytes(-(-rows * units // 8)), np.uint8)
+        return tf.constant(np.unpackbits(draws, count=rows * units).view(bool).reshape(rows, units))
     bits = 8 if (rate * 256).is_integer() else 16
     draws = np.frombuffer(rng.bytes(rows * units * bits // 8), f"u{bits // 8}")
     return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))

@@ -13,7 +13,7 @@ Status = Literal["complete", "diverged", "failed", "lost", "pruned"]
 COUNTED: tuple[Status, ...] = ("complete", "diverged", "failed", "lost")
 """How a trial of a verdict can end; only one of a search is pruned."""
 
-TRAINER_VERSION = 3
+TRAINER_VERSION = 4
 """Part of every trial id: raised when the same trial would give other numbers."""
 TUNING_SEED = 1_000_000
 """Choosing uses seeds from here on, which no verdict uses: nothing is judged on the luck that chose it."""

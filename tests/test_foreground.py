@@ -7,7 +7,7 @@ from small_digits import small
 
 from mnist_ablate import choices, train
 from mnist_ablate.choices.normalizers import NORMALIZERS
-from mnist_ablate.foreground import BLOCK, Foreground
+from mnist_ablate.foreground import BLOCK, Foreground, parts
 from mnist_ablate.program import Program, shape_of
 from mnist_ablate.train import Trainer
 from mnist_ablate.trial import Recipe, Trial
@@ -82,6 +82,35 @@ def test_the_number_of_columns_is_that_of_the_fullest_batch():
     assert foreground.columns(np.array([0, 2, 3], np.int32), 1).index.shape == (3, 64)
     assert foreground.columns(np.array([0, 1, 2, 3], np.int32), 1).index.shape == (4, 128)
     assert foreground.columns(np.array([2, 3], np.int32), 1).index.shape == (2, 0)
+
+
+def test_parts_hold_every_image_once_with_every_pixel_that_differs_and_few_others():
+    rng = np.random.default_rng(0)
+    difference = (rng.random((300, 40)) < np.linspace(0.001, 0.4, 40)) * rng.random((300, 40), np.float32)
+    found = list(parts(difference, 64))
+    assert [len(rows) for rows, _ in found] == [64, 64, 64, 64, 44]
+    assert sorted(np.concatenate([rows for rows, _ in found])) == list(range(300))
+    for rows, index in found:
+        assert (index == np.flatnonzero(difference[rows].any(axis=0))).all()
+    as_given = [difference[start : start + 64].any(axis=0).sum() for start in range(0, 300, 64)]
+    assert sum(len(index) for _, index in found) < sum(as_given)
+    assert [len(index) for _, index in parts(np.zeros((3, 40), np.float32), 2)] == [0, 0]
+
+
+@pytest.mark.parametrize("normalizer", ["unit", "centered"])
+def test_a_split_in_parts_is_evaluated_as_the_whole_images_are(digits, monkeypatch, normalizer):
+    recipe = Recipe(width=8, normalizer=normalizer, learning_rate=0.01)
+    monkeypatch.setattr(train, "EVALUATION_ROWS", 40)
+    whole = Trainer(digits).inputs(recipe)
+    monkeypatch.setattr(train, "MIN_IMAGES", 300)
+    trainer = Trainer(digits)
+    inputs = trainer.inputs(recipe)
+    program = trainer.program(shape_of(recipe))
+    program.reset(recipe, seed=0)
+    for in_parts, in_full in ((inputs.val, whole.val), (inputs.test, whole.test)):
+        assert max(each.images.shape[1] for each in in_parts) < digits.x_val[0].size
+        assert program.evaluate(in_parts) == pytest.approx(program.evaluate(in_full), rel=1e-5)
+    np.testing.assert_array_equal(inputs.probe[0], whole.val[0].images)
 
 
 def test_networks_that_start_otherwise_see_whole_images(digits, monkeypatch):

@@ -13,7 +13,7 @@ from mnist_ablate.backend import tf
 from mnist_ablate.choices.bases import BASES
 from mnist_ablate.choices.models import FROZEN, MODELS
 from mnist_ablate.choices.optimizers import OPTIMIZERS
-from mnist_ablate.program import Program, shape_of
+from mnist_ablate.program import Program, Slice, shape_of
 from mnist_ablate.train import is_compiled
 from mnist_ablate.trial import Recipe
 
@@ -58,4 +58,4 @@ def _begun(recipe, *, compiled):
     program.reset(recipe, seed=0)
     masks = [tf.constant(random.random((n, units)) >= recipe.dropout) for units in program.network.mask_units]
     epoch = partial(program.epoch, images, labels, order, masks)
-    return Run([epoch()[0], program.evaluate([(images, labels)])[0]], epoch)
+    return Run([epoch()[0], program.evaluate([Slice(images, labels)])[0]], epoch)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from small_digits import small
 
-from mnist_ablate import choices
+from mnist_ablate import choices, train
 from mnist_ablate.choices.optimizers import default_learning_rate
-from mnist_ablate.program import Program, shape_of, stream
+from mnist_ablate.program import Program, Slice, shape_of, stream
 from mnist_ablate.sweep import METRICS
 from mnist_ablate.train import Trainer
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Recipe, Trial
@@ -97,6 +97,17 @@ def test_streams_of_two_uses_share_no_draws():
     assert stream(7, "shuffle/1").random(4).tolist() == draws["shuffle/1"]
 
 
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.2])
+def test_a_mask_keeps_the_units_that_the_rate_says_each_on_its_own(rate):
+    mask = np.asarray(train._mask(stream(1, "dropout_1/1"), 3001, 101, rate))
+    assert (mask.dtype, mask.shape) == (bool, (3001, 101))
+    spread = math.sqrt(rate * (1 - rate))
+    assert mask.mean() == pytest.approx(1 - rate, abs=4 * spread / math.sqrt(mask.size))
+    assert np.abs(mask.mean(axis=0) - (1 - rate)).max() < 5 * spread / math.sqrt(3001)
+    assert np.abs(np.corrcoef(mask[:, :20].T) - np.eye(20)).max() < 5 / math.sqrt(3001)
+    assert not (mask == np.asarray(train._mask(stream(1, "dropout_1/2"), 3001, 101, rate))).all(axis=1).any()
+
+
 def test_glorot_limits_follow_the_fans(digits):
     kernel = kernels(digits, Recipe(width=8), seed=0)["dense_1"]
     assert kernel.shape == (784, 8)
@@ -169,7 +180,7 @@ def test_every_image_counts_once_when_the_last_batch_is_short(digits):
     program.reset(recipe, seed=0)
     x = digits.x_train.astype(np.float32) / 256
     trained = program.epoch(x, digits.y_train, np.arange(300, dtype=np.int32), [])
-    evaluated = program.evaluate([(x[:200], digits.y_train[:200]), (x[200:], digits.y_train[200:])])
+    evaluated = program.evaluate([Slice(x[:200], digits.y_train[:200]), Slice(x[200:], digits.y_train[200:])])
     assert trained == pytest.approx(evaluated, rel=1e-5)
 
 
