@@ -90,9 +90,10 @@ def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp
     crashed = Watcher(stop_after=3)
     with pytest.raises(RuntimeError, match="crash"):
         drive(small(), settings, crashed)
-    heard = {f"{trial.recipe.activation}/{trial.seed}" for trial in (event.trial for event in crashed.finished)}
+    heard = {f"{event.trial.recipe.activation}/{event.trial.seed}" for event in crashed.finished}
     survived = [line.removesuffix(" complete") for line in recorded(settings)]
-    assert heard <= set(survived)  # what finished together with the third is recorded, too
+    assert len(heard) == 3
+    assert heard <= set(survived) <= set(starts(fake))  # what finished together with the third is recorded, too
     (fake / "starts").unlink()
     watcher = Watcher()
     result = drive(small(), settings, watcher)
