@@ -23,6 +23,9 @@ from mnist_ablate.tls import Tls
 from mnist_ablate.worker import TrainerPlugin
 
 _CLOSE_S = 2
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
+"""Those that distributed gives a level of their own, and asyncio's."""
+_SILENT = logging.CRITICAL + 1
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -37,8 +40,8 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
 
     Local workers stop at the end; those of a cluster are left to it. Raises UnreachableError that names the address.
     """
-    for noisy in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(_SILENT)  # what a user has to know of it is ours to say, in one line
     send_at_once()
     with dask.config.set(SETTINGS), _local(jobs) if address is None else _remote(address, tls) as client:
         _set_up(client, address, plugin)
@@ -92,7 +95,7 @@ def _local(jobs: int) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             dashboard_address="127.0.0.1:0",  # None would listen on all addresses at port 8787
-            silence_logs=logging.CRITICAL,
+            silence_logs=logging.CRITICAL,  # of the workers: into their logs in the home
         )
     try:
         with _closing(Client(cluster, set_as_default=False)) as client:

@@ -1,7 +1,9 @@
-"""Workers here: whoever dies while it starts is started anew, and not for ever."""
+"""Workers here: whoever dies while it starts is started anew, and not for ever; Dask keeps its words to itself."""
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -62,3 +64,39 @@ def test_workers_that_never_start_end_the_run_in_words(
         with pytest.raises(AblateError, match="no worker has come up for 3 s: see the logs in the home"):
             for _ in running.run(trials(digest)[:1]):
                 pass
+
+
+TORN = """
+import logging
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from mnist_ablate.cluster import connected
+
+
+class Nothing(WorkerPlugin):
+    pass
+
+
+async def tear(scheduler, client):
+    scheduler.client_comms[client].comm.abort()
+    scheduler.client_send(client, {})
+    scheduler.send_all({client: [{}]}, {})
+
+
+if __name__ == "__main__":
+    with connected(1, None, Nothing()) as client:
+        client.sync(tear, client.cluster.scheduler, client.id)
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in {"distributed", "tornado", "asyncio"}:
+                logging.getLogger(name).critical("%s is heard", name)
+    print("closed")
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_dask_logs_in_the_driver_reaches_the_terminal(tmp_path: Path) -> None:
+    script = tmp_path / "torn.py"
+    script.write_text(TORN)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("closed\n", "")
