@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Status
+from distributed.comm import CommClosedError
 
 from mnist_ablate.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, send_at_once
 from mnist_ablate.errors import AblateError, UnreachableError
@@ -23,6 +24,8 @@ from mnist_ablate.tls import Tls
 from mnist_ablate.worker import TrainerPlugin
 
 _CLOSE_S = 2
+_SET_UP_S = 300
+_SET_UPS = 3
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 """Those that distributed gives a level of their own, and asyncio's."""
 _SILENT = logging.CRITICAL + 1
@@ -46,6 +49,11 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
     with dask.config.set(SETTINGS), _local(jobs) if address is None else _remote(address, tls) as client:
         _set_up(client, address, plugin)
         yield client
+
+
+def scheduler_id(client: Any) -> str:
+    """Of the scheduler that a client is connected to; one that was started anew has another."""
+    return str(client._scheduler_identity.get("id", ""))  # noqa: SLF001 - `scheduler_info` asks for all workers
 
 
 def replace_dead(client: Any) -> None:
@@ -122,20 +130,30 @@ def _remote(address: str, tls: Tls | None) -> Iterator[Any]:
 
 def _reached(address: str, tls: Tls | None) -> Any:
     """Dask's own time-out does not end where something else than a scheduler listens: a thread's can."""
-    found: list[Any] = []
     security = None if tls is None else tls.security()
-
-    def reach() -> None:
-        with suppress(Exception):  # what Dask raises depends on what answers
-            timeout = f"{CONNECT_TIMEOUT_S}s"
-            found.append(Client(address, timeout=timeout, security=security, set_as_default=False))
-
-    thread = threading.Thread(target=reach, name="reach-scheduler", daemon=True)
-    thread.start()
-    thread.join(CONNECT_TIMEOUT_S + 1)
-    if not found:
+    timeout = f"{CONNECT_TIMEOUT_S}s"
+    found = _within(
+        CONNECT_TIMEOUT_S + 1, lambda: Client(address, timeout=timeout, security=security, set_as_default=False)
+    )
+    if not isinstance(found, Client):  # what Dask raises depends on what answers
         raise UnreachableError(f"{mask(address)}: no Dask scheduler answers: start it or check --cluster")
-    return found[0]
+    return found
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What a call returns, or the exception that it raises; None if it takes longer, and goes on in its thread."""
+    found: list[Any] = []
+
+    def ask() -> None:
+        try:
+            found.append(call())
+        except Exception as error:  # noqa: BLE001 - the caller looks at it
+            found.append(error)
+
+    thread = threading.Thread(target=ask, name="ask-scheduler", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None
 
 
 @contextmanager
@@ -152,17 +170,26 @@ def _close(part: Any) -> None:
 
 
 def _set_up(client: Any, address: str | None, plugin: TrainerPlugin) -> None:
-    """Give the workers their trainer; what a worker raised says why one cannot train."""
-    try:
-        client.register_plugin(plugin)
-    except AblateError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
-            raise
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
-        if address is None:
-            raise AblateError(f"workers cannot start ({reason}): see the logs in the home") from error
-        raise UnreachableError(
-            f"{mask(address)}: its workers cannot be set up ({reason}): install this mnist-ablate on all of them"
-        ) from error
+    """Give the workers their trainer; what a worker raised says why one cannot train.
+
+    If one dies meanwhile, the others are asked again: whoever comes in its place gets its trainer when it joins.
+    """
+    for _ in range(_SET_UPS):
+        answer = _within(_SET_UP_S, lambda: client.register_plugin(plugin))
+        if not isinstance(answer, CommClosedError):
+            break
+    if isinstance(answer, AblateError) or (isinstance(answer, OSError) and answer.errno in _DISK):
+        raise answer
+    if answer is None:
+        reason, advice = f"one does not answer in {_SET_UP_S:.0f} s", "stop it, and run the same again"
+    elif isinstance(answer, CommClosedError):
+        reason, advice = "they die of it", "see their logs"
+    elif isinstance(answer, Exception):
+        reason = f"{type(answer).__name__}: {str(answer).partition(chr(10))[0][:300]}"
+        advice = "install this mnist-ablate on all of them"
+    else:
+        return
+    error = answer if isinstance(answer, Exception) else None
+    if address is None:
+        raise AblateError(f"workers cannot start ({reason}): see the logs in the home") from error
+    raise UnreachableError(f"{mask(address)}: its workers cannot be set up ({reason}): {advice}") from error

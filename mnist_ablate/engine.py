@@ -5,15 +5,16 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Self
 
+from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
-from mnist_ablate.cluster import MemoryKills, connected, default_jobs, replace_dead
+from mnist_ablate.cluster import MemoryKills, connected, default_jobs, replace_dead, scheduler_id
 from mnist_ablate.dask_settings import CONNECT_TIMEOUT_S
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.masking import mask, one_line
@@ -127,11 +128,13 @@ class Engine:
         self._ticked = self._seen_worker = time.monotonic()
         self._stack = ExitStack()
         self._client: Any = None
+        self._scheduler = ""
         self._memory_kills: MemoryKills | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin, self._tls))
+            self._scheduler = scheduler_id(self._client)
             self._memory_kills = MemoryKills(self._client)
             self._client.subscribe_topic(TOPIC, lambda event: self._put("message", event[1]))
             self._stack = stack.pop_all()
@@ -215,7 +218,10 @@ class Engine:
         task.last_sign, task.worker, task.verdict, task.outcome = time.monotonic(), "", "", None
         key = f"trial-{task.trial.id}-{task.submission}"
         arguments = (task.trial, self._plugin.name, task.submission)
-        task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
+        try:
+            task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
+        except ClosedClientError as error:
+            raise self._gone() from error
         self._running[task.trial.id] = task
         task.future.add_done_callback(lambda future: self._put("done", (task, future)))
 
@@ -286,9 +292,12 @@ class Engine:
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
-            if task.worker and not task.verdict and now - task.last_sign > self._patience(task.trial.recipe.model):
-                task.verdict = f"no progress for {now - task.last_sign:.0f} s"
-                self._replace(task.worker)
+            if not task.verdict and now - task.last_sign > self._patience(task.trial.recipe.model):
+                if worker := task.worker or self._holder(task.future.key):
+                    task.verdict = f"no progress for {now - task.last_sign:.0f} s"
+                    self._replace(worker)
+                else:
+                    task.last_sign = now  # it waits for a worker
         self._ticked = time.monotonic()
 
     def _patience(self, model: str) -> float:
@@ -306,14 +315,26 @@ class Engine:
 
         threading.Thread(target=restart, name="replace-worker", daemon=True).start()
 
-    def _count_workers(self, now: float) -> int:
+    def _holder(self, key: str) -> str:
+        """The worker that was given a trial and has not told that it began, as a hung one would; empty if none was."""
+        given = self._asked(self._client.scheduler.processing, workers=None)
+        return next((worker for worker, keys in given.items() if key in keys), "")
+
+    def _asked(self, question: Callable[..., Any], **arguments: Any) -> Any:
+        """The scheduler's answer. Raises UnreachableError if it is gone, or another that knows nothing of this run."""
         try:
-            if self._client.status != "running":
-                raise TimeoutError  # noqa: TRY301 - all ways to lose a scheduler end in one place
-            cores = self._client.sync(self._client.scheduler.ncores, callback_timeout=CONNECT_TIMEOUT_S)
+            if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
+                return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
-            where = mask(self._address or "the local cluster")
-            raise UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again") from error
+            raise self._gone() from error
+        raise self._gone()
+
+    def _gone(self) -> UnreachableError:
+        where = mask(self._address or "the local cluster")
+        return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again")
+
+    def _count_workers(self, now: float) -> int:
+        cores = self._asked(self._client.scheduler.ncores)
         replace_dead(self._client)
         if cores or self._address:
             self._seen_worker = now

@@ -1,7 +1,8 @@
 """A trainer for tests: 20 ms epochs, numbers from arm and seed, faults as told; no TensorFlow.
 
 FAKE_FAULTS is JSON from "activation/seed" (either may be *) to a fault: raise, hang, kill_once, kill, diverge,
-memory, slow, leak (FAKE_LEAK), prepare. FAKE_DIR is a folder where each start leaves a line in `starts`.
+memory, slow, leak (FAKE_LEAK), prepare. FAKE_DIR is a folder where each start leaves a line in `starts`. With
+FAKE_SET_UP the first worker that is set up kills itself.
 """
 
 import ctypes
@@ -11,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mnist_ablate.data import Digits
@@ -64,6 +66,9 @@ class FakeTrainer:
 def factory(_digits: Digits) -> FakeTrainer:
     if "hang" in os.environ.get("FAKE_FAULTS", ""):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "FAKE_SET_UP" in os.environ:
+        with suppress(FileExistsError), (Path(os.environ["FAKE_DIR"]) / "killed").open("x"):
+            os.kill(os.getpid(), signal.SIGKILL)
     return FakeTrainer()
 
 

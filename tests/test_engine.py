@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_images
+from distributed import Client
 
 from mnist_ablate import cluster, data, engine
 from mnist_ablate.engine import Engine, Event, Finished, Preparing, Progress, Retried, Started
@@ -294,8 +295,8 @@ def kill_group(started: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def scheduler() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    port = free_port()
+def scheduler(port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    port = port or free_port()
     with process("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard") as started:
         wait_for(lambda: listens(port))
         yield f"tcp://127.0.0.1:{port}", started
@@ -350,3 +351,80 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_address(images: Path, diges
         with pytest.raises(UnreachableError, match=f"{address}: the Dask scheduler is gone"):
             run()
         assert time.monotonic() - killed_at[0] < 10
+
+
+@pytest.mark.service
+def test_a_scheduler_started_anew_behind_the_run_ends_it_and_no_trial(images: Path, digest: str) -> None:
+    ended: list[Outcome] = []
+    with scheduler() as (address, process_), external_worker(address), ExitStack() as stack:
+        engine_ = Engine(TrainerPlugin(FAKE, digest, images.read_bytes(), None), address=address)
+
+        def run() -> None:
+            with engine_ as running:
+                for events_ in running.batches(trials(digest, seeds=20), ahead=True):
+                    ended.extend(event.outcome for event in events_ if isinstance(event, Finished))
+                    if ended and process_.poll() is None:  # the database is down, and takes the scheduler with it
+                        kill_group(process_)
+                        stack.enter_context(scheduler(int(address.rpartition(":")[2])))
+                        stack.enter_context(external_worker(address))
+                        wait_for(lambda: running._client.status == "running" and running._client.ncores())
+
+        with pytest.raises(UnreachableError, match=f"{address}: the Dask scheduler is gone"):
+            run()
+    assert {outcome.status for outcome in ended} == {"complete"}
+
+
+@pytest.mark.service
+def test_a_scheduler_that_was_given_up_meanwhile_is_told_with_its_address(images: Path, digest: str) -> None:
+    with scheduler() as (address, process_), external_worker(address):
+        engine_ = Engine(TrainerPlugin(FAKE, digest, images.read_bytes(), None), address=address)
+
+        def run() -> None:
+            with engine_ as running:
+                for event in running.run(trials(digest)):
+                    if isinstance(event, Finished):
+                        kill_group(process_)
+                        wait_for(lambda: running._client.status == "closed", timeout_s=60)
+
+        with pytest.raises(UnreachableError, match=f"{address}: the Dask scheduler is gone"):
+            run()
+
+
+@pytest.mark.slow
+def test_a_worker_that_freezes_between_two_trials_is_replaced(plugin: TrainerPlugin, digest: str) -> None:
+    asked, told = trials(digest), []
+    with Engine(plugin, jobs=1, trial_timeout_s=2.0) as running:
+        for event in running.run(asked):
+            if isinstance(event, Finished) and not any(isinstance(each, Finished) for each in told):
+                (nanny,) = running._client.cluster.workers.values()
+                os.kill(nanny.pid, signal.SIGSTOP)
+            told.append(event)
+    assert {outcome.status for outcome in outcomes(told, asked).values()} == {"complete"}
+    assert [reason.partition(" for ")[0] for reason, _ in retries(told)] == ["no progress"]
+
+
+@pytest.mark.service
+def test_a_frozen_worker_does_not_hold_up_the_start_for_ever(
+    images: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_SET_UP_S", 1)
+    with scheduler() as (address, _), external_worker(address), external_worker(address):
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=30)
+            frozen = next(iter(client.run(os.getpid).values()))
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            with pytest.raises(UnreachableError, match=r"cannot be set up \(one does not answer in 1 s\): stop it"):
+                Engine(TrainerPlugin(FAKE, digest, images.read_bytes(), None), address=address).__enter__()
+        finally:
+            os.kill(frozen, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_in_its_set_up_is_replaced(
+    plugin: TrainerPlugin, digest: str, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SET_UP", "kill_once")
+    asked = trials(digest)
+    assert {outcome.status for outcome in outcomes(events(plugin, asked), asked).values()} == {"complete"}
+    assert (fake / "killed").exists()
