@@ -49,10 +49,13 @@ def failing(webhook: str, sweep: str) -> Iterator[None]:
 
 def post(webhook: str, content: Mapping[str, Any]) -> str:
     """Send JSON; a line that says why it was not taken, without the webhook's path, which is its secret."""
-    parts = urlsplit(webhook)
-    where = f"MNIST_ABLATE_WEBHOOK {parts.scheme}://{parts.hostname or ''}/***"
+    try:
+        parts = urlsplit(webhook)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in _KINDS or not parts.hostname:
         return "MNIST_ABLATE_WEBHOOK is no http or https address: nobody was told; correct it, or unset it"
+    where = f"MNIST_ABLATE_WEBHOOK {parts.scheme}://{parts.hostname}/***"
     answer: list[str] = []
     # A thread, because a time-out of urllib is one of each read, and a slow host could make many.
     thread = threading.Thread(target=lambda: answer.append(_send(webhook, content)), daemon=True)

@@ -111,6 +111,7 @@ def test_a_webhook_that_drips_takes_no_longer_than_the_time_out(monkeypatch: pyt
         (f"http://nowhere.invalid/{SECRET}", "http://nowhere.invalid/***: "),
         (f"file:///etc/{SECRET}", "is no http or https address"),
         (SECRET, "is no http or https address"),
+        (f"http://[{SECRET}", "is no http or https address"),
         (f"http://127.0.0.1:port/{SECRET}", "nobody was told"),
     ],
 )
