@@ -41,16 +41,18 @@ _PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 
 
 
 def connect_args(url: str) -> dict[str, Any]:
-    """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s.
-
-    From the first call for PostgreSQL on, every read of this process from one ends after ANSWER_S.
-    """
+    """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s."""
     if sqlite_file(url) is not None:
         return {}
+    bound_silence()
+    return {name: value for name, value in _PROBES.items() if name not in sqlalchemy.make_url(url).query}
+
+
+def bound_silence() -> None:
+    """From the first call on, every read of this process from a PostgreSQL ends after ANSWER_S."""
     from psycopg2 import extensions
 
     extensions.set_wait_callback(_wait)
-    return {name: value for name, value in _PROBES.items() if name not in sqlalchemy.make_url(url).query}
 
 
 def _wait(connection: Any) -> None:

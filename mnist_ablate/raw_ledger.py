@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.database import explained, sqlite_file
+from mnist_ablate.database import connect_args, explained, sqlite_file
 from mnist_ablate.errors import SweepError
 from mnist_ablate.raw_records import RawStudy, RawTrial
 
@@ -30,7 +30,7 @@ def read(url: str, sweep: str) -> list[RawStudy]:
 
 
 def _studies(url: str, sweep: str) -> list[RawStudy]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args(url))
     try:
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("studies"):

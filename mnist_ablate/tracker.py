@@ -92,8 +92,12 @@ def _database_must_answer(tracking_uri: str) -> None:
     """MLflow itself would try a database that is down, or a file that is none, for minutes."""
     import sqlalchemy
 
+    from mnist_ablate.database import bound_silence
+
     try:
         engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.NullPool)
+        if engine.dialect.driver == "psycopg2":
+            bound_silence()
         sqlalchemy.inspect(engine).get_table_names()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         raise database_error(tracking_uri, error) from None

@@ -14,13 +14,14 @@ from typing import Any
 
 import fake_trainer
 import optuna
+import psycopg2.extensions
 import pytest
 import sqlalchemy
 from postgres import Postgres
 from sweep_runs import small
 from tcp_proxy import proxy
 
-from mnist_ablate import database, raw_ledger
+from mnist_ablate import database, raw_ledger, tracker
 from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
 from mnist_ablate.ledger import Ledger, Mirrored, Record
 from mnist_ablate.lock import Lock
@@ -434,3 +435,19 @@ def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
         recorded = [entry.trial.id for entry in record.records()]
     assert recorded == [each.trial.id for each in wanted.verdict_trials()]
     assert set(messages) == {"database not reachable, retrying"}
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    "read", [lambda url: raw_ledger.read(url, "small"), tracker.must_answer], ids=["ledger", "MLflow"]
+)
+def test_who_reads_a_database_that_says_nothing_is_told_so(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], object]
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
+    psycopg2.extensions.set_wait_callback(None)  # as in a process that wrote nothing
+    url = sqlalchemy.make_url(server.database())
+    with proxy(url.port or 5432) as way:
+        way.stall()
+        with pytest.raises(UnreachableError, match="no answer"):
+            read(url.set(port=way.port).render_as_string(hide_password=False))
