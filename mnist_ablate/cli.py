@@ -121,10 +121,13 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
     question = _load(source, overrides, seeds, quick)
     from mnist_ablate.cluster import default_jobs  # what takes seconds, after the file is found good
+    from mnist_ablate.dask_service import must_be_address
     from mnist_ablate.driver import drive
     from mnist_ablate.notify import failing
     from mnist_ablate.view import Watch
 
+    if cluster is not None:
+        must_be_address(cluster)
     settings = settings_of(
         home,
         data,

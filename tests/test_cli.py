@@ -152,6 +152,14 @@ def test_no_scheduler_at_the_address_is_3_with_the_address(call: Call, sweep: tu
     assert done.err.splitlines()[-1] == ("tcp://127.0.0.1:1: no Dask scheduler answers: start it or check --cluster")
 
 
+def test_what_is_no_address_of_a_scheduler_is_2(call: Call, sweep: tuple[str, ...]) -> None:
+    done = call(*sweep[:2], "--data", sweep[-1], "--cluster", "nonsense")
+    assert (done.code, one_line(done.err)) == (
+        2,
+        "nonsense is no scheduler's address: tcp://host:8786 or tls://host:8786 is expected",
+    )
+
+
 def test_bad_database_credentials_are_3_without_the_password(call: Call, sweep: tuple[str, ...]) -> None:
     done = call(*sweep, OPTUNA_STORAGE="postgresql://me:hunter22@127.0.0.1:1/x")
     assert done.code == 3
