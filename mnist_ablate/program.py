@@ -108,6 +108,9 @@ class Program:
             batch_loss, batch_correct = self._step(x, y, batch_masks, batch_columns)
             return loss + batch_loss, correct + batch_correct
 
+        if not steps:
+            return step(0, rest, 0.0, 0.0)
+
         def body(i: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
             return (i + 1, *step(i, size, loss, correct))
 

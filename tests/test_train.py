@@ -69,6 +69,10 @@ def test_same_trial_has_the_same_bits_whatever_was_trained_between(digits, train
     assert numbers(Trainer(digits).train(trial(seed=3, epochs=2))) == numbers(first)
 
 
+def test_fewer_images_than_a_batch_are_one_batch(trainer):
+    assert trainer.train(trial(batch_size=1000)).status == "complete"
+
+
 def test_seeds_differ(trainer):
     assert numbers(trainer.train(trial(seed=1))) != numbers(trainer.train(trial(seed=2)))
 
