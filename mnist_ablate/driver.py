@@ -51,6 +51,7 @@ class View(Protocol):
 class Result:
     """What a sweep came to. `counts` and `rows` are those of the verdicts, `planned` and `recorded` of all trials.
 
+    `records` is the number of the ledger's records, which has a trial that was run again twice.
     `delivered` says whether MLflow has every trial, `published` whether it has the verdicts too; `interrupted` is
     the signal that ended the sweep early, else 0.
     """
@@ -63,6 +64,7 @@ class Result:
     counts: Mapping[str, int]
     planned: int
     recorded: int
+    records: int
     delivered: bool
     published: bool
     interrupted: int
@@ -122,7 +124,8 @@ class _Run:
         self._settled = {id_: entry for id_, entry in self.entries.items() if not _is_tried_again(plan, entry)}
         self._plan, self._record, self._settings, self._view = plan, record, settings, view
         self._interrupts, self._lock, self._stack = interrupts, lock, stack
-        self._published = publishing.in_step(record, len(records), settings)
+        self._records = len(records)
+        self._published = publishing.in_step(record, self._records, settings)
         self._mirror = publishing.open_mirror(record, settings)
         self._outage = Outage(view.message, settings.database_wait_s, lambda: interrupts.stopping)
         self._failures: Counter[str] = Counter()
@@ -142,6 +145,7 @@ class _Run:
             counts=standing.counts(self._plan, self.entries),
             planned=self._plan.size,
             recorded=standing.done(self._plan, self.entries),
+            records=self._records,
             delivered=self._delivered(),
             published=self._published,
             interrupted=self._interrupts.signal,
@@ -172,8 +176,8 @@ class _Run:
         todo: dict[str, Planned] = {}
         batches = engine.batches(_noted(itertools.chain([first], due), todo), ahead=search is None)
         for events in self._until_stopped(batches):
-            _must_be_let_in(uploader)
             self._record_all([(todo[event.trial.id], event.outcome) for event in events if isinstance(event, Finished)])
+            _must_be_let_in(uploader)
             for event in events:
                 planned_trial = todo[event.trial.id]
                 if isinstance(event, Finished):
@@ -205,6 +209,7 @@ class _Run:
     def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
         if finished:
             self._write(lambda: self._record.add_all(finished))
+            self._records += len(finished)
             self._published = False
 
     def _finish(self, planned: Planned, event: Finished, uploader: Uploader) -> None:

@@ -22,11 +22,12 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     Raises UnreachableError if MLflow cannot be reached.
     """
     record = _find(name, settings)
-    mirror, entries = open_mirror(record, settings), record.entries()
+    mirror, records = open_mirror(record, settings), record.records()
+    entries = {entry.trial.id: entry for entry in records}
     ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
     sent = mirror.outcomes_together(ended)
     alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
-    publish(record, mirror, settings, _document(record))
+    publish(record, len(records), mirror, settings, _document(record))
     return sum(sent.values()) + sum(alone), len(entries)
 
 

@@ -251,11 +251,6 @@ class Record:
                 f"{self._study.study_name}: written by another version of mnist-ablate: use that one, or --fresh"
             ) from error
 
-    def count(self) -> int:
-        """How many `records` there are."""
-        with explained(self._url):
-            return self._rows.count()
-
     def entries(self) -> dict[str, Entry]:
         """Every finished trial by its id; of one that was run again after it failed, the last."""
         return {entry.trial.id: entry for entry in self.records()}

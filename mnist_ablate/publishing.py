@@ -47,8 +47,8 @@ def in_step(record: Record, records: int, settings: Settings) -> bool:
     return (seen.records, seen.tracker) == (records, mask(settings.tracking_uri))
 
 
-def publish(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> None:
-    """Write the verdicts on the parent run, then note in the record that MLflow is in step.
+def publish(record: Record, records: int, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> None:
+    """Write the verdicts on the parent run, then note in the record that MLflow has its first `records` records.
 
     Raises UnreachableError if MLflow cannot be reached.
     """
@@ -61,7 +61,7 @@ def publish(record: Record, mirror: Mirror, settings: Settings, document: Mappin
         packed.write_bytes(content)
         tags = {_BUNDLE_DIGEST: digest}
         mirror.verdicts(markdown(document, record.sweep.question), known, [report, packed], tags)
-    record.mirrored = Mirrored(record.count(), mask(settings.tracking_uri), mirror.link)
+    record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
 
 
 def bundle(record: Record, settings: Settings, document: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -77,10 +77,12 @@ def bundle(record: Record, settings: Settings, document: Mapping[str, Any]) -> t
     return pack(study, earlier, judged, versions)
 
 
-def try_to_publish(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> bool:
+def try_to_publish(
+    record: Record, records: int, mirror: Mirror, settings: Settings, document: Mapping[str, Any]
+) -> bool:
     """As `publish`; False if MLflow cannot be reached."""
     try:
-        publish(record, mirror, settings, document)
+        publish(record, records, mirror, settings, document)
     except UnreachableError:
         return False
     return True

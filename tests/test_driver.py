@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from sweep_runs import Tracker, Watcher, small, starts
 
 from mnist_ablate import cluster, driver, publishing, summary
 from mnist_ablate.driver import Result, drive
+from mnist_ablate.engine import Engine, Event
 from mnist_ablate.errors import AblateError, ConflictError, SweepError, UnreachableError
 from mnist_ablate.ledger import Ledger
 from mnist_ablate.lock import hold
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep import Sweep
+from mnist_ablate.tracker_errors import RejectedError
+from mnist_ablate.trial import Trial
 
 ALL = ["relu/0", "tanh/0", "relu/1", "tanh/1", "relu/2", "tanh/2"]
 
@@ -24,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("tracker")
 def publish(result: Result, settings: Settings) -> bool:
     """As the command does at the end."""
     document = summary.document(result.record.sweep, result.rows, result.counts)
-    return publishing.try_to_publish(result.record, result.mirror, settings, document)
+    return publishing.try_to_publish(result.record, result.records, result.mirror, settings, document)
 
 
 def recorded(settings: Settings, name: str = "small") -> list[str]:
@@ -220,3 +224,22 @@ def test_too_many_trials_create_nothing(settings: Settings) -> None:
     with pytest.raises(SweepError, match="6 trials; limit 5"):
         drive(small(), replace(settings, max_trials=5), Watcher())
     assert not settings.home.exists()
+
+
+@pytest.mark.slow
+def test_what_ended_when_the_tracker_refused_is_recorded(
+    settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = driver.Engine.batches
+
+    def all_at_once(engine: Engine, asked: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
+        yield [event for events in batches(engine, asked, ahead=ahead) for event in events]
+
+    def refuse() -> None:
+        raise RejectedError("MLflow at http://tracker refused the credentials")
+
+    monkeypatch.setattr(driver.Engine, "batches", all_at_once)
+    monkeypatch.setattr(tracker, "open", refuse)
+    with pytest.raises(RejectedError):
+        drive(small(), settings, Watcher())
+    assert len(recorded(settings)) == len(starts(fake)) > 0

@@ -1,5 +1,6 @@
 """Commands over the record: the document of what is there, and sync, which says what it did."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import fake_trainer
@@ -9,6 +10,7 @@ from sweep_runs import Tracker, small
 from mnist_ablate import data, history
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.ledger import Ledger, Record
+from mnist_ablate.mirror import Ended
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.settings import Settings
 from mnist_ablate.standing import done, verdict_trials
@@ -104,6 +106,22 @@ def test_sync_sends_what_is_missing_then_the_verdicts_and_remembers(
     assert "Tanh hurts." in tracker.notes[0]
     assert (record.mirrored.records, record.mirrored.link) == (6, tracker.link)
     assert history.sync("small", settings) == (0, 6)
+
+
+def test_sync_beside_a_running_sweep_remembers_only_what_it_sent(
+    settings: Settings, plan: Plan, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *first, last = plan.verdict_trials()
+    record = recorded(settings, plan, tuple(first))
+    send = tracker.outcomes_together
+
+    def sent_while_another_ends(ended: Sequence[Ended]) -> dict[str, bool]:
+        record.add(last, outcome(last))
+        return send(ended)
+
+    monkeypatch.setattr(tracker, "outcomes_together", sent_while_another_ends)
+    assert history.sync("small", settings) == (5, 5)
+    assert (record.mirrored.records, len(record.records())) == (5, 6)
 
 
 def test_sync_of_a_tracker_that_is_down_remembers_nothing(settings: Settings, plan: Plan, tracker: Tracker) -> None:

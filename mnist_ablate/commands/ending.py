@@ -24,7 +24,7 @@ def end(result: "Result", settings: "Settings", *, as_json: bool, register: bool
     show(document, as_json=as_json)
     in_step = result.delivered
     if in_step and not result.published and not result.interrupted:
-        in_step = publishing.try_to_publish(result.record, result.mirror, settings, document)
+        in_step = publishing.try_to_publish(result.record, result.records, result.mirror, settings, document)
     if not in_step:
         typer.echo(f"MLflow is not in step: run: mnist-ablate sync {sweep.name}", err=True)
     if result.link:
