@@ -23,6 +23,8 @@ RELATED = frozenset(
     }
 )
 """The sections that are judged together; with one of them doubtful, only `local` findings are certain."""
+_AROUND_BASELINE = ("one_factor", "leave_one_out", "search")
+"""The designs whose baseline is an arm."""
 
 
 def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
@@ -37,6 +39,8 @@ def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
         for part, text in range_problems(key, choice, any_factors=any_factors) if isinstance(choice, Range) else ():
             yield Finding(("nuisance", key, part) if part else ("nuisance", key), text)
     yield from _lists(sweep)
+    if not any_factors:
+        yield from _default_rates(sweep)
     yield from _overlaps(sweep)
     yield from _configuration_names(sweep)
     if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
@@ -92,6 +96,16 @@ def _lists(sweep: Sweep) -> Iterator[Finding]:
             if (isinstance(value, bool), value) in seen:
                 yield Finding((*address, index), f"{shown(value)} is there twice; keep one")
             seen.add((isinstance(value, bool), value))
+
+
+def _default_rates(sweep: Sweep) -> Iterator[Finding]:
+    """What an arm or a tried point is said to have must be what it is trained with; fixed values name no arm."""
+    text = "0 stands for the optimizer's default: write the number"
+    for address, values in _lists_of(sweep):
+        if address[-1] == "learning_rate":
+            yield from (Finding((*address, index), text) for index, value in enumerate(values) if same(value, 0))
+    if sweep.design in _AROUND_BASELINE and same(sweep.baseline.get("learning_rate", ""), 0):
+        yield Finding(("baseline", "learning_rate"), text)
 
 
 def _overlaps(sweep: Sweep) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import pytest
 from sweep_texts import ONE_FACTOR, SMALL, changed, load, problems
 
 from mnist_ablate.choices import names
+from mnist_ablate.plan import expand
 from mnist_ablate.trial import Recipe
 
 CONFIGURATIONS = "question: q\ndesign: configurations\nconfigurations: {a: {model: mlp}, b: {model: cnn}}\nseeds: 2\n"
@@ -223,6 +224,60 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
 def test_a_plan_that_makes_no_sense_is_refused(tmp_path: Path, text: str, line: str) -> None:
     found = problems(tmp_path, text)
     assert any(problem.startswith(f"x.yaml:{line}") for problem in found), found
+
+
+PATH = """\
+question: q
+design: ablation_path
+baseline: {learning_rate: 0, dropout: 0.0}
+target: {learning_rate: 0.01, dropout: 0.5}
+seeds: 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (changed("activation: [relu, tanh]", "learning_rate: [0.1, 0]", SMALL), ["scientific.learning_rate[1]"]),
+        (f"{SMALL}nuisance: {{learning_rate: [0.0, 0.1]}}\ntuning_trials: 2\n", ["nuisance.learning_rate[0]"]),
+        (
+            changed(
+                "width: {low: 16, high: 512, log: true, integer: true}", "learning_rate: [0, 0.1, 0.2, 1, 2]", SEARCH
+            ),
+            ["nuisance.learning_rate[0]"],
+        ),
+        (
+            changed("activation: [relu, tanh]", "learning_rate: [0.1]", ONE_FACTOR).replace(
+                "activation: relu", "learning_rate: 0"
+            ),
+            ["baseline.learning_rate"],
+        ),
+        (
+            changed("norm_layer: [none]", "learning_rate: [0]", LEAVE_ONE_OUT).replace(
+                "norm_layer: batch_norm", "learning_rate: 0.1"
+            ),
+            ["scientific.learning_rate[0]"],
+        ),
+    ],
+)
+def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, text: str, places: list[str]) -> None:
+    found = [problem.split(": ", 1)[1] for problem in problems(tmp_path, text)]
+    assert found == [f"{place}: 0 stands for the optimizer's default: write the number" for place in places]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{SMALL}fixed: {{learning_rate: 0}}\n", changed("{model: cnn}", "{learning_rate: 0}", CONFIGURATIONS), PATH],
+)
+def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path: Path, text: str) -> None:
+    plan = expand(load(tmp_path, text), "digest")
+    assert {each.trial.recipe.learning_rate for each in plan.verdict_trials()} <= {0.001, 0.01}
+    assert all("learning_rate" not in arm.params for arm in plan.arms)
+
+
+def test_a_table_may_have_any_learning_rate(tmp_path: Path) -> None:
+    text = changed("activation: [relu, tanh]", "learning_rate: [0, 0.1]", SMALL)
+    assert problems(tmp_path, text, any_factors=True) == []
 
 
 def test_a_table_may_have_any_factor(tmp_path: Path) -> None:
