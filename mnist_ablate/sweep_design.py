@@ -49,12 +49,14 @@ def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
         yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
 
 
-def related(sweep: Sweep) -> Iterator[Finding]:
+def related(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
     """What is wrong with the plan as a whole."""
     yield from _sections(sweep)
     yield from _baseline(sweep)
     yield from _dropped(sweep)
     yield from _tuning(sweep)
+    if not any_factors:
+        yield from _tried_optimizers(sweep)
 
 
 def _lists_of(sweep: Sweep) -> Iterator[tuple[Address, list[Scalar]]]:
@@ -221,6 +223,17 @@ def _tuning(sweep: Sweep) -> Iterator[Finding]:
         text = "is for design: search; other designs give each arm the same trials, whole; remove it"
         yield Finding(("pruning",), text, at_key=True)
     yield from _conditions(sweep)
+
+
+def _tried_optimizers(sweep: Sweep) -> Iterator[Finding]:
+    """What is tried is put into an arm's recipe, which has the default learning rate of the arm's own optimizer."""
+    rate, arms = "learning_rate", sweep.configurations.values()
+    tried = rate in sweep.space and rate not in sweep.conditions
+    written = sweep.fixed.get(rate) or sweep.baseline.get(rate) or (arms and all(arm.get(rate) for arm in arms))
+    for section in ("scientific", "nuisance") if sweep.design == "search" else ("nuisance",):
+        if "optimizer" in getattr(sweep, section) and not (tried or written):
+            text = "all would be tried at one optimizer's default learning rate; give learning_rate too"
+            yield Finding((section, "optimizer"), text, at_key=True)
 
 
 def _conditions(sweep: Sweep) -> Iterator[Finding]:

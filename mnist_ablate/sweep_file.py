@@ -65,7 +65,7 @@ def _findings(found: Shape, *, any_factors: bool) -> Iterator[Finding]:
     yield from sweep_design.local(found.sweep, any_factors=any_factors)
     yield from sweep_claims.local(found.claims, found.doubtful, any_factors=any_factors)
     if not found.doubtful & sweep_design.RELATED:
-        yield from sweep_design.related(found.sweep)
+        yield from sweep_design.related(found.sweep, any_factors=any_factors)
         yield from sweep_claims.related(found.claims, found.doubtful, found.sweep)
 
 

@@ -275,6 +275,59 @@ def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path:
     assert all("learning_rate" not in arm.params for arm in plan.arms)
 
 
+OPTIMIZERS = """\
+question: q
+design: search
+scientific: {optimizer: [adam, sgd], dropout: [0.0, 0.5]}
+tuning_trials: 2
+seeds: 2
+"""
+TUNED_OPTIMIZER = f"{SMALL}nuisance: {{optimizer: [adam, sgd]}}\ntuning_trials: 2\n"
+TUNED_ARMS = f"{CONFIGURATIONS}nuisance: {{optimizer: [adam, sgd]}}\ntuning_trials: 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (OPTIMIZERS, "3:14: scientific.optimizer"),
+        (f"{OPTIMIZERS}fixed: {{learning_rate: 0}}\n", "3:14: scientific.optimizer"),
+        (
+            f"{OPTIMIZERS}nuisance: {{learning_rate: [1, 2]}}\nconditions: {{learning_rate: {{optimizer: [sgd]}}}}\n",
+            "3:14: scientific.optimizer",
+        ),
+        (changed("scientific", "nuisance", OPTIMIZERS), "3:12: nuisance.optimizer"),
+        (TUNED_OPTIMIZER, "4:12: nuisance.optimizer"),
+        (TUNED_ARMS, "5:12: nuisance.optimizer"),
+        (changed("{model: cnn}", "{learning_rate: 0.1}", TUNED_ARMS), "5:12: nuisance.optimizer"),
+    ],
+)
+def test_optimizers_are_not_tried_at_the_default_rate_of_another(tmp_path: Path, text: str, place: str) -> None:
+    reason = "all would be tried at one optimizer's default learning rate; give learning_rate too"
+    assert problems(tmp_path, text) == [f"x.yaml:{place}: {reason}"]
+    assert problems(tmp_path, text, any_factors=True) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{OPTIMIZERS}fixed: {{learning_rate: 0.01}}\n",
+        f"{OPTIMIZERS}nuisance: {{learning_rate: [0.1, 0.2]}}\n",
+        changed("dropout: [0.0, 0.5]", "learning_rate: [0.1, 0.2]", OPTIMIZERS),
+        f"{TUNED_OPTIMIZER}fixed: {{learning_rate: 0.01}}\n",
+        changed("[relu, tanh]", "[relu, tanh], learning_rate: [0.1, 0.2]", TUNED_OPTIMIZER),
+        changed("[adam, sgd]", "[adam, sgd], learning_rate: [0.1, 0.2]", TUNED_OPTIMIZER),
+        TUNED_ARMS.replace("}, b", ", learning_rate: 0.1}, b").replace("cnn", "cnn, learning_rate: 0.2"),
+    ],
+)
+def test_optimizers_are_tried_at_a_rate_that_is_written_or_tried_too(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text) == []
+
+
+def test_each_arm_s_optimizer_has_its_own_default_rate(tmp_path: Path) -> None:
+    plan = expand(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
+    assert [arm.recipe.learning_rate for arm in plan.arms] == [0.001, 0.01]
+
+
 def test_a_table_may_have_any_learning_rate(tmp_path: Path) -> None:
     text = changed("activation: [relu, tanh]", "learning_rate: [0, 0.1]", SMALL)
     assert problems(tmp_path, text, any_factors=True) == []
