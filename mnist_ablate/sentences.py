@@ -5,7 +5,7 @@ from typing import Any
 
 from mnist_ablate import repeated
 from mnist_ablate.amounts import effect, signed, unit
-from mnist_ablate.verdict import MOST_SEEDS, NOT_JUDGED, can_decide, fewest_seeds
+from mnist_ablate.verdict import MOST_SEEDS, NOT_JUDGED, REVERSED, UNBACKED, can_decide, fewest_seeds
 
 Document = Mapping[str, Any]
 """What `summary.document` gives."""
@@ -227,11 +227,14 @@ def _says(claim: Claimed) -> str:
 
 def _place(claim: Claimed) -> str:
     low, high, size = claim["ci_low"], claim["ci_high"], claim["margin"]
+    if claim["verdict"] != "inconclusive" or _is_unbacked(claim):
+        return f"lies wholly {_side(claim, low, high, size)}"
     inside = [bound for bound in (-size, size) if low <= bound <= high]
-    if claim["verdict"] == "inconclusive" and inside:
-        both = len(inside) > 1 and size > 0
-        return f"reaches across the margin of ±{margin(claim)}" if both else f"includes {_bound(claim, inside[0])}"
-    return f"lies wholly {_side(claim, low, high, size)}"
+    if len(inside) > 1 and size > 0:
+        return f"reaches across the margin of ±{margin(claim)}"
+    if not inside:  # a limit is on a bound but for rounding
+        inside = [min((-size, size), key=lambda bound: min(abs(low - bound), abs(high - bound)))]
+    return f"includes {_bound(claim, inside[0])}"
 
 
 def _side(claim: Claimed, low: float, high: float, size: float) -> str:
@@ -242,7 +245,7 @@ def _side(claim: Claimed, low: float, high: float, size: float) -> str:
         return f"below {_bound(claim, -size)}"
     if low > size:
         return f"above {_bound(claim, size)}"
-    if claim["verdict"] == "refuted" and not low <= 0.0 <= high:
+    if REVERSED in claim["reason"]:
         return "above zero" if low > 0.0 else "below zero"
     return f"below {_bound(claim, size)}" if high < size else f"above {_bound(claim, -size)}"
 
@@ -263,7 +266,7 @@ def _open(claim: Claimed, document: Document) -> str:
     alpha, k, n = document["alpha"], len(document["claims"]), claim["n_pairs"]
     now = alpha * repeated.share(claim, document)
     unsure = ""
-    if _place(claim).startswith("lies"):
+    if _is_unbacked(claim):
         unsure = f" But p is above {alpha:.3g}"
         unsure += "." if can_decide(n, k, now) else f"; {fewest_seeds(k, now)} pairs can give less, {n} cannot."
     seeds = claim["seeds_needed"]
@@ -274,6 +277,11 @@ def _open(claim: Claimed, document: Document) -> str:
 
 def _is_judged(claim: Claimed) -> bool:
     return not claim["reason"].startswith(NOT_JUDGED)
+
+
+def _is_unbacked(claim: Claimed) -> bool:
+    """Whether the interval would decide and the sign flips keep it open."""
+    return UNBACKED in claim["reason"]
 
 
 def _capital(text: str) -> str:

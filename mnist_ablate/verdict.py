@@ -27,6 +27,10 @@ __all__ = ["ALPHA", "Arm", "ClaimVerdict", "arms", "can_decide", "fewest_seeds",
 ALPHA = 0.05
 NOT_JUDGED = "not judged"
 """How the reason begins of a claim that no number of seeds would decide."""
+UNBACKED = "but the sign-flip p-value"
+"""What the reason holds of a claim that its interval would decide and the sign flips do not."""
+REVERSED = "the effect goes the other way"
+"""What the reason holds of a claim whose interval lies on the other side of zero."""
 MOST_SEEDS = 10_000
 """More seeds than this are not worth naming: the effect sits on the margin."""
 
@@ -215,7 +219,7 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
     elif math.isnan(estimate.sd):
         reason = f"{_UNKNOWN_SPREAD[estimate.n]}; at least {seeds} seeds are needed"
     elif unbacked:
-        reason = f"{says}, but {_too_high(estimate.n, p_value, family)}; {_wanted(seeds)}"
+        reason = f"{says}, {_too_high(estimate.n, p_value, family)}; {_wanted(seeds)}"
     else:
         reason = f"{says}; {_wanted(seeds)}" if undecided else says
     return ClaimVerdict(
@@ -256,7 +260,7 @@ def _says(claim: Claim, finding: Finding) -> str:
         "beyond": beyond,
         "equivalent": within,
         "ruled_out": ruled_out,
-        "reversed": f"lies wholly {inward} 0: the effect goes the other way",
+        "reversed": f"lies wholly {inward} 0: {REVERSED}",
         "open": f"includes the margin, {bound}",
     }[finding]
 
@@ -264,7 +268,7 @@ def _says(claim: Claim, finding: Finding) -> str:
 def _too_high(n: int, p_value: float, family: _Family) -> str:
     over = f" after Holm's correction over {family.n_claims} claims" if family.n_claims > 1 else ""
     over += f"{' and' * bool(over)} corrected for the looks" if family.look.seeds else ""
-    text = f"the sign-flip p-value, {p_value:.3g}{over}, is above {family.alpha:.4g}"
+    text = f"{UNBACKED}, {p_value:.3g}{over}, is above {family.alpha:.4g}"
     if can_decide(n, family.n_claims, family.flips):
         return text
     return f"{text}: {n} pairs cannot be sure to give less, {fewest_seeds(family.n_claims, family.flips)} can"

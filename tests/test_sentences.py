@@ -78,6 +78,26 @@ SENTENCES = {
     "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "includes zero; 10 pairs, p=1. Not even 10,000 seeds would"),
     "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below zero; 10"),
     "few": (spread(-0.01, n=4), {}, "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05;"),
+    "few reversed": (
+        spread(0.0025, n=5),
+        {},
+        "+0.17 to +0.31 pp, lies wholly above zero; 5 pairs, p=0.0625. But p is above 0.05; 6 pairs can give less, 5",
+    ),
+    "few reversed below": (
+        spread(-0.0025, n=5),
+        {"direction": "higher"},
+        "lies wholly below zero; 5 pairs, p=0.0625. But p is above 0.05; 6 pairs can give less, 5 cannot. About ",
+    ),
+    "few not less": (
+        spread(0.0025, n=5),
+        {"direction": "not_lower"},
+        "lies wholly above the margin of -0.20 pp; 5 pairs, p=0.0625. But p is above 0.05;",
+    ),
+    "on the margin": (
+        [0.902 - 0.9] * 10,
+        {"direction": "higher"},
+        "includes the margin of +0.2000 pp; 10 pairs, p=0.00195. Not",
+    ),
     "loss": (
         spread(0.5),
         {"metric": "test_loss", "direction": "higher", "margin": 0.1},
