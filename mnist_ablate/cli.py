@@ -160,7 +160,7 @@ def judge(
 
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
-    rows = tables.read(table, list(question.factors), metrics)
+    rows = tables.read(table, question.factors, metrics)
     ending.show(summary.document(question, rows, summary.count(rows)), as_json=as_json)
 
 

@@ -179,7 +179,7 @@ def load(path: Path, _question: Sweep) -> None:
 def judge(path: Path, question: Sweep) -> None:
     """As the command `judge` does."""
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
-    rows = table.read(path, list(question.factors), metrics)
+    rows = table.read(path, question.factors, metrics)
     document = summary.document(question, rows, summary.count(rows))
     assert all(claim["verdict"] for claim in document["claims"])
     json.dumps(document, allow_nan=False)

@@ -133,6 +133,27 @@ def test_a_wrong_option_is_2(call: Call) -> None:
     assert "--jobs" in done.err
 
 
+def test_a_table_s_cells_are_the_values_of_the_sweep_file(call: Call, command: Command) -> None:
+    texts = {"version": ["1", "2.0"], "norm": ["true", "no"]}
+    claims = [
+        {
+            "name": name,
+            "statement": "s",
+            "treatment": {name: new},
+            "control": {name: old},
+            "direction": "same",
+            "margin": 0,
+        }
+        for name, (old, new) in texts.items()
+    ]
+    sweep_file(command.folder, scientific=texts, claims=claims, fixed={})
+    rows = [f"{version},{norm},{seed},0.9" for version in ("1", "2.0") for norm in ("true", "no") for seed in range(3)]
+    (command.folder / "t.csv").write_text("\n".join(["version,norm,seed,test_accuracy", *rows]))
+    done = call("judge", "t.csv", "--sweep", "small.yaml", "--json")
+    assert [claim["n_pairs"] for claim in done.document["claims"]] == [3, 3]
+    assert done.document["arms"][0]["params"] == {"version": "1", "norm": "true"}
+
+
 @pytest.mark.slow
 def test_a_required_tracker_that_is_down_is_3_within_seconds(
     command: Command, sweep: tuple[str, ...], fake: Path
