@@ -215,24 +215,37 @@ class Sweep(BaseModel):
     def quick(self) -> "Sweep":
         """The same question as a smoke test, under another name: 1 epoch, at most 2 seeds and tuning trials.
 
-        Where `epochs` is itself a factor its k-th smallest value becomes k, so that arms stay apart.
+        Where `epochs` is varied, tuned or searched its k-th smallest value becomes k, so that arms stay apart; a range
+        of them becomes 1 to 2.
         """
-        arms = self.configurations.values()
-        listed = [*self.factors.get("epochs", []), *(arm["epochs"] for arm in arms if "epochs" in arm)]
-        epochs = sorted({value for value in listed if isinstance(value, int)})
         content = self.model_dump()
-        if epochs and arms:
+        epochs = self._epochs()
+        named = any("epochs" in arm for arm in self.configurations.values())
+        if named:
             content["configurations"] = {
                 name: {"epochs": epochs[0], **arm} for name, arm in self.configurations.items()
             }
+        if isinstance(self.nuisance.get("epochs"), Range):
+            content["nuisance"]["epochs"] = {"low": 1, "high": 2, "integer": True}
+        content = _with_epochs(content, {old: new for new, old in enumerate(epochs, start=1)})
+        varied = (
+            "epochs" in self.scientific and self.design != "search"
+        )  # a search tries it, its baseline may have none
+        if not (varied or "epochs" in self.baseline or named):
+            content["fixed"].setdefault("epochs", 1)
         changes = {
             "name": f"{self.name}-quick",
             "seeds": min(self.least_seeds, 2),
             "tuning_trials": min(self.tuning_trials, 2),
-            "fixed": self.fixed if epochs else {**self.fixed, "epochs": 1},
         }
-        ranks = {old: new for new, old in enumerate(epochs, start=1)}
-        return Sweep.model_validate({**_with_epochs(content, ranks), **changes})
+        return Sweep.model_validate({**content, **changes})
+
+    def _epochs(self) -> list[int]:
+        """Every number of epochs that is written anywhere, ascending."""
+        params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
+        tried = self.space.get("epochs")
+        listed = [*(tried if isinstance(tried, list) else ()), *(each.get("epochs") for each in params)]
+        return sorted({value for value in listed if isinstance(value, int)})
 
 
 def _with(values: list[Scalar], extra: Scalar | None) -> list[Scalar]:

@@ -1,5 +1,7 @@
 """Protects what identifies a sweep (its name and its digest) and what `--quick` makes of it."""
 
+from typing import Any
+
 import pytest
 
 from mnist_ablate.sweep import Claim, Range, Sweep, is_name
@@ -138,6 +140,32 @@ def test_quick_shortens_every_configuration() -> None:
     arms = {"long": {"epochs": 50}, "short": {"epochs": 10}, "default": {"model": "cnn"}}
     sweep = Sweep(name="x", question="q", design="configurations", configurations=arms, seeds=8)
     assert [arm["epochs"] for arm in sweep.quick().configurations.values()] == [2, 1, 1]
+
+
+def quick(**content: Any) -> Sweep:
+    return Sweep.model_validate({"name": "x", "question": "q", "seeds": 8, "tuning_trials": 9, **content}).quick()
+
+
+def test_quick_shortens_what_a_search_tries_and_its_baseline() -> None:
+    found = quick(design="search", scientific={"epochs": [5, 20]}, baseline={"epochs": 5})
+    assert (found.scientific, found.baseline, found.fixed) == ({"epochs": [1, 2]}, {"epochs": 1}, {})
+    assert quick(design="search", scientific={"epochs": [5, 20]}).fixed == {"epochs": 1}
+
+
+def test_quick_shortens_what_is_tuned_and_what_is_written_for_it() -> None:
+    scientific = {"dropout": [0.0, 0.5]}
+    found = quick(scientific=scientific, nuisance={"epochs": {"low": 5, "high": 40, "integer": True, "log": True}})
+    assert found.nuisance == {"epochs": Range(low=1, high=2, integer=True)}
+    assert found.fixed == {"epochs": 1}
+    found = quick(scientific=scientific, nuisance={"epochs": [10, 40]}, fixed={"epochs": 20, "width": 9})
+    assert (found.nuisance, found.fixed) == ({"epochs": [1, 3]}, {"epochs": 2, "width": 9})
+
+
+def test_quick_shortens_both_ends_of_a_path() -> None:
+    ends = {"baseline": {"dropout": 0.0, "epochs": 5}, "target": {"dropout": 0.5, "epochs": 20}}
+    found = quick(design="ablation_path", **ends)
+    assert (found.baseline, found.target) == ({"dropout": 0.0, "epochs": 1}, {"dropout": 0.5, "epochs": 2})
+    assert found.fixed == {}
 
 
 def test_factors_are_what_a_claim_can_name() -> None:
