@@ -35,7 +35,7 @@ MEANINGS = {
     "treatment": "The arm that the claim is about.",
     "control": "The arm it is compared with.",
     "reference": "In place of control: the number that is claimed.",
-    "where": "The values of the other factors, where they are not the baseline's.",
+    "where": "Values of other factors; a factor that is not named is averaged over.",
     "versus": "In place of where in a second difference that is subtracted: claims an interaction.",
     "metric": "What is compared.",
     "direction": "lower, higher: an effect beyond the margin. not_lower, not_higher: none. same: none either way.",

@@ -17,7 +17,8 @@ from mnist_ablate import choices, sweep_file, sweep_schema
 from mnist_ablate.commands import new, options
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import Claim, Range, SeedRange, Sweep
-from mnist_ablate.trial import Recipe
+from mnist_ablate.trial import Recipe, Row
+from mnist_ablate.verdict import judge
 
 SHIPPED = Path(__file__).parents[1] / "sweeps"
 CHECK = jsonschema.Draft7Validator(sweep_schema.schema())
@@ -59,6 +60,23 @@ def test_it_tells_every_key(file: Path) -> None:
     }
     assert [key for key in keys if key not in text] == []
     assert keys == set(sweep_schema.MEANINGS)
+
+
+def test_it_tells_that_factors_which_a_claim_does_not_name_are_averaged_over(file: Path) -> None:
+    told = "values of other factors; a factor that is not named is averaged over"
+    assert told in file.read_text()
+    assert told in sweep_schema.MEANINGS["where"].lower()
+    sides = {"treatment": {"dropout": 0.5}, "control": {"dropout": 0.0}}
+    claim = Claim(name="c", statement="s", direction="higher", margin=0.0, **sides)
+    gains = {"relu": 0.1, "tanh": 0.3}
+    rows = [
+        Row({"dropout": dropout, "activation": name}, seed, {"test_accuracy": gains[name] * dropout})
+        for name in gains
+        for dropout in (0.0, 0.5)
+        for seed in range(2)
+    ]
+    named = claim.model_copy(update={"where": {"activation": "relu"}})
+    assert [found.effect for found in judge(rows, [claim, named])] == pytest.approx([0.1, 0.05])
 
 
 def test_it_names_the_schema_that_is_written_beside_it(file: Path) -> None:

@@ -77,7 +77,7 @@ claims:
     statement: Dropout 0.5 helps.
     treatment: {{dropout: 0.5}}
     control: {{dropout: 0.0}}     # or, for a claim that names a number:   reference: 0.97
-    # where: {{activation: relu}}    values of the other factors, if they are not the baseline's
+    # where: {{activation: relu}}    values of other factors; a factor that is not named is averaged over
     # versus: {{activation: tanh}}   in place of `where` in a second difference that is subtracted: an interaction
     metric: test_accuracy       # or test_loss, epochs_to_97, best_val_accuracy, ...
     direction: higher           # lower, higher; not_lower, not_higher (no such effect); same (none either way)
