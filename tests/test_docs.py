@@ -14,6 +14,7 @@ from mlflow_helpers import new_home
 
 from mnist_ablate import sweep_file
 from mnist_ablate.data import MNIST
+from mnist_ablate.plan import control_count, count
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -123,6 +124,13 @@ def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_normalizers.py", "tests/test_new.py")
     assert "passed" in run(*tests, "-m", "not slow")
     assert "2 arms x 8 seeds" in run("-c", program, "plan", "bipolar.yaml")
+
+
+def test_the_tutorial_counts_the_trials_that_its_plan_has(tmp_path: Path) -> None:
+    (tmp_path / "faster.yaml").write_text(blocks("tutorial.md", "yaml")[0])
+    sweep = sweep_file.load(str(tmp_path / "faster.yaml"))
+    told = f"{count(sweep)} trials, {control_count(sweep)} of them the negative control"
+    assert told in (DOCS / "tutorial.md").read_text(encoding="utf-8")
 
 
 def test_sweeps_in_the_guides_load(tmp_path: Path) -> None:
