@@ -106,6 +106,14 @@ def test_three_failures_alike_are_1_and_one_line(call: Call, sweep: tuple[str, .
         (("sweep", "small.yaml", "--data", "missing.npz"), 4, "missing.npz: no such data file"),
         (("sweep", "small.yaml", "--max-trials", "5"), 2, "small: 6 trials; limit 5 (--max-trials)"),
         (("sweep", "../small.yaml/x"), 2, "../small.yaml/x"),
+        *(
+            (
+                ("report", "normalization", "--output", name),
+                2,
+                f"{name}: no format has this suffix; known: .txt, .md, .html, .svg, .png, .json, .zip; or give",
+            )
+            for name in ("r.csv", "r.pdf", "r.yaml")
+        ),
     ],
 )
 def test_an_error_is_one_line_with_its_code_and_creates_nothing(

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from mnist_ablate import page, recorded
 from mnist_ablate.cli import app
+from mnist_ablate.errors import SweepError
 from mnist_ablate.history import document
 from mnist_ablate.ledger import Ledger
 from mnist_ablate.plan import Plan, Planned, expand
@@ -113,6 +114,17 @@ def test_the_name_of_the_file_tells_the_format(name: str, start: bytes, home: Se
     assert path.read_bytes().startswith(start)
     CliRunner().invoke(app, [*arguments, "--format", "md"], catch_exceptions=False)
     assert path.read_bytes().startswith(b"# Does tanh")
+
+
+def test_a_suffix_of_no_format_is_taken_with_a_format_only(home: Settings, tmp_path: Path) -> None:
+    fill(small(), home)
+    path = tmp_path / "r.csv"
+    arguments = ["report", "small", "--home", str(home.home), "--output", str(path)]
+    with pytest.raises(SweepError, match=r"no format has this suffix; known: \.txt, "):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert not path.exists()
+    CliRunner().invoke(app, [*arguments, "--format", "table"], catch_exceptions=False)
+    assert path.read_bytes().startswith(b"test_acc")
 
 
 def test_json_is_only_json(home: Settings) -> None:

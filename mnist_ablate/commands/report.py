@@ -29,6 +29,15 @@ class Format(StrEnum):
     bundle = "bundle"
 
 
+_SUFFIXES = {
+    ".txt": Format.table,
+    ".md": Format.md,
+    ".html": Format.html,
+    ".svg": Format.svg,
+    ".png": Format.png,
+    ".json": Format.json,
+    ".zip": Format.bundle,
+}
 _FILES = {Format.png: "png", Format.bundle: "zip"}
 _COMPARED = (Format.table, Format.json)
 
@@ -65,8 +74,17 @@ def report(
 
 
 def _told_by(output: Path | None) -> Format:
-    suffix = output.suffix[1:].lower() if output else ""
-    return next((form for form in Format if suffix == _FILES.get(form, form)), Format.table)
+    """The format that a file's suffix stands for; without a file or a suffix, a table."""
+    if output is None or not output.suffix:
+        return Format.table
+    form = _SUFFIXES.get(output.suffix.lower())
+    if form is None:
+        from mnist_ablate.problems import plainly
+
+        raise SweepError(
+            f"{plainly(str(output))}: no format has this suffix; known: {', '.join(_SUFFIXES)}; or give --format"
+        )
+    return form
 
 
 def _compared(names: tuple[str, str], form: Format, home: Path | None) -> str:
