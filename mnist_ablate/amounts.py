@@ -1,4 +1,4 @@
-"""Metrics, their differences, and arms as text: accuracies in percent and percentage points; knows no verdicts."""
+"""Metrics, differences, counts and arms as text: accuracies in percent and percentage points; knows no verdicts."""
 
 from collections.abc import Mapping
 
@@ -28,6 +28,11 @@ def signed(metric: str, value: float, digits: int = 2) -> str:
     if not metric.endswith(PERCENT):
         return f"{value + 0.0:+.4g}"
     return f"{round(100 * value, digits) + 0.0:+.{digits}f}"  # + 0.0: no -0
+
+
+def counted(n: int, noun: str) -> str:
+    """How many of what: `1 seed`, `2 seeds`, `1,000 seeds`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def arm_name(params: Mapping[str, object]) -> str:

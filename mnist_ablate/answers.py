@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from mnist_ablate import inputs, repeated, sentences
-from mnist_ablate.amounts import PERCENT
+from mnist_ablate.amounts import PERCENT, counted
 from mnist_ablate.drawing import minus, shown_number
 from mnist_ablate.figures import SIGNS
 from mnist_ablate.markup import Markup, element
@@ -109,8 +109,8 @@ def _counts(document: Document) -> Iterator[Markup]:
 
 def _size(document: Document, recorded: Recorded) -> str:
     arms, sweep = len(document["arms"]), recorded.sweep
-    seeds = f"{sweep.least_seeds:,} to {sweep.most_seeds:,} seeds" if sweep.looks else f"{sweep.most_seeds:,} seeds"
-    return f"{arms:,} arms, {seeds} each. {sentences.trials(document)}."
+    seeds = f"{sweep.least_seeds:,} to " * bool(sweep.looks) + counted(sweep.most_seeds, "seed")
+    return f"{counted(arms, 'arm')}, {seeds} each. {sentences.trials(document)}."
 
 
 def _warnings(document: Document) -> Iterator[str]:

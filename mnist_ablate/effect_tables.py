@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import sentences
+from mnist_ablate.amounts import counted
 from mnist_ablate.sentences import Document
 
 MOST_EFFECTS = 15
@@ -52,7 +53,7 @@ def effects_note(document: Document) -> str:
     found = document["factorial_effects"]
     n, left_out, rest = found["seeds"], found["left_out"], len(found["effects"]) - MOST_EFFECTS
     more = f" {rest} smaller effects are in the JSON." if rest > 0 else ""
-    lacking = f" {left_out} seed{'s' * (left_out != 1)} that not every arm has: left out." if left_out else ""
+    lacking = f" {counted(left_out, 'seed')} that not every arm has: left out." if left_out else ""
     return (
         f"Analysis of variance with {n} seeds as blocks, error with {found['error']['freedom']} degrees of freedom; p"
         f" with Holm's correction over {len(found['effects'])} effects.{lacking}{more} F assumes that all arms vary"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_ablate import data, inputs, pretrained
+from mnist_ablate.amounts import counted
 from mnist_ablate.engine import default_jobs
 from mnist_ablate.fingerprint import fingerprints
 from mnist_ablate.looks import ONCE
@@ -61,12 +62,12 @@ class Preview:
         tuning += f", {self.as_written_trials} as written" if self.as_written_trials else ""
         control = f", {self.control_trials} of them the negative control" if self.control_trials else ""
         adaptive = self.least_seeds < self.seeds
-        seeds = f"{self.least_seeds} to {self.seeds}" if adaptive else f"{self.seeds}"
-        trials = f"from {self.least_trials:,} to {self.trials:,}" if adaptive else f"{self.trials:,}"
-        yield f"{self.sweep}: {len(self.arms)} arms x {seeds} seeds, {trials} trials{tuning}{control}"
+        seeds = f"{self.least_seeds} to " * adaptive + counted(self.seeds, "seed")
+        trials = f"from {self.least_trials:,} to " * adaptive + counted(self.trials, "trial")
+        yield f"{self.sweep}: {counted(len(self.arms), 'arm')} x {seeds}, {trials}{tuning}{control}"
         yield from (f"  {arm}" for arm in self.arms)
-        about = "at most" if adaptive else "about"
-        yield f"{about} {self.estimated_s / 60:.1f} min with {self.jobs} jobs (one short trial of each shape was timed)"
+        about, jobs = "at most" if adaptive else "about", counted(self.jobs, "job")
+        yield f"{about} {self.estimated_s / 60:.1f} min with {jobs} (one short trial of each shape was timed)"
         for claim in self.claims:
             if (size := claim["smallest_effect"]) is not None:
                 beyond = f"{size:.2%} beyond its margin of {claim['margin']:.2%}"
@@ -120,7 +121,8 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
     if claims and not any(can_decide(look.seeds or most, claims, ALPHA * look.share) for look in looks):
         least = fewest_seeds(claims, ALPHA * looks[-1].share)
         way = f"set seeds.max={least}" if sweep.looks else f"seeds {least}"
-        yield f"{most} seeds cannot support any of {claims} claims: sign flips need {least} (--{way})"
+        what = f"any of {claims} claims" if claims > 1 else "the claim"
+        yield f"{counted(most, 'seed')} cannot support {what}: sign flips need {least} (--{way})"
     if not claims:
         yield "no claims: the sweep will show arms, and judge nothing"
 

@@ -61,6 +61,7 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 def caveats(document: Document, recorded: Recorded) -> Markup:
     """What was held fixed, what the method assumes, and what so many seeds can miss."""
     level, n = sentences.level(document), recorded.sweep.least_seeds
+    none = f"none of whose {n} seeds collapsed" if n > 1 else "whose one seed did not collapse"
     missed = 1 - (1 - _CONFIDENCE) ** (1 / n)
     fixed = [part for name, value in _fixed(recorded) for part in (element("dt", name), element("dd", value))]
     return join(
@@ -70,7 +71,7 @@ def caveats(document: Document, recorded: Recorded) -> Markup:
             *([element("p", _method(document, level))] if document["claims"] else []),
             element(
                 "p",
-                f"Rare collapses can go unseen: an arm none of whose {n} seeds collapsed may still collapse in up to"
+                f"Rare collapses can go unseen: an arm {none} may still collapse in up to"
                 f" {missed:.0%} of trainings ({_CONFIDENCE:.0%} confidence). The seeds vary the initial weights, the"
                 " order of the images and the dropout masks; the images and their split are the same in every trial.",
             ),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate import repeated
-from mnist_ablate.amounts import effect, signed, unit
+from mnist_ablate.amounts import counted, effect, signed, unit
 from mnist_ablate.verdict import MOST_SEEDS, NOT_JUDGED, REVERSED, UNBACKED, can_decide, fewest_seeds
 
 Document = Mapping[str, Any]
@@ -137,7 +137,7 @@ def control(document: Document) -> str:
         return ""
     outcomes, planned = found["outcomes"], found["planned"]
     if not outcomes:
-        return f"Negative control: not run yet ({planned} trials of the baseline with other seeds)."
+        return f"Negative control: not run yet ({counted(planned, 'trial')} of the baseline with other seeds)."
     counts = {
         **{status: outcomes.get(status) for status in ("failed", "lost")},
         "not run yet": planned - sum(outcomes.values()),
@@ -160,9 +160,8 @@ def _checked(check: Claimed, document: Document) -> str:
     if check["effect"] is None:
         return f"{plain(check['metric'])} has no pair"
     within = f"{level(document)} interval {interval(check)}" if check["ci_low"] is not None else "interval unknown"
-    pairs = f"{check['n_pairs']} pair{'s' * (check['n_pairs'] != 1)}"
     difference = f"{plain(check['metric'])} {effect(check['metric'], check['effect'])}"
-    return f"{difference}, {within}, margin {margin(check)}, {pairs}"
+    return f"{difference}, {within}, margin {margin(check)}, {counted(check['n_pairs'], 'pair')}"
 
 
 def left_out(claim: Claimed, most: int = _MANY) -> str:
@@ -175,7 +174,7 @@ def tally(document: Document) -> str:
     """How many claims met which verdict: `4 claims: 3 supported, 1 refuted`."""
     verdicts = [claim["verdict"] for claim in document["claims"]]
     counts = ", ".join(f"{verdicts.count(name)} {name}" for name in _COUNTED if name in verdicts)
-    return f"{len(verdicts)} {'claim' if len(verdicts) == 1 else 'claims'}: {counts}"
+    return f"{counted(len(verdicts), 'claim')}: {counts}"
 
 
 def trials(document: Document) -> str:
@@ -184,7 +183,7 @@ def trials(document: Document) -> str:
     parts = [f"{n:,} {status}" for status, n in counts.items() if n and status != "planned"]
     missing = missing_trials(document)
     parts += [f"{missing:,} not run yet"] if missing and parts else []
-    return f"{counts['planned']:,} trials planned: {', '.join(parts) or 'none recorded'}"
+    return f"{counted(counts['planned'], 'trial')} planned: {', '.join(parts) or 'none recorded'}"
 
 
 def missing_trials(document: Document) -> int:
@@ -255,8 +254,7 @@ def _bound(claim: Claimed, value: float) -> str:
 
 
 def _pairs(claim: Claimed) -> str:
-    n = claim["n_pairs"]
-    return f"{n} pair{'s' * (n != 1)}, p={p_value(claim['p_value'])}"
+    return f"{counted(claim['n_pairs'], 'pair')}, p={p_value(claim['p_value'])}"
 
 
 def _open(claim: Claimed, document: Document) -> str:

@@ -94,6 +94,16 @@ def test_what_ten_seeds_can_miss_is_said_in_numbers() -> None:
     text = read().text
     assert "an arm none of whose 10 seeds collapsed may still collapse in up to 26% of trainings" in text
     assert "batch_size128" in text
+    assert "10 seeds each." in text
+
+
+def test_one_of_anything_is_told_in_the_singular() -> None:
+    text = read(sweep(seeds=1), trouble=False).text
+    assert "12 arms, 1 seed each." in text
+    assert "an arm whose one seed did not collapse may still collapse in up to" in text
+    arms = {"only": {"model": "mlp"}}
+    one = Sweep(name="s", question="q", design="configurations", configurations=arms, seeds=1)
+    assert "1 arm, 1 seed each. 1 trial planned: 1 complete." in read(one, trouble=False).text
 
 
 def test_a_sweep_of_one_seed_and_one_epoch_is_shown_without_curves_or_intervals() -> None:

@@ -1,6 +1,7 @@
 """Plans: what each design trains, in which order, under which ids; sizes by multiplication."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pace import quiet_s
 
+from mnist_ablate import estimate
 from mnist_ablate.choices.optimizers import OPTIMIZERS, default_learning_rate
 from mnist_ablate.errors import SweepError
 from mnist_ablate.plan import Plan, count, expand, label
@@ -16,6 +18,14 @@ from mnist_ablate.trial import TUNING_SEED, Recipe, Trial
 
 DATA = "d1" * 32
 FACTORS: dict[str, Any] = {"normalizer": ["unit", "raw", "centered"], "activation": ["relu", "tanh"]}
+CLAIM: dict[str, Any] = {
+    "name": "c",
+    "statement": "s",
+    "treatment": {"activation": "tanh"},
+    "control": {"activation": "relu"},
+    "direction": "lower",
+    "margin": 0.002,
+}
 BASELINE = {"normalizer": "unit", "activation": "relu"}
 TUNED: dict[str, Any] = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "batch_size": [32, 128]}
 
@@ -125,6 +135,27 @@ def test_millions_are_refused_at_once_with_the_count_and_the_limit() -> None:
             expand(huge_sweep, DATA)
 
     assert quiet_s(refused) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "warning"),
+    [
+        (
+            {"scientific": {"activation": ["relu", "tanh"]}, "seeds": 1},
+            "x: 2 arms x 1 seed, 3 trials, 1 of them the negative control",
+            "warning: 1 seed cannot support the claim: sign flips need 6",
+        ),
+        ({"scientific": {"activation": ["relu"]}, "seeds": 1, "claims": []}, "x: 1 arm x 1 seed, 1 trial", "no claims"),
+        ({"seeds": {"min": 6, "max": 9}, "claims": []}, "x: 6 arms x 6 to 9 seeds, from 36 to 54 trials", "no claims"),
+    ],
+)
+def test_a_plan_s_counts_are_told_in_singular_and_plural(
+    changes: dict[str, Any], first: str, warning: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_time_s", lambda *_: 60.0)
+    text = estimate.preview(sweep(**{"claims": [CLAIM], **changes}), images, 1000).text()
+    assert text.startswith(f"{first}\n")
+    assert warning in text
 
 
 @given(st.sampled_from(["factorial", "one_factor"]), st.integers(1, 4), st.integers(0, 3), st.booleans())
