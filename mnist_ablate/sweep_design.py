@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mnist_ablate.problems import Address, Finding, listed, plainly, shown
 from mnist_ablate.sweep import NAME_RULE, Params, Range, SeedRange, Sweep, is_name
 from mnist_ablate.sweep_values import among, key_problem, range_problems, same, value_problem
-from mnist_ablate.trial import Scalar
+from mnist_ablate.trial import Recipe, Scalar
 
 RELATED = frozenset(
     {
@@ -42,7 +42,7 @@ def local(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
     if not any_factors:
         yield from _default_rates(sweep)
     yield from _overlaps(sweep)
-    yield from _configuration_names(sweep)
+    yield from _configuration_names(sweep, any_factors=any_factors)
     if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
         yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
     if not sweep.question.strip():
@@ -126,14 +126,26 @@ def _overlaps(sweep: Sweep) -> Iterator[Finding]:
                 )
 
 
-def _configuration_names(sweep: Sweep) -> Iterator[Finding]:
+def _configuration_names(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding]:
     earlier: dict[frozenset[tuple[str, Scalar]], str] = {}
     for name, params in sweep.configurations.items():
         if not is_name(name):
             yield Finding(("configurations", name), NAME_RULE, at_key=True)
-        first = earlier.setdefault(frozenset(params.items()), name)
+        whole = params if any_factors else _trained(sweep, params)
+        first = earlier.setdefault(frozenset(whole.items()), name)
         if first != name:
             yield Finding(("configurations", name), f"is the same as {shown(first)}; remove one", at_key=True)
+
+
+def _trained(sweep: Sweep, params: Params) -> Params:
+    """A configuration with everything that it leaves out."""
+    from mnist_ablate.choices.optimizers import OPTIMIZERS, default_learning_rate  # a table's sweep needs no choices
+
+    settings = {**Recipe().model_dump(), **sweep.fixed, **params}
+    optimizer = str(settings["optimizer"])
+    if not settings["learning_rate"] and optimizer in OPTIMIZERS:
+        settings["learning_rate"] = default_learning_rate(optimizer)
+    return settings
 
 
 def _sections(sweep: Sweep) -> Iterator[Finding]:

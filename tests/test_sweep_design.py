@@ -40,7 +40,7 @@ def test_each_design_loads(tmp_path: Path, text: str) -> None:
         changed("[unit, centered]", "[centered]", ONE_FACTOR),
         changed("seeds: 2", "baseline: {activation: tanh}\nseeds: 2", SMALL),
         changed("seeds: 2", "fixed: {epochs: 5, dropout: 0}\nseeds: 2", CONFIGURATIONS),
-        changed("b: {model: cnn}", "b: {}", CONFIGURATIONS),
+        changed("a: {model: mlp}", "a: {}", CONFIGURATIONS),
     ],
 )
 def test_what_a_design_allows_loads(tmp_path: Path, text: str) -> None:
@@ -267,7 +267,11 @@ def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, te
 
 @pytest.mark.parametrize(
     "text",
-    [f"{SMALL}fixed: {{learning_rate: 0}}\n", changed("{model: cnn}", "{learning_rate: 0}", CONFIGURATIONS), PATH],
+    [
+        f"{SMALL}fixed: {{learning_rate: 0}}\n",
+        changed("{model: cnn}", "{learning_rate: 0, width: 9}", CONFIGURATIONS),
+        PATH,
+    ],
 )
 def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path: Path, text: str) -> None:
     plan = expand(load(tmp_path, text), "digest")
@@ -326,6 +330,30 @@ def test_optimizers_are_tried_at_a_rate_that_is_written_or_tried_too(tmp_path: P
 def test_each_arm_s_optimizer_has_its_own_default_rate(tmp_path: Path) -> None:
     plan = expand(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
     assert [arm.recipe.learning_rate for arm in plan.arms] == [0.001, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fixed"),
+    [
+        ("width: 500", "dropout: 0.5", ""),
+        ("", "model: mlp", "width: 9"),
+        ("learning_rate: 0", "learning_rate: 0.001", ""),
+        ("learning_rate: 0.01", "", "optimizer: sgd"),
+        ("optimizer: sgd", "optimizer: sgd, learning_rate: 0.01", ""),
+    ],
+)
+def test_configurations_that_are_trained_alike_are_the_same(tmp_path: Path, one: str, other: str, fixed: str) -> None:
+    arms = f"configurations: {{a: {{{one}}}, b: {{{other}}}, c: {{activation: tanh}}}}"
+    text = f"question: q\ndesign: configurations\n{arms}\nfixed: {{{fixed}}}\nseeds: 2\n"
+    assert [line.split(": ", 1)[1] for line in problems(tmp_path, text)] == [
+        "configurations.b: is the same as 'a'; remove one"
+    ]
+    assert problems(tmp_path, text, any_factors=True) == []
+
+
+def test_configurations_with_other_optimizers_have_other_default_rates(tmp_path: Path) -> None:
+    arms = "{a: {optimizer: sgd}, b: {optimizer: sgd, learning_rate: 0.001}, c: {optimizer: adam}}"
+    assert problems(tmp_path, changed("{a: {model: mlp}, b: {model: cnn}}", arms, CONFIGURATIONS)) == []
 
 
 def test_a_table_may_have_any_learning_rate(tmp_path: Path) -> None:
