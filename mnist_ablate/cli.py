@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -201,6 +202,8 @@ def main() -> None:
     from mnist_ablate.masking import mask
 
     gc.set_threshold(*_RARELY)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # after the last line Ctrl-C ends at once, without a traceback
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     if not debug:

@@ -6,7 +6,6 @@ value and time once; no run is created before it was looked for.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -89,27 +88,7 @@ class Mirror:
             return {}
         with suppress(UnreachableError):
             self.open()
-        book, failed = self._book, threading.Event()
-        sent: dict[str, bool] = {}
-        if book is None:
-            return sent
-
-        def send(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
-            if not failed.is_set():
-                try:
-                    sent[trial.id] = self._send(book, trial, arm, outcome)
-                except Exception:  # noqa: BLE001 - whatever it is, sending it alone shows it again
-                    failed.set()
-
-        with ThreadPoolExecutor(SENDERS) as pool:
-            try:
-                list(pool.map(send, *zip(*ended, strict=True)))
-            except BaseException:
-                failed.set()
-                raise
-        if failed.is_set():
-            self._book = None
-        return sent
+        return {} if self._book is None else self._side_by_side(self._book, ended)
 
     def verdicts(
         self,
@@ -165,6 +144,33 @@ class Mirror:
         client = self._connected()
         with explained(self._uri):
             return runs.history(client, run)
+
+    def _side_by_side(self, book: Book, ended: Sequence[Ended]) -> dict[str, bool]:
+        left, failed = iter([*ended]), threading.Event()
+        sent: dict[str, bool] = {}
+
+        def send() -> None:
+            for trial, arm, outcome in left:
+                try:
+                    sent[trial.id] = self._send(book, trial, arm, outcome)
+                except Exception:  # noqa: BLE001 - whatever it is, sending it alone shows it again
+                    failed.set()
+                if failed.is_set():
+                    return
+
+        # Not those of a pool, which the end of the program would wait for.
+        senders = [threading.Thread(target=send, name=f"mlflow-sender-{n}", daemon=True) for n in range(SENDERS)]
+        try:
+            for sender in senders:
+                sender.start()
+            for sender in senders:
+                sender.join()
+        except BaseException:
+            failed.set()
+            raise
+        if failed.is_set():
+            self._book = None
+        return sent
 
     def _send(self, book: Book, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
         from mlflow.entities import Param, RunTag

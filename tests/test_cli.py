@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -43,8 +44,10 @@ def call(command: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
             patch.setattr(sys, "argv", ["mnist-ablate", *arguments])
             for name, value in environment.items():
                 patch.setenv(name, value)
+            before = signal.getsignal(signal.SIGINT)
             with pytest.raises(SystemExit) as left:
                 cli.main()
+            signal.signal(signal.SIGINT, before)
         return Done(int(left.value.code or 0), *capfd.readouterr())
 
     return run

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from statistics import fmean
@@ -136,6 +137,42 @@ def test_a_signal_before_anything_runs_is_one_line(command: Command) -> None:
     interrupt(process)
     done = ended(process)
     assert (done.code, done.err) in {(130, "stopped; the same command goes on where it was\n"), (0, ""), (-2, "")}
+
+
+ENDING = """
+import atexit, signal, sys, time
+from mnist_ablate.cli import app, main
+
+@app.command()
+def wait(told: bool = False) -> None:
+    print("ending", flush=True)
+    time.sleep(0 if told else 9)
+
+def leave() -> None:
+    print("leaving", flush=True)
+    time.sleep(9)
+
+atexit.register(leave)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[0] = "mnist-ablate"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [((), "stopped; the same command goes on where it was\n"), (("--told",), "")]
+)
+def test_ctrl_c_after_the_last_line_ends_at_once_and_says_nothing(options: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, "-c", ENDING, "wait", *options]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ending\n"
+        if not options:
+            process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "leaving\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert (process.returncode, err) == (-signal.SIGINT, said)
 
 
 @pytest.mark.slow

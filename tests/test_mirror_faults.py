@@ -1,6 +1,9 @@
 """Faults and repetitions: one run for each trial, one row for each point, whatever was lost or deleted between."""
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -102,6 +105,42 @@ def test_reply_lost_among_others_leaves_one_run_of_each_trial(
     sender.settle()
     assert {row[1:] for row in active_runs(uri)} == {("", "KILLED"), *((trial(n).id, "FINISHED") for n in range(8))}
     assert (len(active_runs(uri)), len(points(uri))) == (9, 8 * (3 * 4 + 4))
+
+
+SLOW = """
+import sys, time
+from mnist_ablate.mirror import SENDERS, Mirror
+from mnist_ablate.trial import Outcome, Recipe, Trial
+from mnist_ablate.uploader import Uploader
+
+class Slow(Mirror):
+    def open(self): self._book = object()
+    def _send(self, *_):
+        print("sent", flush=True)
+        time.sleep(2)
+        return True
+
+uploader = Uploader(Slow("http://127.0.0.1:9", "small", "ab", "?", {}), lambda text: print(text, file=sys.stderr))
+for seed in range(4 * SENDERS):
+    trial = Trial(recipe=Recipe(), seed=seed, data_digest="d1" * 32)
+    uploader.outcome(trial, {}, Outcome(trial_id=trial.id, status="complete"))
+uploader.start()
+assert not uploader.close(0.1, settle=True)
+print("ending", flush=True)
+"""
+
+
+def test_the_end_of_the_program_waits_for_no_slow_server() -> None:
+    command = [sys.executable, "-c", SLOW]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        lines = [process.stdout.readline() for _ in range(SENDERS + 1)]
+        clock = time.monotonic()
+        assert process.wait(30) == 0
+        assert time.monotonic() - clock < 1.5
+        assert lines == [*[b"sent\n"] * SENDERS, b"ending\n"]
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 
 def test_an_unreachable_server_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
