@@ -16,7 +16,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
-from mnist_ablate.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, send_at_once
+from mnist_ablate.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, send_at_once, silence
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.interrupts import masked
 from mnist_ablate.masking import mask
@@ -26,9 +26,6 @@ from mnist_ablate.worker import TrainerPlugin
 _CLOSE_S = 2
 _SET_UP_S = 300
 _SET_UPS = 3
-_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
-"""Those that distributed gives a level of their own, and asyncio's."""
-_SILENT = logging.CRITICAL + 1
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -43,8 +40,7 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
 
     Local workers stop at the end; those of a cluster are left to it. Raises UnreachableError that names the address.
     """
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(_SILENT)  # what a user has to know of it is ours to say, in one line
+    silence()
     send_at_once()
     with dask.config.set(SETTINGS), _local(jobs) if address is None else _remote(address, tls) as client:
         _set_up(client, address, plugin)

@@ -9,9 +9,9 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Nanny, Scheduler
+from distributed import Nanny, Scheduler, Status
 
-from mnist_ablate.dask_settings import SETTINGS, send_at_once
+from mnist_ablate.dask_settings import SETTINGS, SILENT_ENVIRONMENT, send_at_once, silence
 from mnist_ablate.errors import SweepError
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.tls import Tls
@@ -19,6 +19,7 @@ from mnist_ablate.tls import Tls
 _AGAIN_S = 2.0
 _CLOSE_S = 3.0
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
+_NAME_TAKEN = "name taken"
 _ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,10 +47,12 @@ def serve_workers(
 
     A worker that dies is started anew; a scheduler that is not there, or goes away, is waited for.
     """
+    silence()
     security = None if tls is None else tls.security()
 
-    def worker(name: str) -> Any:
-        return Nanny(
+    def worker(name: str) -> _Worker:
+        return _Worker(
+            lambda text: say(f"worker {name} {text}"),
             address,
             nthreads=1,
             name=name,
@@ -60,24 +63,54 @@ def serve_workers(
         )
 
     async def keep(name: str) -> None:
-        told = False
+        told = ""
         while True:
             try:
                 async with worker(name) as nanny:
-                    say(f"worker {name} at {nanny.worker_address or address} for {address}")
-                    told = False
+                    told = ""
                     await nanny.finished()
             except (OSError, RuntimeError, TimeoutError) as error:
-                if not told:
-                    say(f"worker {name}: {address} does not answer ({type(error).__name__}); trying on")
-                told = True
+                reason = _reason(error)
+                kind = _NAME_TAKEN if _NAME_TAKEN in reason else "no answer"
+                if kind != told and kind == _NAME_TAKEN:
+                    say(f"worker {name}: another worker of this scheduler has this name: give --name; trying on")
+                elif kind != told:
+                    say(f"worker {name}: {address} does not answer ({reason}); trying on")
+                told = kind
             await asyncio.sleep(_AGAIN_S)
 
     return _run(lambda: [keep(name) for name in names])
 
 
+class _Worker(Nanny):  # type: ignore[misc]  # distributed ships no types
+    """Says where its process is, and that it ended."""
+
+    def __init__(self, say: Callable[[str], None], address: str, **options: Any) -> None:
+        super().__init__(address, **options)
+        self._say, self._address, self._up = say, address, 0
+
+    async def instantiate(self) -> Any:
+        if self._up:
+            full = self.memory_manager._last_terminated_pid == self._up  # noqa: SLF001
+            self._say(f"ended{', its memory was full' if full else ''}: starting another process")
+        self._up = 0
+        status = await super().instantiate()
+        if status == Status.running:
+            self._say(f"at {self.worker_address} for {self._address}")
+            self._up = self.pid
+        return status
+
+
+def _reason(error: BaseException) -> str:
+    """What was first in a chain of errors: Dask wraps it twice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(str(error)) or type(error).__name__
+
+
 def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], None]) -> int:
     """A scheduler at host and port; returns 128 + the signal's number. Raises SweepError if the port is taken."""
+    logging.getLogger("distributed").setLevel(logging.WARNING)
 
     async def keep() -> None:
         try:
@@ -89,9 +122,8 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
                 dashboard=False,
                 dashboard_address="127.0.0.1:0",  # None would listen on all addresses
             )
-        except (OSError, RuntimeError) as error:  # Dask wraps the one in the other
-            reason = one_line(str(error.__cause__ or error))
-            raise SweepError(f"{host}:{port} cannot be used ({reason}): choose another") from None
+        except (OSError, RuntimeError) as error:
+            raise SweepError(f"{host}:{port} cannot be used ({_reason(error)}): choose another") from None
         try:
             say(f"scheduler at {scheduler.address}")
             await scheduler.finished()
@@ -104,8 +136,7 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
 
 def _run(parts: Callable[[], list[Any]]) -> int:
     send_at_once()
-    logging.getLogger("distributed").setLevel(logging.WARNING)
-    environment = {**SETTINGS[_ENVIRONMENT], "DASK_LOGGING__DISTRIBUTED": "warning"}
+    environment = {**SETTINGS[_ENVIRONMENT], **SILENT_ENVIRONMENT}
     with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}):
         return asyncio.run(_until_signal(parts))
 

@@ -1,5 +1,6 @@
 """How Dask is set in every process of a cluster of ours: driver, scheduler, nanny and worker; starts none of them."""
 
+import logging
 from typing import Any
 
 from distributed.batched import BatchedSend
@@ -27,6 +28,18 @@ SETTINGS: dict[str, Any] = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
     },
 }
+
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
+"""Those that distributed gives a level of their own, and asyncio's."""
+_SILENT = logging.CRITICAL + 1
+SILENT_ENVIRONMENT = {f"DASK_LOGGING__{name.upper()}": str(_SILENT) for name in _LOGGERS if "." not in name}
+"""For a process that imports distributed itself."""
+
+
+def silence() -> None:
+    """What a user has to know of what Dask logs is ours to say, in one line."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(_SILENT)
 
 
 def send_at_once() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -74,8 +75,8 @@ class Cluster:
     address: str
     parts: ExitStack
 
-    def worker(self, name: str, **environment: str) -> "subprocess.Popen[bytes]":
-        command = [PROGRAM, "worker", self.address, "--jobs", "1", "--name", name]
+    def worker(self, name: str, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
+        command = [PROGRAM, "worker", self.address, "--jobs", "1", "--name", name, *options]
         return self._started(name, command, environment)
 
     def plain_worker(self, name: str, **environment: str) -> "subprocess.Popen[bytes]":
@@ -112,13 +113,42 @@ def test_a_worker_waits_for_its_scheduler_comes_back_and_stops_in_order(tmp_path
         return process([PROGRAM, "scheduler", "--port", str(port)], base_environment(), tmp_path / f"{name}.log")
 
     with process([PROGRAM, "worker", address, "--jobs", "2", "--name", "m"], base_environment(), log) as worker:
-        wait_for(lambda: log.read_text().count("does not answer (") == 2, 60)
+        wait_for(lambda: log.read_text().count(f"{address} does not answer (") == 2, 60)
         for times in (1, 2):
             with scheduler(f"scheduler-{times}"):
                 wait_for(lambda times=times: log.read_text().count(f"for {address}") == 2 * times, 60)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 128 + signal.SIGTERM
         wait_for(lambda: not left_running(worker.pid), 10)
+
+
+@pytest.mark.service
+def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when_it_is_free(cluster: Cluster) -> None:
+    first = cluster.worker("x")
+    wait_for(lambda: "x at" in cluster.log("x"), 60)
+    second = cluster.folder / "second.log"
+    command = [PROGRAM, "worker", cluster.address, "--jobs", "1", "--name", "x"]
+    with process(command, base_environment(), second):
+        wait_for(second.read_text, 60)
+        time.sleep(3)  # the next attempt, of which nothing is said
+        refused = "worker x: another worker of this scheduler has this name: give --name; trying on"
+        assert second.read_text() == f"{refused}\n"
+        first.terminate()
+        wait_for(lambda: second.read_text().count("\n") == 2, 60)
+        assert second.read_text().splitlines()[1].startswith("worker x at tcp://")
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(("options", "why"), [((), ""), (("--memory", "60MB"), ", its memory was full")])
+def test_a_process_that_ended_is_told_in_one_line(cluster: Cluster, options: tuple[str, ...], why: str) -> None:
+    worker = cluster.worker("x", *options)
+    wait_for(lambda: "x at" in cluster.log("x"), 60)
+    if not options:
+        for pid in left_running(worker.pid):
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: cluster.log("x").count("\n") == 3 - len(options) // 2, 60)
+    assert cluster.log("x").splitlines()[1] == f"worker x ended{why}: starting another process"
 
 
 @pytest.mark.service
