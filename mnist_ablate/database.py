@@ -32,6 +32,11 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)).absolute()
 
 
+def real_folder(file: Path) -> Path:
+    """Where SQLite keeps its journal, and we the locks, of a file that may be a link."""
+    return Path(os.path.realpath(file)).parent
+
+
 _KINDS = "sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database is expected"
 
 

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
-from mnist_ablate.database import explained, open_storage, sqlite_file, writable
+from mnist_ablate.database import explained, open_storage, real_folder, sqlite_file, writable
 from mnist_ablate.differences import differences
 from mnist_ablate.entry import Entry
 from mnist_ablate.errors import ConflictError, SweepError
@@ -64,7 +64,7 @@ class Ledger:
         self._storage: optuna.storages.RDBStorage | None = None
         if reading and path and not path.exists():
             return
-        if reading and path and not writable(path.parent):
+        if reading and path and not writable(real_folder(path)):
             with explained(url):
                 self._storage = open_storage(url, create=False)
             return

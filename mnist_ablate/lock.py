@@ -13,7 +13,7 @@ from typing import Protocol
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.database import connect_args, explained, sqlite_file
+from mnist_ablate.database import connect_args, explained, real_folder, sqlite_file
 from mnist_ablate.errors import ConflictError
 
 _RETRY_S = 0.1
@@ -40,7 +40,7 @@ def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
     with ExitStack() as stack:
         with explained(url):
             path = sqlite_file(url)
-            held = _file(path.parent, name, wait_s) if path else _postgresql(url, name, wait_s)
+            held = _file(real_folder(path), name, wait_s) if path else _postgresql(url, name, wait_s)
             lock = stack.enter_context(held)
         yield lock
 

@@ -397,7 +397,9 @@ def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
         record.add(first, outcome(first))
         engine_of(record).dispose()
         subprocess.run(["mount", "-o", "remount,ro", home], check=True)
-        assert len(Ledger(url, reading=True).find("small").records()) == 1
+        (tmp_path / "link.db").symlink_to(home / "ledger.db")
+        for each in (url, f"sqlite:///{tmp_path}/link.db"):
+            assert len(Ledger(each, reading=True).find("small").records()) == 1
         with pytest.raises(DiskError, match=f"^no space on, or no right to write, {home}"):
             Ledger(url)
         with pytest.raises(DiskError, match=f"^no space on, or no right to write, {home}"):

@@ -88,6 +88,23 @@ def test_two_homes_with_one_database_share_the_lock(tmp_path: Path) -> None:
         hold(f"sqlite:///{link}/l.db", "x").__enter__()
 
 
+def test_links_to_one_file_share_the_lock(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "l.db").symlink_to("../real/ledger.db")
+    with hold(f"sqlite:///{tmp_path}/one/l.db", "x"):
+        for path in ("other/l.db", "real/ledger.db"):
+            with pytest.raises(ConflictError):
+                hold(f"sqlite:///{tmp_path}/{path}", "x").__enter__()
+
+
+def test_no_lock_beside_the_file_of_a_link_is_told_with_the_link(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "l.db").symlink_to("file/ledger.db")
+    with pytest.raises(DiskError, match=f"^no space on, or no right to write, {tmp_path}: .*{tmp_path}/file"):
+        hold(f"sqlite:///{tmp_path}/l.db", "x").__enter__()
+
+
 def test_no_database_is_one_line_without_the_password() -> None:
     with pytest.raises(UnreachableError, match=r"database postgresql\+psycopg2://u:\*\*\*@127.0.0.1:1/d not reachable"):
         hold("postgresql+psycopg2://u:hunter2@127.0.0.1:1/d", "x").__enter__()
