@@ -19,9 +19,10 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_ablate.database import explained, open_storage
+from mnist_ablate.database import explained, open_storage, sqlite_file
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.ledger import Ledger
+from mnist_ablate.masking import mask
 from mnist_ablate.raw_records import RawTrial
 from mnist_ablate.sweep import Sweep, is_name
 from mnist_ablate.trial_rows import TrialRows
@@ -52,11 +53,15 @@ class Restored(NamedTuple):
 def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int], str]:
     """Write every record of these sweeps to a new file; the trials of each by its name, and the file's sha256.
 
-    Raises SweepError if the file is there or a sweep is not recorded, ConflictError if the ledger is damaged.
+    Raises SweepError if the file is there, no sweep is named or one is not recorded, ConflictError if the ledger is
+    damaged.
     """
     if target.exists():
         raise SweepError(f"{target}: exists already and is left as it is: name another file")
     ledger = Ledger(url, reading=True)
+    if not names:
+        where = sqlite_file(url) or mask(url)
+        raise SweepError(f"{where}: nothing recorded there: check --home and OPTUNA_STORAGE")
     for name in names:
         ledger.find(name)
     part = target.with_name(f"{target.name}.part")

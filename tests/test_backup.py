@@ -232,6 +232,22 @@ def test_every_record_of_every_sweep_is_exported(settings: Settings, plan: Plan,
     assert counts == {"small/1": 5, "small/2": 0, "名前/1": 0}
 
 
+@pytest.mark.parametrize("made", [False, True])
+def test_all_of_nothing_is_told_and_creates_nothing(tmp_path: Path, made: bool) -> None:
+    home = tmp_path / "home"
+    if made:
+        home.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SweepError, match=f"^{home}/ledger.db: nothing recorded there: check --home and OPTUNA_STORAGE"):
+        commands.export([str(tmp_path / "a.zip")], everything=True, home=home)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_of_an_empty_ledger_is_nothing(other: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="nothing recorded there"):
+        commands.export([str(tmp_path / "b.zip")], everything=True, home=other.home)
+
+
 def test_words_of_the_commands(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="export takes a sweep and the file to write, or --all and the file"):
         commands.export(["small"], home=tmp_path)
