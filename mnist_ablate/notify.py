@@ -11,16 +11,10 @@ from urllib.parse import urlsplit
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.masking import mask, one_line
+from mnist_ablate.opener import opener
 
 TIMEOUT_S = 3.0
 _KINDS = ("http", "https")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is told stays with the host it was meant for."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Never follow."""
 
 
 def ended(webhook: str, document: Mapping[str, Any], link: str, exit_code: int) -> str:
@@ -70,7 +64,7 @@ def _send(webhook: str, content: Mapping[str, Any]) -> str:
     headers = {"Content-Type": "application/json", "User-Agent": "mnist-ablate"}
     try:
         request = urllib.request.Request(webhook, body, headers)  # noqa: S310 - its kind was checked
-        urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S).close()
+        opener(webhook).open(request, timeout=TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         return f"answered {error.code}"
     except OSError as error:

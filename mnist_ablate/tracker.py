@@ -5,7 +5,6 @@
 
 import os
 import urllib.error
-import urllib.request
 from http.client import HTTPException
 from ssl import SSLError
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mnist_ablate import embedded
 from mnist_ablate.errors import UnreachableError
+from mnist_ablate.opener import exempt_from_proxies, opener
 from mnist_ablate.tracker_errors import database_error, explained, no_answer
 
 if TYPE_CHECKING:
@@ -73,19 +73,14 @@ def must_answer(tracking_uri: str) -> None:
 
 
 def _server_must_answer(tracking_uri: str) -> None:
-    opener = urllib.request.build_opener(_NoRedirect)
     try:
-        opener.open(f"{public_uri(tracking_uri)}/health", timeout=_ANSWER_TIMEOUT_S).close()
+        exempt_from_proxies(tracking_uri)
+        opener(tracking_uri).open(f"{public_uri(tracking_uri)}/health", timeout=_ANSWER_TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         error.close()  # Some answer: whether it is MLflow's, and whether it lets us in, shows next.
     except (OSError, HTTPException, ValueError) as error:
         if not isinstance(getattr(error, "reason", error), SSLError):  # MLflow may know the certificate.
             raise UnreachableError(no_answer(tracking_uri, error)) from None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object, **__: object) -> None:
-        return None
 
 
 def _database_must_answer(tracking_uri: str) -> None:

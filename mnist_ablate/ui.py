@@ -18,6 +18,7 @@ from typing import IO
 from mnist_ablate import embedded
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.masking import one_line
+from mnist_ablate.opener import opener
 from mnist_ablate.tracker import deep_link, must_answer
 
 HOST = "127.0.0.1"
@@ -140,7 +141,8 @@ def _wait_for_answer(server: subprocess.Popen[bytes], log: IO[bytes], port: int)
         if server.poll() is not None:
             raise UnreachableError(f"MLflow's server did not start: {_last_line(log)}")
         with suppress(OSError):
-            urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=_START_TIMEOUT_S).close()
+            host = f"http://{HOST}:{port}"
+            opener(host).open(f"{host}/health", timeout=_START_TIMEOUT_S).close()
             return
         time.sleep(_POLL_S)
     raise UnreachableError(f"MLflow's server did not answer within {_START_TIMEOUT_S:.0f} s: {_last_line(log)}")
@@ -153,7 +155,7 @@ def _pages(port: int) -> dict[str, str]:
     request = urllib.request.Request(  # noqa: S310 - our own server
         f"{host}/api/2.0/mlflow/experiments/search", query, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=_START_TIMEOUT_S) as reply:  # noqa: S310
+    with opener(host).open(request, timeout=_START_TIMEOUT_S) as reply:
         found = json.load(reply).get("experiments", [])
     return {each["name"]: deep_link(host, each["experiment_id"]) for each in found} or {"no sweep yet": host}
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_stub import Reply, Stub, running
 
 DOCKER = Path(__file__).parents[1] / "docker"
 SERVER = DOCKER / "mlflow_server.py"
@@ -77,3 +78,12 @@ def test_no_address_with_a_password_is_written_down() -> None:
     for path in [*DOCKER.iterdir(), DOCKER.parent / "docker-compose.yml"]:
         if path.is_file():
             assert not re.search(r"://[^/\s:@]+:[^/\s@{]+@", path.read_text()), path.name
+
+
+def test_the_password_of_the_health_check_goes_to_no_proxy(tmp_path: Path) -> None:
+    (tmp_path / "mlflow_admin_password").write_text("canary-of-the-health-check")
+    with running(Stub(Reply(200))) as proxy, running(Stub(Reply(200))) as server:
+        environment = {**os.environ, "STACK_SECRETS": str(tmp_path), "STACK_SERVER": server.uri}
+        environment |= {"http_proxy": proxy.uri, "no_proxy": "", "NO_PROXY": ""}
+        assert subprocess.run([sys.executable, SERVER, "health"], env=environment, timeout=30).returncode == 0
+    assert (len(server.seen), proxy.seen) == (1, [])

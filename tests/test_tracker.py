@@ -99,6 +99,16 @@ def test_credentials_do_not_follow_a_redirect(monkeypatch: pytest.MonkeyPatch) -
     assert "Authorization" not in stub.seen[0][2]  # whether it lives is asked without them
 
 
+def test_a_local_server_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    with running(Stub(Reply(401))) as stub, running(Stub(Reply(502))) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.uri)
+        assert "refused the credentials (401)" in message(stub.uri)
+    assert [path.rsplit("/", 1)[-1] for _, path, _ in stub.seen] == ["health", "get-by-name"]
+    assert proxy.seen == []
+
+
 def test_password_of_an_address_is_not_told() -> None:
     with running(Stub(Reply(401))) as stub:
         address = stub.uri.replace("//", "//someone:canary@")

@@ -1,5 +1,6 @@
 """The web page starts at the right view and leaves nothing behind."""
 
+import io
 import json
 import os
 import signal
@@ -12,9 +13,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from mlflow_helpers import ARM, free_port, mirror, outcome, trial
+from mlflow_stub import Reply, Stub, running
 
 from mnist_ablate import embedded, ui
 from mnist_ablate.errors import SweepError, UnreachableError
@@ -90,6 +93,17 @@ def test_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:
         with pytest.raises(SweepError, match=f"port {port} cannot be used .*: choose another with --port"):
             ui.serve(embedded.uri(tmp_path / "home"), tmp_path, port)
     assert not (tmp_path / "home").exists()
+
+
+def test_the_page_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "_START_TIMEOUT_S", 1.0)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    running_server = Mock(poll=lambda: None)
+    with running(Stub(Reply(200, b"{}"))) as stub:
+        ui._wait_for_answer(running_server, io.BytesIO(), stub.port)
+        assert ui._pages(stub.port) == {"no sweep yet": stub.uri}
 
 
 @pytest.mark.service
