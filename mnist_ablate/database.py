@@ -65,10 +65,11 @@ def _wait(connection: Any) -> None:
     from psycopg2 import OperationalError as Failure
     from psycopg2 import extensions
 
-    polls = (extensions.POLL_READ, extensions.POLL_WRITE)
+    events = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
     while (state := connection.poll()) != extensions.POLL_OK:
-        reading, writing = ([connection] if state == wanted else [] for wanted in polls)
-        if not any(select.select(reading, writing, [], ANSWER_S)):
+        waiting = select.poll()  # select.select takes no descriptor above 1023
+        waiting.register(connection, events[state])
+        if not waiting.poll(ANSWER_S * 1000):
             raise Failure(f"no answer for {ANSWER_S:.0f} s")
 
 

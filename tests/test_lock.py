@@ -3,16 +3,21 @@
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
+import psycopg2
 import pytest
 import sqlalchemy
 from postgres import Postgres
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from tcp_proxy import proxy
 
 from mnist_ablate import database
@@ -120,6 +125,32 @@ def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match=f"^no space on, or no right to write, {tmp_path}/file/home"):
         hold(f"sqlite:///{tmp_path}/file/home/ledger.db", "x").__enter__()
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[int]:
+    """A descriptor that a process has only while it has a thousand others."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] != resource.RLIM_INFINITY and before[1] < 2000:
+        pytest.skip("no more than a thousand descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2000, before[1]))
+    yield 1500
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_database_is_waited_for_at_any_descriptor(many_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "ANSWER_S", 0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket(fileno=os.dup2(ours.fileno(), many_descriptors)) as high:
+        states = [POLL_WRITE, POLL_READ]
+        connection = Mock(fileno=high.fileno, poll=lambda: states.pop(0) if states else POLL_OK)
+        theirs.send(b"answer")
+        database._wait(connection)
+        assert states == []
+        high.recv(100)
+        states.append(POLL_READ)
+        with pytest.raises(psycopg2.OperationalError, match="no answer for"):
+            database._wait(connection)
 
 
 @pytest.mark.service
