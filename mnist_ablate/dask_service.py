@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -13,6 +15,7 @@ from distributed import Nanny, Scheduler, Status
 
 from mnist_ablate.dask_settings import SETTINGS, SILENT_ENVIRONMENT, send_at_once, silence
 from mnist_ablate.errors import SweepError
+from mnist_ablate.interrupts import masked
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.tls import Tls
 
@@ -137,7 +140,10 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
 def _run(parts: Callable[[], list[Any]]) -> int:
     send_at_once()
     environment = {**SETTINGS[_ENVIRONMENT], **SILENT_ENVIRONMENT}
-    with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}):
+    resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
+    # Workers inherit the mask and see no Ctrl-C of the terminal's; this thread takes it for the command.
+    threading.Thread(target=threading.Event().wait, name="signals", daemon=True).start()
+    with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}), masked():
         return asyncio.run(_until_signal(parts))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import certificates
 import pytest
-from command import PROGRAM, Command, base_environment, left_running, wait_for
+from command import PROGRAM, Command, base_environment, interrupt, left_running, wait_for
 from mlflow_helpers import free_port
 from service_stack import process
 from sweep_runs import sweep_file
@@ -136,6 +136,17 @@ def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when
         first.terminate()
         wait_for(lambda: second.read_text().count("\n") == 2, 60)
         assert second.read_text().splitlines()[1].startswith("worker x at tcp://")
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_stopped_from_its_terminal_says_nothing_more(cluster: Cluster, number: int) -> None:
+    worker = cluster.worker("x")
+    wait_for(lambda: "x at" in cluster.log("x"), 60)
+    interrupt(worker, number)
+    assert worker.wait(10) == 128 + number
+    wait_for(lambda: not left_running(worker.pid), 10)
+    assert cluster.log("x").count("\n") == 1
 
 
 @pytest.mark.service
