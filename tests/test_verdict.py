@@ -263,7 +263,7 @@ def test_the_seeds_that_are_asked_for_decide(mean: float, sd: float, direction: 
     found = verdict(around(mean, sd), direction)
     if found.seeds_needed is None or found.seeds_needed > 300:
         return
-    more = 8 * math.ceil(found.seeds_needed / 8) + 8
+    more = 8 * math.ceil(1.05 * found.seeds_needed / 8) + 8  # 2% more spread takes 4% more seeds
     assert verdict(around(found.effect, sd * 1.02, more), direction).verdict != "inconclusive"
 
 
