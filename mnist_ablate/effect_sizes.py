@@ -30,6 +30,11 @@ class Size(NamedTuple):
 
 
 _STEPS = 3
+_FAR = 150.0
+"""Noncentralities from which on the limit for large ones is used: there scipy's solutions become slow and, for small
+probabilities, wrong. They agree to 1e-4 for up to 1,000 values, to 2e-3 for 10,000."""
+_LARGEST_T = 1e5
+"""From here on too: scipy may not return. Noncentralities near zero, which take two or three values, are rough."""
 UNKNOWN = Size(math.nan, math.nan, math.nan)
 
 
@@ -50,7 +55,14 @@ def standardized(differences: ArrayLike, alpha: float, rounding: float = 0.0) ->
 
 
 def _noncentrality(t: float, freedom: int, p: float) -> float:
-    """Of the t distribution that is below `t` with probability p: scipy's answer, six digits, and secant steps."""
+    """Of the t distribution that is below `t` with probability p: scipy's answer, six digits, and secant steps.
+
+    A large one is a quantile of t * sqrt(chi2 / freedom) - z, which the small z, of variance 1, moves by -1/2 of the
+    slope of the log density.
+    """
+    s = math.sqrt(float(special.chdtri(freedom, p if t > 0.0 else 1.0 - p)) / freedom)
+    if abs(t) * s >= _FAR or abs(t) >= _LARGEST_T:
+        return t * s + (freedom * s - (freedom - 1) / s) / (2.0 * t)
     now = float(special.nctdtrinc(freedom, p, t))
     last = now * (1.0 + 1e-6) + 1e-6
     for _ in range(_STEPS):

@@ -1,39 +1,37 @@
 """Parts of the report's JSON beside the verdicts: sizes of the claims' differences, the table of a factorial sweep."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mnist_ablate import factorial_effects
 from mnist_ablate.effect_sizes import Size, improvement, standardized
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import Row
+from mnist_ablate.verdict import ClaimVerdict
 
-_ROUNDING = 1e-12  # what sums in float64 can add to differences of accuracies and losses
 _LOWER_IS_BETTER = ("loss", "epochs_to")
 
 
-def sizes(
-    claims: Sequence[Claim], verdicts: Sequence[Mapping[str, Any]], levels: Sequence[float]
-) -> list[dict[str, Any]]:
+def sizes(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], levels: Sequence[float]) -> list[dict[str, Any]]:
     """Of each claim, at the level of its interval: `standardized`, and `improvement`, null for a difference of two.
 
-    `verdicts` are the claims of the report, `levels` what each interval may err.
+    `levels` are what each interval may err.
     """
     return [
         {
             "name": claim.name,
-            "standardized": _size(standardized([*verdict["differences"].values()], level, _ROUNDING)),
+            "standardized": _size(standardized([*verdict.differences.values()], level, verdict.rounding)),
             "improvement": None if claim.versus is not None else _size(_improvement(claim, verdict, level)),
         }
         for claim, verdict, level in zip(claims, verdicts, levels, strict=True)
     ]
 
 
-def _improvement(claim: Claim, verdict: Mapping[str, Any], level: float) -> Size:
+def _improvement(claim: Claim, verdict: ClaimVerdict, level: float) -> Size:
     """How often the treatment is the better one: the larger, or the smaller where less is better."""
     sign = -1.0 if any(part in claim.metric for part in _LOWER_IS_BETTER) else 1.0
-    return improvement([sign * each for each in verdict["differences"].values()], level, _ROUNDING)
+    return improvement([sign * each for each in verdict.differences.values()], level, verdict.rounding)
 
 
 def _size(found: Size) -> dict[str, float]:

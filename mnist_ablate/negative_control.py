@@ -25,8 +25,6 @@ from mnist_ablate.pairs import by_arm, pairs
 from mnist_ablate.sweep import Claim, Params
 from mnist_ablate.trial import Row
 
-_ROUNDING = 1e-12  # of the largest metric: what sums in float64 can add to a difference
-
 
 @dataclass(frozen=True)
 class Again:
@@ -83,7 +81,7 @@ def check(baseline: Sequence[Row], again: Sequence[Row], metric: str, margin: fl
         margin=margin,
     )
     found = pairs(by_arm(rows), claim)
-    rounding = _ROUNDING * max(found.scale, margin)
+    rounding = found.rounding(margin)
     values = np.array([*found.differences.values()], dtype=np.float64)
     mean, _, low, high = t_interval(values, alpha, rounding)
     alarm = not found.problem and (low - rounding > margin or high + rounding < -margin)

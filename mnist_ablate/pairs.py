@@ -12,6 +12,7 @@ from mnist_ablate.trial import Row, Scalar
 Rest = frozenset[tuple[str, Scalar]]
 """The values of the factors that a claim does not name."""
 
+_ROUNDING = 1e-12  # of the largest number in a difference: what sums in float64 can add to it
 LARGEST = 1e300
 """Metrics above this could overflow on the way to an interval."""
 
@@ -37,6 +38,10 @@ class Pairs:
     scale: float = 0.0
     excluded: tuple[str, ...] = ()
     problem: str = ""
+
+    def rounding(self, margin: float) -> float:
+        """What float64 can have added to a difference, and to what is compared with the margin."""
+        return _ROUNDING * max(self.scale, margin)
 
 
 def label(params: Mapping[str, Scalar]) -> str:

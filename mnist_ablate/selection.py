@@ -14,7 +14,7 @@ from mnist_ablate.plan import Arm, Plan, label
 from mnist_ablate.summary import claims, main_metric
 from mnist_ablate.sweep import Params
 from mnist_ablate.trial import Scalar
-from mnist_ablate.verdict import ALPHA, arms
+from mnist_ablate.verdict import ALPHA, arms, judge
 
 METRIC = "val_accuracy"
 """What values are chosen by."""
@@ -153,5 +153,5 @@ def _as_written(plan: Plan, entries: Mapping[str, Entry]) -> dict[str, Any] | No
         "values": {name: list(dict.fromkeys(getattr(each, name) for each in recipes)) for name in sweep.nuisance},
         "trials": standing.as_written_counts(plan, entries),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, main_metric(sweep), ALPHA)],
-        "claims": claims(sweep, rows, ALPHA),
+        "claims": claims(sweep, judge(rows, sweep.claims, ALPHA, sweep.looks)),
     }

@@ -12,7 +12,7 @@ from mnist_ablate.looks import ONCE, SPENDING
 from mnist_ablate.negative_control import Again
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import COUNTED, Row
-from mnist_ablate.verdict import ALPHA, arms, judge
+from mnist_ablate.verdict import ALPHA, ClaimVerdict, arms, judge
 
 SELECTION = ("tuning", "as_written", "search", "path")
 """The parts of a document on what was chosen by validation data, null where there is none."""
@@ -52,7 +52,8 @@ def document(
 
     `metric`, which the arms are summed up by, is that of the first claim.
     """
-    metric, found = main_metric(sweep), claims(sweep, rows, alpha)
+    metric, judged = main_metric(sweep), judge(rows, sweep.claims, alpha, sweep.looks)
+    found = claims(sweep, judged)
     by_name = {verdict["name"]: verdict["verdict"] for verdict in found}
     finished = counts["planned"] <= sum(n for status, n in counts.items() if status != "planned")
     content = {
@@ -67,7 +68,7 @@ def document(
         "negative_control": about.again and _control(about.again, sweep, rows, alpha),
         "positive_control": positive_control.document(sweep.claims, by_name, finished=finished),
         "adaptive": _adaptive(sweep) if sweep.looks else None,
-        "effect_sizes": effects.sizes(sweep.claims, found, [_level(sweep, verdict, alpha) for verdict in found]),
+        "effect_sizes": effects.sizes(sweep.claims, judged, [_level(sweep, verdict, alpha) for verdict in judged]),
         "factorial_effects": effects.factorial(sweep, rows, metric),
         **{part: about.selection.get(part) for part in SELECTION},
         "fingerprints": [dict(each) for each in about.fingerprints],
@@ -75,17 +76,16 @@ def document(
     return {key: plain(value) for key, value in content.items()}
 
 
-def claims(sweep: Sweep, rows: Sequence[Row], alpha: float) -> list[dict[str, Any]]:
+def claims(sweep: Sweep, verdicts: Sequence[ClaimVerdict]) -> list[dict[str, Any]]:
     """The verdicts; of an adaptive sweep each with its `look`."""
-    found = [dataclasses.asdict(verdict) for verdict in judge(rows, sweep.claims, alpha, sweep.looks)]
-    left_out = () if sweep.looks else ("look",)
+    left_out = ("rounding",) if sweep.looks else ("rounding", "look")
+    found = [dataclasses.asdict(verdict) for verdict in verdicts]
     return [{key: value for key, value in verdict.items() if key not in left_out} for verdict in found]
 
 
-def _level(sweep: Sweep, verdict: Mapping[str, Any], alpha: float) -> float:
+def _level(sweep: Sweep, verdict: ClaimVerdict, alpha: float) -> float:
     """What the interval of a claim may err, at its look if there are several."""
-    number: int = verdict.get("look", 1)
-    return alpha / len(sweep.claims) * (sweep.looks or ONCE)[number - 1].share
+    return alpha / len(sweep.claims) * (sweep.looks or ONCE)[(verdict.look or 1) - 1].share
 
 
 def _control(again: Again, sweep: Sweep, rows: Sequence[Row], alpha: float) -> dict[str, Any]:

@@ -53,7 +53,6 @@ _UNKNOWN_SPREAD = (
     "one pair has no spread",
     "two equal differences do not show their spread",
 )
-_ROUNDING = 1e-12  # of the largest metric: what sums in float64 can add to a difference
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class ClaimVerdict:
     `seeds_needed` is None unless inconclusive, and where no number up to 10,000 would decide.
     Of an adaptive sweep, `look` is the number of the look that decided, or the last one; interval and `p_raw` are
     corrected for the looks, and every number is of the seeds that it read.
+    `rounding` is what float64 can have added to a difference.
     """
 
     name: str
@@ -94,6 +94,7 @@ class ClaimVerdict:
     seeds_needed: int | None
     excluded: tuple[str, ...]
     differences: Mapping[int, float]
+    rounding: float
     look: int | None = None
 
 
@@ -181,7 +182,7 @@ def _nulls(claim: Claim) -> tuple[float, ...]:
 
 def _estimate(claim: Claim, found: Pairs, family: _Family) -> _Estimate:
     values = np.array(list(found.differences.values()), dtype=np.float64)
-    rounding = _ROUNDING * max(found.scale, claim.margin)
+    rounding = found.rounding(claim.margin)
     mean, sd, low, high = t_interval(values, family.now, rounding)
     p_raw = max(sign_flip_p_value(values - null, rounding) for null in _nulls(claim))
     return _Estimate(values.size, mean, sd, low, high, min(1.0, p_raw / family.look.share), rounding)
@@ -238,6 +239,7 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
         seeds_needed=seeds,
         excluded=found.excluded,
         differences=found.differences,
+        rounding=estimate.rounding,
         look=family.look.number if family.look.seeds else None,
     )
 

@@ -1,6 +1,8 @@
 """Effect sizes against what scipy and statsmodels say, by other ways."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +23,41 @@ def test_the_interval_is_that_of_the_noncentral_t(n: int, shift: float) -> None:
     assert found.value == pytest.approx(correction(n - 1) * t / math.sqrt(n), rel=1e-12)
     for limit, p in ((found.low, 0.975), (found.high, 0.025)):
         assert stats.nct.cdf(t, n - 1, limit * math.sqrt(n) / correction(n - 1)) == pytest.approx(p, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(3, 0.05), (3, 0.002), (10, 0.05), (10, 1e-5), (1000, 0.002), (1000, 1e-5)])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.parametrize("far", [100.0, 160.0, 1e4])
+def test_noncentralities_are_right_to_a_ten_thousandth_however_large(
+    n: int, alpha: float, sign: float, far: float
+) -> None:
+    """Scipy's own are not: at t of 10,000 and a level of 0.9996 some had the wrong sign."""
+    shape, root = stats.norm.ppf((np.arange(n) + 0.5) / n), math.sqrt(n)
+    d = sign * (shape / shape.std(ddof=1) + far / root / math.sqrt(stats.chi2.ppf(0.5, n - 1) / (n - 1)))
+    t, found = float(d.mean() / d.std(ddof=1)) * root, standardized(d, alpha)
+    for limit, p in ((found.low, 1.0 - alpha / 2.0), (found.high, alpha / 2.0)):
+        center = limit / correction(n - 1) * root
+        above, below = (below_t(abs(t), n - 1, abs(center) * by) for by in (1.0001, 0.9999))
+        assert above < (p if sign > 0 else 1.0 - p) < below
+
+
+def below_t(t: float, freedom: int, center: float) -> float:
+    """P(T < t) of the noncentral t for centers above 3: that of chi2 averaged over the normal part."""
+    z, weight = np.polynomial.hermite_e.hermegauss(60)
+    return float(stats.chi2.sf(freedom * ((center + z) / t) ** 2, freedom) @ weight / weight.sum())
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-6, 1e-8])
+def test_the_interval_of_almost_equal_differences_contains_the_estimate(spread: float) -> None:
+    """Scipy's noncentral t did not return at t of a million, or answered a million beyond it: hence the child."""
+    code = "import sys; from mnist_ablate.effect_sizes import standardized"
+    code += f"; print(*standardized([1.0, 1.0 + {spread}] * 3, 0.05))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    value, low, high = map(float, done.stdout.split())
+    assert low < value < high
+    t = value / correction(5) * math.sqrt(6)
+    limits = [t * math.sqrt(stats.chi2.ppf(p, 5) / 5) * correction(5) / math.sqrt(6) for p in (0.025, 0.975)]
+    assert [low, high] == pytest.approx(limits, rel=1e-5)
 
 
 def test_the_correction_is_hedges() -> None:

@@ -74,6 +74,18 @@ def test_an_adaptive_claim_has_the_level_of_its_look() -> None:
     assert tuple(found["effect_sizes"][0]["standardized"].values()) == standardized(values, level)
 
 
+def test_differences_that_only_rounding_tells_apart_have_no_standardized_size() -> None:
+    """0.1 + 0.2 - 0.2 is not 0.1 in binary, and in losses of a million the noise is ten million times as large."""
+    results = [
+        Row({"activation": activation, "dropout": 0.0}, seed, {"test_accuracy": 1e6 * (1 + seed / 7) + shift})
+        for seed in range(8)
+        for activation, shift in (("relu", 0.0), ("tanh", 0.1))
+    ]
+    sizes = document(sweep(), results)["effect_sizes"][0]
+    assert sizes["standardized"] == {"value": None, "ci_low": None, "ci_high": None}
+    assert sizes["improvement"]["value"] == 1.0
+
+
 def test_the_factorial_table_is_in_every_report_but_the_terminals() -> None:
     found = document(sweep(), rows())
     table = found["factorial_effects"]
