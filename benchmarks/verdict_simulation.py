@@ -35,6 +35,7 @@ EFFECTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # in margins
 DESIGNS = ((1, 3), (1, 6), (1, 10), (1, 14), (6, 8), (7, 10), (7, 12), (25, 10))  # claims, seeds
 CHECKED_BY_JUDGE = 3
 POWER = 0.8
+ROUNDING = 1e-12
 SUPPORTED, EQUIVALENT, REFUTED, INCONCLUSIVE = range(4)
 NAMES = ("supported", "equivalent", "refuted", "inconclusive")
 
@@ -116,6 +117,9 @@ def by_interval(differences: Floats, alpha: float) -> tuple[NDArray[np.int64], N
     mean = differences.mean(axis=2)
     half = t_quantile(n, alpha) * differences.std(axis=2, ddof=1) / math.sqrt(n)
     low, high = mean - half, mean + half
+    equal = (np.ptp(differences, axis=2) <= ROUNDING) & (mean > ROUNDING - MARGIN) & (mean <= MARGIN + ROUNDING)
+    share = 1.0 - alpha ** (1.0 / n)  # equal differences without an effect: what those not seen can make of the mean
+    low, high = np.where(equal, mean - (1.0 + mean) * share, low), np.where(equal, mean + (1.0 - mean) * share, high)
     supported, below = low > MARGIN, high < MARGIN
     equivalent = below & (low > -MARGIN)
     verdicts = np.select([supported, equivalent, below], [SUPPORTED, EQUIVALENT, REFUTED], INCONCLUSIVE)

@@ -50,6 +50,17 @@ def t_interval(values: ArrayLike, alpha: float, rounding: float = 0.0) -> Interv
     return Interval(mean, sd, mean - half, mean + half)
 
 
+def equal_interval(value: float, n: int, alpha: float, span: tuple[float, float]) -> tuple[float, float]:
+    """Exact limits, at level 1 - alpha or more, of the mean of values in `span` of which n were seen, all equal.
+
+    A mean beyond a limit gives n values equal to `value` a probability below alpha, wherever in the span the others
+    lie: above, one of m leaves `value` at most the share (high - m) / (high - value). Infinite if the span is.
+    """
+    share = alpha ** (1.0 / n)
+    low, high = span
+    return value - (value - low) * (1.0 - share), value + (high - value) * (1.0 - share)
+
+
 def t_quantile(n: int, alpha: float) -> float:
     """Half the width of the interval of n values in standard errors."""
     return -float(special.stdtrit(n - 1, alpha / 2.0))

@@ -18,12 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from mnist_ablate.evidence import t_interval
 from mnist_ablate.pairs import by_arm, pairs
 from mnist_ablate.sweep import Claim, Params
 from mnist_ablate.trial import Row
+from mnist_ablate.verdict import interval
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,6 @@ def check(baseline: Sequence[Row], again: Sequence[Row], metric: str, margin: fl
     )
     found = pairs(by_arm(rows), claim)
     rounding = found.rounding(margin)
-    values = np.array([*found.differences.values()], dtype=np.float64)
-    mean, _, low, high = t_interval(values, alpha, rounding)
+    mean, _, low, high = interval(claim, found, alpha)
     alarm = not found.problem and (low - rounding > margin or high + rounding < -margin)
-    return Check(metric, margin, values.size, mean, low, high, alarm)
+    return Check(metric, margin, len(found.differences), mean, low, high, alarm)

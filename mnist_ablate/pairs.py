@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import mul
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep import Claim
+from mnist_ablate.sweep import FRACTIONS, Claim
 from mnist_ablate.trial import Row, Scalar
 
 Rest = frozenset[tuple[str, Scalar]]
@@ -31,6 +31,7 @@ class Pairs:
 
     `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences, `excluded` names
     every side that kept a seed out, and `problem`, unless empty, says why what is left must not be judged.
+    `span` is what a difference can be at all: bounded if the metric lies between 0 and 1.
     """
 
     differences: Mapping[int, float]
@@ -38,6 +39,7 @@ class Pairs:
     scale: float = 0.0
     excluded: tuple[str, ...] = ()
     problem: str = ""
+    span: tuple[float, float] = (-math.inf, math.inf)
 
     def rounding(self, margin: float) -> float:
         """What float64 can have added to a difference, and to what is compared with the margin."""
@@ -151,4 +153,12 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim,
         scale = max(scale, *map(abs, values))
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
-    return Pairs(found, len(seeds), scale, tuple(excluded), problem)
+    return Pairs(found, len(seeds), scale, tuple(excluded), problem, _span(sides, claim.metric, scale, offset))
+
+
+def _span(sides: Sequence[tuple[float, object]], metric: str, scale: float, offset: float) -> tuple[float, float]:
+    """The least and the largest difference of means between 0 and 1; infinite for metrics that can be elsewhere."""
+    if metric not in FRACTIONS or scale > 1.0:  # somebody's percentages
+        return (-math.inf, math.inf)
+    signs = [sign for sign, _ in sides]
+    return (-float(signs.count(-1.0)) - offset, float(signs.count(1.0)) - offset)

@@ -37,6 +37,8 @@ METRICS = (
     "converged",
 )
 """What a claim can be about: accuracies as fractions, losses in nats, epochs to a validation percentage."""
+FRACTIONS = ("converged", *(name for name in METRICS if name.endswith("accuracy")))
+"""Those between 0 and 1."""
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"

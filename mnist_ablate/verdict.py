@@ -9,7 +9,10 @@ from typing import Literal
 import numpy as np
 
 from mnist_ablate.evidence import (
+    Floats,
+    Interval,
     can_decide,
+    equal_interval,
     fewest_seeds,
     holm,
     sign_flip_p_value,
@@ -48,11 +51,6 @@ _VERDICTS: dict[Finding, Verdict] = {
 }
 _NEED_P_VALUE: tuple[Finding, ...] = ("supported", "reversed", "beyond")
 _SIGN: dict[Direction, int] = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 1}
-_UNKNOWN_SPREAD = (
-    "no seed has every side",
-    "one pair has no spread",
-    "two equal differences do not show their spread",
-)
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,10 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """The numbers behind one verdict; `rounding` is what float64 sums can have added to a limit."""
+    """The numbers behind one verdict; `rounding` is what float64 sums can have added to a limit.
+
+    `span` is what a difference can be, where that and not the spread gives the interval.
+    """
 
     n: int
     mean: float
@@ -109,6 +110,14 @@ class _Estimate:
     high: float
     p_raw: float
     rounding: float
+    span: tuple[float, float] | None
+
+    def limits(self, n: int, alpha: float) -> tuple[float, float]:
+        """Of the interval that n pairs with this mean and spread have."""
+        if self.span:
+            return equal_interval(self.mean, n, alpha, self.span)
+        half = t_quantile(n, alpha) * self.sd / math.sqrt(n)
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)
@@ -180,12 +189,36 @@ def _nulls(claim: Claim) -> tuple[float, ...]:
     return (0.0,) if claim.direction in ("lower", "higher") else (-_SIGN[claim.direction] * claim.margin,)
 
 
+def interval(claim: Claim, found: Pairs, alpha: float) -> Interval:
+    """The t interval of the differences; of equal ones that show no effect that of `equal_interval`."""
+    values = _values(found)
+    usual = t_interval(values, alpha, found.rounding(claim.margin))
+    if not _hides_spread(claim, values, found.rounding(claim.margin)):
+        return usual
+    low, high = equal_interval(usual.mean, values.size, alpha, found.span)
+    return Interval(usual.mean, 0.0, low, high)
+
+
+def _values(found: Pairs) -> Floats:
+    return np.array(list(found.differences.values()), dtype=np.float64)
+
+
+def _hides_spread(claim: Claim, values: Floats, rounding: float) -> bool:
+    """Whether the differences are equal and show no effect beyond the margin, which sign flips would have to back."""
+    if values.size <= 1 or float(np.ptp(values)) > rounding:
+        return False
+    mean = float(values.mean())
+    finding = _finding(claim, mean - rounding, mean + rounding)
+    effects = ("supported", "reversed") if claim.direction in ("lower", "higher") else ("beyond",)
+    return finding not in effects
+
+
 def _estimate(claim: Claim, found: Pairs, family: _Family) -> _Estimate:
-    values = np.array(list(found.differences.values()), dtype=np.float64)
-    rounding = found.rounding(claim.margin)
-    mean, sd, low, high = t_interval(values, family.now, rounding)
+    values, rounding = _values(found), found.rounding(claim.margin)
+    mean, sd, low, high = interval(claim, found, family.now)
     p_raw = max(sign_flip_p_value(values - null, rounding) for null in _nulls(claim))
-    return _Estimate(values.size, mean, sd, low, high, min(1.0, p_raw / family.look.share), rounding)
+    span = found.span if _hides_spread(claim, values, rounding) else None
+    return _Estimate(values.size, mean, sd, low, high, min(1.0, p_raw / family.look.share), rounding, span)
 
 
 def _finding(claim: Claim, low: float, high: float) -> Finding:
@@ -213,16 +246,17 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
     undecided = verdict == "inconclusive" and not found.problem
     seeds = _seeds_needed(claim, estimate, family) if undecided else None
     repeated = "repeated " if family.look.seeds else ""
-    interval = f"the {100 * (1 - family.each):.4g}% {repeated}interval, {estimate.low:.4g} to {estimate.high:.4g},"
-    says = f"{interval} {_says(claim, finding)}"
+    limits = f"the {100 * (1 - family.each):.4g}% {repeated}interval, {estimate.low:.4g} to {estimate.high:.4g},"
+    says = f"{limits} {_says(claim, finding)}"
     if found.problem:
         reason = f"{NOT_JUDGED}: {found.problem}"
-    elif math.isnan(estimate.sd):
-        reason = f"{_UNKNOWN_SPREAD[estimate.n]}; at least {seeds} seeds are needed"
+    elif math.isnan(estimate.sd) or (estimate.span and math.isinf(estimate.low)):
+        reason = _unknown(claim, estimate, seeds)
     elif unbacked:
         reason = f"{says}, {_too_high(estimate.n, p_value, family)}; {_wanted(seeds)}"
     else:
-        reason = f"{says}; {_wanted(seeds)}" if undecided else says
+        equal = f"{estimate.n} equal differences do not show their spread: " if estimate.span else ""
+        reason = f"{equal}{says}; {_wanted(seeds)}" if undecided else says
     return ClaimVerdict(
         name=claim.name,
         statement=claim.statement,
@@ -242,6 +276,14 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
         rounding=estimate.rounding,
         look=family.look.number if family.look.seeds else None,
     )
+
+
+def _unknown(claim: Claim, estimate: _Estimate, seeds: int | None) -> str:
+    """Why there is no interval, and what would give one."""
+    if estimate.span:
+        return f"{estimate.n} equal differences do not show their spread, and {claim.metric} has no known bounds"
+    known = ("no seed has every side", "one pair has no spread", "2 equal differences do not show their spread")
+    return f"{known[estimate.n]}; at least {seeds} seeds are needed"
 
 
 def _says(claim: Claim, finding: Finding) -> str:
@@ -289,8 +331,8 @@ def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | N
         return max(fewest, estimate.n + 1)
     backed = max(fewest, _seeds_for_p_value(claim, estimate, family.now))
     for n in range(estimate.n + 1, MOST_SEEDS + 1):
-        half = t_quantile(n, family.now) * estimate.sd / math.sqrt(n) + estimate.rounding
-        finding = _finding(claim, estimate.mean - half, estimate.mean + half)
+        low, high = estimate.limits(n, family.now)
+        finding = _finding(claim, low - estimate.rounding, high + estimate.rounding)
         if finding != "open" and (n >= backed or finding not in _NEED_P_VALUE):
             return n
     return None

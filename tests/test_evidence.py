@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from mnist_ablate import evidence
 from mnist_ablate.evidence import (
     can_decide,
+    equal_interval,
     fewest_seeds,
     holm,
     sign_flip_p_value,
@@ -37,6 +38,26 @@ def test_t_interval_is_infinite_where_the_spread_is_unknown() -> None:
         assert t_interval(values, 0.05)[2:] == (-math.inf, math.inf)
     assert t_interval([0.3, 0.1 + 0.2], 0.05, rounding=1e-12).low == -math.inf
     assert t_interval([0.5, 0.5, 0.5], 0.05)[1:] == (0.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "span"), [(0.0, (-1.0, 1.0)), (0.4, (-1.0, 1.0)), (-0.9, (-0.97, 0.03)), (1.0, (-2.0, 2.0))]
+)
+def test_the_interval_of_equal_values_ends_where_they_become_improbable(
+    value: float, span: tuple[float, float]
+) -> None:
+    """Of all places in the span where the others can lie, the best gives n such values probability alpha."""
+    n, alpha = 7, 0.02
+    limits = equal_interval(value, n, alpha, span)
+    assert span[0] < limits[0] <= value <= limits[1] < span[1]
+    for limit, outward in zip(limits, (-1.0, 1.0), strict=True):
+        rest = np.linspace(value, span[int(outward > 0)], 1001)[1:]
+        share = 1.0 - (limit - value) / (rest - value)  # that leaves the mean at the limit
+        assert share.max() ** n == pytest.approx(alpha)
+
+
+def test_the_interval_of_equal_values_without_bounds_is_infinite() -> None:
+    assert equal_interval(0.3, 8, 0.05, (-math.inf, math.inf)) == (-math.inf, math.inf)
 
 
 def test_t_interval_does_not_overflow() -> None:

@@ -106,6 +106,15 @@ def test_claims_stop_each_for_itself_and_share_the_error_rate() -> None:
     assert found[2].ci_low == expected.low
 
 
+def test_equal_outcomes_are_held_against_the_level_of_their_look() -> None:
+    """2^-6 is above 0.05 times the share of the first look, 0.2; 2^-9 is below that of the second."""
+    asked = [each.model_copy(update={"metric": "converged", "margin": 0.5}) for each in claims(1)]
+    for n, expected in ((6, ("inconclusive", 1)), (9, ("equivalent", 2))):
+        rows = [Row({"arm": arm}, seed, {"converged": 1.0}) for arm in ("control", "0") for seed in range(n)]
+        (found,) = judge(rows, asked, looks=LOOKS)
+        assert (found.verdict, found.look) == expected
+
+
 def test_a_lost_trial_leaves_its_pair_out_of_the_look() -> None:
     rows = rows_of(0.0 + noise(6))
     rows[-1] = Row(rows[-1].params, rows[-1].seed, {}, "lost")

@@ -192,6 +192,17 @@ def test_a_control_that_could_hide_an_effect_does_not_say_that_there_is_none(spr
     assert f"Negative control: {said}" in sentences.control(json.loads(json.dumps(document)))
 
 
+def test_a_control_of_equal_results_does_not_say_that_there_is_no_effect() -> None:
+    document = {"alpha": 0.05, "claims": [CLAIM.model_dump()], "negative_control": judged_control([0.9] * 8, [0.9] * 8)}
+    assert not document["negative_control"]["alarm"]
+    assert "Negative control: no effect shown, but one beyond" in sentences.control(document)
+    half = CLAIM.model_copy(update={"metric": "converged", "margin": 0.5})
+    sides = rows([1.0] * 8, "converged"), rows([1.0] * 8, "converged")
+    found = negative_control.document(Again({"activation": "relu"}, 8, sides[0]), sides[1], [half], 0.05)
+    document = {"alpha": 0.05, "claims": [half.model_dump()], "negative_control": found}
+    assert "Negative control: no effect beyond the margin" in sentences.control(document)
+
+
 def test_a_control_that_has_not_run_is_named() -> None:
     for text in reports(None)[1:]:
         assert "Negative control: not run yet (10 trials" in text

@@ -177,3 +177,22 @@ def test_a_claim_without_a_second_side_is_refused() -> None:
 def test_two_results_for_one_trial_are_refused() -> None:
     with pytest.raises(SweepError, match="two results for normalizer=unit with seed 0: keep one"):
         by_arm([row(0, 0.9, normalizer="unit"), row(0, 0.8, normalizer="unit")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (-1.0, 1.0)),
+        ({"where": {"activation": "relu"}, "versus": {"activation": "tanh"}}, (-2.0, 2.0)),
+        ({"control": None, "reference": 0.25}, (-0.25, 0.75)),
+    ],
+)
+def test_what_a_difference_of_accuracies_can_be_is_known(changes: Any, expected: tuple[float, float]) -> None:
+    assert found(table(effect_of_centering), claim(**changes)).span == expected
+
+
+def test_other_metrics_and_percentages_can_differ_by_anything() -> None:
+    percent = table(lambda *where: 100.0 * effect_of_centering(*where))
+    loss = [Row(each.params, each.seed, {"test_loss": 0.1}) for each in percent]
+    for rows, metric in ((percent, "test_accuracy"), (loss, "test_loss")):
+        assert found(rows, claim(metric=metric)).span == (-math.inf, math.inf)

@@ -199,20 +199,81 @@ def test_no_claims_is_no_verdict() -> None:
     assert judge(rows(around(0.0, 1.0)), []) == ()
 
 
-def test_all_equal_results_are_equivalent_unless_the_margin_is_zero() -> None:
-    assert verdict([0.0] * 8).verdict == "equivalent"
+def outcomes(differences: Sequence[float], metric: str = "converged") -> list[Row]:
+    """Every control is 1."""
+    return [
+        Row({"normalizer": normalizer}, seed, {metric: 1.0 + shift})
+        for seed, difference in enumerate(differences)
+        for normalizer, shift in (("unit", 0.0), ("centered", difference))
+    ]
+
+
+@pytest.mark.parametrize("n", [3, 6, 10])
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize(
+    ("direction", "denies"), [("lower", "equivalent"), ("same", "supported"), ("not_lower", "supported")]
+)
+def test_trials_that_all_converge_deny_an_effect_wrongly_in_five_percent_at_most(
+    n: int, margin: float, direction: str, denies: str
+) -> None:
+    """Exact, by the number that fail: of three that each converge with probability 0.8, all do in 51%."""
+    asked = claim(direction, metric="converged", margin=margin)
+    said = [judge(outcomes([-1.0] * k + [0.0] * (n - k)), [asked])[0].verdict for k in range(n + 1)]
+    denied = [k for k, each in enumerate(said) if each == denies]
+    for failing in (margin, margin + 0.1, min(2.0 * margin, 1.0)):
+        assert stats.binom.pmf(denied, n, failing).sum() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("n", "n_claims", "expected"),
+    [
+        (4, 1, "inconclusive"),
+        (5, 1, "equivalent"),
+        (6, 6, "inconclusive"),
+        (8, 6, "equivalent"),
+        (8, 13, "inconclusive"),
+    ],
+)
+def test_equal_outcomes_are_equivalent_where_the_margin_makes_them_improbable(
+    n: int, n_claims: int, expected: str
+) -> None:
+    """Against 0.05 over the claims: half of the trials that may differ all agree with probability 2^-n."""
+    asked = [claim(name=str(i), metric="converged", margin=0.5) for i in range(n_claims)]
+    assert {found.verdict for found in judge(outcomes([0.0] * n), asked)} == {expected}
+
+
+def test_equal_differences_say_that_they_hide_their_spread_and_how_many_would_do() -> None:
+    (found,) = judge(outcomes([0.0] * 6), [claim(metric="converged", margin=0.1)])
+    assert (found.verdict, found.seeds_needed) == ("inconclusive", 29)
+    assert 0.9**29 <= 0.05 < 0.9**28
+    assert found.reason == (
+        "6 equal differences do not show their spread: the 95% interval, -0.393 to 0.393, includes the margin, -0.1;"
+        " about 29 seeds would decide it if mean and spread stay as they are"
+    )
+    assert judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])[0].verdict == "equivalent"
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "epochs_to_95", "f1"])
+def test_equal_differences_of_a_metric_without_bounds_deny_nothing(metric: str) -> None:
+    (found,) = judge(outcomes([0.0] * 100, metric), [claim(metric=metric, margin=0.1)])
+    assert (found.verdict, found.seeds_needed, found.ci_high) == ("inconclusive", None, math.inf)
+    assert found.reason == f"100 equal differences do not show their spread, and {metric} has no known bounds"
+
+
+def test_equal_results_decide_nothing_if_the_margin_is_zero() -> None:
     for direction in ("lower", "higher", "same", "not_lower"):
         found = verdict([0.0] * 8, direction, margin=0.0)
         assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
+        assert "8 equal differences" in found.reason
         assert "not even 10,000 seeds" in found.reason
     nothing = [Row({"normalizer": n}, seed, {"test_accuracy": 0.0}) for seed in range(8) for n in ("unit", "centered")]
     assert judge(nothing, [claim(margin=0.0)])[0].verdict == "inconclusive"
 
 
 def test_two_equal_differences_are_no_proof_of_a_small_spread() -> None:
-    found = verdict([0.0, 0.0])
+    found = verdict([-0.5, -0.5])
     assert found.verdict == "inconclusive"
-    assert found.reason == "two equal differences do not show their spread; at least 6 seeds are needed"
+    assert found.reason == "2 equal differences do not show their spread; at least 6 seeds are needed"
 
 
 @pytest.mark.parametrize(("n", "expected"), [(3, "inconclusive"), (5, "inconclusive"), (6, "supported")])
@@ -226,7 +287,7 @@ def test_equal_differences_beyond_the_margin_still_need_six_pairs(n: int, expect
 @pytest.mark.parametrize("direction", ["lower", "higher", "not_lower", "not_higher", "same"])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_an_effect_of_exactly_the_margin_is_not_decided_by_rounding(direction: str, side: int) -> None:
-    """0.972 - 0.97 is not 0.002 in binary; all limits are excluded."""
+    """0.972 - 0.97 is not 0.002 in binary; all limits are excluded. Equal differences deny no effect."""
     control = [0.97, 0.95, 0.9, 0.88, 0.61, 0.13, 0.4, 0.777]
     results = [
         Row({"normalizer": normalizer}, seed, {"test_accuracy": round(value + shift, 4)})
@@ -235,9 +296,7 @@ def test_an_effect_of_exactly_the_margin_is_not_decided_by_rounding(direction: s
     ]
     (found,) = judge(results, [claim(direction)])
     s = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 0}[direction] * side
-    open_ = {"lower": s > 0, "higher": s > 0, "not_lower": s < 0, "not_higher": s < 0, "same": True}[direction]
-    expected = "inconclusive" if open_ else "refuted" if direction in ("lower", "higher") else "supported"
-    assert found.verdict == expected
+    assert found.verdict == ("refuted" if direction in ("lower", "higher") and s < 0 else "inconclusive")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
