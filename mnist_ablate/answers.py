@@ -13,8 +13,8 @@ from mnist_ablate.sweep import Claim
 from mnist_ablate.trial import Scalar
 
 _MEANINGS = {
-    "supported": "the whole interval lies beyond the margin, on the side claimed",
-    "refuted": "the interval rules out a difference as large as claimed, or the effect goes the other way",
+    "supported": "the interval shows what is claimed: an effect beyond the margin, or that there is none",
+    "refuted": "the interval rules out what is claimed, or the effect goes the other way",
     "equivalent": "the whole interval lies within the margin: a difference too small to matter",
     "inconclusive": "the interval includes the margin, or too few pairs back it: more seeds are needed",
 }

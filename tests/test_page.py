@@ -56,6 +56,13 @@ def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
     assert reader.tags.count("svg") == len(pictures) + len(hidden)
 
 
+def test_the_legend_holds_for_claims_that_there_is_no_effect() -> None:
+    text = read().text
+    assert "the interval shows what is claimed: an effect beyond the margin, or that there is none" in text
+    assert "the interval rules out what is claimed, or the effect goes the other way" in text
+    assert "on the side claimed" not in text
+
+
 def test_an_open_claim_says_in_words_that_it_is_open() -> None:
     reader = read()
     document, _ = judged()
