@@ -104,10 +104,10 @@ class Ledger:
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
         for trial_id, final in self.finals.items():
-            if trial_id not in stages and not (_given_up(final, self.plan) or self._is_late(final)):
-                yield f"ledger: trial {trial_id} is recorded but not planned: {_RESTORE}"
-            elif trial_id in stages and final.stage not in stages[trial_id]:
-                yield f"ledger: trial {trial_id} is recorded as {final.stage}, not as planned: {_RESTORE}"
+            if final.stage in stages.get(trial_id, ()) or _given_up(final, self.plan) or self._is_late(final):
+                continue
+            what = f"as {final.stage}, not as planned" if trial_id in stages else "but not planned"
+            yield f"ledger: trial {trial_id} is recorded {what}: {_RESTORE}"
         yield from self._verdict_rows(
             [(self.finals[id_], each) for id_, each in asked[: len(judged)] if id_ in self.finals]
         )
@@ -315,10 +315,11 @@ def _given_up(final: Final, plan: Plan) -> bool:
         kept = {name: value for name, value in final.recipe.items() if name not in changes}
         on_it = all(final.recipe[name] in both for name, both in zip(changes, ways, strict=True))
         return on_it and all(base[name] == value for name, value in kept.items())
-    if final.stage != "verdict" or not plan.points:
+    if final.stage not in {"verdict", "control"} or not plan.points:
         return False
-    arms = (arm.recipe.model_dump() for arm in plan.arms if _key(arm.params) == _key(final.arm))
-    return any(final.recipe == {**recipe, **point} for recipe in arms for point in plan.points)
+    arms = plan.arms if final.stage == "verdict" else (plan.control_arm,)
+    recipes = [arm.recipe.model_dump() for arm in arms if _key(arm.params) == _key(final.arm)]
+    return any(final.recipe == {**recipe, **point} for recipe in recipes for point in plan.points)
 
 
 def _key(params: Mapping[str, Any]) -> str:

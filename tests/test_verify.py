@@ -3,15 +3,24 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from planted import BUGS, HEALTHY
+from sweep_runs import SWEEP, small
+from test_ledger import outcome
 
-from mnist_ablate import verify
+from mnist_ablate import raw_ledger, standing, verify
 from mnist_ablate.errors import SweepError
+from mnist_ablate.ledger import Ledger, Record
+from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.rounds import due
 from mnist_ablate.settings import Settings
+from mnist_ablate.trial import Outcome
+from mnist_ablate.verify_ledger import Ledger as Checked
 
 TESTS = Path(__file__).parent
 
@@ -66,3 +75,70 @@ def test_checker_shares_nothing_with_what_records() -> None:
         words = {word for line in text.splitlines() if "import" in line for word in line.replace(",", " ").split()}
         modules = {word.removeprefix("mnist_ablate.") for word in words}
         assert not modules & recording, name
+
+
+TUNED: dict[str, Any] = {
+    "baseline": {"activation": "relu"},
+    "nuisance": {"learning_rate": [0.01, 0.02]},
+    "tuning_trials": 2,
+    "negative_control": "baseline",
+}
+
+
+def begun(home: Path, **changes: Any) -> tuple[Plan, Record]:
+    plan = expand(small(**changes), "d1" * 32)
+    return plan, Ledger(Settings(home=home).ledger_url).begin(plan, fresh=False)
+
+
+def trained(plan: Plan, record: Record, *lost: Planned, ended: Callable[[Planned], Outcome] = outcome) -> None:
+    """Every round, as a driver would; these trials are lost."""
+    while trials := due(plan, record.entries()):
+        for each in trials:
+            record.add(each, outcome(each, "lost") if each in lost else ended(each))
+
+
+def problems(home: Path) -> list[str]:
+    return Checked(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
+
+
+def best(plan: Plan) -> Planned:
+    """The tuning trial that chooses for the baseline."""
+    return next(each for each in plan.tuning if each.trial.recipe.learning_rate == 0.01 and each.arm == plan.arms[0])
+
+
+def test_a_baseline_tuned_to_another_value_by_a_trial_run_again_is_no_alarm(tmp_path: Path) -> None:
+    plan, record = begun(tmp_path, **TUNED)
+    trained(plan, record, best(plan))
+    assert problems(tmp_path) == []
+    record.add(best(plan), outcome(best(plan)))
+    trained(plan, record)
+    assert problems(tmp_path) == []
+    chosen = {each.trial.recipe.learning_rate for each in record.entries().values() if each.stage == "control"}
+    assert chosen == {0.01, 0.02}
+
+
+def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tmp_path: Path) -> None:
+    """The baseline is tuned to the written value, then to another; the claim as written is decided, then open."""
+    claim = {**SWEEP["claims"][0], "margin": 0.5}
+    written: dict[str, Any] = {"as_written": True, "fixed": {"epochs": 2, "learning_rate": 0.02}}
+    changes = {**TUNED, **written, "seeds": {"min": 3, "max": 9}, "claims": [claim], "negative_control": "none"}
+    plan, record = begun(tmp_path, **changes)
+    far = next(each for each in plan.as_written_trials() if each.arm == plan.arms[1])
+
+    def ended(each: Planned) -> Outcome:
+        whole, recipe = outcome(each), each.trial.recipe
+        if each.trial.is_blind:
+            return whole
+        noisy = (recipe.activation, recipe.learning_rate) == ("tanh", 0.01)
+        accuracy = 0.0 if each.id == far.id else each.trial.seed % 2 if noisy else whole.metrics["test_accuracy"]
+        return whole.model_copy(update={"metrics": {**whole.metrics, "test_accuracy": float(accuracy)}})
+
+    trained(plan, record, best(plan), far, ended=ended)
+    assert problems(tmp_path) == []
+    for each in (best(plan), far):
+        record.add(each, ended(each))
+    trained(plan, record, ended=ended)
+    asked = {each.id for each in standing.as_written_trials(plan, record.entries())}
+    judged = {each.id for each in standing.verdict_trials(plan, record.entries())}
+    assert any(each.stage == "verdict" for id_, each in record.entries().items() if id_ in asked - judged)
+    assert problems(tmp_path) == []
