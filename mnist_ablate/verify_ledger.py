@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from mnist_ablate.looks import SPENDING
-from mnist_ablate.plan import Plan, Planned, count, expand
+from mnist_ablate.plan import Plan, Planned, control_count, count, expand
 from mnist_ablate.raw_records import RawStudy, RawTrial
 from mnist_ablate.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Row, Status, Trial
@@ -51,7 +51,7 @@ class Ledger:
         self.sweep = Sweep.model_validate(content["sweep"])
         self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
         self.finals: dict[str, Final] = {}
-        self._run_again = False
+        self._again: set[str] = set()  # the stages of trials that were run again
         self.problems = [*_unfinished(studies), *self._registered(study), *self._recorded(study.trials)]
         self.missing = 0
         self.rows: list[Row] = []
@@ -84,7 +84,7 @@ class Ledger:
                 yield f"{where}: trial {final.trial_id} had its result in record {first} already: {_RESTORE}"
             if final.outcome["status"] in _FINAL:
                 results[final.trial_id].append(trial.number)
-            self._run_again |= final.trial_id in self.finals
+            self._again |= {final.stage} if final.trial_id in self.finals else set()
             self.finals[final.trial_id] = final
 
     def _planned(self) -> Iterator[str]:
@@ -103,8 +103,9 @@ class Ledger:
         self.missing = size - len(recorded)
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
+        late = self._late(best)
         for trial_id, final in self.finals.items():
-            if final.stage in stages.get(trial_id, ()) or _given_up(final, self.plan) or self._is_late(final):
+            if final.stage in stages.get(trial_id, ()) or (trial_id, final.stage) in late or self._is_given_up(final):
                 continue
             what = f"as {final.stage}, not as planned" if trial_id in stages else "but not planned"
             yield f"ledger: trial {trial_id} is recorded {what}: {_RESTORE}"
@@ -118,9 +119,17 @@ class Ledger:
             self.sweep, trials, lambda each: finals[id_].outcome if (id_ := _id(each.trial)) in finals else None
         )
 
-    def _is_late(self, final: Final) -> bool:
-        """Whether a look asked for it that was taken again, and decided, after a failed trial had been run again."""
-        return bool(self.sweep.looks) and self._run_again and final.stage != "tuning"
+    def _late(self, best: dict[str, dict[str, Any]] | None) -> set[tuple[str, str]]:
+        """What a look may have asked for that was taken again, and decided, after a failed trial had been run again."""
+        if not (self.sweep.looks and self._again) or best is None:
+            return set()
+        plan = self.plan
+        trials = (*plan.verdict_trials(best), *plan.control_trials(best), *plan.as_written_trials())
+        return {(_id(each.trial), each.stage) for each in trials}
+
+    def _is_given_up(self, final: Final) -> bool:
+        """Whether it was planned until a tuning trial, run again, changed what was chosen for its arm."""
+        return "tuning" in self._again and _is_chosen(final, self.plan)
 
     def _tuning(self) -> list[str]:
         """The ids of the tuning trials; those of a search are what was tried of its space."""
@@ -291,7 +300,7 @@ def _in_space(final: Final, plan: Plan) -> bool:
     active = {name for name in space if _active(plan.sweep, name, settings)}
     own = {name: value for name, value in settings.items() if name in active}
     fits = final.recipe == {**base, **own} and all(_holds(space[name], value) for name, value in own.items())
-    return fits and (final.stage, final.seed) == ("tuning", TUNING_SEED)
+    return fits and (final.stage, final.seed, final.data_digest) == ("tuning", TUNING_SEED, plan.data_digest)
 
 
 def _active(sweep: Sweep, name: str, settings: Mapping[str, Any]) -> bool:
@@ -307,19 +316,37 @@ def _followed(plan: Plan, finals: Mapping[str, Final]) -> tuple[list[Planned], d
     return follow(plan, lambda each: finals[id_].outcome["metrics"] if (id_ := _id(each.trial)) in finals else None)
 
 
-def _given_up(final: Final, plan: Plan) -> bool:
-    """Whether it was planned until a tuning trial, run again, changed what was chosen for its arm."""
-    if plan.sweep.design == "ablation_path":
-        base, changes = plan.arms[0].recipe.model_dump(), plan.sweep.changes
-        ways = ({value, base[name]} for name, value in changes.items())
-        kept = {name: value for name, value in final.recipe.items() if name not in changes}
-        on_it = all(final.recipe[name] in both for name, both in zip(changes, ways, strict=True))
-        return on_it and all(base[name] == value for name, value in kept.items())
-    if final.stage not in {"verdict", "control"} or not plan.points:
+def _is_chosen(final: Final, plan: Plan) -> bool:
+    """Whether it is planned for something that tuning, or a path, can choose."""
+    first, most = _seeds(final.stage, plan)
+    if not first <= final.seed < first + most or final.data_digest != plan.data_digest:
         return False
+    if plan.sweep.design == "ablation_path":
+        return _is_on_path(final, plan)
     arms = plan.arms if final.stage == "verdict" else (plan.control_arm,)
-    recipes = [arm.recipe.model_dump() for arm in arms if _key(arm.params) == _key(final.arm)]
-    return any(final.recipe == {**recipe, **point} for recipe in recipes for point in plan.points)
+    tuned = (each for each in plan.tuning if each.arm in arms and _key(each.arm.params) == _key(final.arm))
+    return any(each.trial.recipe.model_dump() == final.recipe for each in tuned)
+
+
+def _seeds(stage: str, plan: Plan) -> tuple[int, int]:
+    """The first seed of a stage whose trials follow from a choice, and how many there are at most."""
+    choosing = plan.sweep.least_seeds if plan.sweep.design == "ablation_path" else 0  # else a choice changes none
+    ranges = {
+        "verdict": (0, plan.sweep.most_seeds),
+        "control": (CONTROL_SEED, control_count(plan.sweep)),
+        "tuning": (TUNING_SEED, choosing),
+    }
+    return ranges.get(stage, (0, 0))
+
+
+def _is_on_path(final: Final, plan: Plan) -> bool:
+    """Whether its recipe is the baseline with as many of the changes as its arm has."""
+    base, changes = plan.arms[0].recipe.model_dump(), plan.sweep.changes
+    made = {name: value for name, value in changes.items() if final.recipe[name] != base[name]}
+    idle = sum(base[name] == value for name, value in changes.items())  # 0 and 0.0 are a change to the plan
+    arms = plan.arms[len(made) : len(made) + idle + 1]
+    recipe = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.recipe
+    return recipe.model_dump() == final.recipe and any(_key(arm.params) == _key(final.arm) for arm in arms)
 
 
 def _key(params: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,108 @@ def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tm
     judged = {each.id for each in standing.verdict_trials(plan, record.entries())}
     assert any(each.stage == "verdict" for id_, each in record.entries().items() if id_ in asked - judged)
     assert problems(tmp_path) == []
+
+
+def run_again(plan: Plan, record: Record, *lost: Planned) -> None:
+    """A sweep with lost trials, which the next command runs again."""
+    trained(plan, record, *lost)
+    for each in lost:
+        record.add(each, outcome(each))
+    trained(plan, record)
+
+
+ADAPTIVE: dict[str, Any] = {"seeds": {"min": 3, "max": 9}, "claims": [{**SWEEP["claims"][0], "margin": 0.05}]}
+PATH: dict[str, Any] = {
+    "design": "ablation_path",
+    "scientific": {},
+    "baseline": {"activation": "tanh", "dropout": 0.5, "width": 64},
+    "target": {"activation": "relu", "dropout": 0.2, "width": 32},
+    "claims": [],
+}
+RELU = {**PATH["baseline"], "activation": "relu"}
+NARROW = {**PATH["baseline"], "width": 32}
+
+
+def test_what_was_asked_for_before_a_trial_was_run_again_is_no_alarm(tmp_path: Path) -> None:
+    plan, record = begun(tmp_path / "look", **ADAPTIVE)
+    run_again(plan, record, plan.verdict_trials()[0])
+    assert len(standing.verdict_trials(plan, record.entries())) == 6 < len(record.entries())
+    assert problems(tmp_path / "look") == []
+    plan, record = begun(tmp_path / "path", **PATH)
+    run_again(plan, record, *plan.changed(RELU, 0))
+    assert standing.done(plan, record.entries()) == plan.size < len(record.entries())
+    assert problems(tmp_path / "path") == []
+
+
+def seeded(planned: Planned, seed: int, stage: str = "verdict") -> Planned:
+    return replace(planned, trial=planned.trial.model_copy(update={"seed": seed}), stage=stage)
+
+
+def at_another_value(plan: Plan) -> Planned:
+    """A verdict's trial of the baseline at the value that is not the best."""
+    return plan.verdict_trials({"relu": {"learning_rate": 0.02}})[0]
+
+
+def of_other_images(plan: Plan) -> Planned:
+    planned = plan.searched({"activation": "tanh"})
+    return replace(planned, trial=planned.trial.model_copy(update={"data_digest": "d2" * 32}))
+
+
+SEARCH: dict[str, Any] = {
+    "design": "search",
+    "baseline": {"activation": "relu"},
+    "scientific": {"activation": ["relu", "tanh"]},
+    "tuning_trials": 1,
+    "claims": [],
+}
+UNPLANNED: dict[str, tuple[dict[str, Any], Callable[[Plan], list[Planned]], Callable[[Plan], Planned]]] = {
+    "another recipe": (
+        ADAPTIVE,
+        lambda plan: [plan.verdict_trials()[0]],
+        lambda _: expand(small(fixed={"epochs": 2, "width": 77}), "d1" * 32).verdict_trials()[0],
+    ),
+    "another stage": (
+        ADAPTIVE,
+        lambda plan: [plan.verdict_trials()[0]],
+        lambda plan: replace(plan.verdict_trials()[-1], stage="as_written"),
+    ),
+    "another value, nothing run again": (TUNED, lambda _: [], at_another_value),
+    "another value, no tuning run again": (
+        TUNED,
+        lambda plan: [plan.verdict_trials({"relu": {"learning_rate": 0.01}})[0]],
+        at_another_value,
+    ),
+    "a value given up, with another seed": (
+        TUNED,
+        lambda plan: [best(plan)],
+        lambda plan: seeded(at_another_value(plan), 3),
+    ),
+    "a step, nothing run again": (PATH, lambda _: [], lambda plan: seeded(plan.changed(NARROW, 0)[0], 0)),
+    "a step, with another seed": (
+        PATH,
+        lambda plan: [*plan.changed(RELU, 0)],
+        lambda plan: seeded(plan.changed(RELU, 0)[0], 3),
+    ),
+    "a step of another arm": (
+        PATH,
+        lambda plan: [*plan.changed(RELU, 0)],
+        lambda plan: seeded(plan.changed({**PATH["baseline"], "dropout": 0.2}, 1)[0], 0),
+    ),
+    "other images": (SEARCH, lambda _: [], of_other_images),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", UNPLANNED)
+def test_what_no_plan_ever_asked_for_is_found(case: str, tmp_path: Path) -> None:
+    changes, lost, odd = UNPLANNED[case]
+    plan, record = begun(tmp_path, **changes)
+    if changes is SEARCH:
+        found = plan.searched({"activation": "relu"})
+        record.add(found, outcome(found))
+    run_again(plan, record, *lost(plan))
+    assert problems(tmp_path) == []
+    planned = odd(plan)
+    record.add(planned, outcome(planned))
+    (problem,) = problems(tmp_path)
+    assert problem.startswith(f"ledger: trial {planned.id} is recorded but not planned: ")
