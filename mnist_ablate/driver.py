@@ -161,6 +161,7 @@ class _Run:
     def _search(self) -> None:
         search = Search(self._plan, self.entries)
         self._train(search.trials(), search)
+        search.must_not_be_exhausted()
 
     def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
         """Run `planned`, which may be those of a search, which decides by what it is told.

@@ -10,6 +10,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.trial import TrialState, create_trial
 
 from mnist_ablate.entry import Entry
+from mnist_ablate.errors import AblateError
 from mnist_ablate.plan import Plan, Planned
 from mnist_ablate.sweep import Pruning, Range, Sweep
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
@@ -18,7 +19,7 @@ METRIC = "val_accuracy"
 REDUCTION = 3
 """Successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs."""
 _MOST_REPEATS = 100
-"""After so many suggestions that were all tried before, the space is taken as exhausted."""
+"""After so many suggestions in a row that were all tried before, the space is taken as exhausted."""
 
 
 class Search:
@@ -34,23 +35,32 @@ class Search:
         self._asked: dict[str, optuna.Trial] = {}
         self._reported: set[tuple[int, int]] = set()
         self._known: dict[str, Outcome | None] = {}
+        self._repeats = 0
         for entry in entries.values():
             if entry.stage == "tuning":
                 self._recall(entry)
 
     def trials(self) -> Iterator[Planned]:
-        """The trials still to be tried, each suggested when it is asked for."""
-        repeats = 0
-        while len(self._known) < self._plan.sweep.tuning_trials and repeats < _MOST_REPEATS:
+        """The trials still to be tried, each suggested when it is asked for; fewer if the space is exhausted."""
+        while len(self._known) < self._plan.sweep.tuning_trials and self._repeats < _MOST_REPEATS:
             asked = self._study.ask()
             planned = self._plan.searched(self._suggested(asked))
             trial_id = planned.trial.id
             if trial_id in self._known:
-                repeats += 1
+                self._repeats += 1
                 self._learn(asked, self._known[trial_id])
                 continue
-            repeats, self._known[trial_id], self._asked[trial_id] = 0, None, asked
+            self._repeats, self._known[trial_id], self._asked[trial_id] = 0, None, asked
             yield planned
+
+    def must_not_be_exhausted(self) -> None:
+        """Raises AblateError if the suggestions ended before `tuning_trials` were tried: there can be no winner."""
+        tried, sweep = len(self._known), self._plan.sweep
+        if self._repeats >= _MOST_REPEATS:
+            raise AblateError(
+                f"{sweep.name}: the search found {tried} recipes to try, tuning_trials asks for {sweep.tuning_trials}: "
+                f"write tuning_trials: {tried} and begin anew with --fresh"
+            )
 
     def gives_up(self, trial: Trial, epoch: Epoch) -> bool:
         """Whether a suggested trial that has ended this epoch is not worth the next one."""

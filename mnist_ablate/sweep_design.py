@@ -1,7 +1,8 @@
 """Does what varies and what is fixed make a plan: keys, values, overlaps, and the rules of each design."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mnist_ablate.problems import Address, Finding, listed, plainly, shown
 from mnist_ablate.sweep import NAME_RULE, Params, Range, SeedRange, Sweep, is_name
@@ -227,7 +228,7 @@ def _tuning(sweep: Sweep) -> Iterator[Finding]:
         yield Finding(("tuning_trials",), "nuisance factors need at least 1, the trials to tune each arm with")
     elif sweep.tuning_trials and not tried:
         yield Finding(("tuning_trials",), "there is nothing to tune; add nuisance factors or remove it", at_key=True)
-    elif sweep.tuning_trials > (most := math.prod(map(_values_in, tried.values()))):
+    elif sweep.tuning_trials > (most := _recipes(sweep, tried)):
         yield Finding(("tuning_trials",), f"more than the {most:g} there are to try; write at most {most:g}")
     if sweep.as_written:
         yield from _as_written(sweep)
@@ -266,6 +267,20 @@ def _conditions(sweep: Sweep) -> Iterator[Finding]:
                 if not among(value, choice):
                     text = f"{shown(value)} is not searched: {listed(choice)}"
                     yield Finding(("conditions", key, other, index), text)
+
+
+def _recipes(sweep: Sweep, tried: Mapping[str, Range | list[Scalar]]) -> float:
+    """How many recipes there are to try, counted up to `tuning_trials`: a factor is searched where it has a meaning."""
+    conditions = {} if any(_conditions(sweep)) else sweep.conditions
+    others = sorted({other for wanted in conditions.values() for other in wanted})
+    always = math.prod(_values_in(choice) for name, choice in tried.items() if name not in {*others, *conditions})
+    found = 0.0
+    for values in itertools.product(*(choice for name in others if isinstance(choice := tried[name], list))):
+        settings = dict(zip(others, values, strict=True))
+        found += always * math.prod(_values_in(tried[name]) for name in conditions if sweep.searches(name, settings))
+        if found >= sweep.tuning_trials:
+            break
+    return found
 
 
 def _values_in(choice: Range | list[Scalar]) -> float:

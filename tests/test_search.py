@@ -6,7 +6,9 @@ from sweep_runs import Watcher, small, starts
 from mnist_ablate import chosen, raw_ledger, selection, summary, verify_ledger
 from mnist_ablate.driver import drive
 from mnist_ablate.entry import Entry
+from mnist_ablate.errors import AblateError
 from mnist_ablate.importance import importances
+from mnist_ablate.ledger import Ledger
 from mnist_ablate.plan import Plan, count, expand
 from mnist_ablate.search import Search
 from mnist_ablate.settings import Settings
@@ -98,6 +100,22 @@ def test_failed_trials_are_tried_once_and_never_win():
 def test_small_space_ends_when_everything_was_tried():
     found = plan(nuisance={}, scientific={"activation": ["relu", "tanh"]})
     assert len(searched(found, near_a_hundredth)) == 2
+
+
+@pytest.mark.usefixtures("tracker", "fake")
+@pytest.mark.slow
+def test_a_search_without_enough_recipes_ends_with_a_line_each_time(settings: Settings) -> None:
+    """A learning rate of 0 stands for the optimizer's own, which is there as well."""
+    rates = {"scientific": {"learning_rate": [0, 0.001, 0.01]}, "nuisance": {}, "baseline": {}, "tuning_trials": 3}
+    sweep = small(**{**SPACE, **rates})
+    for _ in range(2):
+        with pytest.raises(AblateError) as told:
+            drive(sweep, settings, Watcher())
+        assert str(told.value) == (
+            "small: the search found 2 recipes to try, tuning_trials asks for 3: "
+            "write tuning_trials: 2 and begin anew with --fresh"
+        )
+    assert len(Ledger(settings.ledger_url).find("small").entries()) == 2
 
 
 @pytest.mark.usefixtures("tracker")

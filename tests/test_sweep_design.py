@@ -17,6 +17,14 @@ nuisance: {width: {low: 16, high: 512, log: true, integer: true}}
 tuning_trials: 5
 seeds: 2
 """
+CONDITIONAL = """\
+question: q
+design: search
+scientific: {activation: [relu, tanh], width: [50, 100]}
+conditions: {width: {activation: [relu]}}
+tuning_trials: 4
+seeds: 2
+"""
 LEAVE_ONE_OUT = """\
 question: q
 design: leave_one_out
@@ -35,6 +43,9 @@ def test_each_design_loads(tmp_path: Path, text: str) -> None:
     "text",
     [
         "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 2\nseeds: 2\n",
+        changed("tuning_trials: 4", "tuning_trials: 3", CONDITIONAL),
+        changed("100]", "100], dropout: [0, 0.5]", CONDITIONAL),
+        changed("tuning_trials: 5", "conditions: {width: {}}\ntuning_trials: 5", SEARCH),
         changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", SMALL),
         changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", CONFIGURATIONS),
         changed("[unit, centered]", "[centered]", ONE_FACTOR),
@@ -163,6 +174,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
             "4:16: tuning_trials: more than the 2 there are to try; write at most 2",
         ),
         (f"{SMALL}as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
+        (CONDITIONAL, "5:16: tuning_trials: more than the 3 there are to try; write at most 3"),
         (
             f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
             "6:13: as_written: needs the written value of width; add it to fixed",
