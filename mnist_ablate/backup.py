@@ -26,7 +26,7 @@ from mnist_ablate.masking import mask
 from mnist_ablate.raw_records import RawTrial
 from mnist_ablate.sweep import Sweep, is_name
 from mnist_ablate.trial_rows import TrialRows
-from mnist_ablate.verify_ledger import against_itself
+from mnist_ablate.verify_record import against_itself
 
 FORMAT = 1
 _MANIFEST = "manifest.json"

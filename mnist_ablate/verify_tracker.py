@@ -8,7 +8,8 @@ from typing import Any
 from mnist_ablate.choices.models import is_used
 from mnist_ablate.raw_tracker import RawExperiment, RawRun
 from mnist_ablate.verdict import judge
-from mnist_ablate.verify_ledger import Final, Ledger
+from mnist_ablate.verify_ledger import Ledger
+from mnist_ablate.verify_record import Final
 
 _STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
 _CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

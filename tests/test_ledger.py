@@ -29,7 +29,7 @@ from mnist_ablate.outage import Outage
 from mnist_ablate.plan import Plan, Planned, expand
 from mnist_ablate.settings import Settings
 from mnist_ablate.trial import Outcome
-from mnist_ablate.verify_ledger import against_itself
+from mnist_ablate.verify_record import against_itself
 
 DATA = "d1" * 32
 

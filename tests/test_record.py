@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from mlflow_helpers import START_MS, epochs, outcome, trial
 
-from mnist_ablate import ledger, record, verify_ledger, verify_tracker
+from mnist_ablate import ledger, record, verify_record, verify_tracker
 from mnist_ablate.trial import Scalar, Status
 
 
@@ -67,8 +67,8 @@ def test_weights_are_a_setting_of_models_with_a_frozen_base_alone() -> None:
 
 
 def test_every_way_to_end_has_a_word_in_each_store() -> None:
-    words = (record.STATUSES, verify_tracker._STATUSES, ledger._STATES, verify_ledger._STATES)
+    words = (record.STATUSES, verify_tracker._STATUSES, ledger._STATES, verify_record.STATES)
     assert all(set(each) == set(get_args(Status)) for each in words)
     assert record.STATUSES == verify_tracker._STATUSES
-    assert {status: state.name for status, state in ledger._STATES.items()} == verify_ledger._STATES
-    assert (record.STATUSES["pruned"], verify_ledger._STATES["pruned"]) == ("KILLED", "PRUNED")
+    assert {status: state.name for status, state in ledger._STATES.items()} == verify_record.STATES
+    assert (record.STATUSES["pruned"], verify_record.STATES["pruned"]) == ("KILLED", "PRUNED")

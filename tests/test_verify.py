@@ -71,7 +71,7 @@ def test_checker_shares_nothing_with_what_records() -> None:
         "standing",
         "uploader",
     }
-    for name in ("verify", "verify_ledger", "verify_tracker", "raw_ledger", "raw_tracker"):
+    for name in ("verify", "verify_ledger", "verify_record", "verify_tracker", "raw_ledger", "raw_tracker"):
         text = (Path(verify.__file__).parent / f"{name}.py").read_text()
         words = {word for line in text.splitlines() if "import" in line for word in line.replace(",", " ").split()}
         modules = {word.removeprefix("mnist_ablate.") for word in words}
