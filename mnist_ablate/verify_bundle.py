@@ -87,6 +87,9 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
         raise ValueError(f"its plan has {planned:,} trials; up to {MOST_PLANNED:,} can be verified")
     if study.name.rpartition("/")[0] != sweep.name or json.loads(study.attrs["sweep"]) != sweep.name:
         yield f"{shown(study.name)} is not the name of its sweep, {shown(sweep.name)}"
+    names = [f"{sweep.name}/{number}" for number, _ in enumerate((*bundle.earlier, study), 1)]
+    if [*(each["record"] for each in bundle.earlier), study.name] != names:
+        yield f"its earlier records are not all that were begun before {shown(study.name)}, in order"
     numbers = {trial.number for trial in study.trials}
     lacking = sorted({*range(len(numbers))} - numbers)
     if lacking:

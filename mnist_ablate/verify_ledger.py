@@ -18,6 +18,8 @@ from mnist_ablate.verify_rounds import follow, wanted
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
 _ANY_SIZE = 10**9
+Place = tuple[str, str, str]
+"""A trial's id, its stage, its arm."""
 
 
 class Ledger:
@@ -70,25 +72,33 @@ class Ledger:
         seeds = [each.trial.seed for each in judged if each.arm == self.plan.control_arm]
         others = self.plan.control_trials(best)[: len(seeds)] if best is not None else ()
         asked = [(_id(each.trial), each) for each in (*judged, *others, *self._wanted(self.plan.as_written_trials()))]
-        stages: defaultdict[str, set[str]] = defaultdict(set)  # a trial may be in two arms, or written as it was tuned
-        for trial_id, stage in [*((id_, "tuning") for id_ in tuning), *((id_, each.stage) for id_, each in asked)]:
-            stages[trial_id].add(stage)
-        recorded = [*(id_ for id_ in tuning if id_ in self.finals), *(id_ for id_, _ in asked if id_ in self.finals)]
+        places = [*tuning, *(_place(id_, each) for id_, each in asked)]
+        recorded = [id_ for id_, _, _ in places if id_ in self.finals]
         size = self.plan.size
         if self.sweep.looks:  # what was asked for so far
             size = max(count(self.sweep, self.sweep.least_seeds), self.plan.tuning_size + len(asked))
         self.missing = size - len(recorded)
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
-        late = self._late(best)
+        yield from self._misplaced({*places, *self._late(best)})
+        for id_, each in asked[: len(judged)]:
+            if final := self.finals.get(id_):
+                metrics, status = final.outcome["metrics"], final.outcome["status"]
+                self.rows.append(Row(dict(each.arm.params), final.seed, metrics, status))
+
+    def _misplaced(self, places: set[Place]) -> Iterator[str]:
+        """What is recorded and was not planned, or is in another stage or arm than planned."""
+        stages: defaultdict[str, set[str]] = defaultdict(set)  # a trial may be in two arms, or written as it was tuned
+        for trial_id, stage, _ in places:
+            stages[trial_id].add(stage)
         for trial_id, final in self.finals.items():
-            if final.stage in stages.get(trial_id, ()) or (trial_id, final.stage) in late or self._is_given_up(final):
+            if (trial_id, final.stage, _key(final.arm)) in places or self._is_given_up(final):
                 continue
-            what = f"as {final.stage}, not as planned" if trial_id in stages else "but not planned"
+            what = "but not planned"
+            if trial_id in stages:
+                own = final.stage in stages[trial_id]
+                what = "in an arm that is not its own" if own else f"as {final.stage}, not as planned"
             yield f"ledger: trial {trial_id} is recorded {what}: {_RESTORE}"
-        yield from self._verdict_rows(
-            [(self.finals[id_], each) for id_, each in asked[: len(judged)] if id_ in self.finals]
-        )
 
     def _wanted(self, trials: Sequence[Planned]) -> tuple[Planned, ...]:
         finals = self.finals
@@ -96,36 +106,26 @@ class Ledger:
             self.sweep, trials, lambda each: finals[id_].outcome if (id_ := _id(each.trial)) in finals else None
         )
 
-    def _late(self, best: dict[str, dict[str, Any]] | None) -> set[tuple[str, str]]:
+    def _late(self, best: dict[str, dict[str, Any]] | None) -> set[Place]:
         """What a look may have asked for that was taken again, and decided, after a failed trial had been run again."""
         if not (self.sweep.looks and self._again) or best is None:
             return set()
         plan = self.plan
         trials = (*plan.verdict_trials(best), *plan.control_trials(best), *plan.as_written_trials())
-        return {(_id(each.trial), each.stage) for each in trials}
+        return {_place(_id(each.trial), each) for each in trials}
 
     def _is_given_up(self, final: Final) -> bool:
         """Whether it was planned until a tuning trial, run again, changed what was chosen for its arm."""
         return "tuning" in self._again and _is_chosen(final, self.plan)
 
-    def _tuning(self) -> list[str]:
-        """The ids of the tuning trials; those of a search are what was tried of its space."""
-        if self.sweep.design == "ablation_path":
-            return [_id(each.trial) for each in _followed(self.plan, self.finals)[0]]
-        if self.sweep.design != "search":
-            return [_id(each.trial) for each in self.plan.tuning]
-        return [id_ for id_, final in self.finals.items() if _in_space(final, self.plan)]
-
-    def _verdict_rows(self, judged: Sequence[tuple[Final, Planned]]) -> Iterator[str]:
-        """Keep what the verdicts read; every record is that of an arm and a seed that its trial is planned for."""
-        own: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
-        for final, planned in judged:
-            own[final.trial_id].add((_key(planned.arm.params), planned.trial.seed))
-        for final, planned in judged:
-            if (_key(final.arm), final.seed) not in own[final.trial_id]:
-                yield f"ledger: trial {final.trial_id} has an arm or a seed that is not its own: {_RESTORE}"
-            outcome = final.outcome
-            self.rows.append(Row(dict(planned.arm.params), final.seed, outcome["metrics"], outcome["status"]))
+    def _tuning(self) -> list[Place]:
+        """The tuning trials; those of a search are what was tried of its space."""
+        if self.sweep.design == "search":
+            arm = _key(self.plan.arms[-1].params)
+            return [(id_, "tuning", arm) for id_, final in self.finals.items() if _in_space(final, self.plan)]
+        is_path = self.sweep.design == "ablation_path"
+        trials = _followed(self.plan, self.finals)[0] if is_path else self.plan.tuning
+        return [_place(_id(each.trial), each) for each in trials]
 
 
 def _parts(plan: Plan) -> dict[str, str]:
@@ -159,6 +159,10 @@ def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
         for trial in study.trials:
             if trial.state not in STATES.values():
                 yield f"ledger: {study.name}: record {trial.number} is {trial.state}, not a final state: {_RESTORE}"
+
+
+def _place(trial_id: str, planned: Planned) -> Place:
+    return trial_id, planned.stage, _key(planned.arm.params)
 
 
 def _id(trial: Trial) -> str:

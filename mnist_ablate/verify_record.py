@@ -7,12 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from mnist_ablate.data import MNIST_DIGEST
+from mnist_ablate.learning import curve_metrics
 from mnist_ablate.raw_records import RawTrial
-from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Recipe, Status
+from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Epoch, Recipe, Status
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 _RESULTS = frozenset({"complete", "diverged"})
 FINAL = _RESULTS | {"pruned"}
+_MOST_EPOCHS = 10_000
+_CLASSES = {MNIST_DIGEST: 10}
+"""Of images known here; those of others are what the chance of a diverged trial says."""
+_CLOSE = 1e-12
+"""Versions of Python add floats up in more than one way."""
 _PARTS = ("trial", "stage", "outcome", "trial_id", "sha256")
 
 
@@ -80,14 +87,7 @@ def _wrong_numbers(trial: RawTrial, final: Final) -> Iterator[str]:
     numbers = [*metrics.values(), *(value for epoch in epochs for value in epoch.values())]
     if not all(math.isfinite(value) for value in numbers):
         yield "holds a number that is not finite"
-    if [epoch["number"] for epoch in epochs] != [*range(1, len(epochs) + 1)]:
-        yield "lacks an epoch, or has one twice"
-    if outcome["status"] == "complete" and len(epochs) != final.recipe["epochs"]:
-        yield f"is complete with {len(epochs)} of {final.recipe['epochs']} epochs"
-    if outcome["status"] == "pruned" and not 0 < len(epochs) < final.recipe["epochs"]:
-        yield f"is pruned with {len(epochs)} of {final.recipe['epochs']} epochs"
-    if trial.steps != {epoch["number"]: epoch["val_accuracy"] for epoch in epochs}:
-        yield "has other epochs in Optuna than in its outcome"
+    yield from _wrong_epochs(trial, final)
     blind = TUNING_SEED <= final.seed < CONTROL_SEED and "test_accuracy" not in metrics  # older versions read it
     score = metrics.get("val_accuracy" if blind else "test_accuracy")
     if trial.values != (() if score is None or trial.state != "COMPLETE" else (score,)):
@@ -96,6 +96,52 @@ def _wrong_numbers(trial: RawTrial, final: Final) -> Iterator[str]:
         yield "has an accuracy that is none"
     if bool(metrics) != (outcome["status"] in _RESULTS):
         yield f"is {outcome['status']} with {len(metrics)} metrics"
+    expected = _expected(final)
+    if differing := [name for name, value in metrics.items() if not _is_close(value, expected.get(name, value))]:
+        source = "chance and its epochs" if outcome["status"] == "diverged" else "its epochs"
+        yield f"has another {' and '.join(differing)} than {source} give"
+
+
+def _wrong_epochs(trial: RawTrial, final: Final) -> Iterator[str]:
+    status, epochs, planned = final.outcome["status"], final.outcome["epochs"], final.recipe["epochs"]
+    ended = len(epochs)
+    allowed = {
+        "complete": ended == planned,
+        "diverged": ended < planned <= _MOST_EPOCHS,
+        "pruned": 0 < ended < planned,
+    }
+    if [epoch["number"] for epoch in epochs] != [*range(1, ended + 1)]:
+        yield "lacks an epoch, or has one twice"
+    if not allowed.get(status, True):
+        yield f"is {status} with {ended} of {planned} epochs"
+    if trial.steps != {epoch["number"]: epoch["val_accuracy"] for epoch in epochs}:
+        yield "has other epochs in Optuna than in its outcome"
+
+
+def _expected(final: Final) -> dict[str, float]:
+    """The metrics that follow from a record's epochs; of a diverged trial, which counts with chance, every one."""
+    status, metrics, planned = final.outcome["status"], final.outcome["metrics"], final.recipe["epochs"]
+    epochs = [Epoch(**epoch) for epoch in final.outcome["epochs"]]
+    classes = _CLASSES.get(final.data_digest)
+    if status == "complete" and len(epochs) == planned:
+        last = epochs[-1].model_dump(exclude={"number", "ended_ms"})
+        curve = curve_metrics(epochs, planned, classes or 1)
+        return {**last, **{name: value for name, value in curve.items() if classes or name != "converged"}}
+    if status == "diverged" and len(epochs) < planned <= _MOST_EPOCHS:
+        classes = classes or _guessed(metrics.get("test_accuracy", metrics.get("val_accuracy", 0.0)))
+        chance = {"accuracy": 1 / classes, "loss": math.log(classes)}
+        ends = {f"{part}_{name}": value for part in ("test", "train", "val") for name, value in chance.items()}
+        return {**ends, **curve_metrics(epochs, planned, classes)}
+    return {}
+
+
+def _guessed(chance: float) -> int:
+    """The number of classes, 2 or more, for which a share of right guesses is nearest to chance."""
+    return max(2, round(1 / max(chance, 1e-6)))
+
+
+def _is_close(value: float, other: float) -> bool:
+    return math.isclose(value, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
 
 
 def id_of(recipe: Mapping[str, Any], seed: int, data_digest: str) -> str:

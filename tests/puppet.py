@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from fake_trainer import epoch, metrics
+from fake_trainer import CHANCE, epoch, metrics
 from ground import Ground, waited
 
 from mnist_ablate import driver, mirror
@@ -83,7 +83,7 @@ def outcome(trial: Trial, status: str) -> Outcome:
         {
             "trial_id": trial.id,
             "status": status,
-            "metrics": metrics(trial) if status == "complete" else {"test_accuracy": 0.1} if ended else {},
+            "metrics": {"complete": metrics(trial), "diverged": CHANCE}.get(status, {}),
             "epochs": tuple(epoch(trial, number + 1) for number in range(ended)),
             "reason": "" if status == "complete" else f"{status} {trial.id}",
             "started_ms": now_ms - 100 if ended else 0,

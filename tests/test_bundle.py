@@ -100,6 +100,15 @@ def sealed(line: dict[str, Any]) -> None:
     line["attrs"]["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def rejudged(members: Members, folder: Path) -> Members:
+    """With the verdicts that follow from the rest, as a forger would write them."""
+    from mnist_ablate import judging
+
+    (folder / "x.zip").write_bytes(closed(members))
+    forged = bundle.unpack(folder / "x.zip")
+    return {**members, bundle.VERDICTS: judging.of_raw(forged.study, forged.earlier, forged.fingerprints)}
+
+
 def said(content: bytes, folder: Path) -> Checked:
     path = folder / "x.zip"
     path.write_bytes(content)
@@ -212,6 +221,29 @@ def diverged(members: Members) -> None:
     sealed(line)
 
 
+def curve_metric(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["outcome"]["metrics"]["val_accuracy"] -= 0.01
+    sealed(line)
+
+
+def diverged_whole(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["outcome"]["status"] = "diverged"
+    sealed(line)
+
+
+def diverged_above_chance(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    del line["attrs"]["outcome"]["epochs"][1], line["steps"]["2"]
+    diverged_whole(members)
+
+
+def control_without_arm(members: Members) -> None:
+    for line in members[bundle.TRIALS][14:]:
+        line["params"] = {"seed": line["params"]["seed"]}
+
+
 def epoch(members: Members) -> None:
     line = members[bundle.TRIALS][3]
     del line["attrs"]["outcome"]["epochs"][0]
@@ -255,6 +287,10 @@ TAMPERED: dict[Callable[[Members], None], str] = {
     swapped_arm: "record 2 .* has seed|record 2 .* was trained with other factors than its arm's",
     swapped_outcomes: "in verdicts.json, the records say",
     diverged: "record 3 .* is COMPLETE in Optuna, lost by its outcome",
+    curve_metric: "record 3 .* has another val_accuracy than its epochs give",
+    diverged_whole: "record 3 .* is diverged with 2 of 2 epochs",
+    diverged_above_chance: "record 3 .* has another test_accuracy and .* and val_loss than chance and its epochs give",
+    control_without_arm: "trial .* is recorded in an arm that is not its own",
     epoch: "record 3 .* lacks an epoch, or has one twice",
     fingerprint: "fingerprints is a list in verdicts.json, the records say a list",
     giant: "its plan has 7,000,000,000,007 trials; up to 200,000 can be verified",
@@ -296,15 +332,10 @@ def test_the_same_record_makes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_forger_who_makes_everything_fit_is_found_by_the_digest_alone(whole: bytes, tmp_path: Path) -> None:
-    from mnist_ablate import judging
-
     members = opened(whole)
     metric_everywhere(members)
     honest = said(whole, tmp_path)
-    (tmp_path / "x.zip").write_bytes(closed(members))
-    forged = bundle.unpack(tmp_path / "x.zip")
-    members[bundle.VERDICTS] = judging.of_raw(forged.study, forged.earlier, forged.fingerprints)
-    checked = said(closed(members), tmp_path)
+    checked = said(closed(rejudged(members, tmp_path)), tmp_path)
     assert checked.problems == []
     assert checked.digest != honest.digest
 
@@ -367,9 +398,29 @@ def test_what_was_known_before_a_record_was_begun_comes_along(tmp_path: Path) ->
     members = opened(content)
     assert members[bundle.VERDICTS]["preregistration"]["status"] == "exploratory"
     assert said(content, tmp_path).problems == []
-    members[bundle.EARLIER] = []
+    members[bundle.EARLIER][0]["trials"] = 0
     told = said(closed(members), tmp_path).problems
     assert "preregistration.status is 'exploratory' in verdicts.json, the records say 'preregistered'" in told[0]
+
+
+def first_left_out(members: Members) -> None:
+    del members[bundle.EARLIER][0]
+
+
+def all_left_out(members: Members) -> None:
+    members[bundle.EARLIER] = []
+
+
+def other_order(members: Members) -> None:
+    members[bundle.EARLIER].reverse()
+
+
+@pytest.mark.parametrize("tamper", [first_left_out, all_left_out, other_order], ids=lambda tamper: tamper.__name__)
+def test_earlier_records_are_all_there_in_order(tamper: Callable[[Members], None], tmp_path: Path) -> None:
+    members = opened(packed(recorded(tmp_path / "home", small(), small(seeds=2), small())))
+    tamper(members)
+    (line,) = said(closed(rejudged(members, tmp_path)), tmp_path).problems
+    assert line.startswith("bundle: its earlier records are not all that were begun before 'small/3', in order: ")
 
 
 def test_a_sweep_that_is_not_done_is_not_verified(tmp_path: Path) -> None:

@@ -40,12 +40,12 @@ def plan(**changes: object) -> Plan:
 
 def outcome(planned: Planned, status: str = "complete", **changes: object) -> Outcome:
     trial = planned.trial
-    ended = status in {"complete", "diverged"}
+    ended = {"complete": 2, "diverged": 1}.get(status, 0)
     content = {
         "trial_id": trial.id,
         "status": status,
-        "metrics": fake_trainer.metrics(trial) if ended else {},
-        "epochs": [fake_trainer.epoch(trial, number) for number in (1, 2)] if ended else [],
+        "metrics": {"complete": fake_trainer.metrics(trial), "diverged": fake_trainer.CHANCE}.get(status, {}),
+        "epochs": [fake_trainer.epoch(trial, number + 1) for number in range(ended)],
         "reason": "" if ended else "RuntimeError: 名前",
         "started_ms": 1_700_000_000_000,
         **changes,

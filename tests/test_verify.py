@@ -1,6 +1,8 @@
 """The checker can fail: it finds every planted bug, and nothing in a healthy sweep."""
 
+import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,13 +17,17 @@ from sweep_runs import SWEEP, small
 from test_ledger import outcome
 
 from mnist_ablate import raw_ledger, standing, verify
+from mnist_ablate.data import MNIST_DIGEST
 from mnist_ablate.errors import SweepError
+from mnist_ablate.learning import curve_metrics
 from mnist_ablate.ledger import Ledger, Record
 from mnist_ablate.plan import Plan, Planned, expand
+from mnist_ablate.raw_records import RawTrial
 from mnist_ablate.rounds import due
 from mnist_ablate.settings import Settings
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verify_ledger import Ledger as Checked
+from mnist_ablate.verify_record import against_itself
 
 TESTS = Path(__file__).parent
 
@@ -248,3 +254,49 @@ def test_what_no_plan_ever_asked_for_is_found(case: str, tmp_path: Path) -> None
     record.add(planned, outcome(planned))
     (problem,) = problems(tmp_path)
     assert problem.startswith(f"ledger: trial {planned.id} is recorded but not planned: ")
+
+
+def test_a_trial_recorded_for_another_arm_is_found_in_every_stage(tmp_path: Path) -> None:
+    """The names of configurations are in no recipe."""
+    named = {"design": "configurations", "scientific": {}, "configurations": {"a": {"width": 50}, "b": {"width": 60}}}
+    claim = {**SWEEP["claims"][0], "treatment": {"configuration": "a"}, "control": {"configuration": "b"}}
+    written = {"as_written": True, "fixed": {"epochs": 2, "learning_rate": 0.03}}
+    plan, record = begun(tmp_path, **{**TUNED, **named, **written, "baseline": {}, "claims": [claim]})
+    moved: dict[str, str] = {}
+    while trials := due(plan, record.entries()):
+        for each in trials:
+            first = each.arm == plan.arms[0] and moved.setdefault(each.stage, each.id) == each.id
+            record.add(replace(each, arm=plan.arms[1]) if first else each, outcome(each))
+    assert set(moved) == {"tuning", "verdict", "control", "as_written"}
+    told = "ledger: trial {} is recorded in an arm that is not its own: "
+    assert all(line.startswith(told.format(id_)) for line, id_ in zip(problems(tmp_path), moved.values(), strict=True))
+
+
+def raw(status: str = "complete", **changes: Any) -> RawTrial:
+    """A record of a trial of MNIST as the real trainer's are, with other metrics as told."""
+    planned = expand(small(), MNIST_DIGEST).verdict_trials()[0]
+    its = outcome(planned, status)
+    ends = {"train_loss": 0.5, "train_accuracy": 0.9}
+    if status == "diverged":
+        ends = {"train_loss": math.log(10), "train_accuracy": 0.1}
+    metrics = {**its.metrics, **ends, **curve_metrics(its.epochs, 2, 10), **changes}
+    told = its.model_copy(update={"metrics": metrics}).model_dump(mode="json")
+    content = {"trial": planned.trial.model_dump(mode="json"), "stage": planned.stage, "outcome": told}
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    attrs = {**content, "trial_id": planned.id, "sha256": sha256}
+    steps = {epoch.number: epoch.val_accuracy for epoch in its.epochs}
+    texts = {name: json.dumps(value) for name, value in attrs.items()}
+    return RawTrial(0, "COMPLETE", {"activation": "relu", "seed": 0}, (metrics["test_accuracy"],), steps, texts)
+
+
+CURVE = [*curve_metrics([], 2, 10), "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [*(("complete", name) for name in CURVE), *(("diverged", name) for name in ("test_accuracy", "test_loss", *CURVE))],
+)
+def test_a_metric_that_does_not_follow_from_the_epochs_is_found(status: str, name: str) -> None:
+    assert against_itself(raw(status)) == []
+    told = f"has another {name} than {'chance and ' * (status == 'diverged')}its epochs give"
+    assert told in against_itself(raw(status, **{name: 0.75}))
