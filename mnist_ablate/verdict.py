@@ -49,7 +49,7 @@ _VERDICTS: dict[Finding, Verdict] = {
     "beyond": "refuted",
     "open": "inconclusive",
 }
-_NEED_P_VALUE: tuple[Finding, ...] = ("supported", "reversed", "beyond")
+_NEED_P_VALUE: tuple[Finding, ...] = ("supported", "beyond")
 _SIGN: dict[Direction, int] = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 1}
 
 
@@ -190,34 +190,36 @@ def _nulls(claim: Claim) -> tuple[float, ...]:
 
 
 def interval(claim: Claim, found: Pairs, alpha: float) -> Interval:
-    """The t interval of the differences; of equal ones that show no effect that of `equal_interval`."""
+    """The t interval of the differences; of equal ones that of `equal_interval`."""
     values = _values(found)
     usual = t_interval(values, alpha, found.rounding(claim.margin))
-    if not _hides_spread(claim, values, found.rounding(claim.margin)):
-        return usual
-    low, high = equal_interval(usual.mean, values.size, alpha, found.span)
-    return Interval(usual.mean, 0.0, low, high)
+    span = _span(claim, found)
+    return usual if span is None else Interval(usual.mean, 0.0, *equal_interval(usual.mean, values.size, alpha, span))
 
 
 def _values(found: Pairs) -> Floats:
     return np.array(list(found.differences.values()), dtype=np.float64)
 
 
-def _hides_spread(claim: Claim, values: Floats, rounding: float) -> bool:
-    """Whether the differences are equal and show no effect beyond the margin, which sign flips would have to back."""
+def _span(claim: Claim, found: Pairs) -> tuple[float, float] | None:
+    """Where differences can lie that were not seen, if those that were are equal; else None.
+
+    Beside those that show an effect there may be some that show none; beside others, whatever the metric can be.
+    """
+    values, rounding = _values(found), found.rounding(claim.margin)
     if values.size <= 1 or float(np.ptp(values)) > rounding:
-        return False
+        return None
     mean = float(values.mean())
-    finding = _finding(claim, mean - rounding, mean + rounding)
     effects = ("supported", "reversed") if claim.direction in ("lower", "higher") else ("beyond",)
-    return finding not in effects
+    is_effect = _finding(claim, mean - rounding, mean + rounding) in effects
+    return (min(mean, 0.0), max(mean, 0.0)) if is_effect else found.span
 
 
 def _estimate(claim: Claim, found: Pairs, family: _Family) -> _Estimate:
     values, rounding = _values(found), found.rounding(claim.margin)
     mean, sd, low, high = interval(claim, found, family.now)
     p_raw = max(sign_flip_p_value(values - null, rounding) for null in _nulls(claim))
-    span = found.span if _hides_spread(claim, values, rounding) else None
+    span = _span(claim, found)
     return _Estimate(values.size, mean, sd, low, high, min(1.0, p_raw / family.look.share), rounding, span)
 
 
@@ -241,6 +243,8 @@ def _finding(claim: Claim, low: float, high: float) -> Finding:
 
 def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, family: _Family) -> ClaimVerdict:
     finding = _finding(claim, estimate.low - estimate.rounding, estimate.high + estimate.rounding)
+    if finding == "reversed" and p_value > family.alpha:
+        finding = "ruled_out"
     unbacked = finding in _NEED_P_VALUE and p_value > family.alpha
     verdict: Verdict = "inconclusive" if found.problem or unbacked else _VERDICTS[finding]
     undecided = verdict == "inconclusive" and not found.problem

@@ -81,12 +81,12 @@ SENTENCES = {
     "few reversed": (
         spread(0.0025, n=5),
         {},
-        "+0.17 to +0.31 pp, lies wholly above zero; 5 pairs, p=0.0625. But p is above 0.05; 6 pairs can give less, 5",
+        "lies wholly above the margin of -0.20 pp, which rules out what is claimed; 5 pairs, p=0.0625",
     ),
     "few reversed below": (
         spread(-0.0025, n=5),
         {"direction": "higher"},
-        "lies wholly below zero; 5 pairs, p=0.0625. But p is above 0.05; 6 pairs can give less, 5 cannot. About ",
+        "lies wholly below the margin of +0.20 pp, which rules out what is claimed; 5 pairs, p=0.0625",
     ),
     "few not less": (
         spread(0.0025, n=5),
@@ -96,7 +96,7 @@ SENTENCES = {
     "on the margin": (
         [0.902 - 0.9] * 10,
         {"direction": "higher"},
-        "includes the margin of +0.2000 pp; 10 pairs, p=0.00195. Not",
+        "reaches across the margin of ±0.20 pp; 10 pairs, p=0.00195. Not",
     ),
     "loss": (
         spread(0.5),

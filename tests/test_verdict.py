@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 
 from mnist_ablate.sweep import Claim
 from mnist_ablate.trial import Row
-from mnist_ablate.verdict import ClaimVerdict, arms, judge
+from mnist_ablate.verdict import REVERSED, ClaimVerdict, arms, judge
 
 MARGIN = 0.002
 SPREAD = (0.4, -0.7, 0.1, 0.9, -0.5, -0.2, 0.6, -0.6)  # sums to 0, sd 0.61
@@ -111,14 +111,21 @@ def test_intervals_are_simultaneous_and_p_values_are_holms() -> None:
         assert [found.ci_low, found.ci_high] == pytest.approx([theirs.low, theirs.high], abs=1e-12)
 
 
-@pytest.mark.parametrize("mean", [-0.5, 0.5])
-def test_five_pairs_never_show_an_effect_and_six_do(mean: float) -> None:
-    few, enough = verdict(around(mean, 0.001, 5)), verdict(around(mean, 0.001, 6))
+def test_five_pairs_never_show_an_effect_and_six_do() -> None:
+    few, enough = verdict(around(-0.5, 0.001, 5)), verdict(around(-0.5, 0.001, 6))
     assert few.verdict == "inconclusive"
     assert "5 pairs cannot" in few.reason
     assert few.p_value == 0.0625
     assert few.seeds_needed == 6
-    assert enough.verdict == ("supported" if mean < 0 else "refuted")
+    assert enough.verdict == "supported"
+
+
+@pytest.mark.parametrize(("n", "expected"), [(5, "rules out a difference below -0.002"), (6, REVERSED)])
+def test_what_goes_the_other_way_is_ruled_out_whether_or_not_signs_back_it(n: int, expected: str) -> None:
+    """An interval of -0.001 to 0.5 rules the claim out; one of 0.49 to 0.51 does not say less."""
+    found = verdict(around(0.5, 0.001, n))
+    assert found.verdict == "refuted"
+    assert expected in found.reason
 
 
 def test_eight_seeds_serve_six_claims_and_not_seven() -> None:
@@ -224,6 +231,16 @@ def test_trials_that_all_converge_deny_an_effect_wrongly_in_five_percent_at_most
         assert stats.binom.pmf(denied, n, failing).sum() <= 0.05
 
 
+@pytest.mark.parametrize("n", [3, 6, 10, 20])
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5, 0.9])
+def test_trials_that_all_fail_show_an_effect_wrongly_in_five_percent_at_most(n: int, margin: float) -> None:
+    """Exact: of six that each fail with probability 0.9, all do in 53%, which is no more than the margin."""
+    asked = claim("lower", metric="converged", margin=margin)
+    said = [judge(outcomes([-1.0] * k + [0.0] * (n - k)), [asked])[0].verdict for k in range(n + 1)]
+    shown = [k for k, each in enumerate(said) if each == "supported"]
+    assert stats.binom.pmf(shown, n, margin).sum() <= 0.05
+
+
 @pytest.mark.parametrize(
     ("n", "n_claims", "expected"),
     [
@@ -272,8 +289,8 @@ def test_equal_results_decide_nothing_if_the_margin_is_zero() -> None:
 
 def test_two_equal_differences_are_no_proof_of_a_small_spread() -> None:
     found = verdict([-0.5, -0.5])
-    assert found.verdict == "inconclusive"
-    assert found.reason == "2 equal differences do not show their spread; at least 6 seeds are needed"
+    assert (found.verdict, found.seeds_needed) == ("inconclusive", 6)
+    assert (found.ci_low, found.ci_high) == pytest.approx((-0.5, -0.5 * math.sqrt(0.05)))
 
 
 @pytest.mark.parametrize(("n", "expected"), [(3, "inconclusive"), (5, "inconclusive"), (6, "supported")])
@@ -281,7 +298,7 @@ def test_equal_differences_beyond_the_margin_still_need_six_pairs(n: int, expect
     found = verdict([-0.01] * n)
     assert found.verdict == expected
     assert found.seeds_needed == (None if n == 6 else 6)
-    assert found.ci_low == pytest.approx(found.ci_high)
+    assert (found.ci_low, found.ci_high) == pytest.approx((-0.01, -0.01 * 0.05 ** (1 / n)))
 
 
 @pytest.mark.parametrize("direction", ["lower", "higher", "not_lower", "not_higher", "same"])
