@@ -112,18 +112,21 @@ def decide(differences: Floats) -> NDArray[np.int64]:
 
 
 def by_interval(differences: Floats, alpha: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """What the intervals say, and whether it is an effect, which sign flips must back."""
+    """What the intervals say, and whether it is the effect claimed, which sign flips must back."""
     n = differences.shape[2]
     mean = differences.mean(axis=2)
     half = t_quantile(n, alpha) * differences.std(axis=2, ddof=1) / math.sqrt(n)
     low, high = mean - half, mean + half
-    equal = (np.ptp(differences, axis=2) <= ROUNDING) & (mean > ROUNDING - MARGIN) & (mean <= MARGIN + ROUNDING)
-    share = 1.0 - alpha ** (1.0 / n)  # equal differences without an effect: what those not seen can make of the mean
-    low, high = np.where(equal, mean - (1.0 + mean) * share, low), np.where(equal, mean + (1.0 - mean) * share, high)
+    equal = np.ptp(differences, axis=2) <= ROUNDING
+    shows_effect = (mean <= ROUNDING - MARGIN) | (mean > MARGIN + ROUNDING)
+    least = np.where(shows_effect, np.minimum(mean, 0.0), -1.0)  # what those not seen can be
+    most = np.where(shows_effect, np.maximum(mean, 0.0), 1.0)
+    share = 1.0 - alpha ** (1.0 / n)
+    low, high = (np.where(equal, mean + (end - mean) * share, usual) for end, usual in ((least, low), (most, high)))
     supported, below = low > MARGIN, high < MARGIN
     equivalent = below & (low > -MARGIN)
     verdicts = np.select([supported, equivalent, below], [SUPPORTED, EQUIVALENT, REFUTED], INCONCLUSIVE)
-    return verdicts.astype(np.int64), supported | (below & ~equivalent & (high < 0.0))
+    return verdicts.astype(np.int64), supported
 
 
 def sign_flip_p_values(differences: Floats) -> Floats:

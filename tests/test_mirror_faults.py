@@ -108,7 +108,7 @@ def test_reply_lost_among_others_leaves_one_run_of_each_trial(
 
 
 SLOW = """
-import sys, time
+import os, sys, time
 from mnist_ablate.mirror import SENDERS, Mirror
 from mnist_ablate.trial import Outcome, Recipe, Trial
 from mnist_ablate.uploader import Uploader
@@ -116,8 +116,8 @@ from mnist_ablate.uploader import Uploader
 class Slow(Mirror):
     def open(self): self._book = object()
     def _send(self, *_):
-        print("sent", flush=True)
-        time.sleep(2)
+        os.write(1, b"sent\\n")
+        time.sleep(6)
         return True
 
 uploader = Uploader(Slow("http://127.0.0.1:9", "small", "ab", "?", {}), lambda text: print(text, file=sys.stderr))
@@ -138,7 +138,7 @@ def test_the_end_of_the_program_waits_for_no_slow_server() -> None:
         lines = [process.stdout.readline() for _ in range(SENDERS + 1)]
         clock = time.monotonic()
         assert process.wait(30) == 0
-        assert time.monotonic() - clock < 1.5
+        assert time.monotonic() - clock < 5
         assert lines == [*[b"sent\n"] * SENDERS, b"ending\n"]
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
