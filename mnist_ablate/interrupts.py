@@ -1,8 +1,10 @@
 """Ctrl-C once ends a sweep in order, twice at once; SIGTERM and SIGHUP at once. Signals only, no clean-up."""
 
 import ctypes
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,7 +12,10 @@ from typing import Self
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
+_AGAIN_S = 0.05
+_SIGNALLED = 128
 Handler = Callable[[int, FrameType | None], None]
+Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class Interrupted(BaseException):
@@ -18,7 +23,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+        self.exit_code = _SIGNALLED + number
 
 
 @contextmanager
@@ -76,11 +81,28 @@ def _handled(handler: Handler) -> Iterator[None]:
     """Handle the signals, but leave SIGHUP ignored where `nohup` made it so."""
     numbers = [n for n in _CAUGHT if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers}
+    hook = sys.unraisablehook
+    sys.unraisablehook = _sent_again(hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def _sent_again(otherwise: Hook) -> Hook:
+    """Python drops what is raised while an object is deleted: the signal comes again, when that is over."""
+
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, Interrupted):
+            otherwise(lost)
+            return
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), lost.exc_value.exit_code - _SIGNALLED))
+        again.daemon = True
+        again.start()
+
+    return hook
 
 
 def end_with_parent() -> None:

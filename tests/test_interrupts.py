@@ -212,3 +212,22 @@ def test_what_starts_masked_never_sees_ctrl_c() -> None:
     with masked():
         child = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
     assert child.stdout == "alive\n"
+
+
+class Deleted:
+    """Gets a signal while it is deleted, where Python drops every exception."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@raising()
+def delete_and_wait() -> None:
+    Deleted()
+    time.sleep(5)
+
+
+def test_a_signal_is_not_lost_in_the_deletion_of_an_object(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        delete_and_wait()
+    assert capfd.readouterr().err == ""
