@@ -316,9 +316,9 @@ class Engine:
         threading.Thread(target=restart, name="replace-worker", daemon=True).start()
 
     def _holder(self, key: str) -> str:
-        """The worker that was given a trial and has not told that it began, as a hung one would; empty if none was."""
+        """The worker that was given a trial and nothing else, such as another sweep's trial; empty if there is none."""
         given = self._asked(self._client.scheduler.processing, workers=None)
-        return next((worker for worker, keys in given.items() if key in keys), "")
+        return next((worker for worker, keys in given.items() if [*keys] == [key]), "")
 
     def _asked(self, question: Callable[..., Any], **arguments: Any) -> Any:
         """The scheduler's answer. Raises UnreachableError if it is gone, or another that knows nothing of this run."""

@@ -428,3 +428,20 @@ def test_a_worker_that_dies_in_its_set_up_is_replaced(
     asked = trials(digest)
     assert {outcome.status for outcome in outcomes(events(plugin, asked), asked).values()} == {"complete"}
     assert (fake / "killed").exists()
+
+
+@pytest.mark.service
+def test_a_trial_that_waits_behind_another_sweeps_does_not_end_it(
+    images: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults(monkeypatch, relu_0="slow")
+    long, short = trials(digest, seeds=1, epochs=6)
+    plugin = TrainerPlugin(FAKE, digest, images.read_bytes(), None)
+    told: list[Event] = []
+    with scheduler() as (address, _), external_worker(address), Engine(plugin, address=address) as first:
+        for event in first.run([long]):
+            told.append(event)
+            if isinstance(event, Started):
+                with Engine(plugin, address=address, trial_timeout_s=1.5) as second:
+                    assert outcomes([*second.run([short])], [short])["tanh/0"].status == "complete"
+    assert [type(event) for event in told] == [Started, *[Progress] * 6, Finished]
