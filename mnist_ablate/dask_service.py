@@ -90,7 +90,7 @@ class _Worker(Nanny):  # type: ignore[misc]  # distributed ships no types
 
     def __init__(self, say: Callable[[str], None], address: str, **options: Any) -> None:
         super().__init__(address, **options)
-        self._say, self._address, self._up = say, address, 0
+        self._say, self._served, self._up = say, address, 0
 
     async def instantiate(self) -> Any:
         if self._up:
@@ -99,7 +99,7 @@ class _Worker(Nanny):  # type: ignore[misc]  # distributed ships no types
         self._up = 0
         status = await super().instantiate()
         if status == Status.running:
-            self._say(f"at {self.worker_address} for {self._address}")
+            self._say(f"at {self.worker_address} for {self._served}")
             self._up = self.pid
         return status
 

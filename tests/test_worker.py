@@ -117,6 +117,7 @@ def test_a_worker_waits_for_its_scheduler_comes_back_and_stops_in_order(tmp_path
         for times in (1, 2):
             with scheduler(f"scheduler-{times}"):
                 wait_for(lambda times=times: log.read_text().count(f"for {address}") == 2 * times, 60)
+                time.sleep(2)  # long enough for workers to settle: what they do then differs
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 128 + signal.SIGTERM
         wait_for(lambda: not left_running(worker.pid), 10)
