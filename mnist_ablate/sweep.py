@@ -230,9 +230,7 @@ class Sweep(BaseModel):
         if isinstance(self.nuisance.get("epochs"), Range):
             content["nuisance"]["epochs"] = {"low": 1, "high": 2, "integer": True}
         content = _with_epochs(content, {old: new for new, old in enumerate(epochs, start=1)})
-        varied = (
-            "epochs" in self.scientific and self.design != "search"
-        )  # a search tries it, its baseline may have none
+        varied = "epochs" in self.scientific and self.design != "search"  # whose baseline may have none
         if not (varied or "epochs" in self.baseline or named):
             content["fixed"].setdefault("epochs", 1)
         changes = {

@@ -286,8 +286,8 @@ def _unknown(claim: Claim, estimate: _Estimate, seeds: int | None) -> str:
     """Why there is no interval, and what would give one."""
     if estimate.span:
         return f"{estimate.n} equal differences do not show their spread, and {claim.metric} has no known bounds"
-    known = ("no seed has every side", "one pair has no spread", "2 equal differences do not show their spread")
-    return f"{known[estimate.n]}; at least {seeds} seeds are needed"
+    lacking = "one pair has no spread" if estimate.n else "no seed has every side"
+    return f"{lacking}; at least {seeds} seeds are needed"
 
 
 def _says(claim: Claim, finding: Finding) -> str:
