@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = [str(Path(__file__).parents[1] / "tests" / name) for name in ("support", "campaigns", ".")]
 
 HEAD = """\
 # Attacks on the running service
@@ -39,7 +39,7 @@ Known limits, by MLflow's design:
 
 def main() -> int:
     """Print the page; 1 if an attack was not refused."""
-    sys.path.insert(0, str(TESTS))
+    sys.path[:0] = TESTS
     attacks, service_stack = import_module("attacks"), import_module("service_stack")
     rows, refused, everything = [], 0, attacks.all_probes()
     with service_stack.stack() as service:
