@@ -31,11 +31,11 @@ from verdict_simulation import (
     wrong_share,
 )
 
-from mnist_ablate.adaptive import seeds_wanted
-from mnist_ablate.evidence import holm, sign_flip_p_value
-from mnist_ablate.looks import Look, looks
+from mnist_ablate.ledger.adaptive import seeds_wanted
+from mnist_ablate.statistics.paired_tests import holm, sign_flip_p_value
+from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.sweep.adaptive_schedule import Look, looks
 from mnist_ablate.trial import Row
-from mnist_ablate.verdict import ALPHA, judge
 
 DESIGNS = ((1, 6, 30), (7, 6, 30), (7, 10, 20), (25, 10, 24))  # claims, fewest seeds, most seeds
 CHECKED = 3

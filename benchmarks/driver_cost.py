@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = [str(Path(__file__).parents[1] / "tests" / name) for name in ("support", "campaigns", ".")]
 TRIALS = (100, 1_000, 10_000)
 RUNS = 200
 JOBS = 2
@@ -22,7 +22,7 @@ NOBODY = "http://127.0.0.1:9"
 
 def main(counts: tuple[int, ...] = TRIALS) -> None:
     """Measure, and print the table."""
-    sys.path.insert(0, str(TESTS))
+    sys.path[:0] = TESTS
     with tempfile.TemporaryDirectory(prefix="ablate-driver-") as name:
         folder = Path(name)
         found = [_sized(folder, trials) for trials in counts]
@@ -47,7 +47,12 @@ _LINES = {
 def _sized(folder: Path, trials: int) -> dict[str, Any]:
     """A sweep of so many trials in a process of its own, then its report."""
     home = folder / f"home-{trials}"
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "ignore", "MNIST_ABLATE_HOME": str(home)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(TESTS),
+        "PYTHONWARNINGS": "ignore",
+        "MNIST_ABLATE_HOME": str(home),
+    }
     environment |= {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "FAKE_EPOCH_S": "0", "MLFLOW_TRACKING_URI": NOBODY}
     command = [sys.executable, __file__, "inside", str(folder), str(trials)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
@@ -62,7 +67,7 @@ def _sized(folder: Path, trials: int) -> dict[str, Any]:
 
 def _inside(folder: Path, trials: int) -> dict[str, float]:
     """The sweep itself, without the command's start: from the first trial to the last."""
-    from mnist_ablate import driver
+    from mnist_ablate.execution import driver
     from mnist_ablate.settings import Settings
 
     images = import_module("conftest").write_images(folder / "images.npz")
@@ -130,7 +135,7 @@ def _mirrored(folder: Path) -> tuple[float, float]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["inside"]:
-        sys.path.insert(0, str(TESTS))
+        sys.path[:0] = TESTS
         sys.stdout.write(json.dumps(_inside(Path(sys.argv[2]), int(sys.argv[3]))) + "\n")
     else:
         main()

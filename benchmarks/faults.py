@@ -23,16 +23,16 @@ WORKER_S, DRIVER_S, SLOWED_PERCENT = 2.0, 5.0, 1.0
 WORST_MS, P99_MS, MEMORY_MB = 1000.0, 20.0, 200.0
 TIMEOUT_S = 900
 
-ALONE = {"recovery": ("recovery.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
+ALONE = {"recovery": ("recovery_times.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
 TOGETHER: dict[str, tuple[str, ...]] = {  # the longest first, so that both cores are busy to the end
-    **{f"crashes {seed}": ("crashes.py", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
+    **{f"crashes {seed}": ("driver_crashes.py", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
     "lost": ("lost_replies.py", str(LOST_REPLIES)),
-    "dask": ("dask_crashes.py", str(DASK_CRASHES), "1"),
-    "restart": ("recovery.py", "database"),
-    "planted": ("planted.py",),
-    "machine": ("states.py", "8"),
+    "dask": ("worker_crashes.py", str(DASK_CRASHES), "1"),
+    "restart": ("recovery_times.py", "database"),
+    "planted": ("planted_bugs.py",),
+    "machine": ("random_histories.py", "8"),
     **{
-        f"{kind} {seed}": ("hostile.py", kind, str(seed), str(FILES // CORES))
+        f"{kind} {seed}": ("malformed_inputs.py", kind, str(seed), str(FILES // CORES))
         for kind in ("sweeps", "tables")
         for seed in range(CORES)
     },
@@ -51,8 +51,12 @@ class Line:
 
 def run(arguments: Sequence[str]) -> Any:
     """What a program in tests/ prints, or why it did not."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(TESTS / arguments[0]), *arguments[1:]]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(TESTS / name) for name in ("support", "campaigns", ".")),
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [sys.executable, str(TESTS / "campaigns" / arguments[0]), *arguments[1:]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-1500:]}")
@@ -69,7 +73,10 @@ def measured() -> dict[str, Any]:
 
 def _made_store(folder: str) -> None:
     """An empty MLflow store for all programs to copy: its migrations take seconds."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(TESTS / name) for name in ("support", "campaigns", ".")),
+    }
     del environment["TEST_MLFLOW_STORE"]
     code = "import sys; from pathlib import Path; from mlflow_helpers import new_home; new_home(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, check=True)

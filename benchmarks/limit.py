@@ -16,12 +16,12 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_
 
 import numpy as np
 
-from mnist_ablate import data
-from mnist_ablate.backend import tf
-from mnist_ablate.data import Digits
-from mnist_ablate.program import Slice, shape_of
-from mnist_ablate.train import Inputs, Trainer
 from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.backend import tf
+from mnist_ablate.workloads.keras_mnist.compiled_program import Slice, shape_of
+from mnist_ablate.workloads.keras_mnist.data import Digits
+from mnist_ablate.workloads.keras_mnist.trainer import Inputs, Trainer
 
 ROUNDS, BATCH = 5, 128
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = [str(Path(__file__).parents[1] / "tests" / name) for name in ("support", "campaigns", ".")]
 
 HEAD = """\
 # Attacks on the running service
@@ -17,9 +17,9 @@ HEAD = """\
 {refused} of {count} refused, {day}; mlflow {mlflow}, distributed {distributed}, Flask {flask}, Starlette {starlette}.
 
 The service is the one that the containers run, started on one machine: `docker/mlflow_server.py` with accounts and
-`docker/mlflow_guard.py`, PostgreSQL with two roles, and Dask with TLS. "What came back" counts HTTP statuses: 401 asks for
-an account, 403 and 404 refuse. A row counts as refused only if every request in it was refused, and if no file was read,
-made or deleted outside its place.
+`docker/mlflow_guard.py`, PostgreSQL with two roles, and Dask with TLS. "What came back" counts HTTP statuses: 401 asks
+for an account, 403 and 404 refuse. A row counts as refused only if every request in it was refused, and if no file was
+read, made or deleted outside its place.
 
 `test_probes.py` checks every row in CI. `python benchmarks/probes.py > docs/explanation/security-probes.md` prints this
 page.
@@ -29,19 +29,19 @@ page.
 LIMITS = """
 Known limits, by MLflow's design:
 
-- `/health`, `/api/3.0/mlflow/server-info` and the page's static files answer without an account. They show features, but no
-  address.
-- Every account can list the names of the other accounts and read every sweep. `STACK_PERMISSION=NO_PERMISSIONS` prevents
-  that.
-- The server reads a whole request before it checks the account, so a body of gigabytes takes memory. The container's limit
-  then restarts it. Before anybody outside the team can reach the server, put a proxy with a limit in front of it.
+- `/health`, `/api/3.0/mlflow/server-info` and the page's static files answer without an account. They show features,
+  but no address.
+- Every account can list the names of the other accounts and read every sweep. `STACK_PERMISSION=NO_PERMISSIONS`
+  prevents that.
+- The server reads a whole request before it checks the account, so a body of gigabytes takes memory. The container's
+  limit then restarts it. Before anybody outside the team can reach the server, put a proxy with a limit in front of it.
 - Without TLS, `Authorization` travels unencrypted. Use loopback, a private network, or a proxy with TLS.
 - Whoever has a certificate of the cluster can run code on its workers. That is what the workers are for."""
 
 
 def main() -> int:
     """Print the page; 1 if an attack was not refused."""
-    sys.path.insert(0, str(TESTS))
+    sys.path[:0] = TESTS
     attacks, service_stack = import_module("attacks"), import_module("service_stack")
     rows, refused, everything = [], 0, attacks.all_probes()
     with service_stack.stack() as service:

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = [str(Path(__file__).parents[1] / "tests" / name) for name in ("support", "campaigns", ".")]
 TRIALS, EPOCHS = 60, 3
 RECORDS = 100
 JOBS = 2
@@ -60,7 +60,7 @@ def main() -> None:
         # A loopback of its own: nobody else's bytes are counted.
         inside = f"ip link set lo up && exec {sys.executable} {Path(__file__).absolute()}"
         os.execvpe("unshare", ["unshare", "--net", "sh", "-c", inside], {**os.environ, _INSIDE: "1"})
-    sys.path.insert(0, str(TESTS))
+    sys.path[:0] = TESTS
     with tempfile.TemporaryDirectory(prefix="ablate-scale-") as name:
         folder = Path(name)
         cost = Cost(**_cluster(folder), **_ledgers(folder), **_mirror(folder))
@@ -114,7 +114,7 @@ def _cluster(folder: Path) -> dict[str, Any]:
     port = import_module("mlflow_helpers").free_port()
     images = import_module("conftest").write_images(folder / "images.npz")
     environment = command.base_environment(
-        PYTHONPATH=str(TESTS), MNIST_ABLATE_TRAINER="fake_trainer:factory", FAKE_EPOCH_S="0.02"
+        PYTHONPATH=os.pathsep.join(TESTS), MNIST_ABLATE_TRAINER="fake_trainer:factory", FAKE_EPOCH_S="0.02"
     )
     address, program = f"tcp://127.0.0.1:{port}", command.PROGRAM
     with _parts() as start:
@@ -175,9 +175,9 @@ def _ledgers(folder: Path) -> dict[str, Any]:
 
 def _record_s(url: str) -> float:
     """Median seconds of writing one finished trial."""
-    from mnist_ablate import standing
-    from mnist_ablate.ledger import Ledger
-    from mnist_ablate.plan import expand
+    from mnist_ablate.ledger import progress
+    from mnist_ablate.ledger.ledger import Ledger
+    from mnist_ablate.sweep.plan import expand
     from mnist_ablate.trial import Outcome
 
     sweep = import_module("sweep_runs").small(seeds=RECORDS // 2)
@@ -185,7 +185,7 @@ def _record_s(url: str) -> float:
     ledger, times = Ledger(url), []
     with ledger.driving(sweep.name):
         record = ledger.begin(plan, fresh=False)
-        for planned in standing.verdict_trials(plan, {}):
+        for planned in progress.verdict_trials(plan, {}):
             made: Outcome = helpers.outcome(planned.trial)
             began = time.perf_counter()
             record.add(planned, made)

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_ablate.evidence import t_quantile
-from mnist_ablate.plan import expand
-from mnist_ablate.sweep import Sweep
+from mnist_ablate.statistics.paired_tests import t_quantile
+from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Recipe, Row
-from mnist_ablate.verdict import ALPHA, judge
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from mnist_ablate.data import MNIST
+from mnist_ablate.workloads.keras_mnist.data import MNIST
 
 SWEEP = """
 question: Which activation is better?

@@ -1,7 +1,7 @@
 """What a careful user writes without us: Optuna's GridSampler, `model.fit`, MLflow after every epoch.
 
 Usage: usual_script.py DATA.npz HOME MODEL SEEDS EPOCHS JOBS; prints the mean test accuracy of each activation as JSON.
-MODEL is mlp, mlp3 or cnn, as mnist_ablate/choices/models.py has them; JOBS are Optuna's threads (`n_jobs`).
+MODEL is mlp, mlp3 or cnn, as `workloads/keras_mnist/choices/models.py` has them; JOBS are Optuna's threads (`n_jobs`).
 """
 
 # mypy: ignore-errors

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_ablate.evidence import smallest_effect, t_quantile
-from mnist_ablate.sweep import Claim
+from mnist_ablate.statistics.paired_tests import smallest_effect, t_quantile
+from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row
-from mnist_ablate.verdict import ALPHA, judge
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mnist_ablate import data
-from mnist_ablate.features import CACHE
+from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.features import CACHE
 
 BATCH, LATER = 64, 12
 _TRAINED = (0, 7)  # 7: all is trained, MLflow is behind

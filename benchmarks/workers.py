@@ -13,10 +13,10 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from driver_cost import Watch
 
-from mnist_ablate import driver
-from mnist_ablate.choices.normalizers import NORMALIZERS
+from mnist_ablate.execution import driver
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep import Sweep
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 
 ROUNDS = 2
 SCALING = {

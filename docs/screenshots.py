@@ -19,7 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from mnist_ablate import history, report
+from mnist_ablate.execution import recorded_report
+from mnist_ablate.reports.terminal import tables as report_tables
 from mnist_ablate.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -102,10 +103,10 @@ def parent(link: str) -> str:
 
 def terminal(name: str, settings: Settings) -> str:
     """What `report` prints, as a page."""
-    document, _ = history.document(name, settings)
+    document, _ = recorded_report.document(name, settings)
     console = Console(record=True, width=130, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(f"$ mnist-ablate report {name}\n")
-    console.print(report.tables(document))
+    console.print(report_tables(document))
     made = console.export_html(theme=MONOKAI, inline_styles=True)
     return made.replace("</head>", f"<style>{TERMINAL}</style></head>")
 

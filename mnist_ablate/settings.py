@@ -4,11 +4,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mnist_ablate.data import MNIST
-from mnist_ablate.tls import Tls
+if TYPE_CHECKING:
+    from mnist_ablate.execution.tls import Tls
 
-KERAS_TRAINER = "mnist_ablate.train:Trainer"
+KERAS_TRAINER = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
 MAX_TRIALS = 10_000
 DATABASE_WAIT_S = 600.0
 _DRIVER = "postgresql+psycopg2://"
@@ -26,15 +27,16 @@ def _sqlite(path: Path) -> str:
 class Settings:
     """`jobs` local worker processes, or the Dask scheduler at `cluster`; `trainer` is `module:factory`.
 
-    `weights` is a file for `weights: imagenet` that is not in Keras's cache.
+    `data` is a file of images, None for those that ship. `weights` is a file for
+    `weights: imagenet` that is not in Keras's cache.
     """
 
     home: Path = field(default_factory=_home)
-    data: Path = MNIST
+    data: Path | None = None
     weights: Path | None = None
     jobs: int = 1
     cluster: str | None = None
-    tls: Tls | None = None
+    tls: "Tls | None" = None
     trial_timeout_s: float | None = None
     max_trials: int = MAX_TRIALS
     fresh: bool = False

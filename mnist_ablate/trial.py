@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = str | int | float | bool
+Params = dict[str, Scalar]
+"""Settings or factors by name."""
 Status = Literal["complete", "diverged", "failed", "lost", "pruned"]
 COUNTED: tuple[Status, ...] = ("complete", "diverged", "failed", "lost")
 """How a trial of a verdict can end; only one of a search is pruned."""
@@ -111,3 +113,17 @@ class Row:
     seed: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     status: Status = "complete"
+
+
+@dataclass(frozen=True)
+class RecordedTrial:
+    """A finished trial as recorded; `params` are its arm's factors, `stage` is "tuning", "verdict" or "control".
+
+    `intact` is false if it was altered after it had been written.
+    """
+
+    trial: Trial
+    params: Params
+    stage: str
+    outcome: Outcome
+    intact: bool = True

@@ -10,10 +10,11 @@ from command import Command, base_environment
 from postgres import Postgres, postgres
 from sweep_runs import Tracker
 
-from mnist_ablate import data, publishing
+from mnist_ablate.execution import publishing
 from mnist_ablate.settings import Settings
+from mnist_ablate.workloads.keras_mnist import data
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).parent / "support"
 
 
 def write_images(path: Path, seed: int = 0) -> Path:
@@ -61,7 +62,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "fake"
     folder.mkdir()
     monkeypatch.setenv("MNIST_ABLATE_TRAINER", "fake_trainer:factory")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("FAKE_DIR", str(folder))
     monkeypatch.delenv("FAKE_FAULTS", raising=False)
     return folder

@@ -1,0 +1,251 @@
+"""The command line: parse, call, print. Results go to stdout, progress and messages to stderr."""
+
+import errno
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from mnist_ablate.cli import backup, compare, new, report, stack, sweep_ending, verify
+from mnist_ablate.cli.options import Home, Json, Source, settings_of
+from mnist_ablate.cli.scheduler import scheduler
+from mnist_ablate.cli.worker import TlsCaFile, TlsCert, TlsKey, worker
+from mnist_ablate.errors import AblateError, DiskError, SweepError
+
+if TYPE_CHECKING:
+    from mnist_ablate.sweep.sweep import Sweep
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn a claim about training a network into evidence and a verdict.",
+    epilog="Add --debug to any command for a traceback where it says one line.",
+)
+
+_RARELY = (100_000, 20, 20)
+"""The collector's thresholds: by default it takes a quarter of `report` at 10,000 trials, and finds nothing."""
+_LEAVE_S = 1.0
+_NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
+
+
+class Listing(StrEnum):
+    """What `list` can list."""
+
+    sweeps = "sweeps"
+    choices = "choices"
+
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
+Data = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="x_train, y_train, x_test, y_test as Keras ships.")]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
+]
+Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
+MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
+
+
+@app.command(name="list")
+def list_(what: Annotated[Listing | None, typer.Argument()] = None) -> None:
+    """List the shipped sweeps, and what a recipe can choose from."""
+    from mnist_ablate.sweep import sweep_file
+    from mnist_ablate.workloads.keras_mnist import choices
+
+    if what in (None, Listing.sweeps):
+        typer.echo("sweeps")
+        for name in sweep_file.shipped():
+            typer.echo(f"  {name:22} {sweep_file.load(name).question}")
+    if what in (None, Listing.choices):
+        for axis, entries in choices.AXES.items():
+            typer.echo(axis)
+            for name, entry in entries.items():
+                typer.echo(f"  {name:22} {choices.summary(entry)}")
+
+
+@app.command()
+def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: Source,
+    overrides: Overrides = None,
+    seeds: Seeds = None,
+    data: Data = None,
+    weights: Weights = None,
+    quick: Quick = False,
+    max_trials: MaxTrials = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Show what a sweep would train, how long it takes here, and the smallest effect it can find."""
+    found = _load(source, overrides, seeds, quick)
+    from mnist_ablate.execution import preview  # after the file is found good: a second for what it needs
+
+    shown = preview.preview(found, data, max_trials, weights)
+    typer.echo(json.dumps(shown.document()) if as_json else shown.text())
+
+
+@app.command()
+def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: Source,
+    overrides: Overrides = None,
+    seeds: Seeds = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one a core].")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
+    quick: Quick = False,
+    fresh: Annotated[bool, typer.Option(help="Begin a new record; the old one stays.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+    data: Data = None,
+    weights: Weights = None,
+    trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
+    require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
+    register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
+    max_trials: MaxTrials = 10_000,
+    tls_ca_file: TlsCaFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
+    from mnist_ablate.execution import tls
+
+    certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
+    question = _load(source, overrides, seeds, quick)
+    from mnist_ablate.cli.live_view import Watch
+    from mnist_ablate.execution.cluster import default_jobs  # what takes seconds, after the file is found good
+    from mnist_ablate.execution.driver import drive
+    from mnist_ablate.service.dask_service import must_be_address
+    from mnist_ablate.service.webhook import failing
+
+    if cluster is not None:
+        must_be_address(cluster)
+    settings = settings_of(
+        home,
+        data,
+        weights=weights,
+        jobs=jobs or default_jobs(),
+        cluster=cluster,
+        tls=certificates,
+        trial_timeout_s=trial_timeout,
+        max_trials=max_trials,
+        fresh=fresh,
+        require_mlflow=require_mlflow,
+    )
+    with failing(settings.webhook, question.name), Watch(sweep_ending.console(stderr=True)) as watch:
+        result = drive(question, settings, watch)
+    sweep_ending.end(result, settings, as_json=as_json, register=register)
+
+
+app.command()(report.report)
+
+
+@app.command()
+def judge(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, a trial a row.")],
+    source: Annotated[str, typer.Option("--sweep", metavar="FILE", help="The sweep file with the claims.")],
+    as_json: Json = False,
+) -> None:
+    """Judge the claims of a sweep file on a finished table from anywhere."""
+    from mnist_ablate.ledger import progress
+    from mnist_ablate.ledger import results_table as tables
+    from mnist_ablate.reports import summary
+    from mnist_ablate.sweep import sweep_file
+
+    question = sweep_file.load(source, any_factors=True)
+    metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
+    rows = tables.read(table, question.factors, metrics)
+    sweep_ending.show(summary.document(question, rows, progress.count(rows)), as_json=as_json)
+
+
+app.command()(verify.verify)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to serve.")] = 5000,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page.")] = True,
+    home: Home = None,
+) -> None:
+    """Serve MLflow's web page on the embedded store."""
+    from mnist_ablate.tracking import web_ui as page
+
+    settings = settings_of(home, None)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    root = settings.home.absolute() / "mlartifacts"
+    raise typer.Exit(page.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
+
+
+app.command()(worker)
+app.command()(scheduler)
+
+
+app.command()(compare.compare)
+app.command()(new.new)
+app.command()(new.schema)
+app.command()(backup.sync)
+app.command()(backup.export)
+app.command()(backup.restore)
+app.add_typer(stack.app, name="stack")
+
+
+def main() -> None:
+    """Run a command; every error is one line on stderr and an exit code, a traceback only with --debug."""
+    from mnist_ablate.masking import mask
+    from mnist_ablate.processes import Interrupted, raising
+
+    gc.set_threshold(*_RARELY)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # after the last line Ctrl-C ends at once, without a traceback
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        with raising():
+            app()
+    except Interrupted as error:
+        if debug:
+            sys.stderr.write(mask(traceback.format_exc()))
+        _leave("stopped; the same command goes on where it was", error.exit_code)
+    except Exception as error:  # noqa: BLE001 - this is where all of them end
+        text, code = _explained(error)
+        sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))
+        sys.exit(code)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    """End in good order, but soon: whoever interrupts does not want to wait for threads that may hang."""
+    deadline = threading.Timer(_LEAVE_S, os._exit, (code,))
+    deadline.daemon = True
+    deadline.start()
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+    sys.exit(code)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    if isinstance(error, AblateError):
+        return str(error), error.exit_code
+    if not isinstance(error, OSError):
+        text = str(error).strip().partition("\n")[0]
+        return f"internal error: {type(error).__name__}: {text}: run again with --debug and report it", 1
+    if error.errno in _NO_SPACE:
+        where = error.filename or "the disk"
+        return f"no space on, or no right to write, {where}: free it and run again", DiskError.exit_code
+    return f"{error.filename or 'input'}: {error.strerror or error}: check the path", SweepError.exit_code
+
+
+def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":
+    from mnist_ablate.sweep import sweep_file
+
+    return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)

@@ -1,0 +1,70 @@
+"""`export` and `restore`: the ledger as one file. `sync`: MLflow from the ledger."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnist_ablate.cli.options import Home, complete_source, name_of, settings_of
+from mnist_ablate.errors import SweepError
+
+All = Annotated[bool, typer.Option("--all", help="Every recorded sweep.")]
+
+
+def export(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME|FILE] OUTPUT", help="A sweep unless --all, and the file to write.", show_default=False
+        ),
+    ],
+    everything: All = False,
+    home: Home = None,
+) -> None:
+    """Write every record of a sweep, or of all, to one file that `restore` reads."""
+    from mnist_ablate.ledger import backup
+    from mnist_ablate.ledger.ledger import Ledger
+
+    if len(words) != 2 - everything:
+        raise SweepError(
+            "export takes a sweep and the file to write, or --all and the file: export normalization a.zip"
+        )
+    url = settings_of(home).ledger_url
+    names = Ledger(url, reading=True).names() if everything else [name_of(words[0])]
+    counts, sha256 = backup.export(url, names, Path(words[-1]))
+    for name, trials in counts.items():
+        typer.echo(f"{name}: {trials} trials")
+    typer.echo(f"{words[-1]}: sha256 {sha256}")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
+    home: Home = None,
+) -> None:
+    """Put the records of a backup into the ledger; what is there already stays."""
+    from mnist_ablate.ledger import backup
+
+    settings = settings_of(home)
+    for done in backup.restore(settings.ledger_url, source):
+        typer.echo(f"{done.name}: {done.trials} trials, {done.written} written now")
+    typer.echo("bring MLflow in step with: mnist-ablate sync --all", err=True)
+
+
+def sync(
+    source: Annotated[
+        str, typer.Argument(metavar="[NAME|FILE]", help="A recorded sweep.", autocompletion=complete_source)
+    ] = "",
+    everything: All = False,
+    home: Home = None,
+) -> None:
+    """Bring MLflow in step with the ledger; with --all, rebuild it for every recorded sweep."""
+    from mnist_ablate.execution import recorded_report
+    from mnist_ablate.ledger.ledger import Ledger
+
+    if bool(source) == everything:
+        raise SweepError("sync takes the name of a sweep, or --all")
+    settings = settings_of(home)
+    names = Ledger(settings.ledger_url, reading=True).names() if everything else [name_of(source)]
+    for name in names:
+        sent, total = recorded_report.sync(name, settings)
+        typer.echo(f"{name}: MLflow has all {total} trials ({sent} sent now)")

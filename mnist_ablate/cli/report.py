@@ -1,0 +1,143 @@
+"""`report` writes what is recorded of a sweep in many forms; nothing is trained."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_ablate.cli import compare, sweep_ending
+from mnist_ablate.cli.options import Home, complete_source, name_of, settings_of
+from mnist_ablate.errors import SweepError
+
+if TYPE_CHECKING:
+    from mnist_ablate.ledger.ledger import Record
+    from mnist_ablate.reports.terminal import Document
+    from mnist_ablate.settings import Settings
+
+
+class Format(StrEnum):
+    """What `report` can write."""
+
+    table = "table"
+    md = "md"
+    html = "html"
+    svg = "svg"
+    png = "png"
+    json = "json"
+    bundle = "bundle"
+
+
+_SUFFIXES = {
+    ".txt": Format.table,
+    ".md": Format.md,
+    ".html": Format.html,
+    ".svg": Format.svg,
+    ".png": Format.png,
+    ".json": Format.json,
+    ".zip": Format.bundle,
+}
+_FILES = {Format.png: "png", Format.bundle: "zip"}
+_COMPARED = (Format.table, Format.json)
+
+
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="[NAME|FILE]", help="A shipped sweep, or a sweep file.", autocompletion=complete_source),
+    ] = "",
+    form: Annotated[
+        Format | None, typer.Option("--format", help="How to write it: a table unless the name of --output tells.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="A file in place of stdout.")] = None,
+    compared: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="NAME[/N] NAME[/N]", help="Two records, as `compare`."),
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Show the arms and verdicts of what is recorded of a sweep."""
+    if bool(source) == bool(compared):
+        raise SweepError("report takes a sweep, or --compare and two: report normalization")
+    form = form or _told_by(output)
+    if output is None and form in _FILES:
+        raise SweepError(f"--format {form.value} is no text: name a file with --output NAME.{_FILES[form]}")
+    if compared:
+        text = _compared(compared, form, home)
+    else:
+        text = _written(name_of(source), form, settings_of(home, None), output)
+    if text and output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    elif text and output is not None:
+        output.write_text(text, encoding="utf-8")
+
+
+def _told_by(output: Path | None) -> Format:
+    """The format that a file's suffix stands for; without a file or a suffix, a table."""
+    if output is None or not output.suffix:
+        return Format.table
+    form = _SUFFIXES.get(output.suffix.lower())
+    if form is None:
+        from mnist_ablate.problems import plainly
+
+        raise SweepError(
+            f"{plainly(str(output))}: no format has this suffix; known: {', '.join(_SUFFIXES)}; or give --format"
+        )
+    return form
+
+
+def _compared(names: tuple[str, str], form: Format, home: Path | None) -> str:
+    if form not in _COMPARED:
+        raise SweepError(f"--compare writes {' or '.join(_COMPARED)}, not {form.value}: leave --format out")
+    return compare.text(*names, home, as_json=form is Format.json)
+
+
+def _written(name: str, form: Format, settings: "Settings", output: Path | None) -> str:
+    """The report as text; nothing if it is in the file already."""
+    from mnist_ablate.execution import recorded_report
+    from mnist_ablate.reports import terminal
+
+    document, record = recorded_report.document(name, settings)
+    if output is not None and form is Format.bundle:
+        return _bundle(document, record, settings, output)
+    if form is Format.json:
+        return json.dumps(document)
+    if form is Format.md:
+        return terminal.markdown(document, record.sweep.question)
+    if form is not Format.table:
+        return _drawn(document, record, form, output)
+    console = sweep_ending.console(stderr=False)
+    with console.capture() as capture:
+        console.print(terminal.tables(document))
+    return capture.get()
+
+
+def _drawn(document: "Document", record: "Record", form: Format, output: Path | None) -> str:
+    from mnist_ablate.execution import publishing
+    from mnist_ablate.reports import html, picture, recorded
+
+    found = recorded.read(record, publishing.provenance(record.data_digest))
+    if form is Format.html:
+        return html.html(document, found)
+    drawn = picture.svg(document, found)
+    if output is None or form is Format.svg:
+        return drawn
+    from mnist_ablate.reports import raster
+
+    output.write_bytes(raster.png(drawn))
+    return ""
+
+
+def _bundle(document: "Document", record: "Record", settings: "Settings", output: Path) -> str:
+    from mnist_ablate.execution import publishing
+
+    content, digest = publishing.bundle(record, settings, document)
+    part = output.with_name(f"{output.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    typer.echo(f"{output}: digest {digest}")
+    return ""

@@ -1,0 +1,366 @@
+"""Runs trials on Dask workers, here or on a cluster, and tells what happens to them; records nothing."""
+
+import itertools
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Self
+
+from distributed.client import ClosedClientError
+from distributed.scheduler import KilledWorker
+
+from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.execution.cluster import MemoryKills, connected, default_jobs, replace_dead, scheduler_id
+from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S
+from mnist_ablate.execution.tls import Tls
+from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
+from mnist_ablate.masking import mask, one_line
+from mnist_ablate.trial import Epoch, Outcome, Trial
+
+__all__ = ["RETRIES", "Engine", "Event", "Finished", "Preparing", "Progress", "Retried", "Started", "default_jobs"]
+
+RETRIES = 2
+"""How often a lost trial is run again."""
+PATIENCE = 10
+"""A trial is hung after this many times the median epoch of its model without an epoch."""
+MIN_PATIENCE_S = 120.0
+FIRST_PATIENCE_S = 1800.0
+"""Before the first epoch of a model, which compiles; features of a frozen base give signs of their own."""
+DRAIN_S = 30.0
+NO_WORKER_S = 180.0
+"""Without any local worker; those of a cluster may join later."""
+_TICK_S = 0.25
+_START_S = 2.0
+_UNSTARTED = 10
+_PAUSE_S = 5.0
+_RESULT_S = 30.0
+_EPOCHS_KEPT = 200
+_KILLED = "worker killed"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker took the trial."""
+
+    trial: Trial
+    worker: str
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """What takes long before the trial's first epoch, and how far it is."""
+
+    trial: Trial
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The trial ended an epoch."""
+
+    trial: Trial
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
+class Retried:
+    """The trial was lost and is run again, for the `attempt`-th of at most `RETRIES` times."""
+
+    trial: Trial
+    reason: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The trial has its final outcome."""
+
+    trial: Trial
+    outcome: Outcome
+
+
+Event = Started | Preparing | Progress | Retried | Finished
+
+
+@dataclass
+class _Task:
+    """A trial on its way; `submission` tells late messages of an earlier attempt from those of this one."""
+
+    trial: Trial
+    future: Any = None
+    submission: int = 0
+    losses: int = 0
+    unstarted: int = 0
+    alone: bool = False
+    worker: str = ""
+    pid: int = 0
+    last_sign: float = field(default_factory=time.monotonic)
+    verdict: str = ""
+    outcome: Outcome | None = None
+
+
+class Engine:
+    """A context manager: workers with the plugin are up inside it, `jobs` local ones or the cluster at `address`."""
+
+    def __init__(
+        self,
+        plugin: TrainerPlugin,
+        *,
+        jobs: int = 1,
+        address: str | None = None,
+        tls: Tls | None = None,
+        trial_timeout_s: float | None = None,
+    ) -> None:
+        self._plugin, self._jobs, self._address, self._tls = plugin, jobs, address, tls
+        self._timeout_s = trial_timeout_s
+        self._events: queue.SimpleQueue[tuple[str, Any, float]] = queue.SimpleQueue()
+        self._waiting: deque[_Task] = deque()
+        self._coming: Iterator[Trial] = iter(())
+        self._running: dict[str, _Task] = {}
+        self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
+        self._draining_since: float | None = None
+        self._slots = 1
+        self._ticked = self._seen_worker = time.monotonic()
+        self._stack = ExitStack()
+        self._client: Any = None
+        self._scheduler = ""
+        self._memory_kills: MemoryKills | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin, self._tls))
+            self._scheduler = scheduler_id(self._client)
+            self._memory_kills = MemoryKills(self._client)
+            self._client.subscribe_topic(TOPIC, lambda event: self._put("message", event[1]))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def drain(self) -> None:
+        """Start nothing more; `run` ends when the running trials have, or after `DRAIN_S` seconds."""
+        self._draining_since = self._draining_since or time.monotonic()
+
+    def prune(self, trial_id: str) -> None:
+        """Let a running trial end with this epoch or the next, and finish as "pruned"; too late changes nothing."""
+        task = self._running.get(trial_id)
+        if task is None or not task.worker:
+            return
+
+        def ask(worker: str) -> None:
+            with suppress(Exception):  # a worker that is gone has no trial to end
+                self._client.run(prune, self._plugin.name, trial_id, workers=[worker])
+
+        threading.Thread(target=ask, args=(task.worker,), name="prune", daemon=True).start()
+
+    def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
+        """Events of these trials until each is finished; a lost one is run again at most `RETRIES` times.
+
+        The next trial is asked for when the last event has been dealt with, so that it can be chosen by it.
+        Raises UnreachableError if the scheduler goes away.
+        """
+        for events in self.batches(trials, ahead=False):
+            yield from events
+
+    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
+        """As `run`, but all events that wait at once; if `ahead`, the workers have their next trials already."""
+        self._coming, self._waiting = iter(trials), deque()
+        self._tick()
+        self._fill()
+        while self._waiting or self._running:
+            if self._drained():
+                return
+            events = [*self._news(all_=ahead)]
+            if ahead:
+                self._fill()
+            if events:
+                yield events
+            self._fill()
+
+    def _news(self, *, all_: bool) -> Iterator[Event]:
+        """What the next message means, or all that have come; waits a tick for the first."""
+        with suppress(queue.Empty):
+            yield from self._meant(*self._events.get(timeout=_TICK_S))
+            while all_:
+                yield from self._meant(*self._events.get_nowait())
+        if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
+            self._tick()
+
+    def _meant(self, kind: str, payload: Any, at: float) -> Iterator[Event]:
+        return self._told(payload, at) if kind == "message" else self._ended(*payload)
+
+    def _put(self, kind: str, payload: Any) -> None:
+        self._events.put((kind, payload, time.monotonic()))
+
+    def _fill(self) -> None:
+        """One trial a worker, so that a killed worker loses one and nothing waits behind a slow one.
+
+        A trial that ran out of memory has all workers to itself.
+        """
+        while self._draining_since is None and len(self._running) < self._slots:
+            if not self._waiting:
+                self._waiting.extend(_Task(trial) for trial in itertools.islice(self._coming, 1))
+            if not self._waiting:
+                return
+            alone = self._waiting[0].alone or any(task.alone for task in self._running.values())
+            if alone and self._running:
+                return
+            self._submit(self._waiting.popleft())
+
+    def _submit(self, task: _Task) -> None:
+        task.submission += 1
+        task.last_sign, task.worker, task.verdict, task.outcome = time.monotonic(), "", "", None
+        key = f"trial-{task.trial.id}-{task.submission}"
+        arguments = (task.trial, self._plugin.name, task.submission)
+        try:
+            task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
+        except ClosedClientError as error:
+            raise self._gone() from error
+        self._running[task.trial.id] = task
+        task.future.add_done_callback(lambda future: self._put("done", (task, future)))
+
+    def _told(self, message: dict[str, Any], at: float) -> Iterator[Event]:
+        task = self._running.get(message["trial_id"])
+        if task is None or message["submission"] != task.submission:
+            return
+        if "started" in message:
+            if task.worker and (yield from self._gave_up(task)):
+                return
+            task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
+            yield Started(task.trial, task.worker)
+        elif "outcome" in message:
+            task.outcome = Outcome.model_validate(message["outcome"])
+        elif "preparing" in message:
+            task.last_sign = at
+            yield Preparing(task.trial, message["preparing"])
+        else:
+            self._epoch_s[task.trial.recipe.model].append(at - task.last_sign)
+            task.last_sign = at
+            yield Progress(task.trial, Epoch(**message["epoch"]))
+
+    def _gave_up(self, task: _Task) -> Generator[Event, None, bool]:
+        """Dask itself began the trial again: its worker left the cluster, or a scheduler elsewhere retried."""
+        reason = task.verdict or "its worker left"
+        if task.losses == RETRIES:
+            task.verdict = reason
+            task.future.cancel()
+            return True
+        task.losses, task.verdict = task.losses + 1, ""
+        yield Retried(task.trial, reason, task.losses)
+        return False
+
+    def _ended(self, task: _Task, future: Any) -> Iterator[Event]:
+        if self._running.get(task.trial.id) is not task or task.future is not future:
+            return
+        del self._running[task.trial.id]
+        outcome = _outcome(task, future)
+        task.future = None
+        if outcome.reason == _KILLED and self._memory_kills and self._memory_kills.include(task.pid):
+            outcome = outcome.model_copy(update={"reason": OUT_OF_MEMORY})
+        if outcome.status != "lost":
+            yield Finished(task.trial, outcome)
+        elif self._draining_since is None:
+            yield from self._lost(task, outcome)
+
+    def _lost(self, task: _Task, outcome: Outcome) -> Iterator[Event]:
+        self._tick()
+        if not task.worker and task.unstarted < _UNSTARTED and not task.verdict:
+            task.unstarted += 1  # it waited at a worker that another trial killed: not its own doing
+            self._waiting.appendleft(task)
+            return
+        task.losses += 1
+        if task.alone:
+            reason = f"{outcome.reason}, with no other trial beside it too"
+            yield Finished(task.trial, outcome.model_copy(update={"status": "failed", "reason": reason}))
+        elif task.losses > RETRIES:
+            yield Finished(task.trial, outcome)
+        else:
+            task.alone = outcome.reason == OUT_OF_MEMORY
+            self._waiting.appendleft(task)
+            yield Retried(task.trial, outcome.reason, task.losses)
+
+    def _tick(self) -> None:
+        """Count the workers and replace the hung ones; a pause of this process (Ctrl-Z) is nobody's silence."""
+        now = time.monotonic()
+        self._slots = max(1, self._count_workers(now))
+        pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
+        for task in self._running.values():
+            task.last_sign = min(now, task.last_sign + pause_s)
+            if not task.verdict and now - task.last_sign > self._patience(task.trial.recipe.model):
+                if worker := task.worker or self._holder(task.future.key):
+                    task.verdict = f"no progress for {now - task.last_sign:.0f} s"
+                    self._replace(worker)
+                else:
+                    task.last_sign = now  # it waits for a worker
+        self._ticked = time.monotonic()
+
+    def _patience(self, model: str) -> float:
+        if self._timeout_s:
+            return self._timeout_s
+        seen = self._epoch_s.get(model)
+        return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
+
+    def _replace(self, worker: str) -> None:
+        """Takes 5 s for a worker that does not listen; in a thread, so that the other trials are heard."""
+
+        def restart() -> None:
+            with suppress(Exception):
+                self._client.restart_workers([worker], raise_for_error=False)
+
+        threading.Thread(target=restart, name="replace-worker", daemon=True).start()
+
+    def _holder(self, key: str) -> str:
+        """The worker that was given a trial and nothing else, such as another sweep's trial; empty if there is none."""
+        given = self._asked(self._client.scheduler.processing, workers=None)
+        return next((worker for worker, keys in given.items() if [*keys] == [key]), "")
+
+    def _asked(self, question: Callable[..., Any], **arguments: Any) -> Any:
+        """The scheduler's answer. Raises UnreachableError if it is gone, or another that knows nothing of this run."""
+        try:
+            if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
+                return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            raise self._gone() from error
+        raise self._gone()
+
+    def _gone(self) -> UnreachableError:
+        where = mask(self._address or "the local cluster")
+        return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again")
+
+    def _count_workers(self, now: float) -> int:
+        cores = self._asked(self._client.scheduler.ncores)
+        replace_dead(self._client)
+        if cores or self._address:
+            self._seen_worker = now
+        elif now - self._seen_worker > NO_WORKER_S:
+            raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
+        return sum(cores.values())
+
+    def _drained(self) -> bool:
+        if self._draining_since is None:
+            return False
+        now = time.monotonic()
+        training = [task for task in self._running.values() if task.worker or now - task.last_sign < _START_S]
+        return not training or now - self._draining_since > DRAIN_S
+
+
+def _outcome(task: _Task, future: Any) -> Outcome:
+    """What a settled future says, and the worker told; anything but an outcome means that the worker was lost."""
+    reason = task.verdict or "its result was lost"
+    if future.status == "finished":
+        if task.outcome is not None:
+            return task.outcome
+        with suppress(Exception):
+            outcome: Outcome = future.result(timeout=_RESULT_S)
+            return outcome
+    with suppress(Exception):
+        error = future.exception(timeout=1)
+        if not task.verdict:
+            reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
+    return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason))

@@ -1,0 +1,103 @@
+"""A sweep's record on its way to MLflow: the mirror of a record, where results come from, the verdicts' note."""
+
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mnist_ablate.errors import UnreachableError
+from mnist_ablate.ledger.ledger import Mirrored, Record
+from mnist_ablate.masking import mask
+from mnist_ablate.reports import html, judging, recorded
+from mnist_ablate.reports.bundle import begun, pack
+from mnist_ablate.reports.terminal import markdown
+from mnist_ablate.settings import Settings
+from mnist_ablate.tracking.mirror import Mirror
+from mnist_ablate.verification import raw_ledger
+
+_COMMIT = ("git", "rev-parse", "HEAD")
+_PACKAGES = ("mnist-ablate", "keras", "optuna", "mlflow", "numpy")
+_BUNDLE_DIGEST = "bundle_digest"
+"""A tag of the parent run: whoever has the bundle can compare."""
+
+
+def open_mirror(record: Record, settings: Settings) -> Mirror:
+    """The mirror of a record; it connects when it is first used."""
+    sweep = record.sweep
+    return Mirror(settings.tracking_uri, sweep.name, sweep.digest, sweep.question, provenance(record.data_digest))
+
+
+def provenance(data_digest: str) -> dict[str, str]:
+    """Where results come from: versions, git commit if there is one, machine, data."""
+    return {
+        **_versions(),
+        "version.python": platform.python_version(),
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+        "data_digest": data_digest,
+    }
+
+
+def in_step(record: Record, records: int, settings: Settings) -> bool:
+    """Whether this tracker was seen to have that many records of the sweep, and its verdicts."""
+    seen = record.mirrored
+    return (seen.records, seen.tracker) == (records, mask(settings.tracking_uri))
+
+
+def publish(record: Record, records: int, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> None:
+    """Write the verdicts on the parent run, then note in the record that MLflow has its first `records` records.
+
+    Raises UnreachableError if MLflow cannot be reached.
+    """
+    effects = {f"effect.{claim['name']}": claim["effect"] for claim in document["claims"]}
+    known = {name: value for name, value in effects.items() if value is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        report, packed = Path(folder) / "report.html", Path(folder) / "bundle.zip"
+        html.write(document, recorded.read(record, provenance(record.data_digest)), report)
+        content, digest = bundle(record, settings, document)
+        packed.write_bytes(content)
+        tags = {_BUNDLE_DIGEST: digest}
+        mirror.verdicts(markdown(document, record.sweep.question), known, [report, packed], tags)
+    record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
+
+
+def bundle(record: Record, settings: Settings, document: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Everything that the verdicts of a record rest on as one zip, and its digest.
+
+    The verdicts in it are those of the records in it: others may have been written since the document was made.
+    """
+    studies = [each for each in raw_ledger.read(settings.ledger_url, record.sweep.name) if "content" in each.attrs]
+    place = [each.name for each in studies].index(record.name)
+    study, earlier = studies[place], [*map(begun, studies[:place])]
+    judged = judging.of_raw(study, earlier, document["fingerprints"])
+    versions = {name: mask(value) for name, value in provenance(record.data_digest).items()}
+    return pack(study, earlier, judged, versions)
+
+
+def try_to_publish(
+    record: Record, records: int, mirror: Mirror, settings: Settings, document: Mapping[str, Any]
+) -> bool:
+    """As `publish`; False if MLflow cannot be reached."""
+    try:
+        publish(record, records, mirror, settings, document)
+    except UnreachableError:
+        return False
+    return True
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {f"version.{name}": version(name) for name in _PACKAGES}
+
+
+def _git_commit() -> str:
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(_COMMIT, cwd=here, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()

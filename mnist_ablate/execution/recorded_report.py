@@ -1,0 +1,48 @@
+"""What is recorded of a sweep: its report's document, and MLflow brought in step with it. Trains nothing."""
+
+from typing import Any
+
+from mnist_ablate.execution.publishing import open_mirror, publish
+from mnist_ablate.ledger.ledger import Ledger, Record
+from mnist_ablate.reports import judging
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import Plan, normalizers
+from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprints
+
+
+def document(name: str, settings: Settings) -> tuple[dict[str, Any], Record]:
+    """The JSON document of what is recorded of a sweep, and the record."""
+    record = _find(name, settings)
+    return _document(record), record
+
+
+def sync(name: str, settings: Settings) -> tuple[int, int]:
+    """Send MLflow what it lacks of a recorded sweep; how many runs were sent, and how many there are.
+
+    Raises UnreachableError if MLflow cannot be reached.
+    """
+    record = _find(name, settings)
+    mirror, records = open_mirror(record, settings), record.records()
+    entries = {entry.trial.id: entry for entry in records}
+    ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
+    sent = mirror.outcomes_together(ended)
+    alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
+    publish(record, len(records), mirror, settings, _document(record))
+    return sum(sent.values()) + sum(alone), len(entries)
+
+
+def _find(name: str, settings: Settings) -> Record:
+    return Ledger(settings.ledger_url, reading=True).find(name)
+
+
+def _document(record: Record) -> dict[str, Any]:
+    plan = record.plan
+    return judging.document(plan, record.entries(), record.registration, _fingerprints(record, plan))
+
+
+def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:
+    """As recorded; those of a record that has none yet are measured if its images are the ones that ship."""
+    if record.fingerprints or record.data_digest != data.MNIST_DIGEST:
+        return record.fingerprints
+    return fingerprints(normalizers(plan), plan.arms[0].recipe, data.load())

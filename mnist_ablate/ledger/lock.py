@@ -1,0 +1,144 @@
+"""One driver per sweep: a lock that dies with its process, so that none is ever left to remove by hand."""
+
+import fcntl
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy
+from sqlalchemy import text
+
+from mnist_ablate.errors import ConflictError
+from mnist_ablate.ledger.database import connect_args, explained, real_folder, sqlite_file
+
+_RETRY_S = 0.1
+_LOST_S = 2.0
+
+
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def ensure(self) -> None:
+        """Return if it is still held; take it again if a restart of the database dropped it.
+
+        Raises ConflictError if another process took it meanwhile.
+        """
+
+
+@contextmanager
+def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
+    """Hold the lock `name` of the ledger at `url`, waiting at most `wait_s` seconds for it.
+
+    A file lock (flock) beside the file of SQLite, an advisory lock for PostgreSQL. Raises ConflictError that names
+    the process that holds it; DiskError or UnreachableError if there can be no lock.
+    """
+    with ExitStack() as stack:
+        with explained(url):
+            path = sqlite_file(url)
+            held = _file(real_folder(path), name, wait_s) if path else _postgresql(url, name, wait_s)
+            lock = stack.enter_context(held)
+        yield lock
+
+
+class _FileLock:
+    def ensure(self) -> None:
+        """The kernel keeps it for as long as the process lives."""
+
+
+@contextmanager
+def _file(folder: Path, name: str, wait_s: float) -> Iterator[Lock]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("a+") as file:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise _conflict(name, file.read().strip()) from None
+                time.sleep(_RETRY_S)
+        file.truncate(0)
+        file.write(_me())
+        file.flush()
+        yield _FileLock()
+
+
+class _AdvisoryLock:
+    """Held by one session: when the database restarts, the session and the lock are gone.
+
+    When only the way to the database was cut, the session may live on there without us: it is ended then.
+    """
+
+    def __init__(self, url: str, connection: sqlalchemy.Connection, name: str) -> None:
+        self._url, self._connection, self._name = url, connection, name
+        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        self._session = 0
+
+    def take(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while not self._connection.scalar(_TAKE, {"key": self._key}):
+            if time.monotonic() > deadline:
+                raise _conflict(self._name, self._connection.scalar(_HOLDER, {"key": self._key & 0xFFFFFFFF}))
+            time.sleep(_RETRY_S)
+        self._session = self._connection.scalar(_SESSION) or 0
+
+    def ensure(self) -> None:
+        with explained(self._url):
+            if self._current() != self._session:
+                self._connection.execute(_END, {"session": self._session})
+                self.take(_LOST_S)
+
+    def _current(self) -> int:
+        """The session that would take the lock now: another one after the connection was lost."""
+        try:
+            return self._connection.scalar(_SESSION) or 0
+        except sqlalchemy.exc.DBAPIError:
+            self._connection.rollback()
+            return self._connection.scalar(_SESSION) or 0
+
+
+@contextmanager
+def _postgresql(url: str, name: str, wait_s: float) -> Iterator[Lock]:
+    engine = sqlalchemy.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",  # a session idle in a transaction for hours could be ended by the server
+        connect_args={**connect_args(url), "application_name": f"{_PREFIX}{_me()}"[:63]},
+    )
+    try:
+        with engine.connect() as connection:
+            connection.execute(_PROBE)
+            lock = _AdvisoryLock(url, connection, name)
+            lock.take(wait_s)
+            yield lock
+    finally:
+        engine.dispose()
+
+
+_PREFIX = "mnist-ablate "
+_TAKE = text("SELECT pg_try_advisory_lock(:key)")
+_SESSION = text("SELECT pg_backend_pid()")
+_END = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid = :session AND application_name = current_setting('application_name')"
+)
+_PROBE = text("SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3")
+"""The server finds within 25 s that a driver's machine is gone, and frees its lock."""
+_HOLDER = text(
+    f"SELECT replace(application_name, '{_PREFIX}', '') FROM pg_locks JOIN pg_stat_activity USING (pid) "  # noqa: S608
+    "WHERE locktype = 'advisory' AND granted AND objid::bigint = :key"
+)
+
+
+def _me() -> str:
+    return f"pid {os.getpid()} on {socket.gethostname()}"
+
+
+def _conflict(name: str, holder: str | None) -> ConflictError:
+    return ConflictError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")

@@ -1,0 +1,155 @@
+"""What recorded trials mean for a plan: tuned values, rows of the verdicts, what is missing; reads no storage."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from mnist_ablate.ledger.ablation_path import walk
+from mnist_ablate.ledger.adaptive import seeds_wanted
+from mnist_ablate.statistics.negative_control import Again
+from mnist_ablate.sweep.plan import Plan, Planned, label
+from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row
+
+_UNTUNED = -2.0
+_NO_SCORE = -1.0
+_SCORE = "val_accuracy"
+
+
+def tuned(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Params] | None:
+    """Each arm's best nuisance values by validation accuracy, the first of equals; None before all are tried."""
+    if plan.sweep.design == "search":
+        return _winner(plan, entries)
+    if plan.sweep.design == "ablation_path":
+        return _steps(plan, entries)
+    best: dict[str, Params] = {}
+    scores: dict[str, float] = {}
+    points = [point for point in plan.points for _ in plan.arms]
+    for planned, point in zip(plan.tuning, points, strict=True):
+        entry, arm = entries.get(planned.id), label(planned.arm.params)
+        if entry is None:
+            return None
+        score = entry.outcome.metrics.get(_SCORE, _NO_SCORE)
+        if score > scores.get(arm, _UNTUNED):
+            best[arm], scores[arm] = point, score
+    return best
+
+
+def _winner(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Params] | None:
+    """The settings of the best trial of a search; None before all are tried, or if none of them completed."""
+    tried = [entry for entry in entries.values() if entry.stage == "tuning"]
+    scored = [entry for entry in tried if _SCORE in entry.outcome.metrics]
+    if len(tried) < plan.sweep.tuning_trials or not scored:
+        return None
+    recipe = max(scored, key=lambda entry: entry.outcome.metrics[_SCORE]).trial.recipe
+    searched = (*plan.sweep.scientific, *plan.sweep.nuisance)
+    return {label(plan.arms[-1].params): {name: getattr(recipe, name) for name in searched}}
+
+
+def _steps(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Params] | None:
+    """The settings of each arm along an ablation path; None before it is known to its end."""
+    walked = walk(plan, entries)
+    if not walked.ends(plan):
+        return None
+    return {label(arm.params): step.settings for arm, step in zip(plan.arms[1:], walked.steps, strict=True)}
+
+
+def verdict_trials(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Planned, ...]:
+    """The trials of the verdicts, in an adaptive sweep those wanted so far; none before the tuning is complete."""
+    best = tuned(plan, entries)
+    return () if best is None else _wanted(plan, plan.verdict_trials(best), entries)
+
+
+def as_written_trials(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Planned, ...]:
+    """The trials of the verdicts on the recipe as written; their claims are open or decided by themselves."""
+    return _wanted(plan, plan.as_written_trials(), entries)
+
+
+def _wanted(plan: Plan, trials: tuple[Planned, ...], entries: Mapping[str, RecordedTrial]) -> tuple[Planned, ...]:
+    """Of an adaptive sweep's trials those whose seeds are wanted by what is recorded of them."""
+    sweep = plan.sweep
+    if not sweep.looks or not trials:
+        return trials
+    arms = [arm.params for arm in plan.arms]
+    found = seeds_wanted(arms, _rows(plan, trials, entries), sweep.claims, sweep.looks)
+    seeds = dict(zip(map(label, arms), found, strict=True))
+    return tuple(each for each in trials if each.trial.seed < seeds[label(each.arm.params)])
+
+
+def control_trials(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Planned, ...]:
+    """The trials of the negative control, as many as its arm has; none before the tuning is complete."""
+    best = tuned(plan, entries)
+    if best is None or not plan.sweep.controlled:
+        return ()
+    seeds = sum(each.arm == plan.control_arm for each in verdict_trials(plan, entries))
+    return plan.control_trials(best)[:seeds]
+
+
+def again(plan: Plan, entries: Mapping[str, RecordedTrial]) -> Again | None:
+    """What is recorded of the negative control; None if the sweep has none."""
+    if not plan.sweep.controlled:
+        return None
+    wanted = control_trials(plan, entries)
+    found = [each.trial for each in wanted if each.id in entries]
+    outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
+    params = plan.control_arm.params
+    rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
+    return Again(params, len(wanted) or plan.sweep.least_seeds, rows_)
+
+
+def as_written(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Row, ...]:
+    """What the verdicts on the recipe as written read, as `rows`; none if the sweep does not ask for them."""
+    return _rows(plan, as_written_trials(plan, entries), entries)
+
+
+def rows(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Row, ...]:
+    """What the verdicts read: the recorded trials of the verdict stage, in the order of arms, then seeds.
+
+    Trials at values that a repeated tuning gave up are not among them.
+    """
+    return _rows(plan, verdict_trials(plan, entries), entries)
+
+
+def _rows(plan: Plan, trials: Iterable[Planned], entries: Mapping[str, RecordedTrial]) -> tuple[Row, ...]:
+    places = {label(arm.params): place for place, arm in enumerate(plan.arms)}
+    found = [each for each in trials if each.id in entries]
+    found.sort(key=lambda each: (places[label(each.arm.params)], each.trial.seed))
+    outcomes = [(each, entries[each.id].outcome) for each in found]
+    return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status) for each, o in outcomes)
+
+
+def counts(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, int]:
+    """The trials of the verdicts: planned, by status, and `saved`, those that an adaptive sweep did not need."""
+    return _counted(plan, verdict_trials(plan, entries), entries)
+
+
+def as_written_counts(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, int]:
+    """The same of the recipe as written."""
+    return _counted(plan, as_written_trials(plan, entries), entries)
+
+
+def _counted(plan: Plan, trials: tuple[Planned, ...], entries: Mapping[str, RecordedTrial]) -> dict[str, int]:
+    planned = len(plan.arms) * plan.sweep.most_seeds
+    over = trials and all(each.id in entries for each in trials)
+    saved = {"saved": planned - len(trials) if over else 0} if plan.sweep.looks else {}
+    return {**count(_rows(plan, trials, entries), planned), **saved}
+
+
+def done(plan: Plan, entries: Mapping[str, RecordedTrial]) -> int:
+    """How many of the plan's trials are recorded, tuning included."""
+    tuned_already = sum(entry.stage == "tuning" for entry in entries.values())
+    if plan.sweep.design == "ablation_path":  # a choice made again gives up what followed from the first
+        tuned_already = sum(each.id in entries for each in walk(plan, entries).trials)
+    trials = (
+        *verdict_trials(plan, entries),
+        *control_trials(plan, entries),
+        *as_written_trials(plan, entries),
+    )
+    return tuned_already + sum(each.id in entries for each in trials)
+
+
+def count(rows: Sequence[Row], planned: int | None = None) -> dict[str, int]:
+    """Trials planned (all rows, unless told) and by status, each status named."""
+    by_status = Counter(row.status for row in rows)
+    return {
+        "planned": len(rows) if planned is None else planned,
+        **{status: by_status[status] for status in COUNTED},
+    }

@@ -1,0 +1,1 @@
+"""HOW IT IS SHOWN: the typed report, its sentences and its formats. Trains nothing."""

@@ -1,0 +1,1 @@
+"""THE TEAM'S: the compose stack, scheduler and worker services, the webhook."""

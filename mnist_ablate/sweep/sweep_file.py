@@ -1,0 +1,113 @@
+"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem."""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from mnist_ablate.errors import SweepError
+from mnist_ablate.problems import MAX_PROBLEMS, Finding, hint, listed, plainly, raise_if_any, shown
+from mnist_ablate.sweep import claim_checks, design_checks, yaml_reader
+from mnist_ablate.sweep.overrides import override, override_seeds
+from mnist_ablate.sweep.source_tree import Document
+from mnist_ablate.sweep.structure_check import Shape, shape
+from mnist_ablate.sweep.sweep import NAME_RULE, Sweep, is_name
+
+_PACKAGE = Path(__file__).parents[1]
+_SUFFIXES = (".yaml", ".yml")
+
+
+def load(
+    source: str,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    quick: bool = False,
+    any_factors: bool = False,
+) -> Sweep:
+    """The sweep of a shipped name or a file, with `--set` and `--seeds` applied, shortened if `quick`.
+
+    `any_factors` lets the factors be any columns of a table instead of the fields of a Recipe.
+    Raises SweepError that names every problem, each with its line and column or its flag.
+    """
+    path = _find(source)
+    name = _name(path, quick=quick)
+    document = yaml_reader.parse(_read(path), plainly(str(path)))
+    if document.root is None or len(document.problems) > MAX_PROBLEMS:
+        raise_if_any(document.problems)
+    for setting in overrides:
+        override(document, setting)
+    if seeds is not None:
+        override_seeds(document, seeds)
+    sweep = _checked(name, document, any_factors=any_factors)
+    return sweep.quick() if quick else sweep
+
+
+def shipped() -> dict[str, Path]:
+    """The project's own sweeps by name: in the package if it is installed, beside it in a checkout."""
+    folders = (_PACKAGE / "sweeps", _PACKAGE.parent / "sweeps")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _checked(name: str, document: Document, *, any_factors: bool) -> Sweep:
+    found = shape(name, document.root.plain() if document.root else {})
+    findings = islice(_findings(found, any_factors=any_factors), MAX_PROBLEMS + 1)
+    raise_if_any([*document.problems, *map(document.located, findings)])
+    return found.sweep.model_copy(update={"claims": list(found.claims.values())})
+
+
+def _findings(found: Shape, *, any_factors: bool) -> Iterator[Finding]:
+    """Everything that is wrong; what depends on a doubtful section is not judged."""
+    yield from found.findings
+    yield from design_checks.local(found.sweep, any_factors=any_factors)
+    yield from claim_checks.local(found.claims, found.doubtful, any_factors=any_factors)
+    if not found.doubtful & design_checks.RELATED:
+        yield from design_checks.related(found.sweep, any_factors=any_factors)
+        yield from claim_checks.related(found.claims, found.doubtful, found.sweep)
+
+
+def _find(source: str) -> Path:
+    if "\0" in source:
+        raise SweepError(f"{shown(source)}: {NAME_RULE}")
+    if os.sep in source or (os.altsep or os.sep) in source or source.lower().endswith(_SUFFIXES):
+        return Path(source)
+    known = shipped()
+    name = unicodedata.normalize("NFC", source)
+    if name in known:
+        return known[name]
+    if os.path.isfile(source):  # noqa: PTH113 - Path.is_file raises on a name that is too long
+        return Path(source)
+    if not is_name(name):
+        raise SweepError(f"no sweep named {shown(source)}: {NAME_RULE}")
+    raise SweepError(
+        f"no sweep named {shown(source)}: {hint(name, known, 'shipped')}; or give the path of a .yaml file"
+    )
+
+
+def _name(path: Path, *, quick: bool) -> str:
+    """The name of the sweep in a file: the file's, without .yaml."""
+    name = unicodedata.normalize("NFC", path.name)
+    name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
+    if not is_name(name) or (quick and not is_name(f"{name}-quick")):
+        raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
+    return name
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a regular file of a reasonable size."""
+    where = plainly(str(path))
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise SweepError(f"{where}: not a file; give the path of a sweep file")
+        if about.st_size > yaml_reader.MAX_BYTES:
+            raise SweepError(f"{where}: {about.st_size:,} bytes; a sweep file has at most {yaml_reader.MAX_BYTES:,}")
+        with path.open("rb") as file:
+            return file.read(yaml_reader.MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise SweepError(f"{where}: no such file; shipped: {listed(shipped())}") from None
+    except OSError as error:
+        raise SweepError(f"{where}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""WHO ELSE SEES IT: MLflow, as a mirror of the ledger. Decides nothing."""

@@ -1,0 +1,130 @@
+"""The winner of a sweep in MLflow's model registry: trained again for its weights, checked against its record."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_ablate.errors import AblateError
+from mnist_ablate.ledger import winner
+from mnist_ablate.ledger.ledger import Record
+from mnist_ablate.masking import one_line
+from mnist_ablate.settings import Settings
+from mnist_ablate.tracking.client import connect
+from mnist_ablate.tracking.mirror import Mirror
+from mnist_ablate.tracking.retrain import OUTCOME, TRIAL
+from mnist_ablate.tracking.run_format import run_name
+from mnist_ablate.tracking.tracker_errors import explained
+from mnist_ablate.trial import Outcome, RecordedTrial
+from mnist_ablate.workloads.keras_mnist.weights_download import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_FOLDER = "model"
+_SHOWN = {"test_accuracy", "val_accuracy"}
+_EXISTS = "RESOURCE_ALREADY_EXISTS"
+
+
+def model_name(sweep: str) -> str:
+    """The name of a sweep's model in the registry."""
+    return f"mnist-ablate-{sweep}"
+
+
+def register(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> str:
+    """Register the winner unless it is there, and say in a line what is there now.
+
+    Raises UnreachableError if MLflow cannot be reached, AblateError if there is no winner or it cannot be trained.
+    """
+    plan = record.plan
+    found = winner.winner(plan, record.entries())
+    if found is None:
+        raise AblateError(f"{record.sweep.name}: nothing to register: no arm has completed every seed")
+    name = model_name(record.sweep.name)
+    arm = run_name(found.params, found.trial.seed)
+    client = connect(settings.tracking_uri)
+    with explained(settings.tracking_uri):
+        version = _version(client, name, found, record.sweep.digest)
+    if version:
+        return f"registered: {name} version {version} ({arm}), as it was"
+    run_id = mirror.stored()[found.trial.id].run_id
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = _trained(found, Path(folder), settings)
+        with explained(settings.tracking_uri):
+            _describe(Path(folder), run_id)
+            client.log_artifacts(run_id, folder, _FOLDER)
+            tags = _tags(found, outcome, record.sweep.digest, document)
+            version = _create(client, name, record.sweep.question, run_id, tags)
+    differs = (
+        "" if outcome.metrics == found.outcome.metrics else "; trained again here, its numbers differ: see its tags"
+    )
+    return f"registered: {name} version {version} ({arm}){differs}"
+
+
+def _version(client: "MlflowClient", name: str, found: RecordedTrial, digest: str) -> str:
+    """The version of the model that is this trial of this sweep; empty if there is none."""
+    own = {"trial_id": found.trial.id, "sweep_digest": digest}
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((str(each.version) for each in versions if own.items() <= each.tags.items()), "")
+
+
+def _trained(found: RecordedTrial, folder: Path, settings: Settings) -> Outcome:
+    """The outcome of training again, in a process of its own: keras stays out of this one, and its noise too."""
+    (folder / TRIAL).write_text(found.trial.model_dump_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "mnist_ablate.tracking.retrain", str(folder), settings.trainer]
+    command += [str(settings.data)] if settings.data else []
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if settings.weights is not None:
+        environment[ENVIRONMENT] = str(settings.weights.absolute())
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if done.returncode:
+        last = one_line("\n".join(reversed(done.stderr.splitlines())))
+        raise AblateError(f"trial {found.trial.id} could not be trained again, so nothing was registered: {last}")
+    outcome = Outcome.model_validate_json((folder / OUTCOME).read_text(encoding="utf-8"))
+    for each in (TRIAL, OUTCOME):
+        (folder / each).unlink()
+    return outcome
+
+
+def _describe(folder: Path, run_id: str) -> None:
+    """The file that tells MLflow how to load the model, without a pickle."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    model = Model(artifact_path=_FOLDER, run_id=run_id)
+    pyfunc.add_to_model(model, loader_module="mnist_ablate.tracking.registered_model", data=".")
+    model.save(str(folder / "MLmodel"))
+
+
+def _tags(found: RecordedTrial, outcome: Outcome, digest: str, document: Mapping[str, Any]) -> dict[str, str]:
+    metrics = {
+        name: str(outcome.metrics[name]) for name in ("test_accuracy", "val_accuracy") if name in outcome.metrics
+    }
+    verdicts: dict[str, str] = {f"verdict.{claim['name']}": claim["verdict"] for claim in document["claims"]}
+    return {
+        "trial_id": found.trial.id,
+        "sweep_digest": digest,
+        "arm": run_name(found.params, found.trial.seed).rpartition(" seed ")[0],
+        "seed": str(found.trial.seed),
+        "chosen_by": f"mean {winner.CHOSEN_BY} of its arm",
+        "same_numbers_as_recorded": str(outcome.metrics == found.outcome.metrics).lower(),
+        "data_digest": found.trial.data_digest,
+        **metrics,
+        **verdicts,
+    }
+
+
+def _create(client: "MlflowClient", name: str, question: str, run_id: str, tags: Mapping[str, str]) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=question)
+    except MlflowException as error:
+        if error.error_code != _EXISTS:
+            raise
+    source = f"{client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
+    made = client.create_model_version(name, source, run_id, tags=dict(tags), await_creation_for=0)
+    return str(made.version)

@@ -1,0 +1,203 @@
+"""One thread that feeds the mirror, so that training never waits for MLflow; decides when, never what, is sent.
+
+A thread and not a process: measured on 2 cores, MLflow's import and first call keep other threads waiting 140 ms
+at the worst and once, later calls 5 ms; the one slow step, the first migration, runs in a process of its own.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+from mnist_ablate.errors import UnreachableError
+from mnist_ablate.masking import one_line
+from mnist_ablate.tracking.mirror import Ended, Mirror
+from mnist_ablate.tracking.tracker_errors import RefusedError, RejectedError
+from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+
+MAX_EPOCHS = 1000
+"""Epochs kept while MLflow is slow; more are left to their trial's outcome, which carries them too."""
+EPOCH_PAUSE_S = 0.5
+EPOCHS_SHARE = 0.04
+"""Between two calls with epochs: so long, and so much longer that they take no more of the time than this. An embedded
+MLflow takes some 75 ms of the cores that train for each; no epoch is lost, a trial's outcome carries all of them."""
+WARN_EVERY_S = 60.0
+_BATCH = 16
+_FEW = 2
+_DOUBLINGS = 20
+
+
+class Uploader:
+    """Takes epochs and outcomes from any thread and returns at once.
+
+    Outcomes are kept until MLflow has them; epochs are sent once, together, and forgotten if that fails.
+    """
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        warn: Callable[[str], None],
+        *,
+        first_wait_s: float = 0.5,
+        longest_wait_s: float = 30.0,
+    ) -> None:
+        """`warn` gets at most one line a minute, from the thread; the waits are those between failed attempts."""
+        self._mirror = mirror
+        self._warn = warn
+        self._first_wait_s = first_wait_s
+        self._longest_wait_s = longest_wait_s
+        self._outcomes: deque[Ended] = deque()
+        self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
+        self._news = threading.Condition()
+        self._closing = threading.Event()
+        self._opened = False
+        self._settle = False
+        self._failures = 0
+        self._refused = 0
+        self._in_step = False
+        self._warn_after = self._epochs_after = 0.0
+        self.rejection: RejectedError | None = None
+        """Set if MLflow never let us in and never will; nothing more is sent then."""
+        self._thread = threading.Thread(target=self._run, name="mlflow-uploader", daemon=True)
+
+    @property
+    def pending(self) -> int:
+        """Outcomes that MLflow does not have; `sync` sends them from the ledger."""
+        return len(self._outcomes) + self._refused
+
+    def start(self) -> None:
+        """Starts the thread, which opens the mirror and warns at once if it cannot."""
+        self._thread.start()
+
+    def epoch(self, trial: Trial, epoch: Epoch) -> None:
+        """Queues an epoch of a trial that is training; a lower number than before is another attempt."""
+        with self._news:
+            if sum(len(epochs) for _, epochs in self._epochs.values()) >= MAX_EPOCHS:
+                del self._epochs[next(iter(self._epochs))]
+            _, queued = self._epochs.setdefault(trial.id, (trial, []))
+            queued[:] = [earlier for earlier in queued if earlier.number < epoch.number] + [epoch]
+            self._news.notify()
+
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
+        """Queues a finished trial, whose own epochs then need not be sent before it."""
+        with self._news:
+            self._epochs.pop(trial.id, None)
+            self._outcomes.append((trial, arm, outcome))
+            self._news.notify()
+
+    def close(self, timeout_s: float, *, settle: bool = False) -> bool:
+        """Sends what is left, and with `settle` ends the runs nobody runs any more, in `timeout_s` at most.
+
+        Gives up at the second failure in a row: a tracker that is down must not hold up the end of a sweep.
+        Returns True if MLflow has everything; after False the mirror may still be in use, so leave it alone.
+        """
+        with self._news:
+            self._settle = settle
+            self._closing.set()
+            self._news.notify()
+        self._thread.join(timeout_s)
+        return self._in_step and not self._refused
+
+    def _run(self) -> None:
+        while work := self._next():
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - whatever it is, training and the ledger go on
+                if isinstance(error, RejectedError) and not self._opened:
+                    self.rejection = error
+                    return
+                self._failures += 1
+                self._complain(f"{_text(error)}; training goes on and the ledger keeps everything")
+                if not self._may_retry():
+                    return
+            else:
+                self._failures = 0
+        self._in_step = True
+
+    def _next(self) -> Callable[[], None] | None:
+        """What to do now, None when everything is done; waits for news."""
+        with self._news:
+            while True:
+                if not self._opened:
+                    return self._open
+                if self._outcomes:
+                    return self._send_outcomes
+                if self._closing.is_set():
+                    return self._end_runs if self._settle else None
+                pause_s = self._epochs_after - time.monotonic()
+                if self._epochs and pause_s <= 0:
+                    return self._send_epochs
+                self._news.wait(pause_s if self._epochs else None)
+
+    def _open(self) -> None:
+        self._mirror.open()
+        self._opened = True
+
+    def _end_runs(self) -> None:
+        self._mirror.settle()
+        self._settle = False
+
+    def _send_outcomes(self) -> None:
+        """Those that have piled up side by side; alone the first that did not go, so that it tells why."""
+        with self._news:
+            waiting = [*islice(self._outcomes, _BATCH)]
+        batch = {each[0].id: each for each in reversed(waiting)}
+        together = len(batch) > 1 and not self._failures
+        sent = self._mirror.outcomes_together([*batch.values()]) if together else {}
+        with self._news:
+            left = [each for each in waiting if each[0].id not in sent or each is not batch[each[0].id]]
+            for _ in waiting:
+                self._outcomes.popleft()
+            self._outcomes.extendleft(reversed(left))
+        if len(sent) < len(batch):
+            self._send_outcome()
+
+    def _send_outcome(self) -> None:
+        trial, arm, outcome = self._outcomes[0]
+        try:
+            self._mirror.outcome(trial, arm, outcome)
+        except UnreachableError as error:
+            if not isinstance(error, RefusedError):
+                raise
+            self._refuse(trial, error)
+        except Exception as error:  # noqa: BLE001 - one outcome that cannot be sent must not hold up the others
+            self._refuse(trial, error)
+        self._outcomes.popleft()
+
+    def _send_epochs(self) -> None:
+        with self._news:
+            if not self._epochs:
+                return
+            trial, epochs = self._epochs.pop(next(iter(self._epochs)))
+        began = time.monotonic()
+        try:
+            self._mirror.epoch(trial, *epochs)
+        finally:
+            ended = time.monotonic()
+            pause_s = max(EPOCH_PAUSE_S, (ended - began) / EPOCHS_SHARE)
+            self._epochs_after = ended + min(pause_s, self._longest_wait_s)
+
+    def _refuse(self, trial: Trial, error: Exception) -> None:
+        self._refused += 1
+        self._complain(f"{_text(error)}; trial {trial.id} is in the ledger only")
+
+    def _complain(self, text: str) -> None:
+        if time.monotonic() >= self._warn_after:
+            self._warn_after = time.monotonic() + WARN_EVERY_S
+            self._warn(text)
+
+    def _may_retry(self) -> bool:
+        """Waits, each time twice as long; while closing the second failure is the last."""
+        if self._closing.is_set():
+            time.sleep(self._first_wait_s)
+            return self._failures < _FEW
+        doubled_s = self._first_wait_s * 2.0 ** min(self._failures - 1, _DOUBLINGS)
+        self._closing.wait(min(self._longest_wait_s, doubled_s))
+        return True
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, UnreachableError):
+        return str(error)
+    return f"{type(error).__name__}: {one_line(str(error))}"

@@ -1,0 +1,149 @@
+"""Do the verdicts of a bundle follow from its trials, and its trials from its plan? Needs no TensorFlow, no database.
+
+It finds what does not fit together. It cannot find a forger who makes everything fit: for that there is the bundle's
+digest, published elsewhere, and training some of the trials again, which gives the same numbers.
+"""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mnist_ablate import versions
+from mnist_ablate.errors import AblateError
+from mnist_ablate.problems import shortened, shown
+from mnist_ablate.reports import judging
+from mnist_ablate.reports.bundle import Bundle, unpack
+from mnist_ablate.sweep.plan import count
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.verification.ledger_check import Ledger
+
+MOST_PLANNED = 200_000
+"""Trials of a plan that is expanded: a few bytes can ask for more than a machine can hold."""
+MOST_LINES = 20
+_CLOSE = 1e-9
+_TINY = 1e-15
+_AGAIN = "get the bundle again from whoever made it"
+_BROKEN = (
+    AblateError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What a damaged zip, or content of other types than a bundle's, can raise on the way."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with a bundle, one line each, nothing if all is well; its digest, its trials, its verdicts."""
+
+    problems: list[str]
+    digest: str = ""
+    trials: int = 0
+    claims: int = 0
+
+
+def check(source: Path) -> Checked:
+    """Look at the file, then at the records, then at the verdicts; the first of them that is wrong is told.
+
+    Raises OSError if the file cannot be read.
+    """
+    try:
+        bundle = unpack(source)
+        found = [*islice(_wrong(bundle), MOST_LINES + 1)]
+        advice = _advice(bundle)
+    except _BROKEN as error:
+        text = _one_line(str(error)) or type(error).__name__
+        return Checked([f"bundle: {source.name} is not whole, or was altered: {text}: {_AGAIN}"])
+    if not found:
+        return Checked([], bundle.digest, len(bundle.study.trials), len(bundle.verdicts["claims"]))
+    lines = [f"bundle: {_one_line(text)}: {advice}" for text in found[:MOST_LINES]]
+    more = [f"bundle: and more of the kind: {advice}"] if len(found) > MOST_LINES else []
+    return Checked([*lines, *more])
+
+
+def _wrong(bundle: Bundle) -> Iterator[str]:
+    """Records against the plan, then verdicts against the records."""
+    records = [*_wrong_records(bundle)]
+    yield from records or _wrong_verdicts(bundle)
+
+
+def _wrong_records(bundle: Bundle) -> Iterator[str]:
+    study = bundle.study
+    sweep = Sweep.model_validate(json.loads(study.attrs["content"])["sweep"])
+    if (planned := count(sweep)) > MOST_PLANNED:
+        raise ValueError(f"its plan has {planned:,} trials; up to {MOST_PLANNED:,} can be verified")
+    if study.name.rpartition("/")[0] != sweep.name or json.loads(study.attrs["sweep"]) != sweep.name:
+        yield f"{shown(study.name)} is not the name of its sweep, {shown(sweep.name)}"
+    names = [f"{sweep.name}/{number}" for number, _ in enumerate((*bundle.earlier, study), 1)]
+    if [*(each["record"] for each in bundle.earlier), study.name] != names:
+        yield f"its earlier records are not all that were begun before {shown(study.name)}, in order"
+    numbers = {trial.number for trial in study.trials}
+    lacking = sorted({*range(len(numbers))} - numbers)
+    if lacking:
+        yield f"there is no record {lacking[0]} among the {len(study.trials)} that it holds"
+        return
+    for problem in Ledger([study]).problems:
+        what, _, _ = problem.removeprefix("ledger: ").rpartition(": ")  # what to do differs: there is no ledger
+        yield what
+
+
+def _wrong_verdicts(bundle: Bundle) -> Iterator[str]:
+    """Everything in the report's document that the records do not say, verdicts first."""
+    found = judging.of_raw(bundle.study, bundle.earlier, bundle.fingerprints)
+    differing = [*_differences(bundle.verdicts, found, "")]
+    yield from sorted(differing, key=lambda text: ".verdict is " not in text)
+
+
+def _differences(told: Any, found: Any, where: str) -> Iterator[str]:
+    """Where two JSON values differ; numbers may by what other versions of a library round otherwise."""
+    if isinstance(told, dict) and isinstance(found, dict):
+        for key in dict.fromkeys([*told, *found]):
+            yield from _differences(told.get(key), found.get(key), f"{where}.{key}" if where else key)
+    elif isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
+        for place, (one, other) in enumerate(zip(told, found, strict=True)):
+            yield from _differences(one, other, f"{where}[{_name(other, place)}]")
+    elif not _same(told, found):
+        yield f"{where} is {shown(told)} in verdicts.json, the records say {shown(found)}"
+
+
+def _name(item: Any, place: int) -> str:
+    """What an item of a list is called: a claim by its name, an arm by its factors."""
+    if isinstance(item, dict) and isinstance(item.get("name"), str):
+        return shortened(item["name"])
+    if isinstance(item, dict) and isinstance(item.get("params"), dict):
+        return shortened(" ".join(map(str, item["params"].values())))
+    return str(place)
+
+
+def _same(told: Any, found: Any) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (told, found))
+    if numbers:
+        return math.isclose(told, found, rel_tol=_CLOSE, abs_tol=_TINY)
+    return type(told) is type(found) and bool(told == found)
+
+
+def _advice(bundle: Bundle) -> str:
+    packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.versions()["mnist-ablate"]
+    if packed != here:
+        return f"it was packed by mnist-ablate {shown(packed)}, this is {here}: verify it with that one"
+    return _AGAIN
+
+
+def _one_line(text: str) -> str:
+    """The first line, with nothing in it that a terminal would obey."""
+    first = text.strip().partition("\n")[0][:400]
+    return "".join(letter if letter.isprintable() else "?" for letter in first)

@@ -1,0 +1,34 @@
+"""What a recipe can choose from: one file an axis, one dict a file; importing it needs no keras.
+
+Entries get what they build with (`keras.ops`, `keras.optimizers`, the network so far) as arguments.
+"""
+
+from collections.abc import Callable, Mapping
+
+from mnist_ablate.workloads.keras_mnist.choices.activations import ACTIVATIONS
+from mnist_ablate.workloads.keras_mnist.choices.base_weights import WEIGHTS
+from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
+from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
+from mnist_ablate.workloads.keras_mnist.choices.norm_layers import NORM_LAYERS
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
+
+AXES: Mapping[str, Mapping[str, Callable[..., object]]] = {
+    "model": MODELS,
+    "activation": ACTIVATIONS,
+    "normalizer": NORMALIZERS,
+    "optimizer": OPTIMIZERS,
+    "norm_layer": NORM_LAYERS,
+    "initializer": INITIALIZERS,
+    "weights": WEIGHTS,
+}
+
+
+def names() -> dict[str, tuple[str, ...]]:
+    """The allowed names of every recipe field that is a choice."""
+    return {axis: tuple(entries) for axis, entries in AXES.items()}
+
+
+def summary(entry: Callable[..., object]) -> str:
+    """The first line of an entry's docstring."""
+    return (entry.__doc__ or "").strip().split("\n", 1)[0]

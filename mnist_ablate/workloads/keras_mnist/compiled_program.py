@@ -1,0 +1,163 @@
+"""One compiled training program per network shape, reused by every trial of that shape; picks no data."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_ablate.trial import Recipe
+from mnist_ablate.workloads.keras_mnist import network
+from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
+from mnist_ablate.workloads.keras_mnist.backend import keras, tf
+from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
+from mnist_ablate.workloads.keras_mnist.diagnostics import unit_fractions
+
+
+class Slice(NamedTuple):
+    """A piece of a split that fits one evaluation call: images float32 (rows, ...), labels int32 (rows,).
+
+    With `index` int32 (columns,), images are those columns of their difference from the background, float32 (rows,
+    columns), which is zero elsewhere, and `background` is float32 (inputs,), or None if it is zero.
+    """
+
+    images: Any
+    labels: Any
+    index: Any = None
+    background: Any = None
+
+
+def stream(seed: int, use: str) -> np.random.Generator:
+    """The random stream of one use (a kernel, a mask, the shuffle) of one seed; no two uses share draws."""
+    words = np.frombuffer(hashlib.sha256(use.encode()).digest(), np.uint32)
+    return np.random.Generator(np.random.SFC64([seed, *map(int, words)]))
+
+
+def shape_of(recipe: Recipe) -> Recipe:
+    """The recipe with all that does not change the program set aside: equal shapes share one program."""
+    return recipe.model_copy(
+        update={
+            "normalizer": "",
+            "initializer": "",
+            "weights": "",
+            "learning_rate": 0.0,
+            "dropout": 0.5 if recipe.dropout else 0.0,
+            "epochs": 1,
+        }
+    )
+
+
+class Program:
+    """The network, its optimizer and the compiled epoch, evaluation and probe of one recipe shape."""
+
+    def __init__(self, shape: Recipe, image_shape: tuple[int, ...], classes: int, *, compiled: bool) -> None:
+        self.batch_size = shape.batch_size
+        self.network = network.build(shape, image_shape, classes)
+        self.model = self.network.model
+        self.optimizer = OPTIMIZERS[shape.optimizer](keras.optimizers)
+        self.optimizer.build(self.model.trainable_variables)
+        self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
+        self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
+        self._epoch = tf.function(self._run_epoch, jit_compile=compiled)
+        self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True)
+        self._probe = tf.function(self._run_probe)
+
+    def reset(self, recipe: Recipe, seed: int) -> None:
+        """Put every variable at its start, kernels drawn from the seed; no trace of the last trial is left."""
+        for variable, value in self._start:
+            variable.assign(value)
+        for layer in self.model.layers:
+            if hasattr(layer, "kernel"):
+                layer.kernel.assign(_kernel(recipe.initializer, seed, layer))
+            if isinstance(layer, network.MaskedDropout):
+                layer.scale.assign(1.0 / (1.0 - recipe.dropout))
+        self.optimizer.learning_rate.assign(recipe.learning_rate)
+
+    def epoch(
+        self, images: Any, labels: Any, order: npt.NDArray[np.int32], masks: list[Any], columns: Columns | None = None
+    ) -> tuple[float, float]:
+        """One pass over images float32 (n, ...) in `order` int32 (n,); mean loss and accuracy while training.
+
+        With `columns`, those of this order and for networks with a dense first layer, images come minus the background.
+        """
+        loss, correct = self._epoch(images, labels, tf.constant(order), masks, columns)
+        return float(loss) / len(order), float(correct) / len(order)
+
+    def evaluate(self, slices: Sequence[Slice]) -> tuple[float, float]:
+        """Mean loss in nats and accuracy over a split, without dropout."""
+        sums = np.sum([[float(value) for value in self._evaluate(*each)] for each in slices], axis=0)
+        return sums[0] / sums[2], sums[1] / sums[2]
+
+    def probe(self, images: Any, labels: Any) -> dict[str, float]:
+        """Dead and always-on fractions per layer over `images`, and the first kernel's gradient norm on them."""
+        return {name: float(value) for name, value in self._probe(images, labels).items()}
+
+    def _run_epoch(
+        self, images: Any, labels: Any, order: Any, masks: list[Any], columns: Columns | None
+    ) -> tuple[Any, Any]:
+        n, size = order.shape[0], self.batch_size
+        steps, rest = divmod(n, size)
+
+        def step(i: Any, rows: int, loss: Any, correct: Any) -> tuple[Any, Any]:
+            index = tf.slice(order, [i * size], [rows])
+            batch_masks = [tf.slice(mask, [i * size, 0], [rows, mask.shape[1]]) for mask in masks]
+            batch_columns = columns and Columns(columns.index[i], columns.position[i], columns.background)
+            x, y = tf.gather(images, index), tf.gather(labels, index)
+            batch_loss, batch_correct = self._step(x, y, batch_masks, batch_columns)
+            return loss + batch_loss, correct + batch_correct
+
+        if not steps:
+            return step(0, rest, 0.0, 0.0)
+
+        def body(i: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
+            return (i + 1, *step(i, size, loss, correct))
+
+        _, loss, correct = tf.while_loop(lambda i, *_: i < steps, body, (0, 0.0, 0.0), parallel_iterations=1)
+        return step(steps, rest, loss, correct) if rest else (loss, correct)
+
+    def _step(self, x: Any, y: Any, masks: list[Any], columns: Columns | None) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logits = self._logits(x, masks, columns)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            mean = tf.reduce_mean(losses)
+        variables = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
+        return tf.reduce_sum(losses), _correct(y, logits)
+
+    def _logits(self, x: Any, masks: list[Any], columns: Columns | None) -> Any:
+        first = self.network.first
+        if columns is None or first is None:
+            return self.model([x, *masks], training=True)[0]
+        output = first.of_columns(tf.reshape(x, (x.shape[0], -1)), columns)
+        return self.network.rest([output, *masks], training=True)
+
+    def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any, int]:
+        first = self.network.first
+        if index is None or first is None:
+            logits, _ = self.model([images, *self._no_masks], training=False)
+        else:
+            output = first.of_part(images, index, background)
+            logits = self.network.rest([output, *self._no_masks], training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tf.reduce_sum(losses), _correct(labels, logits), tf.shape(labels)[0]
+
+    def _run_probe(self, images: Any, labels: Any) -> dict[str, Any]:
+        kernel = self.model.trainable_variables[0].value
+        with tf.GradientTape() as tape:
+            logits, preactivations = self.model([images, *self._no_masks], training=False)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return {**unit_fractions(preactivations), "gradient_norm": tf.norm(tape.gradient(loss, kernel))}
+
+
+def _kernel(initializer: str, seed: int, layer: Any) -> Any:
+    """Start values of a layer's kernel from its own stream; fans are those of the (inputs, units) layout."""
+    draw = INITIALIZERS[initializer](keras.initializers, int(stream(seed, f"kernel/{layer.name}").integers(2**31)))
+    shape = tuple(layer.kernel.shape)
+    return tf.transpose(draw(shape[::-1])) if isinstance(layer, network.Dense) else draw(shape)
+
+
+def _correct(labels: Any, logits: Any) -> Any:
+    hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
+    return tf.reduce_sum(tf.cast(hits, tf.float32))

@@ -1,0 +1,149 @@
+"""The images: a checked `.npz` in Keras's layout, split as the article splits it; trains nothing."""
+
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_ablate.errors import DataError
+
+MNIST = Path(__file__).with_name("mnist.npz")
+MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914"
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION_PART = 0.3
+MAX_BYTES = 4 * 2**30
+MAX_RATIO = 100
+"""Images shrink to a fifth; what shrinks further than this may only be small: a few bytes can unpack to gigabytes."""
+UNPACKED_BYTES = 64 * 2**20
+FEWEST_IMAGES = 10
+MOST_CLASSES = 1000
+_WITH_CHANNELS = 4
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images uint8 (n, height, width[, channels]), 0-255; labels int32 (n,), 0 to classes - 1.
+
+    `digest` is the sha256 of the four arrays' names, dtypes, shapes and bytes.
+    """
+
+    x_train: Images
+    y_train: Labels
+    x_val: Images
+    y_val: Labels
+    x_test: Images
+    y_test: Labels
+    digest: str
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+        return self.x_train.shape[1:]
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes: one more than the largest label."""
+        return 1 + int(max(self.y_train.max(), self.y_val.max(), self.y_test.max()))
+
+
+def load(path: Path | None = None) -> Digits:
+    """Read and check `path`, or the packaged MNIST; the last 30% of the training images are the validation split.
+
+    Raises DataError with one line that names the file, what is wrong and what is expected.
+    """
+    path = path or MNIST
+    if not path.is_file():
+        raise DataError(f"{path}: no such data file: give a .npz with {', '.join(ARRAYS)} (see --data)")
+    with path.open("rb") as file:
+        digits = read(str(path), file)
+    if path == MNIST and digits.digest != MNIST_DIGEST:
+        raise DataError(f"{path.name}: the packaged images are damaged (sha256 differs): reinstall mnist-ablate")
+    return digits
+
+
+def read(name: str, file: BinaryIO) -> Digits:
+    """As `load`, from an open file that errors call `name`."""
+    arrays = _arrays(name, file)
+    images, labels = _check(name, arrays)
+    split = round(len(images["x_train"]) * (1 - VALIDATION_PART))
+    return Digits(
+        x_train=images["x_train"][:split],
+        y_train=labels["y_train"][:split],
+        x_val=images["x_train"][split:],
+        y_val=labels["y_train"][split:],
+        x_test=images["x_test"],
+        y_test=labels["y_test"],
+        digest=_digest(arrays),
+    )
+
+
+def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            packed = sum(member.compress_size for member in archive.infolist())
+        most = MAX_BYTES if size <= MAX_RATIO * packed else min(MAX_BYTES, UNPACKED_BYTES)
+        if size > most:
+            raise DataError(f"{name}: unpacks to {size:,} bytes; at most {most:,} are read from {packed:,} packed ones")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as content:
+            missing = [array for array in ARRAYS if array not in content.files]
+            if missing:
+                raise DataError(f"{name}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
+            arrays = {array: content[array] for array in ARRAYS}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
+    strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
+    if strange:
+        raise DataError(f"{name}: {', '.join(strange)} is no array: fetch or make the file again")
+    return arrays
+
+
+def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+    content = hashlib.sha256()
+    for name in ARRAYS:
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        content.update(array.data)
+    return content.hexdigest()
+
+
+def _check(name: str, arrays: dict[str, npt.NDArray[np.generic]]) -> tuple[dict[str, Images], dict[str, Labels]]:
+    images: dict[str, Images] = {}
+    labels: dict[str, Labels] = {}
+    for part in ("train", "test"):
+        images[f"x_{part}"] = _images(name, f"x_{part}", arrays[f"x_{part}"])
+        labels[f"y_{part}"] = _labels(name, f"y_{part}", arrays[f"y_{part}"], len(images[f"x_{part}"]))
+    if images["x_train"].shape[1:] != images["x_test"].shape[1:]:
+        raise DataError(f"{name}: x_train and x_test hold images of different shapes")
+    if (n := len(images["x_train"])) < FEWEST_IMAGES:
+        raise DataError(f"{name}: x_train has {n} images; at least {FEWEST_IMAGES} are needed")
+    return images, labels
+
+
+def _images(file: str, name: str, array: npt.NDArray[np.generic]) -> Images:
+    if array.dtype != np.uint8 or array.ndim not in (_WITH_CHANNELS - 1, _WITH_CHANNELS) or not array.size:
+        raise DataError(
+            f"{file}: {name} is {array.dtype} {array.shape}; uint8 (n, height, width) or "
+            "(n, height, width, channels) is expected"
+        )
+    return np.ascontiguousarray(array if array.ndim == _WITH_CHANNELS else array[..., None], dtype=np.uint8)
+
+
+def _labels(file: str, name: str, array: npt.NDArray[np.generic], n: int) -> Labels:
+    if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((n,), (n, 1)):
+        raise DataError(f"{file}: {name} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
+    labels = array.reshape(n).astype(np.int64)
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise DataError(f"{file}: {name} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
+    return labels.astype(np.int32)

@@ -1,0 +1,261 @@
+"""`train`: a trial in, an outcome out; the only place that fits a model. Knows no cluster and no ledger."""
+
+import math
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
+from mnist_ablate.workloads.keras_mnist.active_pixels import Foreground, parts
+from mnist_ablate.workloads.keras_mnist.backend import tf
+from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
+from mnist_ablate.workloads.keras_mnist.data import Digits, Labels
+from mnist_ablate.workloads.keras_mnist.diagnostics import input_statistics
+from mnist_ablate.workloads.keras_mnist.extractor import Features, Source, source_of
+from mnist_ablate.workloads.keras_mnist.features import Store
+from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+
+PROGRAMS_KEPT = 8
+INPUTS_KEPT = 2
+EVALUATION_ROWS = 2000
+"""Rows per evaluation call: bounds memory for convolutions, keeps a dense layer's in cache."""
+MIN_IMAGES = 10_000
+"""With fewer an epoch saves less by its columns than it costs to compile for another number of them."""
+
+
+def is_compiled(model: str) -> bool:
+    """Whether a model's epoch is one compiled program: XLA's convolutions take many times longer than the graph's."""
+    return model != "cnn"
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
+
+    `foreground` is that of the training images, and the tensor of their difference from the background, for a network
+    whose first layer is dense on them. `probe` is the first piece of the validation split, whole images.
+    """
+
+    train: tuple[Any, Any]
+    foreground: tuple[Foreground, Any] | None
+    val: tuple[Slice, ...]
+    test: tuple[Slice, ...]
+    probe: tuple[Any, Any]
+    statistics: dict[str, float]
+
+
+class Trainer:
+    """Trains trials on one data set, keeping compiled programs and normalized images or features between them."""
+
+    def __init__(self, digits: Digits) -> None:
+        self.digits = digits
+        self.store = Store(digits)
+        self.program = lru_cache(PROGRAMS_KEPT)(self._program)
+        self._inputs = lru_cache(INPUTS_KEPT)(self._load)
+        self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](digits.x_train))
+
+    def train(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+        on_wait: Callable[[str], None] = lambda _text: None,
+    ) -> Outcome:
+        """Train from the seed to the last epoch, or to the first whose loss is not finite ("diverged").
+
+        `on_wait` is told what takes long before the first epoch. A diverged trial counts with chance: accuracy
+        1 / classes, loss ln(classes). A blind one is not shown the test set. Same trial, same outcome, to the bit,
+        whatever else runs.
+        """
+        started_ms, clock = _now_ms(), time.perf_counter()
+        recipe = trial.recipe
+        source = source_of(recipe)
+        if source.base:
+            self.store.prepare(source, on_wait)
+        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe)
+        program.reset(recipe, trial.seed)
+        diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.probe), "start")}
+        epochs: list[Epoch] = []
+        for number in range(1, recipe.epochs + 1):
+            epoch = _epoch(program, inputs, trial, number)
+            if epoch is None:
+                break
+            epochs.append(epoch)
+            on_epoch(epoch)
+        diverged = len(epochs) < recipe.epochs
+        parts = ("train", "val") if trial.is_blind else ("test", "train", "val")
+        final = _chance(self.digits.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
+        return Outcome(
+            trial_id=trial.id,
+            status="diverged" if diverged else "complete",
+            metrics={**final, **curve_metrics(epochs, recipe.epochs, self.digits.classes)},
+            diagnostics=_finite({**diagnostics, **_named(program.probe(*inputs.probe), "end")}),
+            epochs=tuple(epochs),
+            reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
+            started_ms=started_ms,
+            seconds=time.perf_counter() - clock,
+            worker=socket.gethostname(),
+        )
+
+    def epoch_seconds(self, recipe: Recipe) -> float:
+        """The time of one epoch of a recipe, compilation and a frozen base set aside: its features are zeros here."""
+        source = source_of(recipe)
+        program = self.program(shape_of(recipe))
+        inputs = self._zeros(source.base) if source.base else self.inputs(recipe)
+        trial = Trial(recipe=recipe, seed=0, data_digest=self.digits.digest)
+        program.reset(recipe, trial.seed)
+        _epoch(program, inputs, trial, 1)
+        clock = time.perf_counter()
+        _epoch(program, inputs, trial, 2)
+        return time.perf_counter() - clock
+
+    def save(self, trial: Trial, path: Path) -> None:
+        """Write the weights, as Keras does (.weights.h5), that the last training of a shape ended with."""
+        self.program(shape_of(trial.recipe)).model.save_weights(path)
+
+    def _program(self, shape: Recipe) -> Program:
+        base = source_of(shape).base
+        seen = BASES[base].outputs if base else self.digits.image_shape
+        return Program(shape, seen, self.digits.classes, compiled=is_compiled(shape.model))
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """What the recipe's network is fed; kept for the next trial that is fed the same."""
+        first = self.program(shape_of(recipe)).network.first
+        return self._inputs(source_of(recipe), first_is_dense=first is not None)
+
+    def _load(self, source: Source, *, first_is_dense: bool) -> Inputs:
+        if source.base:
+            return self._fed(self.store.features(source), _as_is)
+        digits, transform = self.digits, self._transform(source.normalizer)
+        images = {"train": digits.x_train, "val": digits.x_val, "test": digits.x_test}
+        is_split = first_is_dense and len(digits.x_train) >= MIN_IMAGES
+        return self._fed(images, transform, transform(np.zeros_like(digits.x_train[:1])) if is_split else None)
+
+    def _zeros(self, base: str) -> Inputs:
+        digits, shape = self.digits, BASES[base].outputs
+        sizes = {"train": len(digits.y_train), "val": len(digits.y_val), "test": len(digits.y_test)}
+        return self._fed({name: np.zeros((n, *shape), np.float32) for name, n in sizes.items()}, _as_is)
+
+    def _fed(
+        self,
+        splits: Mapping[str, npt.NDArray[Any]],
+        transform: Callable[[Any], Features],
+        background: Features | None = None,
+    ) -> Inputs:
+        digits, train = self.digits, transform(splits["train"])
+        images = tf.constant(train)
+        return Inputs(
+            train=(images, tf.constant(digits.y_train)),
+            foreground=None if background is None else _foreground(train, images, background[0]),
+            val=_slices(transform, splits["val"], digits.y_val, background),
+            test=_slices(transform, splits["test"], digits.y_test, background),
+            probe=_whole(transform, splits["val"], digits.y_val, slice(EVALUATION_ROWS)),
+            statistics=input_statistics(train),
+        )
+
+
+def _as_is(features: Features) -> Features:
+    return features
+
+
+def _foreground(train: Features, images: Any, background: Features) -> tuple[Foreground, Any]:
+    if not background.any():
+        return Foreground(train, background), images
+    difference = train - background
+    return Foreground(difference, background), tf.constant(difference)
+
+
+def _slices(
+    transform: Callable[[Any], Features],
+    images: npt.NDArray[Any],
+    labels: Labels,
+    background: Features | None,
+) -> tuple[Slice, ...]:
+    """A split in pieces, whole, or if there is a background the few columns of each piece that differ from it."""
+    if background is None:
+        starts = range(0, len(images), EVALUATION_ROWS)
+        pieces = [slice(start, start + EVALUATION_ROWS) for start in starts]
+        return tuple(Slice(*_whole(transform, images, labels, piece)) for piece in pieces)
+    flat = (transform(images) - background).reshape(len(images), -1)
+    left_out = tf.constant(background.ravel()) if background.any() else None
+    return tuple(
+        Slice(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
+        for rows, index in parts(flat, EVALUATION_ROWS)
+    )
+
+
+def _whole(
+    transform: Callable[[Any], Features], images: npt.NDArray[Any], labels: Labels, piece: slice
+) -> tuple[Any, Any]:
+    return tf.constant(transform(images[piece])), tf.constant(labels[piece])
+
+
+def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
+    """Train and validate one epoch; None if its loss is not finite."""
+    n = len(inputs.train[0])
+    order = stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
+    masks = [
+        _mask(stream(trial.seed, f"dropout_{i}/{number}"), n, units, trial.recipe.dropout)
+        for i, units in enumerate(program.network.mask_units, 1)
+    ]
+    (images, labels), columns = inputs.train, None
+    if inputs.foreground and (columns := inputs.foreground[0].columns(order, program.batch_size)):
+        images = inputs.foreground[1]
+    train_loss, train_accuracy = program.epoch(images, labels, order, masks, columns)
+    val_loss, val_accuracy = program.evaluate(inputs.val)
+    if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+        return None
+    return Epoch(
+        number=number,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        ended_ms=_now_ms(),
+    )
+
+
+def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
+    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536; a bit or a byte where it is exact."""
+    if rate == 0.5:  # noqa: PLR2004 - what a bit is
+        draws = np.frombuffer(rng.bytes(-(-rows * units // 8)), np.uint8)
+        return tf.constant(np.unpackbits(draws, count=rows * units).view(bool).reshape(rows, units))
+    bits = 8 if (rate * 256).is_integer() else 16
+    draws = np.frombuffer(rng.bytes(rows * units * bits // 8), f"u{bits // 8}")
+    return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
+
+
+def _final(program: Program, inputs: Inputs, last: Epoch, parts: Collection[str]) -> dict[str, float]:
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    known = {name: float(getattr(last, name)) for name in names}
+    if "test" not in parts:
+        return known
+    test_loss, test_accuracy = program.evaluate(inputs.test)
+    if not math.isfinite(test_loss):
+        test_loss = float(np.finfo(np.float32).max)
+    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **known}
+
+
+def _chance(classes: int, parts: Collection[str]) -> dict[str, float]:
+    split = {"accuracy": 1 / classes, "loss": math.log(classes)}
+    return {f"{part}_{name}": value for part in parts for name, value in split.items()}
+
+
+def _named(values: dict[str, float], when: str) -> dict[str, float]:
+    return {f"{name}_{when}": value for name, value in values.items()}
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

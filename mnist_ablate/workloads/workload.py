@@ -1,0 +1,146 @@
+"""The seam between the engine and what is trained: what a workload declares, and what it does for the engine.
+
+Designs, tuning, adaptive seeds, resumption, MLflow, verdicts and reports know a workload by these types alone.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import BaseModel
+
+from mnist_ablate.trial import Epoch, Outcome, Params, Scalar, Trial
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a trial reports. `low` and `high` bound it, infinite where it has no bound.
+
+    A share is a fraction of one, which reports show in percent. `per_epoch` says that every epoch reports it too.
+    """
+
+    name: str
+    meaning: str = ""
+    better: Literal["higher", "lower"] = "higher"
+    unit: Literal["share", "nats", "epochs", ""] = ""
+    low: float = -math.inf
+    high: float = math.inf
+    per_epoch: bool = False
+
+    @property
+    def is_share(self) -> bool:
+        """Whether reports show it in percent, and its differences in percentage points."""
+        return self.unit == "share"
+
+
+@dataclass(frozen=True)
+class InputDescription:
+    """What a trial's inputs are like, before anything is trained: one subject, such as a normalizer.
+
+    `numbers` are cells by column head, `lines` the same in words, `alarms` what must be known before any verdict is
+    read. `content` is the whole as JSON, which the ledger keeps.
+    """
+
+    subject: str
+    numbers: Mapping[str, str]
+    lines: tuple[str, ...]
+    notes: str
+    flags: tuple[str, ...]
+    alarms: tuple[str, ...]
+
+
+class Inputs(Protocol):
+    """The inputs of a sweep's trials, loaded and checked."""
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of their content, which goes into every trial's id."""
+
+
+class Trainer(Protocol):
+    """Made once a worker from the inputs; trains one trial at a time."""
+
+    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
+        """The outcome of the trial, after telling each epoch, and what takes long before the first."""
+
+
+class Workload(Protocol):
+    """What can be trained: its settings, its metrics, its inputs, and the trainer that runs one trial.
+
+    `settings` is a frozen pydantic model: each field has a type, a range, a default and a description. `choices` has
+    the allowed names of the settings that are chosen by name, each with what it is in a line. `derived` names the
+    settings for which 0 stands for a default that another setting decides. `budget` is the setting that counts the
+    steps of a trial. `version` is part of every trial id: it is raised when the same trial would give other numbers.
+    """
+
+    name: str
+    version: int
+    settings: type[BaseModel]
+    metrics: Mapping[str, Metric]
+    main_metric: str
+    """What a claim is about unless it names another metric."""
+    selection_metric: str
+    """What tuning and search choose by: a metric of validation data."""
+    budget: str
+    derived: Mapping[str, str]
+    trainer: str
+    """`module:factory`: called once in each worker with the inputs."""
+
+    @property
+    def choices(self) -> Mapping[str, Mapping[str, str]]:
+        """The names that a setting can have, and what each is."""
+
+    def complete(self, settings: Mapping[str, Scalar]) -> Params:
+        """Every setting with the value that is trained: defaults filled in, numbers in their declared type."""
+
+    def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
+        """Whether a setting has a meaning beside the others."""
+
+    def pace(self, settings: Mapping[str, Scalar]) -> str:
+        """Trials of the same pace take about equally long for an epoch."""
+
+    def load(self, path: Path | None) -> Inputs:
+        """The inputs in a file, or those that ship. Raises DataError."""
+
+    def read(self, content: bytes | None) -> Inputs:
+        """The same from the bytes of the file, as workers get them."""
+
+    def prepare(self, trials: Iterable[Mapping[str, Scalar]], given: Path | None, say: Callable[[str], None]) -> None:
+        """Fetch what trials with these settings need, before any is trained. Raises DataError."""
+
+    def warnings(self, trials: Iterable[Mapping[str, Scalar]], given: Path | None) -> list[str]:
+        """What trials with these settings lack on this machine."""
+
+
+def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) -> Trial:
+    """A trial with its id: the first 16 hexadecimal digits of the sha256 of its content.
+
+    Defaults are left out of the content, so that a setting added later, off by default, changes no id.
+    """
+    return Trial(
+        settings=settings, seed=seed, data_digest=data_digest, id=trial_id(workload, settings, seed, data_digest)
+    )
+
+
+def trial_id(workload: Workload, settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:
+    """The id of the trial with this content."""
+    defaults = {name: field.default for name, field in workload.settings.model_fields.items()}
+    changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
+    content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def default_workload() -> Workload:
+    """The workload of a sweep that names none."""
+    from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
+
+    return KERAS_MNIST
+
+
+def metric_named(name: str) -> Metric:
+    """What is known of a metric; one that nobody declared, such as a column of a table, has no bounds and no unit."""
+    return default_workload().metrics.get(name) or Metric(name)

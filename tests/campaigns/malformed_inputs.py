@@ -1,0 +1,232 @@
+"""Malformed sweep files and tables by the hundred thousand: mutations of valid ones, grammar-made and hostile ones.
+
+Run as a program in a process of its own, so that its memory is the loader's.
+"""
+
+import gc
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL
+
+from mnist_ablate.errors import SweepError
+from mnist_ablate.ledger import progress, results_table
+from mnist_ablate.reports import summary
+from mnist_ablate.sweep import sweep_file
+from mnist_ablate.sweep.sweep import Sweep
+
+# fmt: off
+_PIECES = (
+    "\t", "*a", "&a ", "!!python/object/apply:os.system [id]", "!!int ", ": ", "- ", "[", "]", "{", "}", "'", '"',
+    "~", "010", "0x1f", "1_000", "1:30", ".nan", ".inf", "1e999", "-0", "null", "yes", "2026-11-24", "\n  ", "\n",
+    "#", "|", ">", "%YAML 1.2\n", "---\n", "...\n", "<<: ", "? ", "@", "`", "\ufeff", "\u202e", "\u2028", "\x85",
+    "\0", "é", "名前", "../x", "x" * 300, "9" * 400, "1e-400", "true", "epochs", "normalizer", "claims", "nuisance",
+)
+_KEYS = (
+    "question", "source", "design", "baseline", "scientific", "nuisance", "tuning_trials", "fixed", "seeds", "claims",
+    "configurations", "name", "Question", "", "seed", "<<", "activation", "normalizer", "epochs", "low", "high", "log",
+    "treatment", "control", "where", "versus", "metric", "direction", "margin", "statement", "reference", "é" * 50,
+)
+_SCALARS = (
+    "relu", "tanh", "unit", "centered", "q", "3", "0", "-1", "1e-3", "1e308", "0.5", "true", "~", "''", "nan",
+    "factorial", "one_factor", "search", "configurations", "lower", "same", "test_accuracy", "99999999999999999999",
+    "&a 1", "*a", '"\\u0000"', "'it''s'", "0o17", "mlp", "adam", "[1, 2", "{a: 1", "!!set {a}", "|\n  x", "-", "?",
+    "12e", "\uff11\uff12",
+)
+_CELLS = (
+    "", " ", "nan", "inf", "-inf", "1e309", "0.5", "1", "-1", "True", "0x10", "1_0", "\u0661", "relu", "tanh", "unit",
+    "3.0", "3.5", "failed", "lost", "diverged", "complete", "done", '"', '"a""b"', "1" * 400, "=cmd()", "\ufeff", "\0",
+    "é", "1,5", "1e-400",
+)
+# fmt: on
+VALID = (EXAMPLE, ONE_FACTOR, SMALL)
+_TABLE = "activation,normalizer,seed,test_accuracy,outcome\n" + "".join(
+    f"{activation},{normalizer},{seed},0.9{seed}{len(normalizer)},complete\n"
+    for activation in ("relu", "tanh")
+    for normalizer in ("unit", "centered", "centered_uint8", "inverted")
+    for seed in range(8)
+)
+
+
+@dataclass
+class Findings:
+    """What came of a fuzzing run: how many were refused, what was raised, how long and how large."""
+
+    files: int = 0
+    refused: int = 0
+    tracebacks: list[str] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+    slowest: str = ""
+
+    def document(self) -> dict[str, object]:
+        ordered = sorted(self.ms)
+        return {
+            "files": self.files,
+            "refused": self.refused,
+            "tracebacks": self.tracebacks[:5],
+            "worst_ms": ordered[-1],
+            "p99_ms": ordered[len(ordered) * 99 // 100],
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "slowest": self.slowest[:300],
+        }
+
+
+def mutated(text: str, random_: random.Random, pieces: tuple[str, ...]) -> bytes:
+    """The text with some characters, lines or bytes replaced, doubled, moved or lost."""
+    data = bytearray(text.encode())
+    for _ in range(random_.randint(1, 6)):
+        start = random_.randrange(len(data) + 1)
+        end = min(len(data), start + random_.choice([0, 0, 1, 1, 2, 5, 40, 400]))
+        other = random_.randrange(len(data) + 1)
+        data[start:end] = random_.choice(
+            [random_.choice(pieces).encode(), b"", bytes([random_.randrange(256)]), data[other : other + 30]]
+        )
+    return bytes(data)
+
+
+def _picked(values: tuple[str, ...], draw: Callable[[], float]) -> str:
+    """One of the values; `random.choice` takes thrice as long."""
+    return values[int(len(values) * draw())]
+
+
+def grown(random_: random.Random, depth: int = 0) -> str:
+    """A document from the grammar of sweep files, with anything anywhere."""
+    draw = random_.random
+    if depth > 1 + int(9 * draw()) or draw() < 0.15 * depth:
+        return _picked(_SCALARS, draw)
+    if draw() < 0.3:
+        items = [grown(random_, depth + 1) for _ in range(int(6 * draw()))]
+        return "[" + ", ".join(items) + "]"
+    pairs = [f"{_picked(_KEYS, draw)}: {grown(random_, depth + 1)}" for _ in range(int(9 * draw()))]
+    return "\n".join(pairs) if depth == 0 else "{" + ", ".join(pairs) + "}"
+
+
+def hostile(random_: random.Random) -> bytes:
+    """Files made to cost time or memory, up to the size that is read at all."""
+    many = random_.choice([10, 100, 1_000, 10_000])
+    shapes: tuple[Callable[[], str], ...] = (
+        lambda: "[" * many,
+        lambda: "{a: " * many + "1" + "}" * many,
+        lambda: "a: &a [x]\n" + "".join(f"b{n}: &b{n} [*a, *a]\n" for n in range(min(many, 2_000))),
+        lambda: "".join(f"k{n}: {n}\n" for n in range(min(many, 20_000))),
+        lambda: SMALL + "fixed:\n" + "".join(f"  epoch{n}: 1\n" for n in range(min(many, 10_000))),
+        lambda: SMALL + "claims:\n" + "- {}\n" * min(many, 20_000),
+        lambda: "question: " + "x" * (20 * many),
+        lambda: "? " + "x" * (20 * many) + "\n: 1",
+        lambda: "seeds: " + "9" * (20 * many),
+        lambda: "question: |\n" + "  line\n" * many,
+        lambda: '"' + "\\u0041" * many + '": 1',
+        lambda: "scientific: {epochs: [" + ",".join(str(random_.random()) for _ in range(many)) + "]}",
+        lambda: "# " + "\t#" * many + "\n" + SMALL,
+        lambda: "%" + "\n%" * many,
+        lambda: "- " * many,
+        lambda: "\n" * many + "a",
+        lambda: "'" + "''" * many,
+        lambda: f"{SMALL}nuisance: {{width: [{'5,' * many}]}}",
+    )
+    return random_.choice(shapes)().encode()
+
+
+def sweeps(random_: random.Random) -> Iterator[bytes]:
+    """Sweep files without end; one in fifty is of the hostile kind."""
+    while True:
+        kind = random_.random()
+        if kind < 0.6:
+            yield mutated(random_.choice(VALID), random_, _PIECES)
+        elif kind < 0.98:
+            yield grown(random_).encode()
+        else:
+            yield hostile(random_)
+
+
+def tables(random_: random.Random) -> Iterator[bytes]:
+    """Tables for `judge` without end."""
+    while True:
+        kind = random_.random()
+        if kind < 0.6:
+            lines = _TABLE.splitlines(keepends=True)
+            kept = lines[:1] + random_.sample(lines[1:], random_.randint(0, len(lines) - 1))
+            yield mutated("".join(kept), random_, _CELLS)
+        elif kind < 0.99:
+            yield _cells(random_, random_.randint(0, 40)).encode()
+        else:
+            yield _cells(random_, random_.choice([100, 300, 3_000])).encode()
+
+
+def _cells(random_: random.Random, rows: int) -> str:
+    """Plausible rows in which any cell may be anything, and some rows are too short or too long."""
+    lines = ["activation,normalizer,seed,test_accuracy" + random_.choice(["", ",outcome", ",outcome,seed", ",x,x"])]
+    damage, draw = random_.choice([0.0, 0.001, 0.02, 0.3]), random_.random
+    outcome = ["complete"] * lines[0].count(",outcome")
+    for row in range(rows):
+        cells = [_picked(("relu", "tanh"), draw), _picked(("unit", "centered"), draw), str(row), str(draw()), *outcome]
+        if damage:
+            cells = [_picked(_CELLS, draw) if draw() < damage else cell for cell in cells]
+        lines.append(",".join(cells[: len(cells) - (draw() < damage)]))
+    return random_.choice(["\n", "\r\n", "\r"]).join(lines)
+
+
+def load(path: Path, _question: Sweep) -> None:
+    sweep_file.load(str(path))
+
+
+def judge(path: Path, question: Sweep) -> None:
+    """As the command `judge` does."""
+    metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
+    rows = results_table.read(path, question.factors, metrics)
+    document = summary.document(question, rows, progress.count(rows))
+    assert all(claim["verdict"] for claim in document["claims"])
+    json.dumps(document, allow_nan=False)
+
+
+def fuzz(kind: str, seed: int, files: int) -> Findings:
+    """Load so many files: every one must be taken, or refused with a SweepError that can be printed."""
+    random_, found = random.Random(f"{kind}{seed}"), Findings()
+    made, use = (sweeps(random_), load) if kind == "sweeps" else (tables(random_), judge)
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        example = Path(folder) / "example.yaml"
+        example.write_text(EXAMPLE)
+        question = sweep_file.load(str(example))  # imports what the first load imports
+        path = Path(folder) / ("x.yaml" if kind == "sweeps" else "x.csv")
+        path.write_text(_TABLE)
+        judge(path, question)
+        gc.collect()
+        gc.freeze()  # what is imported is not looked through again and again
+        for data in (next(made) for _ in range(files)):
+            path.write_bytes(data)
+            _one(lambda: use(path, question), data, found)
+    return found
+
+
+def _one(use: Callable[[], None], data: bytes, found: Findings) -> None:
+    began = time.perf_counter()
+    try:
+        use()
+    except SweepError as error:
+        found.refused += 1
+        if not all(line.isprintable() for line in str(error).split("\n")):
+            found.tracebacks.append(f"not printable: {error!r:.300}")
+    except Exception:  # noqa: BLE001 - this is what is looked for
+        found.tracebacks.append(f"{data[:300]!r}: {traceback.format_exc()[-600:]}")
+    spent = 1_000 * (time.perf_counter() - began)
+    found.files += 1
+    if spent > max(found.ms, default=0.0) if found.files < 50 else spent > 20.0:
+        found.slowest = repr(data[:200])
+    found.ms.append(spent)
+
+
+def main(kind: str, seed: str, files: str) -> None:
+    sys.stdout.write(json.dumps(fuzz(kind, int(seed), int(files)).document()) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

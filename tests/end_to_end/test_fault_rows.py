@@ -1,0 +1,326 @@
+"""Whole commands under those faults that no other file shows from end to end: texts, codes, what is left."""
+
+import io
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import Command, Done, wait_for
+from mlflow_helpers import new_home
+from mlflow_stub import Reply, Stub, running
+from quiet_time import quiet_s
+from sweep_runs import starts, sweep_file
+
+from mnist_ablate.errors import SweepError
+from mnist_ablate.sweep.sweep_file import load
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def sweep(command: Command, images: Path) -> tuple[str, ...]:
+    sweep_file(command.folder)
+    return ("sweep", "small.yaml", "--jobs", "2", "--data", str(images))
+
+
+@pytest.fixture
+def stored(command: Command) -> Callable[..., Done]:
+    """Commands that use an embedded store, made without MLflow's migrations."""
+    new_home(command.folder / ".mnist-ablate")
+    return lambda *arguments, **environment: command(*arguments, **{"MLFLOW_TRACKING_URI": "", **environment})
+
+
+def one_line(done: Done) -> str:
+    assert done.err.count("\n") == 1, done.err
+    assert "Traceback" not in done.err
+    return done.err.rstrip("\n")
+
+
+def store(command: Command, query: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(command.folder / ".mnist-ablate/mlflow.db")
+    try:
+        found = sorted(connection.execute(query).fetchall())
+        connection.commit()
+        return found
+    finally:
+        connection.close()
+
+
+POINTS = """select t.value, m.key, m.step, m.timestamp, m.value from metrics m join runs r using (run_uuid)
+    join tags t using (run_uuid) where r.lifecycle_stage = 'active' and t.key = 'trial_id'"""
+
+
+def test_a_killed_worker_is_told_and_costs_nothing(stored: Callable[..., Done], sweep: tuple[str, ...]) -> None:
+    done = stored(*sweep, FAKE_FAULTS='{"relu/1": "kill_once"}')
+    assert "trial relu seed 1 lost (worker killed) - retrying 1/2" in done.err.splitlines()
+    assert done.code == 0
+    assert stored("verify", "small").code == 0
+
+
+def test_out_of_memory_is_told_and_retried_alone(command: Command, sweep: tuple[str, ...], fake: Path) -> None:
+    done = command(*sweep, FAKE_FAULTS='{"relu/1": "memory"}')
+    lines = done.err.splitlines()
+    assert "trial relu seed 1 lost (out of memory) - retrying 1/2" in lines
+    assert any(line.startswith("trial relu seed 1 failed: out of memory") for line in lines)
+    assert done.code == 1
+    assert starts(fake).count("relu/1") == 2
+    assert len(starts(fake)) == 7
+
+
+def test_sync_restores_a_wiped_mlflow_and_twice_changes_nothing(
+    command: Command, stored: Callable[..., Done], sweep: tuple[str, ...]
+) -> None:
+    assert stored(*sweep).code == 0
+    before = store(command, POINTS)
+    new_home(command.folder / ".mnist-ablate")
+    assert store(command, POINTS) == []
+    missing = stored("verify", "small")
+    assert (missing.code, missing.out) == (1, "MLflow: no experiment small: run sync\n")
+    assert "(6 sent now)" in stored("sync", "small").out
+    assert store(command, POINTS) == before
+    store(command, "update runs set lifecycle_stage = 'deleted' where run_uuid in (select run_uuid from tags limit 1)")
+    assert "(1 sent now)" in stored("sync", "small").out or store(command, POINTS) == before
+    assert "(0 sent now)" in stored("sync", "small").out
+    assert store(command, POINTS) == before
+    assert stored("verify", "small").code == 0
+
+
+def broken_files(images: Path, folder: Path) -> dict[str, Path]:
+    whole = images.read_bytes()
+    arrays = dict(np.load(images))
+    made = {
+        "truncated": whole[:-200],
+        "pickle": pickle.dumps({"x_train": 1}),
+        "dtype": _npz({**arrays, "x_train": arrays["x_train"].astype(np.float32)}),
+        "shape": _npz({**arrays, "y_train": arrays["y_train"][:-1]}),
+        "object": _npz({**arrays, "x_train": np.array([{}], dtype=object)}),
+        "missing": _npz({"x_train": arrays["x_train"]}),
+        "bomb": _bomb(),
+    }
+    for name, content in made.items():
+        (folder / f"{name}.npz").write_bytes(content)
+    return {name: folder / f"{name}.npz" for name in (*made, "absent")}
+
+
+def _npz(arrays: dict[str, object]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _bomb() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", bytes(50_000_000))
+    return file.getvalue()
+
+
+def test_a_bad_data_file_is_4_in_one_line_and_nothing_is_made(
+    command: Command, sweep: tuple[str, ...], images: Path
+) -> None:
+    for name, path in broken_files(images, command.folder).items():
+        began = time.monotonic()
+        done = command(*sweep[:-1], str(path))
+        assert (done.code, done.out) == (4, ""), name
+        assert path.name in one_line(done)
+        assert time.monotonic() - began < 10
+        assert not (command.folder / ".mnist-ablate").exists()
+
+
+BOMBS = {
+    "aliases": b"a: &a [x, x]\n" + b"".join(b"b%d: &b%d [*a, *a]\n" % (n, n) for n in range(50)),
+    "python": b"question: !!python/object/apply:os.system ['touch executed']\nseeds: 1\n",
+    "depth": b"question: " + b"[" * 100_000,
+    "large": b"question: " + b"x" * 100_000_000,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_yaml_bomb_is_2_and_soon(command: Command, name: str) -> None:
+    path = command.folder / "bomb.yaml"
+    path.write_bytes(BOMBS[name])
+    done = command("plan", "bomb.yaml")
+    assert done.code == 2
+    assert done.err.startswith("bomb.yaml")
+    assert sorted(path.name for path in command.folder.iterdir()) == ["bomb.yaml", "fake"]
+
+    def refused() -> None:
+        with pytest.raises(SweepError):
+            load(str(path))
+
+    assert quiet_s(refused) < 0.1
+
+
+def test_a_grid_of_millions_is_counted_and_refused(command: Command) -> None:
+    factors = {
+        "learning_rate": [n / 1000 for n in range(1, 129)],
+        "width": [*range(1, 129)],
+        "batch_size": [*range(1, 129)],
+    }
+    sweep_file(command.folder, scientific=factors, fixed={}, seeds=2, claims=[])
+    done = command("plan", "small.yaml")
+    assert done.code == 2
+    assert one_line(done) == "small: 4,194,304 trials; limit 10,000 (--max-trials)"
+
+
+@pytest.mark.parametrize("name", ["-x", "\u202ex", "a\tb", "x" * 250, ".hidden", "a b"])
+def test_a_bad_name_is_2_with_the_rule(command: Command, name: str) -> None:
+    sweep_file(command.folder).rename(command.folder / f"{name}.yaml")
+    before = sorted(command.folder.iterdir())
+    done = command("sweep", f"./{name}.yaml")
+    assert done.code == 2
+    assert "a name has 1 to 100 letters, digits or marks of any script" in one_line(done)
+    assert one_line(done).isprintable()
+    assert sorted(command.folder.iterdir()) == before
+
+
+def test_a_name_of_any_script_works_from_end_to_end(
+    command: Command, stored: Callable[..., Done], images: Path
+) -> None:
+    sweep_file(command.folder, name="名前")
+    assert stored("sweep", "名前.yaml", "--data", str(images)).code == 0
+    for arguments in (("report", "名前"), ("sync", "名前"), ("verify", "名前")):
+        assert stored(*arguments).code == 0
+    made = {path.name for path in command.folder.iterdir()}
+    assert made == {".mnist-ablate", "fake", "名前.yaml"}
+
+
+ANSWERS = {
+    "401": (Reply(401, b"denied"), "refused the credentials (401): set MLFLOW_TRACKING_USERNAME"),
+    "html": (Reply(200, b"<html>", {"Content-Type": "text/html"}), "is not an MLflow server (200)"),
+    "redirect": (Reply(302, b"", {"Location": "http://127.0.0.1:9/"}), "redirects (302), which is not followed"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_wrong_credentials_and_a_foreign_server_are_3_at_once(
+    command: Command, sweep: tuple[str, ...], name: str
+) -> None:
+    reply, text = ANSWERS[name]
+    sweep_file(command.folder, seeds=60)
+    with running(Stub(reply)) as stub:
+        done = command(*sweep, MLFLOW_TRACKING_URI=f"http://user:correct-horse@127.0.0.1:{stub.port}")
+        assert done.code == 3
+        assert text in done.err.splitlines()[-1]
+        assert len(stub.seen) <= 4
+        assert "correct-horse" not in done.err
+
+
+CLOCK = """
+import os, time
+_real, _real_ns = time.time, time.time_ns
+def _offset():
+    with open(os.environ["CLOCK_FILE"]) as file:
+        return float(file.read() or 0)
+time.time = lambda: _real() + _offset()
+time.time_ns = lambda: _real_ns() + int(_offset() * 1e9)
+"""
+
+
+def test_a_clock_that_jumps_a_day_repeats_and_times_out_nothing(
+    command: Command, sweep: tuple[str, ...], fake: Path
+) -> None:
+    sweep_file(command.folder, seeds=6)
+    (command.folder / "clock").mkdir()
+    (command.folder / "clock/sitecustomize.py").write_text(CLOCK)
+    offset = command.folder / "clock/offset"
+    offset.write_text("0")
+    path = os.pathsep.join([str(offset.parent), command.environment["PYTHONPATH"]])
+    running_ = command.start(*sweep, PYTHONPATH=path, CLOCK_FILE=str(offset), FAKE_EPOCH_S="0.2")
+    try:
+        for begun, jump_s in ((2, 86_400), (5, -86_400), (8, 0)):
+            wait_for(lambda least=begun: len(starts(fake)) >= least)
+            offset.with_suffix(".new").write_text(str(jump_s))
+            offset.with_suffix(".new").rename(offset)
+        _, err = running_.communicate(timeout=60)
+    finally:
+        running_.kill()  # its workers end with it
+    assert running_.returncode == 7  # there is no MLflow
+    assert "lost" not in err
+    assert len(starts(fake)) == 12
+    assert command(*sweep).code == 7
+    assert len(starts(fake)) == 12
+
+
+CANARY = "k4n4ry-s3cr3t-v4lu3"
+
+
+def test_a_canary_in_twelve_places_shows_up_nowhere(
+    command: Command, stored: Callable[..., Done], images: Path
+) -> None:
+    sweep_file(command.folder)
+    secret = {
+        "MLFLOW_TRACKING_PASSWORD": CANARY,
+        "MLFLOW_TRACKING_TOKEN": CANARY,
+        "AWS_SECRET_ACCESS_KEY": CANARY,
+        "DATABASE_PASSWORD": CANARY,
+        "SOME_API_KEY": CANARY,
+    }
+    leak = f"no answer from postgresql://u:{CANARY}@db/x?password={CANARY} and https://{CANARY}@host, key {CANARY}"
+    run = ("sweep", "small.yaml", "--data", str(images), "--jobs", "2")
+    told = [stored(*run, **secret, FAKE_FAULTS='{"relu/1": "leak"}', FAKE_LEAK=leak)]
+    assert told[0].code == 1
+    told += [stored(command_, "small", **secret) for command_ in ("report", "sync", "verify")]
+    told.append(stored("report", "small", "--format", "html", "--output", "report.html", **secret))
+    told.append(stored("report", "small", "--format", "bundle", "--output", "small.zip", **secret))
+    outside = (
+        {"MLFLOW_TRACKING_URI": f"http://user:{CANARY}@127.0.0.1:9"},
+        {"MLFLOW_TRACKING_URI": f"postgresql+psycopg2://user:{CANARY}@127.0.0.1:9/x"},
+        {"OPTUNA_STORAGE": f"postgresql://user:{CANARY}@127.0.0.1:9/x"},
+        {"OPTUNA_STORAGE": f"mysql://user:{CANARY}@127.0.0.1:9/x"},
+    )
+    for places in outside:
+        told += [command("sync", "small", **secret, **places), command("sync", "small", "--debug", **secret, **places)]
+    told.append(command("sweep", f"http://u:{CANARY}@host/x.yaml"))
+    told.append(command(*run[:3], f"http://u:{CANARY}@host/x.npz"))
+    told.append(command(*run, "--set", f"question=http://u:{CANARY}@host"))
+    sweep_file(command.folder, name="leaky", source=f"see https://u:{CANARY}@host/paper")
+    leaky = command("sweep", "leaky.yaml", "--data", str(images))
+    assert leaky.code == 2
+    assert "source: an address with a password is not allowed; remove the password" in one_line(leaky)
+    (command.folder / "leaky.yaml").unlink()
+    for done in (*told, leaky):
+        assert CANARY not in done.out + done.err
+    left = [path for path in command.folder.rglob("*") if path.is_file()]
+    assert not [path.name for path in left if CANARY.encode() in path.read_bytes()]
+    bundles = [path for path in left if path.suffix == ".zip"]
+    assert bundles
+    for path in bundles:
+        with zipfile.ZipFile(path) as archive:
+            assert not [name for name in archive.namelist() if CANARY.encode() in archive.read(name)]
+    assert any(path.suffix == ".log" and b"***" in path.read_bytes() for path in left)
+
+
+def test_no_process_shows_a_secret_in_its_command_line(command: Command, sweep: tuple[str, ...]) -> None:
+    sweep_file(command.folder, seeds=30)
+    running_ = command.start(*sweep, MLFLOW_TRACKING_URI=f"http://user:{CANARY}@127.0.0.1:9")
+    seen: list[bytes] = []
+    deadline = time.monotonic() + 30
+    while running_.poll() is None and time.monotonic() < deadline:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen.append(path.read_bytes())
+            except OSError:
+                continue
+        time.sleep(0.05)
+    running_.communicate(timeout=60)
+    assert any(b"spawn_main" in line for line in seen)
+    assert not [line for line in seen if CANARY.encode() in line]
+
+
+def test_no_command_repairs_by_hand() -> None:
+    """Nothing to unlock, mark or delete: the same command goes on."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "mnist_ablate.cli.app", "--help"], capture_output=True, text=True, check=False
+    )
+    for word in ("unlock", "repair", "recover", "mark", "force"):
+        assert word not in answer.stdout.lower()

@@ -1,0 +1,120 @@
+"""The promise of equal numbers, on real images with the real trainer: any number of jobs, interrupted or not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command import PROGRAM, base_environment
+from mlflow_helpers import new_home
+
+SWEEP = """
+question: Do centered inputs hurt?
+scientific: {normalizer: [unit, centered]}
+fixed: {model: mlp, width: 64, epochs: 2}
+seeds: 3
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "centered.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+def embedded():
+    return base_environment(MLFLOW_TRACKING_URI="")
+
+
+def command(home, *options):
+    return [PROGRAM, "sweep", "centered.yaml", "--home", home, "--json", *options]
+
+
+def numbers(folder, home):
+    """Everything that was measured, to the bit; times left out."""
+    from mnist_ablate.ledger.ledger import Ledger
+
+    entries = Ledger(f"sqlite:///{folder / home / 'ledger.db'}").find("centered").entries()
+    return {
+        trial_id: (
+            entry.outcome.metrics,
+            entry.outcome.diagnostics,
+            [(epoch.train_loss, epoch.val_loss, epoch.val_accuracy) for epoch in entry.outcome.epochs],
+        )
+        for trial_id, entry in entries.items()
+    }
+
+
+def sweep(folder, home, *options):
+    done = subprocess.run(
+        command(home, *options), cwd=folder, env=embedded(), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(folder):
+    for home in ("one", "two", "cut"):
+        new_home(folder / home)
+    one = sweep(folder, "one", "--jobs", "1")
+    two = sweep(folder, "two", "--jobs", "2")
+    assert one["arms"] == two["arms"]
+    assert numbers(folder, "one") == numbers(folder, "two")
+
+    started = {"env": embedded(), "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command("cut", "--jobs", "1"), cwd=folder, **started) as driver:
+        ledger = folder / "cut" / "ledger.db"
+        while driver.poll() is None and not (ledger.exists() and recorded(ledger)):
+            time.sleep(0.1)
+        driver.send_signal(signal.SIGINT)
+        _, messages = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "the same command goes on" in messages
+    assert "Traceback" not in messages
+    assert 0 < recorded(ledger) < 6
+    assert sweep(folder, "cut", "--jobs", "2")["arms"] == one["arms"]
+    assert numbers(folder, "cut") == numbers(folder, "one")
+
+
+def recorded(ledger):
+    import sqlite3
+
+    try:
+        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT count(*) FROM trials").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        connection.close()
+
+
+def test_judge_needs_no_keras_mlflow_or_optuna(folder):
+    means = {"unit": 0.9, "centered": 0.88}
+    rows = [f"{name},{seed},{mean + seed / 1000}" for name, mean in means.items() for seed in range(8)]
+    (folder / "table.csv").write_text("\n".join(["normalizer,seed,test_accuracy", *rows]))
+    claim = "{name: hurts, statement: It hurts., treatment: {normalizer: centered}, control: {normalizer: unit}, "
+    (folder / "centered.yaml").write_text(f"{SWEEP}claims:\n  - {claim}direction: lower, margin: 0.002}}\n")
+    blocked = ("keras", "tensorflow", "mlflow", "optuna", "cv2", "distributed")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
+        "sys.argv = ['mnist-ablate', 'judge', 'table.csv', '--sweep', 'centered.yaml', '--json']; "
+        "from mnist_ablate.cli.app import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["claims"][0]["verdict"] == "supported"
+
+
+def test_help_is_quick_and_quiet(folder):
+    times = []
+    for _ in range(5):
+        clock = time.perf_counter()
+        done = subprocess.run([PROGRAM, "--help"], cwd=folder, capture_output=True, text=True, timeout=20)
+        times.append(time.perf_counter() - clock)
+        assert done.returncode == 0
+        assert done.stderr == ""
+    assert min(times) < 0.3

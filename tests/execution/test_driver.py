@@ -1,0 +1,246 @@
+"""Whole sweeps on real workers with the fake trainer: what is recorded, resumed, refused, sent."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sweep_runs import Tracker, Watcher, small, starts
+
+from mnist_ablate.errors import AblateError, ConflictError, SweepError, UnreachableError
+from mnist_ablate.execution import cluster, driver, publishing
+from mnist_ablate.execution.driver import Result, drive
+from mnist_ablate.execution.engine import Engine, Event
+from mnist_ablate.ledger.ledger import Ledger
+from mnist_ablate.ledger.lock import hold
+from mnist_ablate.reports import summary
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.tracking.tracker_errors import RejectedError
+from mnist_ablate.trial import Trial
+
+ALL = ["relu/0", "tanh/0", "relu/1", "tanh/1", "relu/2", "tanh/2"]
+
+pytestmark = pytest.mark.usefixtures("tracker")
+
+
+def publish(result: Result, settings: Settings) -> bool:
+    """As the command does at the end."""
+    document = summary.document(result.record.sweep, result.rows, result.counts)
+    return publishing.try_to_publish(result.record, result.records, result.mirror, settings, document)
+
+
+def recorded(settings: Settings, name: str = "small") -> list[str]:
+    """Every record, as activation/seed and status."""
+    records = Ledger(settings.ledger_url).find(name).records()
+    return [f"{e.trial.recipe.activation}/{e.trial.seed} {e.outcome.status}" for e in records]
+
+
+def uninterrupted(sweep: Sweep, settings: Settings, tmp_path: Path) -> list[tuple[object, ...]]:
+    """The rows of the same sweep, run in another home without any disturbance."""
+    return numbers(drive(sweep, replace(settings, home=tmp_path / "undisturbed"), Watcher()))
+
+
+def numbers(result: Result) -> list[tuple[object, ...]]:
+    return [(row.params, row.seed, row.status, row.metrics) for row in result.rows]
+
+
+def test_every_trial_is_trained_recorded_and_sent_once(settings: Settings, fake: Path, tracker: Tracker) -> None:
+    result = drive(small(), settings, Watcher())
+    assert sorted(starts(fake)) == sorted(ALL)
+    assert sorted(recorded(settings)) == sorted(f"{name} complete" for name in ALL)
+    assert (result.planned, result.recorded, result.delivered, result.interrupted) == (6, 6, True, 0)
+    assert len(tracker.outcomes) == 6
+    assert [(row.params["activation"], row.seed) for row in result.rows] == [
+        (activation, seed) for activation in ("relu", "tanh") for seed in range(3)
+    ]
+
+
+@pytest.mark.slow
+def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings) -> None:
+    sweep = small(scientific={"normalizer": ["unit", "centered_uint8"]}, claims=[])
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(sweep, settings, Watcher(stop_after=1))
+    found = Ledger(settings.ledger_url).find("small").fingerprints
+    assert [each["normalizer"] for each in found] == ["unit", "centered_uint8"]
+    assert [flag["name"] for flag in found[1]["flags"]][:1] == ["wrapped"]
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_starts_no_worker_and_knows_its_page(
+    settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = drive(small(), settings, Watcher())
+    assert publish(first, settings)
+    monkeypatch.setattr(cluster, "connected", None)
+    monkeypatch.setattr(driver, "Uploader", None)
+    page, tracker.link = tracker.link, ""
+    again = drive(small(), settings, Watcher())
+    assert numbers(again) == numbers(first)
+    assert (again.delivered, again.published, again.link) == (True, True, page)
+    assert len(starts(fake)) == 6
+
+
+@pytest.mark.slow
+def test_one_and_two_jobs_record_the_same_numbers(settings: Settings, fake: Path, tmp_path: Path) -> None:
+    one = drive(small(), replace(settings, jobs=1), Watcher())
+    assert numbers(one) == uninterrupted(small(), settings, tmp_path)
+    assert len(starts(fake)) == 12
+
+
+@pytest.mark.slow
+def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp_path: Path) -> None:
+    crashed = Watcher(stop_after=3)
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(small(), settings, crashed)
+    heard = {f"{event.trial.recipe.activation}/{event.trial.seed}" for event in crashed.finished}
+    survived = [line.removesuffix(" complete") for line in recorded(settings)]
+    assert len(heard) == 3
+    assert heard <= set(survived) <= set(starts(fake))  # what finished together with the third is recorded, too
+    (fake / "starts").unlink()
+    watcher = Watcher()
+    result = drive(small(), settings, watcher)
+    assert len(watcher.before) == len(survived)
+    assert sorted(starts(fake)) == sorted(set(ALL) - set(survived))
+    assert numbers(result) == uninterrupted(small(), settings, tmp_path)
+
+
+@pytest.mark.slow
+def test_failed_and_lost_trials_are_run_again_and_the_last_record_counts(
+    settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch, tracker: Tracker
+) -> None:
+    monkeypatch.setenv("FAKE_FAULTS", json.dumps({"relu/0": "raise", "tanh/1": "kill", "relu/2": "diverge"}))
+    watcher = Watcher()
+    first = drive(small(), settings, watcher)
+    assert first.counts == {"planned": 6, "complete": 3, "diverged": 1, "failed": 1, "lost": 1}
+    assert [(event.reason, event.attempt) for event in watcher.retried] == [("worker killed", 1), ("worker killed", 2)]
+    trace = next(settings.log_dir.glob(f"{first.record.records()[0].trial.id[:0]}????????????????.log"))
+    assert "no such layer" in trace.read_text()
+    assert publish(first, settings)
+    monkeypatch.delenv("FAKE_FAULTS")
+    (fake / "starts").unlink()
+    tracker.down = True
+    again = drive(small(), settings, Watcher())
+    assert sorted(starts(fake)) == ["relu/0", "tanh/1"]
+    assert again.counts == {"planned": 6, "complete": 5, "diverged": 1, "failed": 0, "lost": 0}
+    assert Counter(line.split()[1] for line in recorded(settings)) == {
+        "complete": 5,
+        "diverged": 1,
+        "failed": 1,
+        "lost": 1,
+    }
+    assert (again.delivered, again.published) == (False, False)
+    tracker.down = False
+    third = drive(small(), settings, Watcher())
+    assert third.delivered
+    assert {outcome.status for outcome in tracker.outcomes.values()} == {"complete", "diverged"}
+
+
+@pytest.mark.slow
+def test_three_failures_alike_stop_the_sweep_with_the_reason(
+    settings: Settings, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAULTS", json.dumps({"*/*": "raise"}))
+    with pytest.raises(
+        AblateError, match=r"small: stopped, \d trials failed alike: RuntimeError: no such layer"
+    ) as error:
+        drive(small(seeds=20), settings, Watcher())
+    assert error.value.exit_code == 1
+    assert len(starts(fake)) < 8
+
+
+@pytest.mark.slow
+def test_a_changed_sweep_is_refused_in_words_and_changes_nothing(settings: Settings, fake: Path) -> None:
+    drive(small(), settings, Watcher())
+    before = recorded(settings)
+    with pytest.raises(ConflictError) as error:
+        drive(small(fixed={"epochs": 8}), settings, Watcher())
+    assert str(error.value) == "small: stored sweep differs: epochs 2 -> 8; use --fresh or another name"
+    assert error.value.exit_code == 6
+    assert recorded(settings) == before
+    assert len(starts(fake)) == 6
+
+
+@pytest.mark.slow
+def test_fresh_begins_a_new_record_and_keeps_the_old_one(settings: Settings, fake: Path) -> None:
+    first = drive(small(), settings, Watcher())
+    second = drive(small(), replace(settings, fresh=True), Watcher())
+    assert (first.record.name, second.record.name) == ("small/1", "small/2")
+    assert len(starts(fake)) == 12
+    assert len(first.record.records()) == len(second.record.records()) == 6
+
+
+@pytest.mark.slow
+def test_tuned_values_are_the_best_on_validation_and_a_resume_keeps_them(settings: Settings, fake: Path) -> None:
+    tuned = small(nuisance={"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, tuning_trials=4, seeds=2)
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(tuned, settings, Watcher(stop_after=5))
+    result = drive(tuned, settings, Watcher())
+    assert len(starts(fake)) in {12, 13, 14}  # what ran when it crashed ran twice
+    records = result.record.entries().values()
+    rates = {entry.trial.recipe.learning_rate for entry in records if entry.stage == "tuning"}
+    best = {entry.trial.recipe.learning_rate for entry in records if entry.stage == "verdict"}
+    assert best == {min(rates, key=lambda rate: abs(rate - 0.01))}
+    assert (result.planned, result.recorded, len(result.rows)) == (12, 12, 4)
+
+
+def test_a_second_driver_is_told_who_runs_the_sweep(settings: Settings, fake: Path) -> None:
+    settings.home.mkdir()
+    with (
+        hold(settings.ledger_url, "small"),
+        pytest.raises(ConflictError, match=r"^small is being run by pid \d+ on \S+: wait for it, or stop it$"),
+    ):
+        drive(small(), settings, Watcher())
+    assert not starts(fake)
+
+
+@pytest.mark.slow
+def test_a_tracker_that_was_down_gets_everything_from_the_next_run(
+    settings: Settings, fake: Path, tracker: Tracker
+) -> None:
+    tracker.down = True
+    watcher = Watcher(stop_after=3)
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(small(), settings, watcher)
+    assert [message for message in watcher.messages if "does not answer" in message]
+    tracker.down = False
+    result = drive(small(), settings, Watcher())
+    assert result.delivered
+    assert len(tracker.outcomes) == len(set(ALL)) == 6
+    assert len(starts(fake)) <= 8
+
+
+def test_a_tracker_that_is_required_and_down_stops_before_training(
+    settings: Settings, fake: Path, tracker: Tracker
+) -> None:
+    tracker.down = True
+    with pytest.raises(UnreachableError, match="does not answer"):
+        drive(small(), replace(settings, require_mlflow=True), Watcher())
+    assert not starts(fake)
+
+
+def test_too_many_trials_create_nothing(settings: Settings) -> None:
+    with pytest.raises(SweepError, match="6 trials; limit 5"):
+        drive(small(), replace(settings, max_trials=5), Watcher())
+    assert not settings.home.exists()
+
+
+@pytest.mark.slow
+def test_what_ended_when_the_tracker_refused_is_recorded(
+    settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = driver.Engine.batches
+
+    def all_at_once(engine: Engine, asked: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
+        yield [event for events in batches(engine, asked, ahead=ahead) for event in events]
+
+    def refuse() -> None:
+        raise RejectedError("MLflow at http://tracker refused the credentials")
+
+    monkeypatch.setattr(driver.Engine, "batches", all_at_once)
+    monkeypatch.setattr(tracker, "open", refuse)
+    with pytest.raises(RejectedError):
+        drive(small(), settings, Watcher())
+    assert len(recorded(settings)) == len(starts(fake)) > 0

@@ -1,0 +1,292 @@
+"""A ledger goes into one file and comes back to the digit, SQLite to PostgreSQL and back; nothing is overwritten."""
+
+import json
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import Command
+from ledger_records import outcome
+from mlflow_helpers import active_runs, new_home
+from postgres import Postgres
+from sweep_runs import small, sweep_file
+
+from mnist_ablate.cli import backup as commands
+from mnist_ablate.errors import ConflictError, SweepError
+from mnist_ablate.execution import recorded_report
+from mnist_ablate.ledger import backup
+from mnist_ablate.ledger.ledger import Ledger, Record
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import Plan, expand
+
+QUERIES = (
+    "SELECT number, state, datetime_start, datetime_complete FROM trials ORDER BY 1",
+    "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params ORDER BY 1, param_id",
+    "SELECT trial_id, value FROM trial_values ORDER BY 1",
+    "SELECT trial_id, step, intermediate_value FROM trial_intermediate_values ORDER BY 1, 2",
+    "SELECT trial_id, key, value_json FROM trial_user_attributes ORDER BY 1, 2",
+    "SELECT key, value_json FROM study_user_attributes ORDER BY 1",
+)
+
+
+def begun(settings: Settings, plan: Plan) -> Record:
+    return Ledger(settings.ledger_url).begin(plan, fresh=False)
+
+
+PLAN = expand(
+    # An order that is not the alphabet's.
+    small(scientific={"dropout": [0.5, 0.0], "activation": ["relu", "tanh"]}, fixed={"epochs": 2}),
+    "d1" * 32,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A ledger with five records, an empty one, and a backup of the first: Optuna takes a second to make tables."""
+    folder = tmp_path_factory.mktemp("made")
+    settings = Settings(home=folder)
+    Ledger(settings.ledger_url)
+    empty = (folder / "ledger.db").read_bytes()
+    record = begun(settings, PLAN)
+    for planned in PLAN.verdict_trials()[:5]:
+        record.add(planned, outcome(planned))
+    backup.export(settings.ledger_url, ["small"], folder / "a.zip")
+    return {"empty": empty, "full": (folder / "ledger.db").read_bytes(), "file": (folder / "a.zip").read_bytes()}
+
+
+def home(folder: Path, ledger: bytes) -> Settings:
+    folder.mkdir()
+    (folder / "ledger.db").write_bytes(ledger)
+    return Settings(home=folder)
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return PLAN
+
+
+@pytest.fixture
+def settings(tmp_path: Path, made: dict[str, bytes]) -> Settings:
+    return home(tmp_path / "home", made["full"])
+
+
+@pytest.fixture
+def other(tmp_path: Path, made: dict[str, bytes]) -> Settings:
+    return home(tmp_path / "other", made["empty"])
+
+
+@pytest.fixture
+def file(tmp_path: Path, made: dict[str, bytes]) -> Path:
+    (tmp_path / "a.zip").write_bytes(made["file"])
+    return tmp_path / "a.zip"
+
+
+def rows(settings: Settings) -> list[list[tuple[object, ...]]]:
+    with sqlite3.connect(settings.home / "ledger.db") as ledger:
+        found = [ledger.execute(query).fetchall() for query in QUERIES]
+    ledger.close()
+    return found
+
+
+def altered(file: Path, change: Callable[[str], str], *, resigned: bool = True) -> Path:
+    """The same backup with its record changed and, if `resigned`, with the checksum of the change."""
+    import hashlib
+
+    with zipfile.ZipFile(file) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        text = archive.read("0000.jsonl").decode()
+    changed = change(text)
+    assert changed != text
+    if resigned:
+        manifest["records"]["small/1"]["sha256"] = hashlib.sha256(changed.encode()).hexdigest()
+    made = file.with_name("altered.zip")
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+        archive.writestr("0000.jsonl", changed)
+    return made
+
+
+def test_what_comes_back_is_what_went_in(settings: Settings, other: Settings, file: Path) -> None:
+    assert backup.restore(other.ledger_url, file) == [("small/1", 5, 5)]
+    assert rows(other) == rows(settings)
+    assert json.dumps(recorded_report.document("small", other)[0]) == json.dumps(
+        recorded_report.document("small", settings)[0]
+    )
+    _, sha256 = backup.export(other.ledger_url, ["small"], file.with_name("b.zip"))
+    assert file.read_bytes() == file.with_name("b.zip").read_bytes()
+    assert len(sha256) == 64
+
+
+def test_twice_is_the_same_as_once(other: Settings, file: Path) -> None:
+    backup.restore(other.ledger_url, file)
+    before = rows(other)
+    assert backup.restore(other.ledger_url, file) == [("small/1", 5, 0)]
+    assert rows(other) == before
+
+
+def test_restore_that_was_cut_off_goes_on(
+    settings: Settings, other: Settings, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = backup._trial
+    left = iter(range(2))
+    monkeypatch.setattr(backup, "_trial", lambda line: made(line) if next(left, None) is not None else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        backup.restore(other.ledger_url, file)
+    monkeypatch.undo()
+    assert backup.restore(other.ledger_url, file) == [("small/1", 5, 3)]
+    assert rows(other) == rows(settings)
+
+
+def test_newer_records_stay(settings: Settings, plan: Plan, file: Path) -> None:
+    record = begun(settings, plan)
+    newest = plan.verdict_trials()[5]
+    record.add(newest, outcome(newest))
+    assert backup.restore(settings.ledger_url, file) == [("small/1", 5, 0)]
+    assert len(record.records()) == 6
+
+
+@pytest.mark.parametrize("what", ["results", "sweep"])
+def test_records_that_differ_are_never_overwritten(what: str, other: Settings, plan: Plan, file: Path) -> None:
+    differs = expand(plan.sweep.model_copy(update={"question": "Other?"}), "d1" * 32) if what == "sweep" else plan
+    record = begun(other, differs)
+    first = plan.verdict_trials()[0]
+    record.add(first, outcome(first, "failed" if what == "results" else "complete"))
+    before = rows(other)
+    with pytest.raises(ConflictError, match="small/1: the ledger has another record of this name, which stays"):
+        backup.restore(other.ledger_url, file)
+    assert rows(other) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"test_accuracy": 0.9', '"test_accuracy": 0.8', "record 0 was altered after it had been written"),
+        ('"value": 0.9', '"value": 0.8', "record 0 has another value in Optuna than its test accuracy"),
+        ('"params": {"dropout": 0.5', '"params": {"dropout": 0.0', "was trained with other factors than its arm's"),
+        ('"state": "COMPLETE"', '"state": "FAIL"', "record 0 is FAIL in Optuna"),
+        ('"margin": 0.002', '"margin": 0.001', "the sweep was altered"),
+        ('"name": "small"', '"name": "../small"', "is not the name of its sweep"),
+        ('"sha256"', '"sha255"', "record 0 is not whole, it lacks sha256"),
+    ],
+)
+def test_an_altered_backup_is_refused_whole(old: str, new: str, told: str, file: Path, other: Settings) -> None:
+    made = altered(file, lambda text: text.replace(old, new, 1))
+    with pytest.raises(SweepError, match=told.replace("'", ".")):
+        backup.restore(other.ledger_url, made)
+    assert Ledger(other.ledger_url).names() == []
+
+
+def test_checksum_that_does_not_fit_is_told(file: Path, other: Settings) -> None:
+    made = altered(file, lambda text: text + "\n", resigned=False)
+    with pytest.raises(SweepError, match=r"altered\.zip: small/1 was altered: nothing was restored; use another copy"):
+        backup.restore(other.ledger_url, made)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
+def test_what_is_no_backup_is_told_in_one_line(content: bytes, tmp_path: Path, other: Settings) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(SweepError, match=r"x\.zip: no whole backup of mnist-ablate \(.*\): use another copy"):
+        backup.restore(other.ledger_url, tmp_path / "x.zip")
+
+
+def test_any_byte_that_is_lost_or_changed_is_found(file: Path, other: Settings) -> None:
+    whole = file.read_bytes()
+    places = range(0, len(whole), max(1, len(whole) // 40))
+    found = 0
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 0x55
+        for content in (bytes(changed), whole[:place]):
+            file.write_bytes(content)
+            try:
+                backup.restore(other.ledger_url, file)
+            except SweepError:
+                found += 1
+            else:
+                assert len(Ledger(other.ledger_url).find("small").records()) == 5  # a byte that zip readers skip
+    assert found > 1.5 * len(places)
+
+
+def test_export_overwrites_nothing_and_leaves_no_part(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_text("mine")
+    with pytest.raises(SweepError, match=r"a\.zip: exists already and is left as it is: name another file"):
+        backup.export(settings.ledger_url, ["small"], tmp_path / "a.zip")
+    with pytest.raises(SweepError, match="nothing recorded"):
+        backup.export(settings.ledger_url, ["smal"], tmp_path / "b.zip")
+    assert sorted(path.name for path in tmp_path.glob("*.zip*")) == ["a.zip"]
+
+
+def test_a_damaged_ledger_is_not_exported(settings: Settings, tmp_path: Path) -> None:
+    with sqlite3.connect(settings.home / "ledger.db") as ledger:
+        ledger.execute("UPDATE trial_values SET value = 0.5 WHERE trial_id = 2")
+    ledger.close()
+    with pytest.raises(ConflictError, match=r"record 1 has another value in Optuna .*: run mnist-ablate verify small"):
+        backup.export(settings.ledger_url, ["small"], tmp_path / "b.zip")
+    assert not list(tmp_path.glob("*.zip*"))
+
+
+def test_every_record_of_every_sweep_is_exported(settings: Settings, plan: Plan, tmp_path: Path) -> None:
+    Ledger(settings.ledger_url).begin(plan, fresh=True)
+    begun(settings, expand(small(name="名前"), "d1" * 32))
+    assert Ledger(settings.ledger_url).names() == ["small", "名前"]
+    counts, _ = backup.export(settings.ledger_url, ["small", "名前"], tmp_path / "b.zip")
+    assert counts == {"small/1": 5, "small/2": 0, "名前/1": 0}
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_all_of_nothing_is_told_and_creates_nothing(tmp_path: Path, made: bool) -> None:
+    home = tmp_path / "home"
+    if made:
+        home.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SweepError, match=f"^{home}/ledger.db: nothing recorded there: check --home and OPTUNA_STORAGE"):
+        commands.export([str(tmp_path / "a.zip")], everything=True, home=home)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_of_an_empty_ledger_is_nothing(other: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="nothing recorded there"):
+        commands.export([str(tmp_path / "b.zip")], everything=True, home=other.home)
+
+
+def test_words_of_the_commands(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="export takes a sweep and the file to write, or --all and the file"):
+        commands.export(["small"], home=tmp_path)
+    with pytest.raises(SweepError, match="export takes a sweep"):
+        commands.export(["small", "a.zip"], everything=True, home=tmp_path)
+    for source, everything in (("", False), ("small", True)):
+        with pytest.raises(SweepError, match="sync takes the name of a sweep, or --all"):
+            commands.sync(source, everything=everything, home=tmp_path)
+
+
+@pytest.mark.service
+def test_to_postgresql_and_back_with_mlflow_rebuilt(command: Command, images: Path, server: Postgres) -> None:
+    folder = command.folder
+    sweep_file(folder, scientific={"dropout": [0.5, 0.0], "activation": ["relu", "tanh"]})
+    homes = {name: folder / name for name in ("one", "two", "three")}
+    places = {
+        name: {"MNIST_ABLATE_HOME": str(home), "MLFLOW_TRACKING_URI": new_home(home)} for name, home in homes.items()
+    }
+    places["two"]["OPTUNA_STORAGE"] = server.database()
+    done = command("sweep", "small.yaml", "--data", str(images), **places["one"])
+    assert done.code == 0, done.err
+
+    def look(place: str) -> list[object]:
+        found = [
+            command(*words, **places[place]) for words in (("verify", "small"), ("report", "small", "--format", "json"))
+        ]
+        assert [done.code for done in found] == [0, 0], found
+        return [done.out for done in found]
+
+    first = look("one")
+    for source, target in (("one", "two"), ("two", "three")):
+        assert command("export", "--all", f"{source}.zip", **places[source]).code == 0
+        done = command("restore", f"{source}.zip", **places[target])
+        assert (done.code, done.out) == (0, "small/1: 12 trials, 12 written now\n")
+        done = command("sync", "--all", **places[target])
+        assert done.out == "small: MLflow has all 12 trials (12 sent now)\n"
+        assert look(target) == first
+        assert len(active_runs(places[target]["MLFLOW_TRACKING_URI"])) == 13
+    assert (folder / "one.zip").read_bytes() == (folder / "two.zip").read_bytes()

@@ -1,0 +1,142 @@
+"""Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements, on both databases."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnist_ablate.ledger.database import open_storage
+from mnist_ablate.ledger.optuna_rows import TrialRows
+
+DISTRIBUTIONS = {
+    "activation": CategoricalDistribution(["relu", "tanh", 3, 0.5, True, None]),
+    "rate": FloatDistribution(1e-4, 1.0, log=True),
+    "seed": IntDistribution(0, 2**31),
+}
+TABLES = ("trials", "trial_values", "trial_params", "trial_user_attributes", "trial_intermediate_values")
+
+
+def made(number: int, **changes: object) -> FrozenTrial:
+    content = {
+        "state": TrialState.COMPLETE,
+        "value": 0.1 + 0.2 * number,
+        "params": {"seed": number, "activation": [True, "tanh", 3, 0.5][number % 4], "rate": 1 / (3 + number)},
+        "distributions": DISTRIBUTIONS,
+        "user_attrs": {"outcome": {"名前": [1.0, 1e-300, "é", None]}, "stage": "verdict", "empty": {}},
+        "intermediate_values": {1: 0.5, 2: 1 / 3, 7: 0.25},
+        **changes,
+    }
+    return create_trial(**content)  # type: ignore[arg-type]
+
+
+TRIALS = {
+    "complete": made(0),
+    "failed": made(1, state=TrialState.FAIL, value=None, intermediate_values={}),
+    "without anything": create_trial(state=TrialState.FAIL),
+    "numbers that are none": made(2, value=math.inf, intermediate_values={1: math.nan, 2: -math.inf, 3: math.inf}),
+    "of minus infinity": made(3, value=-math.inf),
+    "complete again": made(4),
+}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> optuna.storages.RDBStorage:
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/ledger.db" if sqlite else request.getfixturevalue("server").database()
+    return open_storage(url, create=True)
+
+
+@pytest.fixture
+def study(storage: optuna.storages.RDBStorage) -> optuna.Study:
+    return optuna.create_study(study_name="small/1", storage=storage)
+
+
+@pytest.fixture
+def rows(storage: optuna.storages.RDBStorage, study: optuna.Study) -> TrialRows:
+    return TrialRows(storage, study.study_name)
+
+
+def stored(storage: optuna.storages.RDBStorage, name: str) -> dict[str, list[dict[str, object]]]:
+    """Every row of a study's trials with every column that it has, trials called by their number."""
+    metadata = sqlalchemy.MetaData()
+    metadata.reflect(storage.engine, only=TABLES)
+    trials = metadata.tables["trials"]
+    found = {}
+    with storage.engine.connect() as connection:
+        of_study = sqlalchemy.select(trials).where(trials.c.study_id == storage.get_study_id_from_name(name))
+        numbers = {row.trial_id: row.number for row in connection.execute(of_study)}
+        for table in TABLES:
+            every = sqlalchemy.select(metadata.tables[table]).order_by(*metadata.tables[table].primary_key)
+            own = [dict(row) for row in connection.execute(every).mappings() if row["trial_id"] in numbers]
+            key = next(iter(metadata.tables[table].primary_key)).name
+            found[table] = [{**row, key: "", "study_id": "", "trial_id": numbers[row["trial_id"]]} for row in own]
+    return found
+
+
+def test_every_row_is_what_optuna_would_have_written(
+    storage: optuna.storages.RDBStorage, study: optuna.Study, rows: TrialRows
+) -> None:
+    reference = optuna.create_study(study_name="reference", storage=storage)
+    for trial in TRIALS.values():
+        reference.add_trial(trial)
+        rows.add(trial)
+    written = stored(storage, study.study_name)
+    assert written == stored(storage, "reference")
+    assert [row["number"] for row in written["trials"]] == [*range(len(TRIALS))]
+
+
+def test_what_is_read_is_what_optuna_reads(study: optuna.Study, rows: TrialRows) -> None:
+    import json
+
+    for trial in TRIALS.values():
+        rows.add(trial)
+    known = study.get_trials()
+    read = rows.read()
+    assert rows.count() == len(read) == len(known)
+    assert [row.params for row in read] == [trial.params for trial in known]
+    assert [list(row.params) for row in read] == [list(trial.params) for trial in known]
+    assert [{key: json.loads(text) for key, text in row.attrs.items()} for row in read] == [
+        trial.user_attrs for trial in known
+    ]
+
+
+def test_numbers_count_what_anybody_wrote(
+    storage: optuna.storages.RDBStorage, study: optuna.Study, rows: TrialRows
+) -> None:
+    other = TrialRows(storage, study.study_name)
+    elsewhere = optuna.create_study(study_name="other/1", storage=storage)
+    writers: list[Callable[[FrozenTrial], None]] = [rows.add, study.add_trial, other.add, elsewhere.add_trial, rows.add]
+    for write in writers:
+        write(made(0))
+        write(made(0))
+    assert [trial.number for trial in study.get_trials()] == [*range(8)]
+
+
+def test_a_trial_that_cannot_be_written_leaves_nothing(study: optuna.Study, rows: TrialRows) -> None:
+    rows.add(made(0))
+    with pytest.raises(TypeError):
+        rows.add(made(1, user_attrs={"a": 1, "outcome": object()}))
+    rows.add(made(2))
+    assert [trial.number for trial in study.get_trials()] == [0, 1]
+    assert [trial.params["seed"] for trial in study.get_trials()] == [0, 2]
+
+
+def test_a_trial_costs_as_many_statements_after_many_as_after_none(
+    storage: optuna.storages.RDBStorage, rows: TrialRows
+) -> None:
+    counts: list[int] = []
+
+    @sqlalchemy.event.listens_for(storage.engine, "before_cursor_execute")
+    def counted(*_: object) -> None:
+        counts[-1] += 1
+
+    for number in range(20):
+        counts.append(0)
+        rows.add(made(number))
+    assert set(counts) == {counts[0]}
+    assert counts[0] <= 7

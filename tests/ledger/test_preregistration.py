@@ -1,0 +1,204 @@
+"""What is asked is written down before the first trial; what may have been chosen afterwards is called exploratory."""
+
+import io
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import fake_trainer
+import pytest
+from judged_sweep import judged
+from pages import Reader
+from rich.console import Console
+from sweep_runs import SWEEP, Watcher, small
+
+from mnist_ablate.errors import ConflictError
+from mnist_ablate.execution import recorded_report
+from mnist_ablate.execution.driver import drive
+from mnist_ablate.ledger import preregistration
+from mnist_ablate.ledger.ledger import Ledger, Record
+from mnist_ablate.reports.html import html
+from mnist_ablate.reports.terminal import markdown, tables
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.trial import Outcome
+from mnist_ablate.verification import raw_ledger
+from mnist_ablate.verification.ledger_check import Ledger as Checked
+
+DATA = "d1" * 32
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False, images: str = DATA) -> Record:
+    plan = expand(sweep, images)
+    record = Ledger(home.ledger_url).begin(plan, fresh=fresh)
+    for each in plan.verdict_trials()[:trials]:
+        record.add(each, Outcome(trial_id=each.trial.id, status="complete", metrics=fake_trainer.metrics(each.trial)))
+    return record
+
+
+def registered(home: Settings) -> dict[str, Any]:
+    found: dict[str, Any] = recorded_report.document("small", home)[0]["preregistration"]
+    return found
+
+
+def test_digests_are_those_that_earlier_versions_registered() -> None:
+    assert {part: digest[:16] for part, digest in preregistration.digests(expand(small(), DATA)).items()} == {
+        "question": "c2948d479e6dac93",
+        "plan": "02a346a439085b4e",
+        "claims": "c95ff0e266915ad0",
+        "margins": "2dfef9578e693475",
+    }
+
+
+def other_margin(margin: float = 0.001) -> Sweep:
+    return small(claims=[{**SWEEP["claims"][0], "margin": margin}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"question": "Does tanh help?"}, "question"),
+        ({"fixed": {"epochs": 3}}, "plan"),
+        ({"seeds": 4}, "plan"),
+        ({"negative_control": "baseline"}, "plan"),
+        ({"claims": [{**SWEEP["claims"][0], "direction": "higher"}]}, "claims"),
+        ({"claims": [{**SWEEP["claims"][0], "margin": 0.001}]}, "margins"),
+    ],
+)
+def test_a_change_changes_the_digest_of_its_part_alone(changes: dict[str, Any], part: str) -> None:
+    before, after = (preregistration.digests(expand(small(**each), DATA)) for each in ({}, changes))
+    assert [name for name in before if before[name] != after[name]] == [part]
+
+
+def test_other_images_are_another_plan_and_the_source_is_none() -> None:
+    first = preregistration.digests(expand(small(), DATA))
+    assert preregistration.digests(expand(small(), "d2" * 32))["plan"] != first["plan"]
+    assert preregistration.digests(expand(small(source="page 3"), DATA)) == first
+
+
+def test_the_digests_are_recorded_before_the_first_trial(home: Settings) -> None:
+    record = begun(home, small())
+    assert dict(record.registration.digests) == preregistration.digests(expand(small(), DATA))
+    begun(home, small(), 6)
+    found = registered(home)
+    assert (found["status"], found["reasons"], found["parts"]) == (
+        "preregistered",
+        [],
+        dict(record.registration.digests),
+    )
+
+
+def test_claims_changed_with_results_at_hand_are_exploratory(home: Settings) -> None:
+    first = begun(home, small(), 4)
+    with pytest.raises(ConflictError, match=r"stored sweep differs: claims\.tanh-hurts\.margin 0\.002 -> 0\.001"):
+        begun(home, other_margin())
+    begun(home, other_margin(), fresh=True)
+    found = registered(home)
+    assert found["status"] == "exploratory"
+    assert found["reasons"] == [
+        f"changed after 4 trials of small/1, registered {first.registered}: claims.tanh-hurts.margin 0.002 -> 0.001"
+    ]
+
+
+def test_the_question_that_was_asked_first_stays_preregistered(home: Settings) -> None:
+    begun(home, small(), 4)
+    begun(home, small(), fresh=True)
+    assert registered(home)["status"] == "preregistered"
+    begun(home, other_margin(), 2, fresh=True)
+    assert registered(home)["status"] == "exploratory"
+    begun(home, small(), fresh=True)
+    assert registered(home)["status"] == "preregistered"
+
+
+def test_a_change_before_any_result_or_for_other_images_is_not_exploratory(home: Settings) -> None:
+    begun(home, small())
+    begun(home, other_margin(), 1, fresh=True)
+    assert registered(home)["status"] == "preregistered"
+    begun(home, other_margin(0.003), fresh=True, images="d2" * 32)
+    assert registered(home)["status"] == "preregistered"
+
+
+def altered(home: Settings, key: str, change: Any) -> None:
+    connection = sqlite3.connect(home.home / "ledger.db")
+    ((text,),) = connection.execute("SELECT value_json FROM study_user_attributes WHERE key = ?", (key,)).fetchall()
+    value = change(json.loads(text))
+    if value is None:
+        connection.execute("DELETE FROM study_user_attributes WHERE key = ?", (key,))
+    else:
+        connection.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = ?", (json.dumps(value), key))
+    connection.commit()
+    connection.close()
+
+
+def registration_problems(home: Settings) -> list[str]:
+    """What the independent checker says of the registration; the made-up trials have other faults."""
+    problems = Checked(raw_ledger.read(home.ledger_url, "small")).problems
+    return [each.split(":")[2].strip() for each in problems if "registered" in each]
+
+
+def widened(content: dict[str, Any]) -> dict[str, Any]:
+    content["sweep"]["claims"][0]["margin"] = 0.0001
+    return content
+
+
+def test_a_margin_altered_in_the_database_is_noticed_by_report_and_checker(home: Settings) -> None:
+    begun(home, small(), 6)
+    assert registration_problems(home) == []
+    altered(home, "content", widened)
+    altered(home, "digest", lambda _: other_margin(0.0001).digest)
+    assert registered(home)["reasons"] == ["margins differ from what was registered"]
+    assert registration_problems(home) == ["margins not as registered before the first trial"]
+
+
+def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Settings) -> None:
+    begun(home, small(), 6)
+    altered(home, "preregistration", lambda _: None)
+    assert registered(home)["status"] == "preregistered"
+    assert registration_problems(home) == []
+    altered(home, "content", widened)
+    assert registered(home)["reasons"] == ["the sweep differs from what was registered"]
+
+
+@pytest.mark.usefixtures("tracker", "fake")
+def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
+    about = drive(small(), settings, Watcher()).about
+    assert about.preregistration == registered(settings)
+
+
+def texts(preregistered: dict[str, Any] | None) -> tuple[str, str, str]:
+    document, recorded = judged(trouble=False)
+    document["preregistration"] = preregistered
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(tables(document))
+    assert isinstance(console.file, io.StringIO)
+    table = " ".join(console.file.getvalue().split())
+    return table, markdown(document, "q"), Reader(html(document, recorded)).text
+
+
+FOUND = {"registered": "2026-11-24T06:32:50+00:00", "digest": "ab12" * 16, "parts": {}}
+
+
+def test_exploratory_verdicts_are_marked_in_every_format() -> None:
+    found = {**FOUND, "status": "exploratory", "reasons": ["changed after 4 trials of x/1: seeds 4 -> 6"]}
+    for text in texts(found):
+        assert text.count("(exploratory)") == 7
+        assert text.index("Exploratory verdicts: changed after 4 trials") < text.index("(exploratory)")
+        assert "Preregistered" not in text
+    assert "**supported** (exploratory)" in texts(found)[1]
+
+
+def test_preregistered_verdicts_say_when_and_unknown_ones_nothing() -> None:
+    for text in texts({**FOUND, "status": "preregistered", "reasons": []}):
+        assert "Preregistered 2026-11-24T06:32:50+00:00" in text
+        assert "ab12ab12ab12" in text
+        assert "xploratory" not in text
+    for text in texts(None):
+        assert "Preregistered" not in text
+        assert "xploratory" not in text

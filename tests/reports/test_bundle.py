@@ -1,0 +1,539 @@
+"""A bundle's verdicts follow from its trials, or a line says what does not fit; nothing in the file is trusted."""
+
+import copy
+import hashlib
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_records import outcome, recorded
+from sweep_runs import SWEEP, small
+
+from mnist_ablate import versions
+from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.ledger.ledger import Ledger
+from mnist_ablate.ledger.rounds import due
+from mnist_ablate.reports import bundle
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.verification.bundle_check import Checked, check
+
+DATA = "d1" * 32
+ALLOWED = {
+    *("numpy", "scipy", "pydantic", "yaml", "typer", "rich", "mnist_ablate"),
+    *("pydantic_core", "annotated_types", "typing_extensions", "typing_inspection", "_yaml"),
+    *("annotated_doc", "click", "shellingham", "markdown_it", "mdurl", "pygments"),
+}
+"""What the README says that verifying needs, and what that needs itself."""
+
+Members = dict[str, Any]
+"""What a bundle holds, as Python values; the trials as a list."""
+
+
+def trained(home: Path, sweep: Sweep) -> Settings:
+    """Every round of a sweep, whatever it asks for next."""
+    settings, plan = Settings(home=home), expand(sweep, DATA)
+    record = Ledger(settings.ledger_url).begin(plan, fresh=False)
+    for place in range(sweep.tuning_trials if sweep.design == "search" else 0):
+        each = plan.searched({"activation": ["tanh", "relu"][place % 2], "width": 50 + place})
+        record.add(each, outcome(each))
+    while trials := due(plan, record.entries()):
+        for each in trials:
+            record.add(each, outcome(each))
+    return settings
+
+
+def packed(settings: Settings) -> bytes:
+    document, record = recorded_report.document("small", settings)
+    return publishing.bundle(record, settings, document)[0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return packed(recorded(tmp_path_factory.mktemp("whole"), small(seeds=7, negative_control="baseline")))
+
+
+def opened(content: bytes) -> Members:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    found: Members = {name: json.loads(text) for name, text in texts.items() if name != bundle.TRIALS}
+    return {**found, bundle.TRIALS: [json.loads(line) for line in texts[bundle.TRIALS].splitlines()]}
+
+
+def texts(members: Members) -> dict[str, bytes]:
+    trials = "".join(f"{json.dumps(line)}\n" for line in members[bundle.TRIALS])
+    rest = {name: f"{json.dumps(value, indent=1)}\n" for name, value in members.items() if name != bundle.TRIALS}
+    return {name: text.encode() for name, text in {**rest, bundle.TRIALS: trials}.items()}
+
+
+def closed(members: Members, *, manifest: bool = True) -> bytes:
+    """The zip again, with a manifest of what is in it now unless told."""
+    if manifest:
+        members = {**members, bundle.MANIFEST: copy.deepcopy(members[bundle.MANIFEST])}
+        for name in bundle.MEMBERS:
+            digest = hashlib.sha256(texts(members)[name]).hexdigest()
+            members[bundle.MANIFEST]["sha256"][name] = digest
+    return bundle.zipped(texts(members))
+
+
+def sealed(line: dict[str, Any]) -> None:
+    """The checksum inside a record, as a forger would write it."""
+    content = {part: line["attrs"][part] for part in ("trial", "stage", "outcome")}
+    line["attrs"]["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def rejudged(members: Members, folder: Path) -> Members:
+    """With the verdicts that follow from the rest, as a forger would write them."""
+    from mnist_ablate.reports import judging
+
+    (folder / "x.zip").write_bytes(closed(members))
+    forged = bundle.unpack(folder / "x.zip")
+    return {**members, bundle.VERDICTS: judging.of_raw(forged.study, forged.earlier, forged.fingerprints)}
+
+
+def said(content: bytes, folder: Path) -> Checked:
+    path = folder / "x.zip"
+    path.write_bytes(content)
+    return check(path)
+
+
+def metric(members: Members) -> None:
+    members[bundle.TRIALS][3]["attrs"]["outcome"]["metrics"]["test_accuracy"] += 0.01
+
+
+def metric_sealed(members: Members) -> None:
+    metric(members)
+    sealed(members[bundle.TRIALS][3])
+
+
+def metric_everywhere(members: Members) -> None:
+    metric_sealed(members)
+    members[bundle.TRIALS][3]["values"] = [members[bundle.TRIALS][3]["attrs"]["outcome"]["metrics"]["test_accuracy"]]
+
+
+def removed(members: Members) -> None:
+    del members[bundle.TRIALS][3]
+
+
+def removed_renumbered(members: Members) -> None:
+    removed(members)
+    for number, line in enumerate(members[bundle.TRIALS]):
+        line["number"] = number
+
+
+def doubled(members: Members) -> None:
+    members[bundle.TRIALS].append(members[bundle.TRIALS][3])
+
+
+def doubled_renumbered(members: Members) -> None:
+    members[bundle.TRIALS].append({**members[bundle.TRIALS][3], "number": len(members[bundle.TRIALS])})
+
+
+def verdict(members: Members) -> None:
+    claim = members[bundle.VERDICTS]["claims"][0]
+    claim["verdict"] = next(each for each in ("refuted", "supported") if each != claim["verdict"])
+
+
+def effect(members: Members) -> None:
+    members[bundle.VERDICTS]["claims"][0]["effect"] += 1e-7
+
+
+def alarm_hidden(members: Members) -> None:
+    members[bundle.VERDICTS]["negative_control"] = None
+
+
+def margin(members: Members) -> None:
+    members[bundle.REGISTRATION]["attributes"]["content"]["sweep"]["claims"][0]["margin"] = 0.0001
+
+
+def margin_registered(members: Members) -> None:
+    margin(members)
+    registered_again(members)
+
+
+def registered_again(members: Members) -> None:
+    from mnist_ablate.ledger.preregistration import digests
+
+    attributes = members[bundle.REGISTRATION]["attributes"]
+    sweep = Sweep.model_validate(attributes["content"]["sweep"])
+    attributes |= {"digest": sweep.digest, "preregistration": digests(expand(sweep, DATA))}
+
+
+def question(members: Members) -> None:
+    members[bundle.REGISTRATION]["attributes"]["content"]["sweep"]["question"] = "Does relu hurt?"
+
+
+def claim_dropped(members: Members) -> None:
+    members[bundle.REGISTRATION]["attributes"]["content"]["sweep"]["claims"] = []
+    registered_again(members)
+
+
+def seed(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["trial"]["seed"] = line["params"]["seed"] = 99
+    sealed(line)
+
+
+def seed_and_id(members: Members) -> None:
+    from mnist_ablate.trial import Trial
+
+    seed(members)
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["trial_id"] = line["attrs"]["outcome"]["trial_id"] = Trial.model_validate(line["attrs"]["trial"]).id
+    sealed(line)
+
+
+def swapped_arm(members: Members) -> None:
+    one, other = members[bundle.TRIALS][2:4]
+    one["params"], other["params"] = other["params"], one["params"]
+
+
+def swapped_outcomes(members: Members) -> None:
+    """Of the two arms at one seed, with every checksum."""
+    one, other = members[bundle.TRIALS][2:4]
+    for line, given in ((one, copy.deepcopy(other)), (other, copy.deepcopy(one))):
+        line["attrs"]["outcome"] = {**given["attrs"]["outcome"], "trial_id": line["attrs"]["trial_id"]}
+        line["values"], line["steps"] = given["values"], given["steps"]
+        sealed(line)
+
+
+def diverged(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["outcome"]["status"] = "lost"
+    sealed(line)
+
+
+def curve_metric(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["outcome"]["metrics"]["val_accuracy"] -= 0.01
+    sealed(line)
+
+
+def diverged_whole(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    line["attrs"]["outcome"]["status"] = "diverged"
+    sealed(line)
+
+
+def diverged_above_chance(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    del line["attrs"]["outcome"]["epochs"][1], line["steps"]["2"]
+    diverged_whole(members)
+
+
+def control_without_arm(members: Members) -> None:
+    for line in members[bundle.TRIALS][14:]:
+        line["params"] = {"seed": line["params"]["seed"]}
+
+
+def epoch(members: Members) -> None:
+    line = members[bundle.TRIALS][3]
+    del line["attrs"]["outcome"]["epochs"][0]
+    sealed(line)
+
+
+def fingerprint(members: Members) -> None:
+    members[bundle.FINGERPRINTS] = [{"normalizer": "unit", "flags": []}]
+
+
+def giant(members: Members) -> None:
+    sweep = members[bundle.REGISTRATION]["attributes"]["content"]["sweep"]
+    sweep["scientific"] = {name: [*range(1000)] for name in ("width", "epochs", "batch_size", "dropout")}
+
+
+def other_name(members: Members) -> None:
+    members[bundle.REGISTRATION]["record"] = "\x1b[31m/1"
+
+
+def no_number(members: Members) -> None:
+    members[bundle.TRIALS][3]["attrs"]["outcome"]["metrics"]["test_accuracy"] = float("nan")
+
+
+TAMPERED: dict[Callable[[Members], None], str] = {
+    metric: r"record 3 \(trial [0-9a-f]{16}\) was altered after it had been written",
+    metric_sealed: "record 3 .* has another value in Optuna than its test accuracy",
+    metric_everywhere: r"arms\[relu\].mean is 0.9\d+ in verdicts.json, the records say 0.9|claims|arms",
+    removed: "there is no record 3 among the 20 that it holds",
+    removed_renumbered: "1 of 21 planned trials are not recorded",
+    doubled: "two records have one number",
+    doubled_renumbered: "record 21: trial .* had its result in record 3 already",
+    verdict: r"claims\[tanh-hurts\].verdict is '\w+' in verdicts.json, the records say '\w+'",
+    effect: r"claims\[tanh-hurts\].effect is .* in verdicts.json, the records say",
+    alarm_hidden: "negative_control is nothing in verdicts.json, the records say a mapping",
+    margin: "small/1: its digest is not that of the sweep it holds",
+    margin_registered: r"digest is .* in verdicts.json|claims\[tanh-hurts\]",
+    question: "small/1: its digest is not that of the sweep it holds",
+    claim_dropped: "planned|digest is|claims is",
+    seed: "record 3 .* does not have the content that its id stands for",
+    seed_and_id: "1 of 21 planned trials are not recorded",
+    swapped_arm: "record 2 .* has seed|record 2 .* was trained with other factors than its arm's",
+    swapped_outcomes: "in verdicts.json, the records say",
+    diverged: "record 3 .* is COMPLETE in Optuna, lost by its outcome",
+    curve_metric: "record 3 .* has another val_accuracy than its epochs give",
+    diverged_whole: "record 3 .* is diverged with 2 of 2 epochs",
+    diverged_above_chance: "record 3 .* has another test_accuracy and .* and val_loss than chance and its epochs give",
+    control_without_arm: "trial .* is recorded in an arm that is not its own",
+    epoch: "record 3 .* lacks an epoch, or has one twice",
+    fingerprint: "fingerprints is a list in verdicts.json, the records say a list",
+    giant: "its plan has 7,000,000,000,007 trials; up to 200,000 can be verified",
+    other_name: r"'\\x1b\[31m/1' is not the name of its sweep, 'small'",
+    no_number: "NaN is no number",
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda tamper: tamper.__name__)
+def test_what_was_tampered_with_is_told_in_a_line(
+    tamper: Callable[[Members], None], whole: bytes, tmp_path: Path
+) -> None:
+    members = opened(whole)
+    tamper(members)
+    untold = said(closed(members, manifest=False), tmp_path).problems
+    assert len(untold) == 1
+    assert re.search(r"\.jsonl? is not the one that the manifest was written for", untold[0])
+    told = said(closed(members), tmp_path).problems
+    assert told
+    assert re.search(TAMPERED[tamper], told[0]), told
+    for line in told:
+        assert line.isprintable()
+        assert line.startswith("bundle: ")
+        assert line.endswith("get the bundle again from whoever made it")
+
+
+def test_a_whole_bundle_is_found_whole_and_packed_again_the_same(whole: bytes, tmp_path: Path) -> None:
+    checked = said(whole, tmp_path)
+    assert checked.problems == []
+    assert (checked.trials, checked.claims) == (21, 1)
+    assert closed(opened(whole)) == whole
+
+
+def test_the_same_record_makes_the_same_bytes(tmp_path: Path) -> None:
+    settings = recorded(tmp_path / "home", small())
+    assert packed(settings) == packed(settings)
+    with zipfile.ZipFile(io.BytesIO(packed(settings))) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_forger_who_makes_everything_fit_is_found_by_the_digest_alone(whole: bytes, tmp_path: Path) -> None:
+    members = opened(whole)
+    metric_everywhere(members)
+    honest = said(whole, tmp_path)
+    checked = said(closed(rejudged(members, tmp_path)), tmp_path)
+    assert checked.problems == []
+    assert checked.digest != honest.digest
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "lost"])
+def test_trials_that_did_not_complete_are_no_tampering(status: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    plan = expand(small(seeds=7), DATA)
+    record = Ledger(settings.ledger_url).begin(plan, fresh=False)
+    for place, each in enumerate(plan.verdict_trials()):
+        record.add(each, outcome(each, status if place == 3 else "complete"))
+        if place == 3 and status != "diverged":
+            record.add(each, outcome(each, status))
+    assert said(packed(settings), tmp_path).problems == []
+
+
+RATES = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+TUNED = {"nuisance": RATES, "tuning_trials": 3, "fixed": {"epochs": 2, "learning_rate": 0.05}, "as_written": True}
+SEARCHED: dict[str, Any] = {
+    "design": "search",
+    "baseline": {"activation": "relu"},
+    "nuisance": {"width": {"low": 10, "high": 100, "integer": True}},
+    "tuning_trials": 4,
+    "claims": [],
+}
+
+
+@pytest.mark.parametrize("changes", [{}, TUNED, SEARCHED], ids=["plain", "tuned", "search"])
+def test_records_from_before_a_setting_existed_are_whole(changes: dict[str, Any], tmp_path: Path) -> None:
+    members = opened(packed(trained(tmp_path / "home", small(**changes))))
+    for line in members[bundle.TRIALS]:
+        del line["attrs"]["trial"]["recipe"]["initializer"]
+        sealed(line)
+    assert said(closed(members), tmp_path).problems == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"negative_control": "baseline"},
+        TUNED,
+        {"seeds": {"min": 4, "max": 12}},
+        {"design": "one_factor", "baseline": {"activation": "relu"}},
+        {"claims": []},
+        SEARCHED,
+    ],
+    ids=["control", "tuned", "adaptive", "one factor", "no claims", "search"],
+)
+def test_bundles_of_every_kind_of_sweep_are_found_whole(changes: dict[str, Any], tmp_path: Path) -> None:
+    content = packed(trained(tmp_path / "home", small(**changes)))
+    assert said(content, tmp_path).problems == []
+    members = opened(content)
+    members[bundle.VERDICTS]["arms"][1]["mean"] += 1e-6
+    assert re.search(r"arms\[(tanh|winner)\].mean is", said(closed(members), tmp_path).problems[0])
+
+
+def test_what_was_known_before_a_record_was_begun_comes_along(tmp_path: Path) -> None:
+    changed = small(claims=[{**SWEEP["claims"][0], "margin": 0.001}])
+    content = packed(recorded(tmp_path / "home", small(), changed))
+    members = opened(content)
+    assert members[bundle.VERDICTS]["preregistration"]["status"] == "exploratory"
+    assert said(content, tmp_path).problems == []
+    members[bundle.EARLIER][0]["trials"] = 0
+    told = said(closed(members), tmp_path).problems
+    assert "preregistration.status is 'exploratory' in verdicts.json, the records say 'preregistered'" in told[0]
+
+
+def first_left_out(members: Members) -> None:
+    del members[bundle.EARLIER][0]
+
+
+def all_left_out(members: Members) -> None:
+    members[bundle.EARLIER] = []
+
+
+def other_order(members: Members) -> None:
+    members[bundle.EARLIER].reverse()
+
+
+@pytest.mark.parametrize("tamper", [first_left_out, all_left_out, other_order], ids=lambda tamper: tamper.__name__)
+def test_earlier_records_are_all_there_in_order(tamper: Callable[[Members], None], tmp_path: Path) -> None:
+    members = opened(packed(recorded(tmp_path / "home", small(), small(seeds=2), small())))
+    tamper(members)
+    (line,) = said(closed(rejudged(members, tmp_path)), tmp_path).problems
+    assert line.startswith("bundle: its earlier records are not all that were begun before 'small/3', in order: ")
+
+
+def test_a_sweep_that_is_not_done_is_not_verified(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    plan = expand(small(), DATA)
+    record = Ledger(settings.ledger_url).begin(plan, fresh=False)
+    for each in plan.verdict_trials()[:4]:
+        record.add(each, outcome(each))
+    (line,) = said(packed(settings), tmp_path).problems
+    assert line.startswith("bundle: 2 of 6 planned trials are not recorded: ")
+
+
+def test_another_version_of_the_program_is_named(whole: bytes, tmp_path: Path) -> None:
+    members = opened(whole)
+    verdict(members)
+    members[bundle.VERSIONS]["version.mnist-ablate"] = "9.9"
+    (line,) = said(closed(members), tmp_path).problems
+    here = versions.versions()["mnist-ablate"]
+    assert line.endswith(f"it was packed by mnist-ablate '9.9', this is {here}: verify it with that one")
+
+
+def damaged(whole: bytes) -> Iterator[tuple[str, bytes, str]]:
+    members = texts(opened(whole))
+
+    def zipped(**more: bytes) -> bytes:
+        return bundle.zipped({**members, **more})
+
+    def twice() -> bytes:
+        stream = io.BytesIO(whole)
+        with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(stream, "a") as archive:
+            archive.writestr(bundle.VERDICTS, members[bundle.VERDICTS])
+        return stream.getvalue()
+
+    middle = whole.index(bundle.TRIALS.encode()) + 3000
+    yield "truncated", whole[:-100], "File is not a zip file"
+    yield "empty", b"", "File is not a zip file"
+    yield "no zip", b"name,seed\n" * 100, "File is not a zip file"
+    yield "cut out", whole[:middle] + whole[middle + 50 :], "."
+    yield "flipped bit", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], "."
+    yield "zip bomb", zipped(**{bundle.TRIALS: b" " * 30_000_000}), "bytes would become 30.*: that is no bundle"
+    yield "parent folder", zipped(**{"../../evil.py": b""}), r"it holds \.\./\.\./evil.py, which is no part of a bundle"
+    yield "absolute path", zipped(**{"/etc/passwd": b""}), "it holds /etc/passwd, which is no part of a bundle"
+    yield "control characters", zipped(**{"\x1b]0;owned\x07": b""}), r"it holds '\\x1b\]0;owned\\x07', which is no"
+    yield "two of one name", twice(), "it holds more than one verdicts.json"
+    yield "lacking", bundle.zipped({k: v for k, v in members.items() if k != bundle.TRIALS}), "it lacks trials.jsonl"
+    yield "format", zipped(**{bundle.MANIFEST: b'{"format": 2}'}), "it has format 2, not 1"
+    yield "manifest of nothing", zipped(**{bundle.MANIFEST: b'{"format": 1, "sha256": {}}'}), "registration.json"
+    yield "deep", zipped(**{bundle.MANIFEST: b"[" * 100_000}), "."
+    yield "key twice", zipped(**{bundle.MANIFEST: b'{"format": 1, "format": 1}'}), "a key stands twice"
+    yield "backup", bundle.zipped({"manifest.json": b"{}", "0000.jsonl": b""}), "it holds 0000.jsonl, which is no part"
+
+
+def test_a_damaged_file_is_one_line_and_nothing_is_written(whole: bytes, tmp_path: Path) -> None:
+    for name, content, wanted in damaged(whole):
+        (line,) = said(content, tmp_path).problems
+        assert line.startswith("bundle: x.zip is not whole, or was altered: "), name
+        assert re.search(wanted, line), (name, line)
+        assert line.isprintable(), name
+        assert [path.name for path in tmp_path.rglob("*")] == ["x.zip"], name
+
+
+LEAVES: dict[type, tuple[Any, ...]] = {
+    str: ("other", "", 3, None, ["x"]),
+    int: (-1, 10**400, 2.5, "3", None, [], {}),
+    float: (-0.5, 1e308, "0.5", None, []),
+    bool: (None, "yes", 7),
+    type(None): (0.5, "x", []),
+}
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every leaf below a value, as its container and its key or place there."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(items):
+        if isinstance(inner, dict | list):
+            yield from places(inner)
+        else:
+            yield value, key
+
+
+@pytest.mark.slow
+def test_whatever_one_value_is_changed_to_is_found(whole: bytes, tmp_path: Path) -> None:
+    rng = random.Random(4)
+    for _ in range(60):
+        members = opened(whole)
+        name = rng.choice([bundle.REGISTRATION, bundle.TRIALS, bundle.VERDICTS])
+        holder, key = rng.choice([*places(members[name])])
+        before = holder[key]
+        holder[key] = rng.choice([each for each in LEAVES[type(before)] if each != before])
+        told = said(closed(members), tmp_path).problems
+        assert told or (name, key) == (bundle.REGISTRATION, "source"), (name, key, before, holder[key])
+        assert all(line.isprintable() and line.startswith("bundle: ") for line in told)
+
+
+def test_bytes_changed_anywhere_are_one_line_or_change_nothing(whole: bytes, tmp_path: Path) -> None:
+    rng, digest = random.Random(5), said(whole, tmp_path).digest
+    for _ in range(100):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        checked = said(bytes(content), tmp_path)
+        assert len(checked.problems) == 1 or checked.digest == digest
+
+
+def test_verifying_needs_no_heavy_library(whole: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(whole)
+    code = f"""
+import sys
+
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in {sorted(ALLOWED)!r} and not top.startswith("_"):
+            raise ModuleNotFoundError(f"{{name}} is not to be imported", name=name)
+
+sys.meta_path.insert(0, Only())
+sys.argv = ["mnist-ablate", "verify", "x.zip"]
+from mnist_ablate.cli.app import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first == "x.zip: 1 verdicts follow from 21 recorded trials"
+    assert re.fullmatch("digest [0-9a-f]{64}: compare it with the one that was published", second)

@@ -1,0 +1,95 @@
+"""Two sweeps side by side."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import Command
+from sweep_runs import small, sweep_file
+
+from mnist_ablate.reports.comparison import Side, compare
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.trial import Row
+
+
+def side(sweep: Sweep, tanh: float, *, seeds: int = 3, status: str = "complete") -> Side:
+    rows = [
+        Row(
+            {"activation": activation},
+            seed,
+            {"test_accuracy": value + seed / 1000},
+            status if seed == 0 else "complete",
+        )
+        for activation, value in (("relu", 0.9), ("tanh", tanh))
+        for seed in range(seeds)
+    ]
+    return Side(sweep.name, "2026-11-24T00:00:00+00:00", sweep, rows)
+
+
+def test_the_same_numbers_are_identical_and_leave_no_doubt() -> None:
+    found = compare(side(small(), 0.8), side(small(), 0.8))
+    for arm in found["arms"]:
+        assert (arm["pairs"], arm["identical"]) == (3, 3)
+        assert (arm["difference"], arm["ci_low"], arm["ci_high"]) == (0, 0, 0)
+
+
+def test_differences_are_second_minus_first_at_the_same_seed() -> None:
+    found = compare(side(small(), 0.8), side(small(), 0.85, seeds=2))
+    relu, tanh = found["arms"]
+    assert (relu["identical"], relu["pairs"], tanh["identical"], tanh["pairs"]) == (2, 2, 0, 2)
+    assert tanh["difference"] == pytest.approx(0.05)
+    assert tanh["first"] == pytest.approx(0.8005)
+    assert tanh["second"] == pytest.approx(0.8505)
+
+
+def test_intervals_are_simultaneous_over_the_arms() -> None:
+    first, second = side(small(), 0.8), side(small(), 0.8)
+    moved = [Row(row.params, row.seed, {"test_accuracy": 0.9 + row.seed**2 / 100}) for row in second.rows]
+    both = compare(first, Side(second.name, "", second.sweep, moved))["arms"]
+    alone = compare(first, Side(second.name, "", second.sweep, moved[:3]))["arms"]
+    assert both[0]["difference"] == alone[0]["difference"]
+    assert both[0]["ci_high"] - both[0]["ci_low"] > 1.3 * (alone[0]["ci_high"] - alone[0]["ci_low"])
+
+
+def test_arms_of_one_side_and_rows_without_a_number_are_told_not_counted() -> None:
+    more = small(scientific={"activation": ["relu", "tanh", "elu"]})
+    elu = Row({"activation": "elu"}, 0, {"test_accuracy": 0.7})
+    second = side(more, 0.8, status="failed")
+    found = compare(side(small(), 0.8), Side("more", "", more, [*second.rows, elu]))
+    assert found["only_second"] == [{"activation": "elu"}]
+    assert found["only_first"] == []
+    assert [arm["pairs"] for arm in found["arms"]] == [2, 2]
+
+
+def test_a_claim_that_was_changed_is_marked() -> None:
+    claim = small().claims[0].model_dump() | {"margin": 0.5}
+    before, after = side(small(), 0.8), side(small(claims=[claim]), 0.8)
+    assert not compare(before, before)["claims"][0]["changed"]
+    [found] = compare(before, after)["claims"]
+    assert found["changed"]
+    assert found["first"]["effect"] == found["second"]["effect"] == pytest.approx(-0.1)
+    assert {found["first"]["verdict"], found["second"]["verdict"]} <= {"equivalent", "inconclusive"}
+
+
+@pytest.mark.slow
+def test_two_records_of_one_sweep_from_the_command_line(command: Command, images: Path) -> None:
+    sweep_file(command.folder)
+    run = ("sweep", "small.yaml", "--jobs", "1", "--data", str(images))
+    command(*run)
+    command(*run, "--fresh")
+    done = command("compare", "small/1", "small", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["first"]["sweep"], found["second"]["sweep"]) == ("small/1", "small/2")
+    assert all(arm["identical"] == arm["pairs"] == 3 for arm in found["arms"])
+    text = command("compare", "small/1", "small").out
+    assert command("report", "--compare", "small/1", "small").out == text
+    assert command("report", "--compare", "small/1", "small", "--format", "json").document == found
+    assert (
+        "--compare writes table or json, not html" in command("report", "--compare", "a", "b", "--format", "html").err
+    )
+    assert command("report", "small", "--compare", "small/1", "small").code == 2
+    assert "6 of 6 trials with the same factors and seed have the same number to the last bit" in text
+    assert "still inconclusive: Tanh hurts." in text
+    assert command("compare", "small/9", "small").err.startswith("small/9: no such record of small")
+    assert command("compare", "nothing", "small").code == 2

@@ -1,0 +1,177 @@
+"""What is chosen on validation data: values, their edges, and the recipe as written beside the tuned one."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pages import Reader
+from rich.console import Console
+from sweep_runs import Watcher, small
+
+from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.execution.driver import drive
+from mnist_ablate.ledger import progress
+from mnist_ablate.ledger.progress import rows
+from mnist_ablate.ledger.rounds import due
+from mnist_ablate.reports import chosen, html, recorded, summary, terminal
+from mnist_ablate.reports.selection import document
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.trial import Outcome, RecordedTrial, Status, Trial
+from mnist_ablate.verification import ledger_check, raw_ledger
+
+RATES = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+TUNED: dict[str, Any] = {
+    "nuisance": RATES,
+    "tuning_trials": 8,
+    "fixed": {"epochs": 2, "learning_rate": 0.05},
+    "seeds": 6,
+    "as_written": True,
+}
+
+
+def plan_of(**changes: Any) -> Plan:
+    return expand(small(**{**TUNED, **changes}), "digest")
+
+
+def accuracy(trial: Trial) -> float:
+    """Relu is best at the highest learning rate and tanh at 0.01: as written tanh loses, tuned it does not."""
+    rate, luck = trial.recipe.learning_rate, 0.0001 * (trial.seed % 7)
+    if trial.recipe.activation == "relu":
+        return 0.9 + 0.1 * rate + luck
+    return 0.91 - abs(rate - 0.01) + luck * 1.01
+
+
+def told(trial: Trial, status: Status = "complete") -> Outcome:
+    known = {"val_accuracy": accuracy(trial)} if status == "complete" else {}
+    return Outcome(
+        trial_id=trial.id,
+        status=status,
+        metrics=known if trial.is_blind else {**known, "test_accuracy": accuracy(trial)},
+    )
+
+
+def run(plan: Plan) -> dict[str, RecordedTrial]:
+    entries: dict[str, RecordedTrial] = {}
+    while trials := due(plan, entries):
+        entries |= {
+            each.trial.id: RecordedTrial(each.trial, each.arm.params, each.stage, told(each.trial)) for each in trials
+        }
+    return entries
+
+
+def judged(plan: Plan) -> dict[str, Any]:
+    entries = run(plan)
+    found = rows(plan, entries)
+    about = summary.About(selection=document(plan, entries))
+    made: dict[str, Any] = json.loads(json.dumps(summary.document(plan.sweep, found, progress.count(found), about)))
+    return made
+
+
+def test_as_written_is_trained_on_the_seeds_of_the_verdicts_and_counted() -> None:
+    plan = plan_of()
+    entries = run(plan)
+    assert count(plan.sweep) == plan.size == len(entries) == 2 * (8 + 6 + 6)
+    written = [each.trial for each in plan.as_written_trials()]
+    assert {trial.recipe.learning_rate for trial in written} == {0.05}
+    assert [trial.seed for trial in written] == [each.trial.seed for each in plan.verdict_trials()]
+    assert plan_of(as_written=False).as_written_trials() == ()
+
+
+def test_both_verdicts_stand_side_by_side_where_they_differ() -> None:
+    made = judged(plan_of())
+    assert [claim["verdict"] for claim in made["as_written"]["claims"]] == ["supported"]
+    assert [claim["verdict"] for claim in made["claims"]] == ["equivalent"]
+    assert made["as_written"]["values"] == {"learning_rate": [0.05]}
+    assert made["as_written"]["trials"]["planned"] == 12
+    ((name, written, tuned),) = chosen.both(made)
+    assert (name, written.split(",")[0], tuned.split(",")[0]) == ("tanh-hurts", "supported", "equivalent")
+    assert chosen.both_note(made).startswith("1 of 1 verdicts differ.")
+
+
+def test_a_best_value_that_nothing_was_tried_beyond_is_warned_of() -> None:
+    made = judged(plan_of())
+    relu, tanh = made["tuning"]["arms"]
+    assert (relu["edges"], tanh["edges"]) == ({"learning_rate": "highest"}, {})
+    assert relu["tried"] == 8
+    assert relu["score"] == max(0.9 + 0.1 * point["learning_rate"] for point in plan_of().points) + 0.0001 * (10**6 % 7)
+    (warning,) = chosen.edges(made)
+    assert warning.startswith("At the edge: the best learning rate is the highest that was tried for relu (0.0")
+
+
+def test_lists_have_edges_and_words_have_none() -> None:
+    plan = plan_of(nuisance={"width": [32, 64], "optimizer": ["adam", "sgd"]}, tuning_trials=4, as_written=False)
+    (arm, _) = document(plan, run(plan))["tuning"]["arms"]
+    assert set(arm["edges"]) == {"width"}
+
+
+def test_no_point_is_tried_twice() -> None:
+    lists = {"width": [32, 64, 128], "optimizer": ["adam", "sgd", "lion", "rmsprop"]}
+    plan = plan_of(nuisance=lists, tuning_trials=12, as_written=False)
+    assert len({tuple(point.values()) for point in plan.points}) == len(plan.points) == 12
+    assert len({each.trial.id for each in plan.tuning}) == 24
+
+
+def test_nothing_is_said_of_choices_where_there_are_none() -> None:
+    plan = expand(small(), "digest")
+    assert document(plan, run(plan)) == {"tuning": None, "as_written": None, "search": None, "path": None}
+
+
+def test_before_all_is_tried_no_value_is_said_to_be_chosen() -> None:
+    plan = plan_of()
+    entries = dict(list(run(plan).items())[:5])
+    made = document(plan, entries)
+    assert (made["tuning"]["trials"], made["tuning"]["arms"]) == (5, [])
+    assert made["as_written"]["claims"][0]["n_pairs"] == 0
+
+
+def test_written_as_tuned_is_trained_once() -> None:
+    plan = plan_of(nuisance={"learning_rate": [0.05, 0.01]}, tuning_trials=2)
+    entries = run(plan)
+    assert len(entries) == 2 * 2 + 12 + 6  # relu is tuned to 0.05
+    assert len(document(plan, entries)["as_written"]["arms"]) == 2
+
+
+def shown(made: Mapping[str, Any], width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(terminal.tables(made))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_narrow_terminal_cuts_nothing_off_the_two_verdicts() -> None:
+    made = judged(plan_of())
+    table = shown(made, 50).split(chosen.BOTH_TITLE)[1].split()
+    words = [word for row in (chosen.both_heads(made), *chosen.both(made)) for cell in row[1:] for word in cell.split()]
+    assert set(words) <= set(table)
+
+
+def test_terminal_and_markdown_show_both_verdicts_and_the_edge() -> None:
+    made = judged(plan_of())
+    for text in (shown(made, 120), terminal.markdown(made, "q?")):
+        plain = " ".join(text.split()).replace("**", "")
+        assert "as written (learning rate 0.05)" in plain
+        assert "supported, -3.5" in plain
+        assert "At the edge: the best learning rate is the highest that was tried for relu" in plain
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tracker", "fake")
+def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
+    sweep = small(**{**TUNED, "tuning_trials": 3, "seeds": 2})
+    with pytest.raises(RuntimeError, match="crash"):
+        drive(sweep, settings, Watcher(stop_after=11))
+    result = drive(sweep, settings, Watcher())
+    assert (result.planned, result.recorded, len(result.rows), result.broken) == (14, 14, 4, False)
+    lost = {"as_written": {"trials": {"failed": 0, "lost": 1}}}
+    assert replace(result, selection=lost).broken
+    made, record = recorded_report.document("small", settings)
+    assert made["as_written"] == json.loads(json.dumps(summary.plain(result.selection["as_written"])))
+    shown = Reader(html.html(made, recorded.read(record, publishing.provenance(record.data_digest))))
+    assert "as-written" in shown.values("id")
+    assert "as written (learning rate 0.05)" in shown.text
+    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 4)

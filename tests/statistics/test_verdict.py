@@ -1,0 +1,406 @@
+"""A verdict follows the contract's rule, says why, and is never wrong where it cannot know."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from mnist_ablate.statistics.verdict import REVERSED, ClaimVerdict, arms, judge
+from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.trial import Row
+
+MARGIN = 0.002
+SPREAD = (0.4, -0.7, 0.1, 0.9, -0.5, -0.2, 0.6, -0.6)  # sums to 0, sd 0.61
+
+
+def claim(direction: str = "lower", **changes: Any) -> Claim:
+    given: dict[str, Any] = {
+        "name": "hurts",
+        "statement": "Centered inputs hurt.",
+        "treatment": {"normalizer": "centered"},
+        "control": {"normalizer": "unit"},
+        "direction": direction,
+        "margin": MARGIN,
+    }
+    return Claim(**{**given, **changes})
+
+
+def rows(
+    differences: Sequence[float] | NDArray[np.float64], treatment: str = "centered", control: str = "unit"
+) -> list[Row]:
+    base = [0.97 + 0.003 * math.sin(seed) for seed in range(len(differences))]
+    return [
+        Row({"normalizer": normalizer}, seed, {"test_accuracy": base[seed] + shift})
+        for seed, difference in enumerate(differences)
+        for normalizer, shift in ((control, 0.0), (treatment, difference))
+    ]
+
+
+def verdict(differences: Sequence[float], direction: str = "lower", **changes: Any) -> ClaimVerdict:
+    return judge(rows(differences), [claim(direction, **changes)])[0]
+
+
+def around(mean: float, sd: float, n: int = 8) -> list[float]:
+    return [mean + sd * SPREAD[i % 8] for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("direction", "mean", "sd", "expected"),
+    [
+        ("lower", -0.010, 0.002, "supported"),
+        ("lower", 0.010, 0.002, "refuted"),
+        ("lower", 0.0, 0.002, "equivalent"),
+        ("lower", 0.0, 0.02, "inconclusive"),
+        ("lower", -0.002, 0.002, "inconclusive"),
+        ("lower", 0.003, 0.007, "refuted"),
+        ("higher", 0.010, 0.002, "supported"),
+        ("higher", -0.010, 0.002, "refuted"),
+        ("higher", 0.0, 0.002, "equivalent"),
+        ("higher", -0.003, 0.007, "refuted"),
+        ("higher", 0.002, 0.002, "inconclusive"),
+        ("not_lower", 0.0, 0.002, "supported"),
+        ("not_lower", 0.010, 0.002, "supported"),
+        ("not_lower", -0.010, 0.002, "refuted"),
+        ("not_lower", -0.002, 0.002, "inconclusive"),
+        ("not_higher", 0.0, 0.002, "supported"),
+        ("not_higher", -0.010, 0.002, "supported"),
+        ("not_higher", 0.010, 0.002, "refuted"),
+        ("not_higher", 0.002, 0.002, "inconclusive"),
+        ("same", 0.0, 0.002, "supported"),
+        ("same", 0.010, 0.002, "refuted"),
+        ("same", -0.010, 0.002, "refuted"),
+        ("same", 0.002, 0.002, "inconclusive"),
+        ("same", 0.0, 0.02, "inconclusive"),
+    ],
+)
+def test_the_interval_decides(direction: str, mean: float, sd: float, expected: str) -> None:
+    assert verdict(around(mean, sd), direction).verdict == expected
+
+
+def test_effect_and_interval_are_treatment_minus_control_in_both_directions() -> None:
+    for direction in ("lower", "higher"):
+        found = verdict(around(-0.010, 0.002), direction)
+        assert found.effect == pytest.approx(-0.010)
+        assert found.ci_low < -0.010 < found.ci_high < 0
+
+
+def test_intervals_are_simultaneous_and_p_values_are_holms() -> None:
+    rng = np.random.default_rng(4)
+    names = ["a", "b", "c"]
+    shifts = {name: rng.normal(-0.004 * i, 0.003, 8) for i, name in enumerate(names)}
+    results = [r for name in names for r in rows(shifts[name], treatment=name) if r.params["normalizer"] != "unit"]
+    results += [r for r in rows(shifts["a"]) if r.params["normalizer"] == "unit"]
+    judged = judge(results, [claim(name=name, treatment={"normalizer": name}) for name in names])
+    raw = [
+        stats.permutation_test((shifts[n],), np.sum, permutation_type="samples", n_resamples=math.inf).pvalue
+        for n in names
+    ]
+    assert [found.p_raw for found in judged] == pytest.approx(raw)
+    assert [found.p_value for found in judged] == pytest.approx(list(multipletests(raw, method="holm")[1]))
+    for found, name in zip(judged, names, strict=True):
+        theirs = stats.ttest_1samp(shifts[name], 0.0).confidence_interval(1 - 0.05 / 3)
+        assert [found.ci_low, found.ci_high] == pytest.approx([theirs.low, theirs.high], abs=1e-12)
+
+
+def test_five_pairs_never_show_an_effect_and_six_do() -> None:
+    few, enough = verdict(around(-0.5, 0.001, 5)), verdict(around(-0.5, 0.001, 6))
+    assert few.verdict == "inconclusive"
+    assert "5 pairs cannot" in few.reason
+    assert few.p_value == 0.0625
+    assert few.seeds_needed == 6
+    assert enough.verdict == "supported"
+
+
+@pytest.mark.parametrize(("n", "expected"), [(5, "rules out a difference below -0.002"), (6, REVERSED)])
+def test_what_goes_the_other_way_is_ruled_out_whether_or_not_signs_back_it(n: int, expected: str) -> None:
+    """An interval of -0.001 to 0.5 rules the claim out; one of 0.49 to 0.51 does not say less."""
+    found = verdict(around(0.5, 0.001, n))
+    assert found.verdict == "refuted"
+    assert expected in found.reason
+
+
+def test_eight_seeds_serve_six_claims_and_not_seven() -> None:
+    for n_claims, expected in ((6, "supported"), (7, "inconclusive")):
+        judged = judge(rows(around(-0.5, 0.0001)), [claim(name=str(i)) for i in range(n_claims)])
+        assert {found.verdict for found in judged} == {expected}
+    assert judged[0].seeds_needed == 9
+    assert "after Holm's correction over 7 claims" in judged[0].reason
+
+
+def test_a_p_value_can_hold_back_what_the_interval_supports() -> None:
+    """Seeds without a difference carry no sign: five are left, and five are too few."""
+    found = verdict([0.007, 0.0, 0.007, 0.0, 0.006, 0.006, 0.007, 0.0], "higher", margin=0.0)
+    assert found.ci_low > 0.001
+    assert found.p_value == 2.0**-4
+    assert found.verdict == "inconclusive"
+    assert "lies wholly above 0, but the sign-flip p-value, 0.0625, is above 0.05" in found.reason
+    assert found.seeds_needed is not None
+    assert found.seeds_needed > 8
+
+
+def test_a_refuted_claim_says_whether_the_effect_goes_the_other_way() -> None:
+    assert "the effect goes the other way" in verdict(around(0.010, 0.002)).reason
+    ruled_out = verdict(around(0.003, 0.007))
+    assert ruled_out.ci_low < -0.0 < ruled_out.ci_high
+    assert "rules out a difference below -0.002" in ruled_out.reason
+
+
+def test_ruling_an_effect_out_needs_no_p_value() -> None:
+    """The contract asks one for an effect; equivalence and the lack of one rest on the interval."""
+    found = verdict(around(0.003, 0.005, 5))
+    assert (found.verdict, found.p_value > 0.05) == ("refuted", True)
+    assert verdict(around(0.0, 0.001, 3)).verdict == "equivalent"
+
+
+@pytest.mark.parametrize(
+    ("direction", "mean", "text"),
+    [
+        ("lower", -0.010, "lies wholly below -0.002"),
+        ("higher", 0.010, "lies wholly above 0.002"),
+        ("lower", 0.0, "lies wholly within ±0.002"),
+        ("not_lower", 0.0, "rules out a difference below -0.002"),
+        ("not_higher", 0.010, "lies wholly above 0.002"),
+        ("same", 0.010, "lies wholly outside ±0.002"),
+        ("same", 0.002, "reaches across a margin of ±0.002"),
+        ("lower", -0.002, "includes the margin, -0.002"),
+    ],
+)
+def test_the_reason_is_what_the_interval_says(direction: str, mean: float, text: str) -> None:
+    reason = verdict(around(mean, 0.001), direction).reason
+    assert text in reason
+    assert reason.startswith("the 95% interval, ")
+
+
+def test_no_pair_and_one_pair_decide_nothing() -> None:
+    nothing, one = judge([], [claim()])[0], verdict([-0.5])
+    assert (nothing.verdict, nothing.n_pairs, nothing.p_value) == ("inconclusive", 0, 1.0)
+    assert math.isnan(nothing.effect)
+    assert nothing.reason == "not judged: no result has normalizer=centered or normalizer=unit"
+    assert (one.verdict, one.n_pairs, one.seeds_needed) == ("inconclusive", 1, 6)
+    assert one.effect == pytest.approx(-0.5)
+    assert (one.ci_low, one.ci_high) == (-math.inf, math.inf)
+    assert one.reason == "one pair has no spread; at least 6 seeds are needed"
+
+
+def test_no_seed_with_every_side_decides_nothing() -> None:
+    results = [
+        Row({"normalizer": "unit"}, 0, {"test_accuracy": 0.9}),
+        Row({"normalizer": "centered"}, 1, {}, "lost"),
+    ]
+    (found,) = judge(results, [claim()])
+    assert (found.verdict, found.n_pairs) == ("inconclusive", 0)
+    assert found.reason.startswith("no seed has every side")
+    assert len(found.excluded) == 3
+
+
+def test_no_claims_is_no_verdict() -> None:
+    assert judge(rows(around(0.0, 1.0)), []) == ()
+
+
+def outcomes(differences: Sequence[float], metric: str = "converged") -> list[Row]:
+    """Every control is 1."""
+    return [
+        Row({"normalizer": normalizer}, seed, {metric: 1.0 + shift})
+        for seed, difference in enumerate(differences)
+        for normalizer, shift in (("unit", 0.0), ("centered", difference))
+    ]
+
+
+@pytest.mark.parametrize("n", [3, 6, 10])
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize(
+    ("direction", "denies"), [("lower", "equivalent"), ("same", "supported"), ("not_lower", "supported")]
+)
+def test_trials_that_all_converge_deny_an_effect_wrongly_in_five_percent_at_most(
+    n: int, margin: float, direction: str, denies: str
+) -> None:
+    """Exact, by the number that fail: of three that each converge with probability 0.8, all do in 51%."""
+    asked = claim(direction, metric="converged", margin=margin)
+    said = [judge(outcomes([-1.0] * k + [0.0] * (n - k)), [asked])[0].verdict for k in range(n + 1)]
+    denied = [k for k, each in enumerate(said) if each == denies]
+    for failing in (margin, margin + 0.1, min(2.0 * margin, 1.0)):
+        assert stats.binom.pmf(denied, n, failing).sum() <= 0.05
+
+
+@pytest.mark.parametrize("n", [3, 6, 10, 20])
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5, 0.9])
+def test_trials_that_all_fail_show_an_effect_wrongly_in_five_percent_at_most(n: int, margin: float) -> None:
+    """Exact: of six that each fail with probability 0.9, all do in 53%, which is no more than the margin."""
+    asked = claim("lower", metric="converged", margin=margin)
+    said = [judge(outcomes([-1.0] * k + [0.0] * (n - k)), [asked])[0].verdict for k in range(n + 1)]
+    shown = [k for k, each in enumerate(said) if each == "supported"]
+    assert stats.binom.pmf(shown, n, margin).sum() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("n", "n_claims", "expected"),
+    [
+        (4, 1, "inconclusive"),
+        (5, 1, "equivalent"),
+        (6, 6, "inconclusive"),
+        (8, 6, "equivalent"),
+        (8, 13, "inconclusive"),
+    ],
+)
+def test_equal_outcomes_are_equivalent_where_the_margin_makes_them_improbable(
+    n: int, n_claims: int, expected: str
+) -> None:
+    """Against 0.05 over the claims: half of the trials that may differ all agree with probability 2^-n."""
+    asked = [claim(name=str(i), metric="converged", margin=0.5) for i in range(n_claims)]
+    assert {found.verdict for found in judge(outcomes([0.0] * n), asked)} == {expected}
+
+
+def test_equal_differences_say_that_they_hide_their_spread_and_how_many_would_do() -> None:
+    (found,) = judge(outcomes([0.0] * 6), [claim(metric="converged", margin=0.1)])
+    assert (found.verdict, found.seeds_needed) == ("inconclusive", 29)
+    assert 0.9**29 <= 0.05 < 0.9**28
+    assert found.reason == (
+        "6 equal differences do not show their spread: the 95% interval, -0.393 to 0.393, includes the margin, -0.1;"
+        " about 29 seeds would decide it if mean and spread stay as they are"
+    )
+    assert judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])[0].verdict == "equivalent"
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "epochs_to_95", "f1"])
+def test_equal_differences_of_a_metric_without_bounds_deny_nothing(metric: str) -> None:
+    (found,) = judge(outcomes([0.0] * 100, metric), [claim(metric=metric, margin=0.1)])
+    assert (found.verdict, found.seeds_needed, found.ci_high) == ("inconclusive", None, math.inf)
+    assert found.reason == f"100 equal differences do not show their spread, and {metric} has no known bounds"
+
+
+def test_equal_results_decide_nothing_if_the_margin_is_zero() -> None:
+    for direction in ("lower", "higher", "same", "not_lower"):
+        found = verdict([0.0] * 8, direction, margin=0.0)
+        assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
+        assert "8 equal differences" in found.reason
+        assert "not even 10,000 seeds" in found.reason
+    nothing = [Row({"normalizer": n}, seed, {"test_accuracy": 0.0}) for seed in range(8) for n in ("unit", "centered")]
+    assert judge(nothing, [claim(margin=0.0)])[0].verdict == "inconclusive"
+
+
+def test_two_equal_differences_are_no_proof_of_a_small_spread() -> None:
+    found = verdict([-0.5, -0.5])
+    assert (found.verdict, found.seeds_needed) == ("inconclusive", 6)
+    assert (found.ci_low, found.ci_high) == pytest.approx((-0.5, -0.5 * math.sqrt(0.05)))
+
+
+@pytest.mark.parametrize(("n", "expected"), [(3, "inconclusive"), (5, "inconclusive"), (6, "supported")])
+def test_equal_differences_beyond_the_margin_still_need_six_pairs(n: int, expected: str) -> None:
+    found = verdict([-0.01] * n)
+    assert found.verdict == expected
+    assert found.seeds_needed == (None if n == 6 else 6)
+    assert (found.ci_low, found.ci_high) == pytest.approx((-0.01, -0.01 * 0.05 ** (1 / n)))
+
+
+@pytest.mark.parametrize("direction", ["lower", "higher", "not_lower", "not_higher", "same"])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_an_effect_of_exactly_the_margin_is_not_decided_by_rounding(direction: str, side: int) -> None:
+    """0.972 - 0.97 is not 0.002 in binary; all limits are excluded. Equal differences deny no effect."""
+    control = [0.97, 0.95, 0.9, 0.88, 0.61, 0.13, 0.4, 0.777]
+    results = [
+        Row({"normalizer": normalizer}, seed, {"test_accuracy": round(value + shift, 4)})
+        for seed, value in enumerate(control)
+        for normalizer, shift in (("unit", 0.0), ("centered", side * MARGIN))
+    ]
+    (found,) = judge(results, [claim(direction)])
+    s = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 0}[direction] * side
+    assert found.verdict == ("refuted" if direction in ("lower", "higher") and s < 0 else "inconclusive")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_no_number_makes_the_claim_inconclusive(value: float) -> None:
+    results = [*rows(around(-0.01, 0.001)), Row({"normalizer": "unit"}, 8, {"test_accuracy": 0.97})]
+    results.append(Row({"normalizer": "centered"}, 8, {"test_accuracy": value}, "diverged"))
+    (found,) = judge(results, [claim()])
+    assert found.verdict == "inconclusive"
+    assert found.reason == f"not judged: seed 8: a trial has test_accuracy {value}"
+
+
+def test_a_diverged_trial_can_decide_nothing_away() -> None:
+    """One collapse among eight: the mean is far off, and its spread says that nobody knows how far."""
+    found = verdict([*around(0.0, 0.001)[:7], -0.87])
+    assert found.effect == pytest.approx(-0.109, abs=0.001)
+    assert found.verdict == "inconclusive"
+
+
+@given(st.floats(-0.03, 0.03), st.floats(0.0005, 0.02), st.sampled_from(["lower", "higher", "same", "not_lower"]))
+@settings(deadline=None)
+def test_the_seeds_that_are_asked_for_decide(mean: float, sd: float, direction: str) -> None:
+    """With the mean and the spread as they were; one seed less, rounded to whole patterns, need not."""
+    found = verdict(around(mean, sd), direction)
+    if found.seeds_needed is None or found.seeds_needed > 300:
+        return
+    more = 8 * math.ceil(1.05 * found.seeds_needed / 8) + 8  # 2% more spread takes 4% more seeds
+    assert verdict(around(found.effect, sd * 1.02, more), direction).verdict != "inconclusive"
+
+
+def test_seeds_needed_is_the_smallest_number_whose_interval_decides() -> None:
+    d = np.array(around(-0.0035, 0.004))
+    found = verdict(list(d))
+    assert found.verdict == "inconclusive"
+    assert found.seeds_needed is not None
+
+    def half(n: int) -> float:
+        return float(stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / math.sqrt(n))
+
+    assert half(found.seeds_needed) < 0.0015 <= half(found.seeds_needed - 1)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(st.tuples(finite, finite), max_size=12),
+    st.floats(0.0, 1e300),
+    st.sampled_from(["lower", "same"]),
+)
+@settings(deadline=None)
+def test_any_numbers_get_a_verdict_or_none(pairs: list[tuple[float, float]], margin: float, direction: str) -> None:
+    results = [
+        Row({"normalizer": normalizer}, seed, {"test_accuracy": value})
+        for seed, values in enumerate(pairs)
+        for normalizer, value in zip(("unit", "centered"), values, strict=True)
+    ]
+    (found,) = judge(results, [claim(direction, margin=margin)])
+    assert 0.0 < found.p_value <= 1.0
+    if len(pairs) < 6 and found.verdict == "supported":
+        pytest.fail("an effect from fewer than six pairs")
+
+
+@given(st.lists(st.integers(-60, 60), min_size=2, max_size=10))
+@settings(deadline=None)
+def test_lower_and_higher_mirror_each_other(counts: list[int]) -> None:
+    down = verdict([count / 10_000 for count in counts], "lower")
+    up = verdict([-count / 10_000 for count in counts], "higher")
+    assert (down.verdict, down.seeds_needed) == (up.verdict, up.seeds_needed)
+    assert down.p_value == up.p_value
+
+
+def test_arms_are_summed_up_in_the_order_first_seen() -> None:
+    results = [Row({"normalizer": "unit"}, seed, {"test_accuracy": 0.97 + 0.001 * seed}) for seed in range(4)]
+    results += [
+        Row({"normalizer": "raw"}, 0, {"test_accuracy": 0.1}, "diverged"),
+        Row({"normalizer": "raw"}, 1, {}, "lost"),
+    ]
+    unit, raw = arms(results, "test_accuracy")
+    theirs = stats.t.interval(0.95, 3, 0.9715, stats.sem([0.97, 0.971, 0.972, 0.973]))
+    assert (unit.params, unit.n, unit.outcomes) == ({"normalizer": "unit"}, 4, {"complete": 4})
+    assert [unit.ci_low, unit.mean, unit.ci_high] == pytest.approx([theirs[0], 0.9715, theirs[1]], abs=1e-12)
+    assert (raw.n, raw.mean, raw.ci_high, raw.outcomes) == (1, 0.1, math.inf, {"diverged": 1, "lost": 1})
+
+
+def test_verdicts_import_neither_keras_nor_mlflow_nor_optuna_nor_slow_statistics() -> None:
+    heavy = "{'keras', 'tensorflow', 'mlflow', 'optuna', 'pandas', 'statsmodels', 'scipy.stats'}"
+    imported = "mnist_ablate.reports.summary, mnist_ablate.ledger.results_table"
+    code = f"import sys, {imported}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,136 @@
+"""A trainer for tests: 20 ms epochs, numbers from arm and seed, faults as told; no TensorFlow.
+
+FAKE_FAULTS is JSON from "activation/seed" (either may be *) to a fault: raise, hang, kill_once, kill, diverge,
+memory, slow, leak (FAKE_LEAK), prepare. FAKE_DIR is a folder where each start leaves a line in `starts`. With
+FAKE_SET_UP the first worker that is set up kills itself.
+"""
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mnist_ablate.trial import Epoch, Outcome, Trial
+from mnist_ablate.workloads.keras_mnist.data import Digits
+
+EPOCH_S = 0.02
+SLOW_S = 1.0
+PREPARE_S = 0.5
+CHANCE = {"test_accuracy": 0.1, "test_loss": math.log(10), "val_accuracy": 0.1, "val_loss": math.log(10)}
+
+
+class FakeTrainer:
+    def train(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[Epoch], None],
+        on_wait: Callable[[str], None] = lambda _text: None,
+    ) -> Outcome:
+        started_ms = time.time_ns() // 1_000_000
+        again = _log_start(trial)
+        fault = fault_of(trial)
+        epochs: list[Epoch] = []
+        if fault == "prepare":
+            for part in range(4):
+                on_wait(f"{part} of 4")
+                time.sleep(PREPARE_S)
+        for number in range(1, trial.recipe.epochs + 1):
+            if number == 2 or trial.recipe.epochs == 1:
+                _fail(fault, again=again)
+            if fault == "diverge" and number == 2:
+                break
+            time.sleep(SLOW_S if fault == "slow" else float(os.environ.get("FAKE_EPOCH_S", EPOCH_S)))
+            epochs.append(epoch(trial, number))
+            on_epoch(epochs[-1])
+        diverged = len(epochs) < trial.recipe.epochs
+        return Outcome(
+            trial_id=trial.id,
+            status="diverged" if diverged else "complete",
+            metrics=told(trial, CHANCE if diverged else metrics(trial)),
+            epochs=tuple(epochs),
+            reason="loss not finite in epoch 2" if diverged else "",
+            started_ms=started_ms,
+            seconds=0.1,
+            worker=str(os.getpid()),
+        )
+
+    def save(self, trial: Trial, path: Path) -> None:
+        path.write_text(trial.id)
+
+
+def factory(_digits: Digits) -> FakeTrainer:
+    if "hang" in os.environ.get("FAKE_FAULTS", ""):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "FAKE_SET_UP" in os.environ:
+        with suppress(FileExistsError), (Path(os.environ["FAKE_DIR"]) / "killed").open("x"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    return FakeTrainer()
+
+
+def fault_of(trial: Trial) -> str:
+    faults: dict[str, str] = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
+    for key in (f"{trial.recipe.activation}/{trial.seed}", f"{trial.recipe.activation}/*", f"*/{trial.seed}", "*/*"):
+        if key in faults:
+            return faults[key]
+    return ""
+
+
+def metrics(trial: Trial) -> dict[str, float]:
+    """Best near a learning rate of 0.01; a little luck that depends on everything."""
+    luck = int(hashlib.sha256(trial.id.encode()).hexdigest()[:6], 16) / 16**6
+    accuracy = 0.96 + 0.01 * luck - (0.02 if trial.recipe.activation == "tanh" else 0.0)
+    fit = -abs(trial.recipe.learning_rate - 0.01)
+    return {"test_accuracy": accuracy, "test_loss": 1 - accuracy, "val_accuracy": accuracy + fit, "val_loss": 0.1}
+
+
+def told(trial: Trial, found: dict[str, float]) -> dict[str, float]:
+    """A blind trial knows nothing of the test set."""
+    return {name: value for name, value in found.items() if not (trial.is_blind and name.startswith("test_"))}
+
+
+def epoch(trial: Trial, number: int) -> Epoch:
+    """Rises to what the trial's metrics say of its last epoch."""
+    last, missing = metrics(trial), trial.recipe.epochs - number
+    return Epoch(
+        number=number,
+        train_loss=1 / number,
+        train_accuracy=0.9,
+        val_loss=last["val_loss"] + 0.1 * missing,
+        val_accuracy=last["val_accuracy"] - 0.01 * missing,
+        ended_ms=time.time_ns() // 1_000_000,
+    )
+
+
+def _fail(fault: str, *, again: bool) -> None:
+    if fault == "raise":
+        raise RuntimeError("no such layer")
+    if fault == "leak":
+        raise RuntimeError(os.environ["FAKE_LEAK"])
+    if fault == "memory":
+        raise MemoryError
+    if fault == "eat":
+        eaten = bytearray(600_000_000)
+        time.sleep(5)
+        del eaten
+    if fault == "kill" or (fault == "kill_once" and not again):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang" or (fault == "hang_once" and not again):
+        ctypes.PyDLL(None).sleep(60)  # keeps the interpreter lock
+
+
+def _log_start(trial: Trial) -> bool:
+    """Whether the trial was started before."""
+    folder = os.environ.get("FAKE_DIR")
+    if not folder:
+        return False
+    starts = Path(folder) / "starts"
+    again = starts.exists() and any(line.startswith(trial.id) for line in starts.read_text().splitlines())
+    with starts.open("a") as file:
+        file.write(f"{trial.id} {os.getpid()} {trial.recipe.activation}/{trial.seed}\n")
+    return again

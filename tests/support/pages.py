@@ -1,0 +1,56 @@
+"""Pages of made-up sweeps, taken apart again."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+from judged_sweep import judged
+
+from mnist_ablate.reports import html
+from mnist_ablate.sweep import sweep_file
+from mnist_ablate.sweep.sweep import Claim, Sweep
+
+VOID = {"meta", "link", "br", "col"}
+
+
+class Reader(HTMLParser):
+    """The elements, their attributes and the text; fails on an element that is not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+    def values(self, name: str) -> list[str | None]:
+        return [value for _, found, value in self.attributes if found == name]
+
+
+def sweep(**changes: Any) -> Sweep:
+    return sweep_file.load("normalization").model_copy(update=changes)
+
+
+def read(*given: Any, **options: Any) -> Reader:
+    return Reader(html.html(*judged(*given, **options)))
+
+
+def claim(**changes: Any) -> Claim:
+    return sweep().claims[0].model_copy(update=changes)

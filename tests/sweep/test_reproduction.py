@@ -1,0 +1,29 @@
+"""The command on the page gives the very sweep that was recorded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_ablate.sweep import reproduction, sweep_file
+
+
+@pytest.mark.parametrize("name", sorted(sweep_file.shipped()))
+def test_a_sweep_written_as_a_file_is_the_same_sweep(name: str, tmp_path: Path) -> None:
+    for quick in (False, True):
+        recorded = sweep_file.load(name, quick=quick)
+        path = tmp_path / f"{recorded.name}.yaml"
+        path.write_text(reproduction.as_yaml(recorded), encoding="utf-8")
+        assert sweep_file.load(str(path)).digest == recorded.digest
+
+
+def test_the_command_is_the_one_that_gives_the_same_sweep() -> None:
+    def command(**options: Any) -> str:
+        return reproduction.reproduction(sweep_file.load("normalization", **options), reproduction.MNIST_DIGEST).command
+
+    assert command() == "mnist-ablate sweep normalization"
+    assert command(quick=True) == "mnist-ablate sweep normalization --quick"
+    assert command(seeds=4) == "mnist-ablate sweep normalization --seeds 4"
+    assert command(overrides=["fixed.epochs=2"]) == "mnist-ablate sweep normalization.yaml"
+    other = reproduction.reproduction(sweep_file.load("normalization"), "0" * 64)
+    assert other.command == "mnist-ablate sweep normalization --data FILE.npz"

@@ -1,0 +1,141 @@
+"""MLflow's page after a real sweep, in Chromium: runs, charts, verdicts and report are where the printed link says."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import chromium
+import pytest
+from browser import Browser, browser
+from command import Command, base_environment, wait_for
+from conftest import SUPPORT, write_images
+from mlflow_helpers import free_port, new_home
+from sweep_runs import sweep_file
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not chromium.FOUND, reason="no Chromium: install it"),
+]
+CARDS = "document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]').length"
+PLOTS = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+POINTS = """
+Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].flatMap(
+    plot => (plot.data ?? []).map(line => line.x?.length ?? 0)))
+"""
+RUNNING = "attributes.status = 'RUNNING' and tags.kind = 'trial'"
+NOTE = "[...document.querySelectorAll('td')].map(cell => cell.innerText)"
+
+
+class Site(NamedTuple):
+    """A home with a finished sweep, and its page."""
+
+    command: Command
+    images: Path
+    link: str
+    address: str
+
+    def runs(self, query: str, experiment: str = "1") -> list[dict[str, Any]]:
+        content = json.dumps({"experiment_ids": [experiment], "filter": query}).encode()
+        url = f"{self.address}/api/2.0/mlflow/runs/search"
+        with urllib.request.urlopen(
+            urllib.request.Request(url, content, {"Content-Type": "application/json"}), timeout=30
+        ) as reply:
+            return list(json.load(reply).get("runs", []))
+
+    def page(self, run: dict[str, Any], tab: str = "") -> str:
+        return f"{self.address}/#/experiments/1/runs/{run['info']['run_id']}{tab}"
+
+
+def settings_of_fake(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    return {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    uri = new_home(folder / ".mnist-ablate")
+    command = Command(folder, base_environment(**settings_of_fake(folder), MLFLOW_TRACKING_URI=uri))
+    images = write_images(folder / "tiny.npz")
+    sweep_file(folder, seeds=6)
+    done = command("sweep", "small.yaml", "--data", str(images))
+    assert done.code == 0, done.err
+    port = free_port()
+    page = command.start("ui", "--no-open", "--port", str(port))
+    try:
+        assert page.stdout is not None
+        name, _, link = page.stdout.readline().strip().partition(": ")
+        assert name == "small"
+        printed = re.findall(r"runs: (\S+)", done.err)
+        assert [each.replace(":5000/", f":{port}/") for each in printed] == [link]
+        yield Site(command, images, link, f"http://127.0.0.1:{port}")
+    finally:
+        os.killpg(page.pid, signal.SIGINT)
+        try:
+            page.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(page.pid, signal.SIGKILL)
+            page.communicate()
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[Browser]:
+    with browser(tmp_path) as made:
+        yield made
+
+
+def test_printed_link_shows_every_run_with_metrics_and_charts(site: Site, tab: Browser) -> None:
+    tab.open(site.link)
+    for arm in ("relu", "tanh"):
+        for seed in range(6):
+            tab.shows(f"{arm} seed {seed}")
+    tab.shows("Does tanh hurt?")
+    tab.shows("Model metrics")
+    assert tab.until(CARDS) >= 3
+    tab.until(PLOTS)
+    tab.until("document.querySelector('input[placeholder=\"Search metric charts\"]')?.focus() ?? true")
+    tab.call("Input.insertText", text="val_accuracy")
+    tab.until(f"{CARDS} === 1 && {PLOTS} > 0")
+    tab.shows("val_accuracy")
+
+
+def test_note_of_the_parent_is_a_table_of_verdicts(site: Site, tab: Browser) -> None:
+    (parent,) = site.runs("tags.kind = 'sweep'")
+    tab.open(site.page(parent))
+    tab.shows("Show more")
+    tab.click("[...document.querySelectorAll('button, a, span')].find(each => each.innerText === 'Show more')")
+    tab.until(f"{NOTE}.includes('Tanh hurts.')")
+    row = tab.value(f"{NOTE}.slice({NOTE}.indexOf('Tanh hurts.'), {NOTE}.indexOf('Tanh hurts.') + 3)")
+    assert row[1] == "supported"
+    assert re.fullmatch(r"-\d\.\d\d pp", row[2])
+
+
+def test_report_opens_from_the_artifacts(site: Site, tab: Browser) -> None:
+    (parent,) = site.runs("tags.kind = 'sweep'")
+    tab.open(site.page(parent, "/artifacts/report.html"))
+    assert "Does tanh hurt?" in tab.framed("Verdicts")
+
+
+def test_epochs_appear_while_a_sweep_trains(site: Site, tab: Browser) -> None:
+    sweep_file(site.command.folder, name="slow", seeds=1, fixed={"epochs": 60})
+    words = ("sweep", "slow.yaml", "--data", str(site.images), "--jobs", "1")
+    training = site.command.start(*words, FAKE_EPOCH_S="1")
+    try:
+        wait_for(lambda: site.runs(RUNNING, "2"), 90)
+        (run,) = site.runs(RUNNING, "2")
+        seen = []
+        while len(seen) < 2:
+            tab.open(site.page(run, "/model-metrics").replace("/1/runs", "/2/runs"))
+            tab.until(f"{PLOTS} > 0 && {POINTS} > {seen[-1] if seen else 0}", 30)
+            seen.append(tab.value(POINTS))
+            assert site.runs(RUNNING, "2"), "it ended too soon to tell"
+    finally:
+        training.terminate()
+        training.communicate(timeout=60)
+    assert 0 < seen[0] < seen[1] <= 60

@@ -1,0 +1,284 @@
+"""The checker can fail: it finds every planted bug, and nothing in a healthy sweep."""
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_records import outcome
+from planted_bugs import BUGS, HEALTHY
+from sweep_runs import SWEEP, small
+
+from mnist_ablate.errors import SweepError
+from mnist_ablate.ledger import progress
+from mnist_ablate.ledger.ledger import Ledger, Record
+from mnist_ablate.ledger.raw_records import RawTrial
+from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.verify_record import against_itself
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.trial import Outcome
+from mnist_ablate.verification import raw_ledger, verify
+from mnist_ablate.verification.ledger_check import Ledger as Checked
+from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
+from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@cache
+def said() -> dict[str, dict[str, list[str]]]:
+    """In a process of its own: it forks, and threads of other tests would not survive that."""
+    program = [sys.executable, "-W", "ignore", str(SUPPORT / "planted.py")]
+    answer = subprocess.run(program, capture_output=True, text=True, timeout=250, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    found: dict[str, dict[str, list[str]]] = json.loads(answer.stdout)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
+def test_every_planted_bug_is_found(bug: str) -> None:
+    problems = said()["bugs"][bug]
+    assert problems
+    for line in problems:
+        assert line.startswith(("ledger: ", "MLflow: "))
+        assert line.isprintable()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*HEALTHY, "tuned", "searched"])
+def test_nothing_is_found_in_a_healthy_sweep(case: str) -> None:
+    assert said()["healthy"][case] == []
+
+
+def test_verify_of_what_was_never_run_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="small: nothing recorded: run `mnist-ablate sweep small` first"):
+        verify.problems("small", Settings(home=tmp_path / "home"))
+    assert not [*tmp_path.iterdir()]
+
+
+TUNED: dict[str, Any] = {
+    "baseline": {"activation": "relu"},
+    "nuisance": {"learning_rate": [0.01, 0.02]},
+    "tuning_trials": 2,
+    "negative_control": "baseline",
+}
+
+
+def begun(home: Path, **changes: Any) -> tuple[Plan, Record]:
+    plan = expand(small(**changes), "d1" * 32)
+    return plan, Ledger(Settings(home=home).ledger_url).begin(plan, fresh=False)
+
+
+def trained(plan: Plan, record: Record, *lost: Planned, ended: Callable[[Planned], Outcome] = outcome) -> None:
+    """Every round, as a driver would; these trials are lost."""
+    while trials := due(plan, record.entries()):
+        for each in trials:
+            record.add(each, outcome(each, "lost") if each in lost else ended(each))
+
+
+def problems(home: Path) -> list[str]:
+    return Checked(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
+
+
+def best(plan: Plan) -> Planned:
+    """The tuning trial that chooses for the baseline."""
+    return next(each for each in plan.tuning if each.trial.recipe.learning_rate == 0.01 and each.arm == plan.arms[0])
+
+
+def test_a_baseline_tuned_to_another_value_by_a_trial_run_again_is_no_alarm(tmp_path: Path) -> None:
+    plan, record = begun(tmp_path, **TUNED)
+    trained(plan, record, best(plan))
+    assert problems(tmp_path) == []
+    record.add(best(plan), outcome(best(plan)))
+    trained(plan, record)
+    assert problems(tmp_path) == []
+    chosen = {each.trial.recipe.learning_rate for each in record.entries().values() if each.stage == "control"}
+    assert chosen == {0.01, 0.02}
+
+
+def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tmp_path: Path) -> None:
+    """The baseline is tuned to the written value, then to another; the claim as written is decided, then open."""
+    claim = {**SWEEP["claims"][0], "margin": 0.5}
+    written: dict[str, Any] = {"as_written": True, "fixed": {"epochs": 2, "learning_rate": 0.02}}
+    changes = {**TUNED, **written, "seeds": {"min": 3, "max": 9}, "claims": [claim], "negative_control": "none"}
+    plan, record = begun(tmp_path, **changes)
+    far = next(each for each in plan.as_written_trials() if each.arm == plan.arms[1])
+
+    def ended(each: Planned) -> Outcome:
+        whole, recipe = outcome(each), each.trial.recipe
+        if each.trial.is_blind:
+            return whole
+        noisy = (recipe.activation, recipe.learning_rate) == ("tanh", 0.01)
+        accuracy = 0.0 if each.id == far.id else each.trial.seed % 2 if noisy else whole.metrics["test_accuracy"]
+        return whole.model_copy(update={"metrics": {**whole.metrics, "test_accuracy": float(accuracy)}})
+
+    trained(plan, record, best(plan), far, ended=ended)
+    assert problems(tmp_path) == []
+    for each in (best(plan), far):
+        record.add(each, ended(each))
+    trained(plan, record, ended=ended)
+    asked = {each.id for each in progress.as_written_trials(plan, record.entries())}
+    judged = {each.id for each in progress.verdict_trials(plan, record.entries())}
+    assert any(each.stage == "verdict" for id_, each in record.entries().items() if id_ in asked - judged)
+    assert problems(tmp_path) == []
+
+
+def run_again(plan: Plan, record: Record, *lost: Planned) -> None:
+    """A sweep with lost trials, which the next command runs again."""
+    trained(plan, record, *lost)
+    for each in lost:
+        record.add(each, outcome(each))
+    trained(plan, record)
+
+
+ADAPTIVE: dict[str, Any] = {"seeds": {"min": 3, "max": 9}, "claims": [{**SWEEP["claims"][0], "margin": 0.05}]}
+PATH: dict[str, Any] = {
+    "design": "ablation_path",
+    "scientific": {},
+    "baseline": {"activation": "tanh", "dropout": 0.5, "width": 64},
+    "target": {"activation": "relu", "dropout": 0.2, "width": 32},
+    "claims": [],
+}
+RELU = {**PATH["baseline"], "activation": "relu"}
+NARROW = {**PATH["baseline"], "width": 32}
+
+
+def test_what_was_asked_for_before_a_trial_was_run_again_is_no_alarm(tmp_path: Path) -> None:
+    plan, record = begun(tmp_path / "look", **ADAPTIVE)
+    run_again(plan, record, plan.verdict_trials()[0])
+    assert len(progress.verdict_trials(plan, record.entries())) == 6 < len(record.entries())
+    assert problems(tmp_path / "look") == []
+    plan, record = begun(tmp_path / "path", **PATH)
+    run_again(plan, record, *plan.changed(RELU, 0))
+    assert progress.done(plan, record.entries()) == plan.size < len(record.entries())
+    assert problems(tmp_path / "path") == []
+
+
+def seeded(planned: Planned, seed: int, stage: str = "verdict") -> Planned:
+    return replace(planned, trial=planned.trial.model_copy(update={"seed": seed}), stage=stage)
+
+
+def at_another_value(plan: Plan) -> Planned:
+    """A verdict's trial of the baseline at the value that is not the best."""
+    return plan.verdict_trials({"relu": {"learning_rate": 0.02}})[0]
+
+
+def of_other_images(plan: Plan) -> Planned:
+    planned = plan.searched({"activation": "tanh"})
+    return replace(planned, trial=planned.trial.model_copy(update={"data_digest": "d2" * 32}))
+
+
+SEARCH: dict[str, Any] = {
+    "design": "search",
+    "baseline": {"activation": "relu"},
+    "scientific": {"activation": ["relu", "tanh"]},
+    "tuning_trials": 1,
+    "claims": [],
+}
+UNPLANNED: dict[str, tuple[dict[str, Any], Callable[[Plan], list[Planned]], Callable[[Plan], Planned]]] = {
+    "another recipe": (
+        ADAPTIVE,
+        lambda plan: [plan.verdict_trials()[0]],
+        lambda _: expand(small(fixed={"epochs": 2, "width": 77}), "d1" * 32).verdict_trials()[0],
+    ),
+    "another stage": (
+        ADAPTIVE,
+        lambda plan: [plan.verdict_trials()[0]],
+        lambda plan: replace(plan.verdict_trials()[-1], stage="as_written"),
+    ),
+    "another value, nothing run again": (TUNED, lambda _: [], at_another_value),
+    "another value, no tuning run again": (
+        TUNED,
+        lambda plan: [plan.verdict_trials({"relu": {"learning_rate": 0.01}})[0]],
+        at_another_value,
+    ),
+    "a value given up, with another seed": (
+        TUNED,
+        lambda plan: [best(plan)],
+        lambda plan: seeded(at_another_value(plan), 3),
+    ),
+    "a step, nothing run again": (PATH, lambda _: [], lambda plan: seeded(plan.changed(NARROW, 0)[0], 0)),
+    "a step, with another seed": (
+        PATH,
+        lambda plan: [*plan.changed(RELU, 0)],
+        lambda plan: seeded(plan.changed(RELU, 0)[0], 3),
+    ),
+    "a step of another arm": (
+        PATH,
+        lambda plan: [*plan.changed(RELU, 0)],
+        lambda plan: seeded(plan.changed({**PATH["baseline"], "dropout": 0.2}, 1)[0], 0),
+    ),
+    "other images": (SEARCH, lambda _: [], of_other_images),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", UNPLANNED)
+def test_what_no_plan_ever_asked_for_is_found(case: str, tmp_path: Path) -> None:
+    changes, lost, odd = UNPLANNED[case]
+    plan, record = begun(tmp_path, **changes)
+    if changes is SEARCH:
+        found = plan.searched({"activation": "relu"})
+        record.add(found, outcome(found))
+    run_again(plan, record, *lost(plan))
+    assert problems(tmp_path) == []
+    planned = odd(plan)
+    record.add(planned, outcome(planned))
+    (problem,) = problems(tmp_path)
+    how = "as as_written, not as" if case == "another stage" else "but not"
+    assert problem.startswith(f"ledger: trial {planned.id} is recorded {how} planned: ")
+
+
+def test_a_trial_recorded_for_another_arm_is_found_in_every_stage(tmp_path: Path) -> None:
+    """The names of configurations are in no recipe."""
+    named = {"design": "configurations", "scientific": {}, "configurations": {"a": {"width": 50}, "b": {"width": 60}}}
+    claim = {**SWEEP["claims"][0], "treatment": {"configuration": "a"}, "control": {"configuration": "b"}}
+    written = {"as_written": True, "fixed": {"epochs": 2, "learning_rate": 0.03}}
+    plan, record = begun(tmp_path, **{**TUNED, **named, **written, "baseline": {}, "claims": [claim]})
+    moved: dict[str, str] = {}
+    while trials := due(plan, record.entries()):
+        for each in trials:
+            first = each.arm == plan.arms[0] and moved.setdefault(each.stage, each.id) == each.id
+            record.add(replace(each, arm=plan.arms[1]) if first else each, outcome(each))
+    assert set(moved) == {"tuning", "verdict", "control", "as_written"}
+    told = "ledger: trial {} is recorded in an arm that is not its own: "
+    assert all(line.startswith(told.format(id_)) for line, id_ in zip(problems(tmp_path), moved.values(), strict=True))
+
+
+def raw(status: str = "complete", **changes: Any) -> RawTrial:
+    """A record of a trial of MNIST as the real trainer's are, with other metrics as told."""
+    planned = expand(small(), MNIST_DIGEST).verdict_trials()[0]
+    its = outcome(planned, status)
+    ends = {"train_loss": 0.5, "train_accuracy": 0.9}
+    if status == "diverged":
+        ends = {"train_loss": math.log(10), "train_accuracy": 0.1}
+    metrics = {**its.metrics, **ends, **curve_metrics(its.epochs, 2, 10), **changes}
+    told = its.model_copy(update={"metrics": metrics}).model_dump(mode="json")
+    content = {"trial": planned.trial.model_dump(mode="json"), "stage": planned.stage, "outcome": told}
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    attrs = {**content, "trial_id": planned.id, "sha256": sha256}
+    steps = {epoch.number: epoch.val_accuracy for epoch in its.epochs}
+    texts = {name: json.dumps(value) for name, value in attrs.items()}
+    return RawTrial(0, "COMPLETE", {"activation": "relu", "seed": 0}, (metrics["test_accuracy"],), steps, texts)
+
+
+CURVE = [*curve_metrics([], 2, 10), "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [*(("complete", name) for name in CURVE), *(("diverged", name) for name in ("test_accuracy", "test_loss", *CURVE))],
+)
+def test_a_metric_that_does_not_follow_from_the_epochs_is_found(status: str, name: str) -> None:
+    assert against_itself(raw(status)) == []
+    told = f"has another {name} than {'chance and ' * (status == 'diverged')}its epochs give"
+    assert told in against_itself(raw(status, **{name: 0.75}))

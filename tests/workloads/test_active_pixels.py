@@ -1,0 +1,148 @@
+"""What protects the shortcut of the first layer: leaving out background pixels changes no number beyond rounding."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_digits import small
+
+from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.workloads.keras_mnist import choices
+from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
+from mnist_ablate.workloads.keras_mnist.active_pixels import BLOCK, Foreground, parts
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program, shape_of
+from mnist_ablate.workloads.keras_mnist.trainer import Trainer
+
+ORDER = np.random.default_rng(3).permutation(300).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return small()
+
+
+def split(digits, normalizer):
+    transform = NORMALIZERS[normalizer](digits.x_train)
+    images, background = transform(digits.x_train), transform(np.zeros_like(digits.x_train[:1]))[0]
+    return images, images - background, Foreground(images - background, background)
+
+
+@pytest.mark.parametrize("normalizer", choices.NORMALIZERS)
+def test_columns_hold_every_pixel_that_differs_in_a_batch(digits, normalizer):
+    images, difference, foreground = split(digits, normalizer)
+    columns = foreground.columns(ORDER, 64)
+    assert columns.index.shape == (5, columns.index.shape[1])
+    assert columns.index.shape[1] % BLOCK == 0
+    for number, index in enumerate(columns.index):
+        batch = difference.reshape(300, -1)[ORDER[number * 64 : (number + 1) * 64]]
+        assert not np.delete(batch, index, axis=1).any()
+        assert (np.diff(index) > 0).all()
+        positions = columns.position[number]
+        assert (positions[index] == np.arange(len(index))).all()
+        assert (np.delete(positions, index) == len(index)).all()
+    background = 0.0 if columns.background is None else columns.background.reshape(digits.image_shape)
+    np.testing.assert_allclose(difference + background, images, rtol=1e-6, atol=1e-6)
+
+
+def test_black_that_stays_zero_needs_no_background(digits):
+    zero = {name for name in choices.NORMALIZERS if split(digits, name)[2].columns(ORDER, 64).background is None}
+    assert zero == {"raw", "unit", "scaled", "saturated"}
+
+
+@pytest.mark.parametrize(
+    ("model", "normalizer"),
+    [
+        ("mlp", "unit"),
+        pytest.param("mlp_relu", "centered", marks=pytest.mark.slow),
+        pytest.param("mlp3", "pixelwise", marks=pytest.mark.slow),
+    ],
+)
+def test_an_epoch_with_columns_gives_the_numbers_of_one_without(digits, model, normalizer):
+    images, difference, foreground = split(digits, normalizer)
+    recipe = Recipe(model=model, normalizer=normalizer, width=8, learning_rate=0.01, batch_size=64)
+    results = []
+    for x, columns in ((images, None), (difference, foreground.columns(ORDER, 64))):
+        program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+        program.reset(recipe, seed=0)
+        masks = [np.random.default_rng(1).random((300, units)) > 0.5 for units in program.network.mask_units]
+        told = program.epoch(x, digits.y_train, ORDER, masks, columns)
+        results.append([*told, *(variable.numpy() for variable in program.model.trainable_variables)])
+    for with_columns, without in zip(*results, strict=True):
+        np.testing.assert_allclose(with_columns, without, rtol=2e-4, atol=2e-5)
+
+
+def test_images_that_differ_everywhere_are_multiplied_whole():
+    images = np.random.default_rng(0).random((64, 8, 8, 1), np.float32) + 1
+    assert Foreground(images, np.zeros((8, 8, 1), np.float32)).columns(np.arange(64, dtype=np.int32), 16) is None
+
+
+def test_the_number_of_columns_is_that_of_the_fullest_batch():
+    images = np.zeros((4, 200, 1, 1), np.float32)
+    images[0, :3], images[1, 10:75] = 1, 1
+    foreground = Foreground(images, np.zeros((200, 1, 1), np.float32))
+    assert foreground.columns(np.array([0, 2, 3], np.int32), 1).index.shape == (3, 64)
+    assert foreground.columns(np.array([0, 1, 2, 3], np.int32), 1).index.shape == (4, 128)
+    assert foreground.columns(np.array([2, 3], np.int32), 1).index.shape == (2, 0)
+
+
+def test_parts_hold_every_image_once_with_every_pixel_that_differs_and_few_others():
+    rng = np.random.default_rng(0)
+    difference = (rng.random((300, 40)) < np.linspace(0.001, 0.4, 40)) * rng.random((300, 40), np.float32)
+    found = list(parts(difference, 64))
+    assert [len(rows) for rows, _ in found] == [64, 64, 64, 64, 44]
+    assert sorted(np.concatenate([rows for rows, _ in found])) == list(range(300))
+    for rows, index in found:
+        assert (index == np.flatnonzero(difference[rows].any(axis=0))).all()
+    as_given = [difference[start : start + 64].any(axis=0).sum() for start in range(0, 300, 64)]
+    assert sum(len(index) for _, index in found) < sum(as_given)
+    assert [len(index) for _, index in parts(np.zeros((3, 40), np.float32), 2)] == [0, 0]
+
+
+@pytest.mark.parametrize("normalizer", ["unit", "centered"])
+def test_a_split_in_parts_is_evaluated_as_the_whole_images_are(digits, monkeypatch, normalizer):
+    recipe = Recipe(width=8, normalizer=normalizer, learning_rate=0.01)
+    monkeypatch.setattr(trainer_module, "EVALUATION_ROWS", 40)
+    whole = Trainer(digits).inputs(recipe)
+    monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
+    trainer = Trainer(digits)
+    inputs = trainer.inputs(recipe)
+    program = trainer.program(shape_of(recipe))
+    program.reset(recipe, seed=0)
+    for in_parts, in_full in ((inputs.val, whole.val), (inputs.test, whole.test)):
+        assert max(each.images.shape[1] for each in in_parts) < digits.x_val[0].size
+        assert program.evaluate(in_parts) == pytest.approx(program.evaluate(in_full), rel=1e-5)
+    np.testing.assert_array_equal(inputs.probe[0], whole.val[0].images)
+
+
+def test_networks_that_start_otherwise_see_whole_images(digits, monkeypatch):
+    monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
+    trainer = Trainer(digits)
+    for model, split_up in (("cnn", False), ("mlp", True)):
+        trial = Trial(recipe=Recipe(model=model, width=8, learning_rate=0.01), seed=0, data_digest="d")
+        assert (trainer.inputs(trial.recipe).foreground is not None) is split_up
+
+
+@pytest.mark.slow
+def test_a_trial_has_the_same_bits_again_and_nearly_the_numbers_of_whole_images(digits, monkeypatch):
+    trial = Trial(recipe=Recipe(width=8, normalizer="centered", epochs=1, learning_rate=0.01), seed=1, data_digest="")
+    whole = Trainer(digits).train(trial).metrics
+    monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
+    trainer = Trainer(digits)
+    assert trainer.inputs(trial.recipe).foreground is not None
+    split_up = trainer.train(trial).metrics
+    assert trainer.train(trial).metrics == split_up == Trainer(digits).train(trial).metrics
+    assert split_up == pytest.approx(whole, rel=1e-3)
+
+
+def test_the_gradient_of_a_left_out_row_is_the_background_alone(digits):
+    _, difference, foreground = split(digits, "centered")
+    columns = foreground.columns(ORDER, 64)
+    recipe = Recipe(width=8, learning_rate=0.01, dropout=0.0, optimizer="sgd")
+    layer = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False).network.first
+    batch = tf.reshape(difference[ORDER[:64]], (64, -1))
+    first = type(columns)(columns.index[0], columns.position[0], columns.background)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer.of_columns(batch, first))
+    gradient = tape.gradient(total, layer.kernel.value).numpy()
+    expected = (batch.numpy() - 1).sum(axis=0)
+    np.testing.assert_allclose(gradient, np.repeat(expected[:, None], 8, axis=1), rtol=1e-5, atol=1e-4)

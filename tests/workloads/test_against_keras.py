@@ -1,0 +1,131 @@
+"""The trainer takes the steps of Keras's own `train_on_batch`: from the same kernels, with equal batches and masks."""
+
+import numpy as np
+import pytest
+from small_digits import small
+from usual_models import build
+
+from mnist_ablate.trial import Recipe
+from mnist_ablate.workloads.keras_mnist import choices
+from mnist_ablate.workloads.keras_mnist.backend import keras
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
+from mnist_ablate.workloads.keras_mnist.network import Dense
+from mnist_ablate.workloads.keras_mnist.trainer import is_compiled
+
+BATCH = 50
+STEPS = 6
+
+
+class GivenMask(keras.layers.Layer):
+    """Dropout as the usual network has it, but the next batch's mask is assigned."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def build(self, input_shape):
+        self.mask = self.add_weight(shape=(BATCH, input_shape[-1]), trainable=False)
+
+    def call(self, x, *, training=False):
+        return x * self.mask / (1 - self.rate) if training else x
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return small()
+
+
+@pytest.fixture(autouse=True)
+def given_masks_and_kernels(monkeypatch):
+    keras.utils.set_random_seed(0)
+    monkeypatch.setattr(keras.layers, "Dropout", GivenMask)
+
+
+def variants(layers):
+    """What the article's networks and ours have beside those of the benchmarks, as users of Keras write them."""
+    dense = [layers.Flatten(), layers.Dense(500)]
+    end = [layers.Dropout(0.5), layers.Dense(10, activation="softmax")]
+    relu = layers.Activation("relu")
+    return {
+        "batch_norm": [*dense, layers.BatchNormalization(), relu, *end],
+        "layer_norm": [*dense, layers.LayerNormalization(), relu, *end],
+        "mlp_relu": [*dense, relu, layers.Dropout(0.5), relu, relu, *end],
+        "vgg16": [layers.Dense(500, activation="relu"), layers.Dense(500, activation="relu"), *end],
+    }
+
+
+def optimizer_of(recipe):
+    if recipe.optimizer != "article_sgd":
+        return keras.optimizers.get(recipe.optimizer)
+    rate = keras.optimizers.schedules.InverseTimeDecay(recipe.learning_rate, decay_steps=1, decay_rate=1e-6)
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+
+
+def weights(program):
+    """Kernels (inputs, units), biases and scales in the order of the layers."""
+    stored_by_unit = {layer.kernel.path for layer in program.model.layers if isinstance(layer, Dense)}
+    variables = program.model.trainable_variables
+    return [v.numpy().T if v.path in stored_by_unit else v.numpy() for v in variables]
+
+
+def assert_same_steps(recipe, usual, x, y):
+    """Both take the same batches with the same masks; one weight in 10,000 may be where a rounding decides."""
+    usual.compile(optimizer_of(recipe), "categorical_crossentropy", metrics=["accuracy"])
+    program = Program(shape_of(recipe), x.shape[1:], 10, compiled=is_compiled(recipe.model))
+    program.reset(recipe, seed=1)
+    for variable, value in zip(usual.trainable_variables, weights(program), strict=True):
+        assert value.mean() == pytest.approx(variable.numpy().mean(), abs=0.01)
+        assert value.std() == pytest.approx(variable.numpy().std(), rel=0.1)
+        variable.assign(value)
+    one_hot = keras.utils.to_categorical(y, 10)
+    dropouts = [layer for layer in usual.layers if isinstance(layer, GivenMask)]
+    for step in range(STEPS):
+        rows = stream(step, "shuffle").permutation(len(x))[:BATCH].astype(np.int32)
+        masks = [stream(step, f"mask/{i}").random((BATCH, 500)) >= recipe.dropout for i in range(len(dropouts))]
+        for layer, mask in zip(dropouts, masks, strict=True):
+            layer.mask.assign(mask)
+        usual.reset_metrics()
+        expected = usual.train_on_batch(x[rows], one_hot[rows])
+        assert program.epoch(x, y, rows, masks) == pytest.approx(expected, rel=1e-5)
+    for variable, value in zip(usual.trainable_variables, weights(program), strict=True):
+        assert np.mean(np.abs(variable.numpy() - value) > 1e-5) < 1e-4
+    assert program.evaluate([Slice(x, y)]) == pytest.approx(usual.evaluate(x, one_hot, verbose=0), rel=1e-5)
+
+
+def recipe_of(optimizer="adam", **settings):
+    rate = default_learning_rate(optimizer)
+    return Recipe(optimizer=optimizer, learning_rate=rate, batch_size=BATCH, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("model", ["mlp", "mlp3", "cnn"])
+def test_networks_of_the_benchmarks_train_alike(digits, model, activation):
+    recipe = recipe_of(model=model, activation=activation)
+    assert_same_steps(recipe, build(model, activation), digits.x_train.astype(np.float32) / 256, digits.y_train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [name for name in choices.OPTIMIZERS if name != "adam"])
+def test_optimizers_are_those_of_keras(digits, optimizer):
+    x = digits.x_train.astype(np.float32) / 256
+    assert_same_steps(recipe_of(optimizer), build("mlp", "relu"), x, digits.y_train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("batch_norm", {"norm_layer": "batch_norm", "optimizer": "sgd"}),  # Adam moves a bias without effect by noise
+        ("layer_norm", {"norm_layer": "layer_norm"}),
+        ("mlp_relu", {"model": "mlp_relu"}),
+        ("vgg16", {"model": "vgg16"}),
+    ],
+)
+def test_the_other_networks_and_norm_layers_train_alike(digits, name, settings):
+    x = digits.x_train.astype(np.float32) / 256
+    if name == "vgg16":
+        x = stream(0, "features").random((len(x), 512), np.float32)
+    usual = keras.Sequential([keras.Input(x.shape[1:]), *variants(keras.layers)[name]])
+    assert_same_steps(recipe_of(**settings), usual, x, digits.y_train)

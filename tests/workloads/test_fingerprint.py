@@ -1,0 +1,144 @@
+"""Fingerprints are the numbers that numpy gives on all training images, and the article's line is caught by them."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from small_digits import small
+
+from mnist_ablate.sweep import sweep_file
+from mnist_ablate.sweep.plan import expand, normalizers
+from mnist_ablate.trial import Recipe
+from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.data import Images
+from mnist_ablate.workloads.keras_mnist.dtype_path import dtype_path
+from mnist_ablate.workloads.keras_mnist.fingerprint import Fingerprint, fingerprint, fingerprints, occurring
+
+FLAGS = {
+    "raw": ["unscaled"],
+    "unit": [],
+    "centered": ["not centered"],
+    "centered_uint8": ["wrapped", "not centered"],
+    "standardized": [],
+    "pixelwise": [],
+    "shifted": ["not centered"],
+    "scaled": [],
+    "inverted": ["not centered"],
+    "saturated": ["saturated"],
+}
+
+
+def of(name: str, images: Images | None = None, **recipe: Any) -> Fingerprint:
+    train = small().x_train if images is None else images
+    return fingerprint(name, train, occurring(train), Recipe(**recipe))
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_numbers_are_those_of_all_training_images(name: str) -> None:
+    train = small().x_train
+    found, inputs = of(name), NORMALIZERS[name](train)(train).astype(np.float64).reshape(len(train), -1)
+    moment = inputs.T @ inputs / len(inputs)
+    top = np.linalg.eigvalsh(moment)[::-1][:2]
+    assert (found.min, found.max) == (inputs.min(), inputs.max())
+    expected = (inputs.mean(), inputs.std(), (inputs**2).sum(axis=1).mean(), top[0])
+    assert (found.mean, found.std, found.energy, found.top_eigenvalue) == pytest.approx(expected, rel=5e-5, abs=1e-7)
+    assert found.eigenvalue_ratio == pytest.approx(top[0] / top[1], rel=1e-3)
+    assert found.offset == pytest.approx(abs(inputs.mean()) / inputs.std(), rel=5e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "expected"), FLAGS.items())
+def test_flags_of_what_ships(name: str, expected: list[str]) -> None:
+    assert [flag.name for flag in of(name).flags] == expected
+    assert FLAGS.keys() == NORMALIZERS.keys()
+
+
+def test_the_name_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NORMALIZERS, "unit", NORMALIZERS["centered_uint8"])
+    assert [flag.name for flag in of("unit").flags] == ["wrapped", "not centered"]
+
+
+def test_an_output_that_depends_on_the_whole_image_has_no_pixel_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    def per_image(_train: Images) -> Any:
+        return lambda images: (images - images.mean(axis=(1, 2, 3), keepdims=True)).astype(np.float32) / 80
+
+    monkeypatch.setitem(NORMALIZERS, "unit", per_image)
+    assert of("unit").flags == ()
+
+
+def test_the_path_of_the_arithmetic_shows_where_it_wraps() -> None:
+    assert of("centered_uint8").dtypes == "uint8 -> uint8 (subtract) -> float64 (divide) -> float32"
+    assert of("centered").dtypes == "uint8 -> float32 (subtract, divide)"
+    assert dtype_path(lambda x: x, np.zeros(3, np.uint8)) == "uint8"
+
+
+def test_units_stuck_at_the_start_are_those_of_relu() -> None:
+    assert of("unit").dead == 0.0
+    wrapped = of("centered_uint8")
+    assert wrapped.dead is not None
+    assert wrapped.always_on is not None
+    assert wrapped.dead > 0.15
+    assert wrapped.always_on > 0.15
+
+
+def test_a_first_convolution_is_looked_at_patch_by_patch() -> None:
+    found = of("inverted", model="cnn")
+    assert found.dead == 0.0
+    assert found.always_on is not None
+
+
+def test_images_of_any_shape_have_fingerprints() -> None:
+    rng = np.random.default_rng(0)
+    for shape in [(12, 5, 4, 1), (10, 40, 40, 3), (11, 1, 1, 1)]:
+        images = rng.integers(0, 256, shape, dtype=np.uint8)
+        for name in NORMALIZERS:
+            json.dumps(of(name, images).document(), allow_nan=False)
+    black = np.zeros((10, 4, 4, 1), np.uint8)
+    for name in NORMALIZERS:
+        json.dumps(of(name, black).document(), allow_nan=False)
+
+
+def test_a_sweep_has_one_for_each_normalizer_it_can_train_with() -> None:
+    digits = small()
+    plan = expand(sweep_file.load("normalization"), digits.digest)
+    assert [found["normalizer"] for found in fingerprints(normalizers(plan), plan.arms[0].recipe, digits)] == [
+        *("unit", "raw", "centered", "centered_uint8", "standardized", "inverted")
+    ]
+
+
+@pytest.mark.slow
+def test_ten_take_a_second_or_two_of_the_processor_and_no_tensorflow() -> None:
+    code = """
+import sys, time
+from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprint, occurring
+from mnist_ablate.trial import Recipe
+import cv2
+train = data.load().x_train
+seconds = []
+for _ in range(3):
+    clock = time.thread_time()
+    levels = occurring(train)
+    for name in NORMALIZERS:
+        fingerprint(name, train, levels, Recipe())
+    seconds.append(time.thread_time() - clock)
+print("tensorflow" in sys.modules, min(seconds))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, seconds = done.stdout.split()
+    assert loaded == "False"
+    assert float(seconds) < 4.0  # 1.2 on a quiet machine; others' work slows memory
+
+
+@pytest.mark.slow
+def test_eigenvalues_of_the_sample_are_those_of_all_images() -> None:
+    train = data.load().x_train
+    inputs = NORMALIZERS["unit"](train)(train).reshape(len(train), -1)
+    top = np.linalg.eigvalsh((inputs.T @ inputs).astype(np.float64) / len(inputs))[::-1][:2]
+    found = of("unit", train)
+    assert found.top_eigenvalue == pytest.approx(top[0], rel=0.02)
+    assert found.eigenvalue_ratio == pytest.approx(top[0] / top[1], rel=0.05)

@@ -1,0 +1,241 @@
+import math
+
+import numpy as np
+import pytest
+from small_digits import small
+
+from mnist_ablate.sweep.sweep import METRICS
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Recipe, Trial
+from mnist_ablate.workloads.keras_mnist import choices
+from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
+from mnist_ablate.workloads.keras_mnist.trainer import Trainer
+
+SMALL = {"width": 8, "batch_size": 32, "epochs": 1, "learning_rate": 0.01}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def trainer(digits):
+    return Trainer(digits)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_ABLATE_CACHE", str(tmp_path))
+
+
+def trial(seed=0, **settings):
+    return Trial(recipe=Recipe(**{**SMALL, **settings}), seed=seed, data_digest="")
+
+
+def numbers(outcome):
+    return (outcome.metrics, outcome.diagnostics, [e.model_copy(update={"ended_ms": 0}) for e in outcome.epochs])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("axis", "name"),
+    [(axis, name) for axis, entries in choices.AXES.items() if axis != "normalizer" for name in entries],
+)
+def test_every_choice_trains_to_a_complete_outcome(trainer, axis, name):
+    settings = {axis: name, **({"weights": "random"} if name == "vgg16" else {})}
+    if axis == "optimizer":
+        settings["learning_rate"] = default_learning_rate(name)
+    outcome = trainer.train(trial(**settings))
+    assert outcome.status == "complete"
+    assert set(METRICS) <= set(outcome.metrics)
+    assert len(outcome.epochs) == 1
+    assert all(math.isfinite(value) for value in (*outcome.metrics.values(), *outcome.diagnostics.values()))
+
+
+@pytest.mark.parametrize("name", choices.NORMALIZERS)
+def test_every_normalizer_trains_on_the_same_program(trainer, name):
+    trainer.train(trial())
+    compiled = trainer.program.cache_info().misses
+    outcome = trainer.train(trial(normalizer=name))
+    assert outcome.trial_id == trial(normalizer=name).id
+    assert trainer.program.cache_info().misses == compiled
+
+
+def test_same_trial_has_the_same_bits_whatever_was_trained_between(digits, trainer):
+    first = trainer.train(trial(seed=3, epochs=2))
+    trainer.train(trial(seed=4, dropout=0.2, learning_rate=0.1, initializer="he_normal", normalizer="raw"))
+    assert numbers(trainer.train(trial(seed=3, epochs=2))) == numbers(first)
+    assert numbers(Trainer(digits).train(trial(seed=3, epochs=2))) == numbers(first)
+
+
+def test_fewer_images_than_a_batch_are_one_batch(trainer):
+    assert trainer.train(trial(batch_size=1000)).status == "complete"
+
+
+def test_seeds_differ(trainer):
+    assert numbers(trainer.train(trial(seed=1))) != numbers(trainer.train(trial(seed=2)))
+
+
+def kernels(digits, recipe, seed):
+    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+    program.reset(recipe, seed)
+    return {layer.name: layer.kernel.numpy() for layer in program.model.layers if hasattr(layer, "kernel")}
+
+
+def test_dropout_and_norm_layers_leave_the_kernels_of_a_seed(digits):
+    plain = kernels(digits, Recipe(model="mlp3", width=8, dropout=0.0), seed=5)
+    for changed in (
+        Recipe(model="mlp3", width=8, dropout=0.5),
+        Recipe(model="mlp3", width=8, dropout=0.0, norm_layer="batch_norm"),
+        Recipe(model="mlp3", width=8, dropout=0.0, optimizer="sgd", activation="tanh"),
+    ):
+        for name, kernel in kernels(digits, changed, seed=5).items():
+            np.testing.assert_array_equal(kernel, plain[name])
+
+
+def test_streams_of_two_uses_share_no_draws():
+    uses = ("shuffle/1", "shuffle/2", "dropout_1/1", "kernel/logits")
+    draws = {use: stream(7, use).random(4).tolist() for use in uses}
+    assert len({value for values in draws.values() for value in values}) == 16
+    assert stream(7, "shuffle/1").random(4).tolist() == draws["shuffle/1"]
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.2])
+def test_a_mask_keeps_the_units_that_the_rate_says_each_on_its_own(rate):
+    mask = np.asarray(trainer_module._mask(stream(1, "dropout_1/1"), 3001, 101, rate))
+    assert (mask.dtype, mask.shape) == (bool, (3001, 101))
+    spread = math.sqrt(rate * (1 - rate))
+    assert mask.mean() == pytest.approx(1 - rate, abs=4 * spread / math.sqrt(mask.size))
+    assert np.abs(mask.mean(axis=0) - (1 - rate)).max() < 5 * spread / math.sqrt(3001)
+    assert np.abs(np.corrcoef(mask[:, :20].T) - np.eye(20)).max() < 5 / math.sqrt(3001)
+    assert not (mask == np.asarray(trainer_module._mask(stream(1, "dropout_1/2"), 3001, 101, rate))).all(axis=1).any()
+
+
+def test_glorot_limits_follow_the_fans(digits):
+    kernel = kernels(digits, Recipe(width=8), seed=0)["dense_1"]
+    assert kernel.shape == (784, 8)
+    assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / (784 + 8)), rel=0.01)
+    he = kernels(digits, Recipe(width=8, initializer="he_uniform"), seed=0)["dense_1"]
+    assert np.abs(he).max() == pytest.approx(math.sqrt(6 / 784), rel=0.01)
+
+
+def one_step_by_hand(program, x, y, mask, rate, learning_rate):
+    """Forward and backward of 784-8-10 with relu and dropout, and one plain SGD step, in float64."""
+    w1, b1, w2, b2 = (variable.numpy().astype(float) for variable in program.model.trainable_variables)
+    z = x @ w1 + b1
+    h = np.maximum(z, 0) * mask / (1 - rate)
+    logits = h @ w2.T + b2
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    d2 = (p - np.eye(10)[y]) / len(x)
+    d1 = d2 @ w2 * mask / (1 - rate) * (z > 0)
+    loss = -np.log(p[np.arange(len(x)), y]).mean()
+    steps = [x.T @ d1, d1.sum(0), d2.T @ h, d2.sum(0)]
+    return loss, [w - learning_rate * step for w, step in zip((w1, b1, w2, b2), steps, strict=True)]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_one_step_is_what_the_formulas_say(digits, compiled):
+    recipe = Recipe(width=8, optimizer="sgd", learning_rate=0.1, dropout=0.25, batch_size=64)
+    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=compiled)
+    program.reset(recipe, seed=0)
+    x = digits.x_train[:64].astype(np.float32) / 256
+    y = digits.y_train[:64]
+    mask = stream(0, "mask").random((64, 8)) >= 0.25
+    loss, expected = one_step_by_hand(program, x.reshape(64, -1).astype(float), y, mask, 0.25, 0.1)
+    trained_loss, _ = program.epoch(x, y, np.arange(64, dtype=np.int32), [mask])
+    assert trained_loss == pytest.approx(loss, rel=1e-5)
+    for variable, value in zip(program.model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", choices.OPTIMIZERS)
+def test_compiled_and_plain_programs_agree(digits, optimizer):
+    recipe = Recipe(width=8, optimizer=optimizer, learning_rate=default_learning_rate(optimizer))
+    results = []
+    for compiled in (True, False):
+        program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=compiled)
+        program.reset(recipe, seed=0)
+        masks = [np.ones((300, units), bool) for units in program.network.mask_units]
+        x = digits.x_train.astype(np.float32) / 256
+        results.append(program.epoch(x, digits.y_train, np.arange(300, dtype=np.int32), masks)[0])
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_article_sgd_decays_with_the_step(digits):
+    recipe = Recipe(width=8, optimizer="article_sgd", learning_rate=0.1, dropout=0.0, batch_size=100)
+    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+    program.reset(recipe, seed=0)
+    program.optimizer.iterations.assign(10**6)
+    w1, *_ = before = [variable.numpy() for variable in program.model.trainable_variables]
+    x, y = digits.x_train[:100].astype(np.float32) / 256, digits.y_train[:100]
+    program.epoch(x, y, np.arange(100, dtype=np.int32), [])
+    moved = np.abs(program.model.trainable_variables[0].numpy() - w1).max()
+    program.reset(recipe, seed=0)
+    program.epoch(x, y, np.arange(100, dtype=np.int32), [])
+    assert np.abs(program.model.trainable_variables[0].numpy() - before[0]).max() == pytest.approx(2 * moved, rel=1e-3)
+
+
+def test_every_image_counts_once_when_the_last_batch_is_short(digits):
+    recipe = Recipe(width=8, optimizer="sgd", learning_rate=1e-12, dropout=0.0, batch_size=64)
+    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=True)
+    program.reset(recipe, seed=0)
+    x = digits.x_train.astype(np.float32) / 256
+    trained = program.epoch(x, digits.y_train, np.arange(300, dtype=np.int32), [])
+    evaluated = program.evaluate([Slice(x[:200], digits.y_train[:200]), Slice(x[200:], digits.y_train[200:])])
+    assert trained == pytest.approx(evaluated, rel=1e-5)
+
+
+def test_diverged_trial_counts_with_chance_and_keeps_its_finite_epochs(trainer):
+    outcome = trainer.train(
+        trial(normalizer="raw", optimizer="sgd", learning_rate=1e3, epochs=5, activation="elu", model="mlp3")
+    )
+    assert outcome.status == "diverged"
+    assert outcome.reason == f"loss not finite in epoch {len(outcome.epochs) + 1}"
+    assert outcome.metrics["test_accuracy"] == 0.1
+    assert outcome.metrics["test_loss"] == pytest.approx(math.log(10))
+    assert outcome.metrics["converged"] == 0.0
+
+
+@pytest.mark.parametrize("settings", [{}, {"learning_rate": 1e3, "activation": "elu", "model": "mlp3", "epochs": 5}])
+def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monkeypatch, settings):
+    made = trial(optimizer="sgd", normalizer="raw", **settings)
+    blind, shown = (made.model_copy(update={"seed": seed}) for seed in (TUNING_SEED, CONTROL_SEED))
+    program = trainer.program(shape_of(made.recipe))
+    read = []
+    evaluate = program.evaluate
+    monkeypatch.setattr(program, "evaluate", lambda split: read.append(split) or evaluate(split))
+    found = trainer.train(blind)
+    test = trainer.inputs(made.recipe).test
+    assert not any(split is test for split in read)
+    assert found.status == ("diverged" if settings else "complete")
+    assert "val_accuracy" in found.metrics
+    assert not any("test" in name for name in found.metrics)
+    assert "test_accuracy" in trainer.train(shown).metrics
+
+
+def test_epochs_are_told_as_they_end(trainer):
+    told = []
+    outcome = trainer.train(trial(epochs=3), told.append)
+    assert tuple(told) == outcome.epochs
+    assert [epoch.number for epoch in told] == [1, 2, 3]
+
+
+def test_training_lowers_the_loss(trainer):
+    outcome = trainer.train(trial(epochs=8, width=32, dropout=0.0))
+    assert outcome.epochs[-1].train_loss < 0.5 * outcome.epochs[0].train_loss
+    assert outcome.metrics["test_accuracy"] > 0.5
+
+
+def test_units_that_never_fire_are_called_dead(digits):
+    recipe = Recipe(width=8, dropout=0.0)
+    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+    program.reset(recipe, seed=0)
+    program.model.get_layer("dense_1").bias.assign([-1e6, -1e6, 1e6, 0, 0, 0, 0, 0])
+    found = program.probe(digits.x_val.astype(np.float32) / 256, digits.y_val)
+    assert found["dead_dense_1"] >= 2 / 8
+    assert found["always_on_dense_1"] >= 1 / 8
+    assert found["dead_dense_1"] + found["always_on_dense_1"] < 1

