@@ -80,6 +80,14 @@ def test_the_guides_link_to_what_exists() -> None:
     assert "docs/explanation/statistics.md" in readme
 
 
+def test_files_that_are_named_exist() -> None:
+    pages = [*PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY"))]
+    named = re.compile(r"`((?:mnist_ablate|benchmarks|docker|docs|sweeps)/[\w/.-]*)`")
+    for path in pages:
+        for name in named.findall(path.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{path.name}: {name}"
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = re.findall(r"[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in PAGES)

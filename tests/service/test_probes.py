@@ -1,4 +1,4 @@
-"""Every attack on the running service is refused, and nothing leaks; the table is docs/explanation/security-probes.md."""
+"""Every attack on the running service is refused, and nothing leaks; the table is in docs/explanation/."""
 
 import re
 from collections.abc import Iterator
