@@ -234,9 +234,11 @@ def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "mnist_ablate", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "sweeps", tmp_path / "sweeps")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)  # the marks of the tests
-    (tmp_path / "tests").mkdir()
-    for name in ("test_normalizers.py", "test_new.py", "command.py", "sweep_texts.py"):
-        shutil.copy(next(TESTS.rglob(name)), tmp_path / "tests")
+    shutil.copytree(TESTS / "support", tmp_path / "tests" / "support", ignore=shutil.ignore_patterns("__pycache__"))
+    contracts = ("tests/workloads/test_choices.py", "tests/sweep/test_new_and_schema.py")
+    for name in contracts:
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(ROOT / name, tmp_path / name)
     function, line = blocks(NORMALIZER, "python")
     path = next((tmp_path / "mnist_ablate").rglob("choices/normalizers.py"))
     head, dict_name, rest = path.read_text(encoding="utf-8").partition("NORMALIZERS: ")
@@ -259,7 +261,7 @@ def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
 
     assert "bipolar                x / 127.5 - 1: from -1 to 1" in run("-c", program, "list", "choices")
     (tmp_path / "sweeps" / "schema.json").write_text(run("-c", program, "schema"), encoding="utf-8")
-    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_normalizers.py", "tests/test_new.py")
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *contracts)
     assert "passed" in run(*tests, "-m", "not slow")
     assert "2 arms x 8 seeds" in run("-c", program, "plan", "bipolar.yaml")
 
