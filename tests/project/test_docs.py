@@ -86,6 +86,8 @@ def test_files_that_are_named_exist() -> None:
     for path in pages:
         for name in named.findall(path.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{path.name}: {name}"
+        for name in re.findall(r"`(test_\w+\.py)`", path.read_text(encoding="utf-8")):
+            assert [*TESTS.rglob(name)], f"{path.name}: {name}"
 
 
 def test_every_page_is_in_the_navigation() -> None:
