@@ -1,5 +1,6 @@
 """The pages are true: the tutorial's commands run, messages and links exist, the reference leaves nothing out."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -21,8 +22,8 @@ from mnist_ablate.cli.app import app
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import control_count, count
 from mnist_ablate.sweep.sweep import METRICS, Claim, Sweep
-from mnist_ablate.trial import Recipe
 from mnist_ablate.workloads.keras_mnist.data import MNIST
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -169,10 +170,10 @@ def test_the_reference_has_every_key_of_a_sweep_file(section: str, names: set[st
 
 
 def test_the_reference_has_every_choice() -> None:
-    from mnist_ablate.workloads.keras_mnist import choices
+    from mnist_ablate.workloads.workload import default_workload
 
     page = (REFERENCE / "sweep-file.md").read_text(encoding="utf-8")
-    for setting, entries in choices.AXES.items():
+    for setting, entries in default_workload().choices.items():
         row = re.findall(rf"^\| `{setting}` \| (.*?) \|", page, re.MULTILINE)[0]
         assert re.findall(r"`(\w+)`", row.partition(":")[0]) == list(entries)
 
@@ -184,6 +185,14 @@ def test_the_reference_has_every_variable_that_is_read() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     assert set(re.findall(r"\b(?:MNIST_ABLATE|STACK)_[A-Z_]*[A-Z]\b", text)) <= documented
     assert {*re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())} <= documented
+
+
+def test_the_python_reference_names_what_exists() -> None:
+    page = (REFERENCE / "python.md").read_text(encoding="utf-8")
+    for module, members in re.findall(r"^::: ([\w.]+)\n(?:    options:\n      members: \[(.*)\])?", page, re.MULTILINE):
+        found = importlib.import_module(module)
+        for name in filter(None, members.split(", ")):
+            assert getattr(found, name).__module__ == module, f"{module}: {name}"
 
 
 def test_the_python_example_runs() -> None:
@@ -231,10 +240,41 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     assert done.stdout == shown
 
 
+class Copy:
+    """A copy of the package and its sweeps, to follow the steps of a guide in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(PACKAGE, folder / "mnist_ablate", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "sweeps", folder / "sweeps")
+
+    def insert(self, name: str, dict_name: str, end: str, line: str) -> None:
+        """Put a line in front of the end of a dict or tuple."""
+        path = self.folder / name
+        head, start, rest = path.read_text(encoding="utf-8").partition(dict_name)
+        entries, closing, tail = rest.partition(end)
+        path.write_text(f"{head}{start}{entries}{line}{closing}{tail}", encoding="utf-8")
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=base_environment(PYTHONPATH=str(self.folder), MNIST_ABLATE_HOME=str(self.folder / "home")),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def command(self, *words: str) -> str:
+        program = "import sys; sys.path.insert(0, '.'); from mnist_ablate.cli.app import main; main()"
+        return self.run("-c", program, *words)
+
+
 @pytest.mark.slow
 def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "mnist_ablate", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "sweeps", tmp_path / "sweeps")
+    copy = Copy(tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)  # the marks of the tests
     shutil.copytree(TESTS / "support", tmp_path / "tests" / "support", ignore=shutil.ignore_patterns("__pycache__"))
     contracts = ("tests/workloads/test_choices.py", "tests/sweep/test_new_and_schema.py")
@@ -242,30 +282,29 @@ def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         shutil.copy(ROOT / name, tmp_path / name)
     function, line = blocks(NORMALIZER, "python")
-    path = next((tmp_path / "mnist_ablate").rglob("choices/normalizers.py"))
-    head, dict_name, rest = path.read_text(encoding="utf-8").partition("NORMALIZERS: ")
-    entries, end, tail = rest.partition("}\n")
-    path.write_text(f"{head}{function}\n\n{dict_name}{entries}{line}{end}{tail}", encoding="utf-8")
+    path = "mnist_ablate/workloads/keras_mnist/choices/normalizers.py"
+    copy.insert(path, "\n\nNORMALIZERS: ", "}\n", line)
+    text = (tmp_path / path).read_text(encoding="utf-8")
+    (tmp_path / path).write_text(
+        text.replace("\n\nNORMALIZERS: ", f"\n\n{function}\n\nNORMALIZERS: "), encoding="utf-8"
+    )
     (tmp_path / "bipolar.yaml").write_text(blocks(NORMALIZER, "yaml")[0])
-    program = "import sys; sys.path.insert(0, '.'); from mnist_ablate.cli.app import main; main()"
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            env=base_environment(PYTHONPATH=str(tmp_path), MNIST_ABLATE_HOME=str(tmp_path / "home")),
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    assert "bipolar                x / 127.5 - 1: from -1 to 1" in run("-c", program, "list", "choices")
-    (tmp_path / "sweeps" / "schema.json").write_text(run("-c", program, "schema"), encoding="utf-8")
+    assert "bipolar                x / 127.5 - 1: from -1 to 1" in copy.command("list", "choices")
+    (tmp_path / "sweeps" / "schema.json").write_text(copy.command("schema"), encoding="utf-8")
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *contracts)
-    assert "passed" in run(*tests, "-m", "not slow")
-    assert "2 arms x 8 seeds" in run("-c", program, "plan", "bipolar.yaml")
+    assert "passed" in copy.run(*tests, "-m", "not slow")
+    assert "2 arms x 8 seeds" in copy.command("plan", "bipolar.yaml")
+
+
+def test_the_step_for_a_metric_leads_to_one(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    line = blocks("guides/add-a-metric.md", "python")[0]
+    copy.insert("mnist_ablate/workloads/keras_mnist/metrics.py", "_OF_CURVE: ", "\n)\n", f"\n{line.rstrip()}")
+    assert '"epochs_to_99"' in copy.command("schema")
+    example = blocks("tutorial.md", "yaml")[0].replace("first_epoch_val_accuracy", "epochs_to_99")
+    (tmp_path / "sooner.yaml").write_text(example)
+    load = "from mnist_ablate.sweep.sweep_file import load; print(load('sooner.yaml').claims[0].metric)"
+    assert copy.run("-c", load) == "epochs_to_99\n"
 
 
 def test_the_tutorial_counts_the_trials_that_its_plan_has(tmp_path: Path) -> None:
