@@ -67,13 +67,13 @@ class Copy:
         return done.stdout
 
     def judged(self, **texts: str) -> dict[str, object]:
-        """Schema, plan, training and report of a sweep; its one claim."""
+        """Schema, plan, training and verdict of a sweep; its one claim."""
         text = SWEEP.format(**texts)
         (self.folder / "x.yaml").write_text(text)
         jsonschema.validate(yaml.safe_load(text), json.loads(self("schema")))
         assert "2 arms x 2 seeds" in self("plan", "x.yaml", "--data", str(self.images))
-        self("sweep", "x.yaml", "--data", str(self.images), "--jobs", "1", code=7)  # no MLflow
-        (claim,) = json.loads(self("report", "x", "--json"))["claims"]
+        done = self("sweep", "x.yaml", "--data", str(self.images), "--jobs", "1", "--json", code=7)  # no MLflow
+        (claim,) = json.loads(done)["claims"]
         return claim
 
 
