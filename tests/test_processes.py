@@ -15,7 +15,7 @@ from command import Command, Done, interrupt, left_running, wait_for
 from sweep_runs import small, starts, sweep_file
 
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.processes import Interrupted, Interrupts, masked, raising
+from mnist_ablate.processes import Interrupted, Interrupts, raising, sigint_blocked
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import expand, label
 
@@ -209,7 +209,7 @@ def test_outside_a_sweep_every_signal_raises(number: int, code: int) -> None:
 
 def test_what_starts_masked_never_sees_ctrl_c() -> None:
     code = "import signal, os, sys; os.kill(os.getpid(), signal.SIGINT); print('alive')"
-    with masked():
+    with sigint_blocked():
         child = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
     assert child.stdout == "alive\n"
 

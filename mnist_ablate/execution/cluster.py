@@ -4,8 +4,7 @@ import errno
 import logging
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -21,7 +20,7 @@ from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, se
 from mnist_ablate.execution.tls import Tls
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.masking import mask
-from mnist_ablate.processes import masked
+from mnist_ablate.processes import call_within, sigint_blocked
 
 _CLOSE_S = 2
 _SET_UP_S = 300
@@ -93,7 +92,7 @@ def _kernel_kills() -> int:
 @contextmanager
 def _local(jobs: int) -> Iterator[Any]:
     resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
-    with masked():
+    with sigint_blocked():
         cluster = LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
@@ -128,28 +127,22 @@ def _reached(address: str, tls: Tls | None) -> Any:
     """Dask's own time-out does not end where something else than a scheduler listens: a thread's can."""
     security = None if tls is None else tls.security()
     timeout = f"{CONNECT_TIMEOUT_S}s"
-    found = _within(
-        CONNECT_TIMEOUT_S + 1, lambda: Client(address, timeout=timeout, security=security, set_as_default=False)
-    )
-    if not isinstance(found, Client):  # what Dask raises depends on what answers
-        raise UnreachableError(f"{mask(address)}: no Dask scheduler answers: start it or check --cluster")
-    return found
+    try:
+        return call_within(
+            CONNECT_TIMEOUT_S + 1, lambda: Client(address, timeout=timeout, security=security, set_as_default=False)
+        )
+    except Exception:  # noqa: BLE001 - what Dask raises depends on what answers
+        raise UnreachableError(f"{mask(address)}: no Dask scheduler answers: start it or check --cluster") from None
 
 
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What a call returns, or the exception that it raises; None if it takes longer, and goes on in its thread."""
-    found: list[Any] = []
-
-    def ask() -> None:
-        try:
-            found.append(call())
-        except Exception as error:  # noqa: BLE001 - the caller looks at it
-            found.append(error)
-
-    thread = threading.Thread(target=ask, name="ask-scheduler", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return found[0] if found else None
+def _answer(client: Any, plugin: TrainerPlugin) -> Any:
+    """What the workers say to their plugin, or the exception that they raise; None if one takes too long."""
+    try:
+        return call_within(_SET_UP_S, lambda: client.register_plugin(plugin))
+    except TimeoutError as error:
+        return error if error.args else None  # one of a worker's own says what it waited for
+    except Exception as error:  # noqa: BLE001 - the caller looks at it
+        return error
 
 
 @contextmanager
@@ -171,7 +164,7 @@ def _set_up(client: Any, address: str | None, plugin: TrainerPlugin) -> None:
     If one dies meanwhile, the others are asked again: whoever comes in its place gets its trainer when it joins.
     """
     for _ in range(_SET_UPS):
-        answer = _within(_SET_UP_S, lambda: client.register_plugin(plugin))
+        answer = _answer(client, plugin)
         if not isinstance(answer, CommClosedError):
             break
     if isinstance(answer, AblateError) or (isinstance(answer, OSError) and answer.errno in _DISK):

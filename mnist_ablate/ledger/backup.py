@@ -26,6 +26,7 @@ from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.raw_records import RawTrial
 from mnist_ablate.ledger.verify_record import against_itself
 from mnist_ablate.masking import mask
+from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
 
 FORMAT = 1
@@ -64,12 +65,8 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
         raise SweepError(f"{where}: nothing recorded there: check --home and OPTUNA_STORAGE")
     for name in names:
         ledger.find(name)
-    part = target.with_name(f"{target.name}.part")
-    try:
+    with whole_file(target) as part:
         counts = _write(url, names, part)
-        part.rename(target)
-    finally:
-        part.unlink(missing_ok=True)
     with target.open("rb") as file:
         return counts, hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,5 @@
 """One driver per sweep: a lock that dies with its process, so that none is ever left to remove by hand."""
 
-import fcntl
 import hashlib
 import os
 import socket
@@ -15,6 +14,7 @@ from sqlalchemy import text
 
 from mnist_ablate.errors import ConflictError
 from mnist_ablate.ledger.database import connect_args, explained, real_folder, sqlite_file
+from mnist_ablate.processes import locked_file
 
 _RETRY_S = 0.1
 _LOST_S = 2.0
@@ -52,18 +52,11 @@ class _FileLock:
 
 @contextmanager
 def _file(folder: Path, name: str, wait_s: float) -> Iterator[Lock]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a+") as file:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise _conflict(name, file.read().strip()) from None
-                time.sleep(_RETRY_S)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(locked_file(folder / f"{name}.lock", wait_s))
+        except BlockingIOError as error:
+            raise _conflict(name, str(error)) from None
         file.truncate(0)
         file.write(_me())
         file.flush()

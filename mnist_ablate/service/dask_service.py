@@ -17,7 +17,7 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.execution.dask_settings import SETTINGS, SILENT_ENVIRONMENT, send_at_once, silence
 from mnist_ablate.execution.tls import Tls
 from mnist_ablate.masking import mask, one_line
-from mnist_ablate.processes import masked
+from mnist_ablate.processes import sigint_blocked
 
 _AGAIN_S = 2.0
 _CLOSE_S = 3.0
@@ -143,7 +143,7 @@ def _run(parts: Callable[[], list[Any]]) -> int:
     resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     # Workers inherit the mask and see no Ctrl-C of the terminal's; this thread takes it for the command.
     threading.Thread(target=threading.Event().wait, name="signals", daemon=True).start()
-    with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}), masked():
+    with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}), sigint_blocked():
         return asyncio.run(_until_signal(parts))
 
 
