@@ -102,7 +102,7 @@ def test_stopping_at_once_takes_seconds_and_leaves_nothing(
     done = ended(process)
     assert time.monotonic() - clock < 5
     assert done.code == code
-    assert done.err.splitlines()[-1] == "stopped; the same command goes on where it was"
+    assert done.err.splitlines()[-1] == "stopped; run the same command again to continue"
     assert "Traceback" not in done.err
     assert done.out == ""
     resumed(command, fake, sweep, recorded(command.folder / ".mnist-ablate"), digest)
@@ -136,7 +136,7 @@ def test_a_signal_before_anything_runs_is_one_line(command: Command) -> None:
     time.sleep(0.4)
     interrupt(process)
     done = ended(process)
-    assert (done.code, done.err) in {(130, "stopped; the same command goes on where it was\n"), (0, ""), (-2, "")}
+    assert (done.code, done.err) in {(130, "stopped; run the same command again to continue\n"), (0, ""), (-2, "")}
 
 
 ENDING = """
@@ -160,7 +160,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [((), "stopped; the same command goes on where it was\n"), (("--told",), "")]
+    ("options", "said"), [((), "stopped; run the same command again to continue\n"), (("--told",), "")]
 )
 def test_ctrl_c_after_the_last_line_ends_at_once_and_says_nothing(options: tuple[str, ...], said: str) -> None:
     command = [sys.executable, "-c", ENDING, "wait", *options]

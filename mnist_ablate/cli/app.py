@@ -216,7 +216,7 @@ def main() -> None:
     except Interrupted as error:
         if debug:
             sys.stderr.write(mask(traceback.format_exc()))
-        _leave("stopped; the same command goes on where it was", error.exit_code)
+        _leave("stopped; run the same command again to continue", error.exit_code)
     except Exception as error:  # noqa: BLE001 - this is where all of them end
         text, code = _explained(error)
         sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))

@@ -12,10 +12,10 @@ from mnist_ablate.execution import publishing
 from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.ledger import preregistration, progress, rounds
+from mnist_ablate.ledger import preregistration, progress
+from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.lock import Lock
-from mnist_ablate.ledger.outage import Outage
 from mnist_ablate.processes import Interrupts
 from mnist_ablate.reports import selection
 from mnist_ablate.reports.summary import About
@@ -156,7 +156,7 @@ class _Run:
 
     def _train_rounds(self) -> None:
         """Train one round after the other; what failed in this run is not tried again in it."""
-        while due := rounds.due(self._plan, self._settled):
+        while due := progress.due(self._plan, self._settled):
             self._train(due)
             if any(each.trial.id not in self._settled for each in due):
                 return
@@ -233,7 +233,7 @@ class _Run:
             self._lock.ensure()
             write()
 
-        self._outage.ride_out(once)
+        self._outage.retry_until_available(once)
 
     def _training(self) -> Engine:
         """The engine, started when there is something to train."""

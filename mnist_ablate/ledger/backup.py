@@ -20,11 +20,10 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_ablate.errors import ConflictError, SweepError
-from mnist_ablate.ledger.database import explained, open_storage, sqlite_file
+from mnist_ablate.ledger.database import open_storage, sqlite_file, translate_errors
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.optuna_rows import TrialRows
-from mnist_ablate.ledger.raw_records import RawTrial
-from mnist_ablate.ledger.verify_record import against_itself
+from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.masking import mask
 from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
@@ -84,7 +83,7 @@ def restore(url: str, source: Path) -> list[Restored]:
             for name, member in members.items():
                 _check(name, _lines(archive, member))
         Ledger(url)  # makes the tables
-        with explained(url):
+        with translate_errors(url):
             storage = open_storage(url, create=False)
             known = set(optuna.get_all_study_names(storage))
             for name in members.keys() & known:
@@ -111,7 +110,7 @@ def _readable(source: Path) -> Iterator[None]:
 def _write(url: str, names: Sequence[str], target: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     digests: dict[str, dict[str, str]] = {}
-    with explained(url), zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
+    with translate_errors(url), zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
         storage = open_storage(url, create=False)
         for study_name in sorted(optuna.get_all_study_names(storage), key=_order):
             if study_name.rpartition("/")[0] not in names:
@@ -196,7 +195,7 @@ def _check(study_name: str, lines: Iterator[Line]) -> None:
     for place, line in enumerate(lines):
         attrs = {key: json.dumps(value) for key, value in line["attrs"].items()}
         values = () if line["value"] is None else (line["value"],)
-        found = against_itself(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs))
+        found = record_problems(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs))
         if found:
             raise SweepError(f"{study_name}: record {place} {found[0]}")
 
@@ -221,7 +220,7 @@ def _identity(line: Line) -> tuple[str, str]:
 
 def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, lines: Sequence[Line]) -> Restored:
     """Write a record, or the rest of it, under the lock of its sweep."""
-    with Ledger(url).driving(study_name.rpartition("/")[0]), explained(url):
+    with Ledger(url).driving(study_name.rpartition("/")[0]), translate_errors(url):
         study = optuna.create_study(study_name=study_name, storage=storage, direction="maximize", load_if_exists=True)
         missing = _missing(study, lines)
         for name in sorted(lines[0], key=_PLAN[-1].__eq__):

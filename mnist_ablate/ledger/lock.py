@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from mnist_ablate.errors import ConflictError
-from mnist_ablate.ledger.database import connect_args, explained, real_folder, sqlite_file
+from mnist_ablate.ledger.database import connect_args, resolved_folder, sqlite_file, translate_errors
 from mnist_ablate.processes import locked_file
 
 _RETRY_S = 0.1
@@ -38,9 +38,9 @@ def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
     the process that holds it; DiskError or UnreachableError if there can be no lock.
     """
     with ExitStack() as stack:
-        with explained(url):
+        with translate_errors(url):
             path = sqlite_file(url)
-            held = _file(real_folder(path), name, wait_s) if path else _postgresql(url, name, wait_s)
+            held = _file(resolved_folder(path), name, wait_s) if path else _postgresql(url, name, wait_s)
             lock = stack.enter_context(held)
         yield lock
 
@@ -83,7 +83,7 @@ class _AdvisoryLock:
         self._session = self._connection.scalar(_SESSION) or 0
 
     def ensure(self) -> None:
-        with explained(self._url):
+        with translate_errors(self._url):
             if self._current() != self._session:
                 self._connection.execute(_END, {"session": self._session})
                 self.take(_LOST_S)

@@ -1,8 +1,25 @@
-"""What a ledger or a bundle holds of a sweep, as it lies there; knows neither and checks nothing."""
+"""A stored study as it lies in a ledger or a bundle, and where a record contradicts itself; knows no plan."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
+
+from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Epoch, Recipe, Status
+from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
+from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+
+STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
+_RESULTS = frozenset({"complete", "diverged"})
+FINAL = _RESULTS | {"pruned"}
+_MOST_EPOCHS = 10_000
+_CLASSES = {MNIST_DIGEST: 10}
+"""Of images known here; those of others are what the chance of a diverged trial says."""
+_CLOSE = 1e-12
+"""Versions of Python add floats up in more than one way."""
+_PARTS = ("trial", "stage", "outcome", "trial_id", "sha256")
 
 
 @dataclass(frozen=True)
@@ -24,3 +41,132 @@ class RawStudy:
     name: str
     attrs: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[RawTrial, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinalRecord:
+    """The last record of a trial: its content as plain values, with nothing of the program's own types.
+
+    `later` names the settings that did not exist when it was recorded; the recipe has their defaults.
+    """
+
+    trial_id: str
+    recipe: Mapping[str, Any]
+    seed: int
+    data_digest: str
+    arm: Mapping[str, Any]
+    stage: str
+    outcome: Mapping[str, Any]
+    later: frozenset[str]
+
+
+def record_problems(trial: RawTrial) -> list[str]:
+    """What is wrong with a record by itself, in words that follow "record 3". Empty if all is well."""
+    if missing := missing_parts(trial):
+        return [f"is not whole, it lacks {', '.join(missing)}"]
+    return [*content_problems(trial, final_of(trial))]
+
+
+def missing_parts(trial: RawTrial) -> list[str]:
+    """The parts of a record that are not there."""
+    return [part for part in _PARTS if part not in trial.attrs]
+
+
+def final_of(trial: RawTrial) -> FinalRecord:
+    """The content of a record that is whole."""
+    asked, outcome = json.loads(trial.attrs["trial"]), json.loads(trial.attrs["outcome"])
+    arm = {name: value for name, value in trial.params.items() if name != "seed"}
+    stage, trial_id = json.loads(trial.attrs["stage"]), json.loads(trial.attrs["trial_id"])
+    defaults = {name: about.default for name, about in Recipe.model_fields.items() if name not in asked["recipe"]}
+    recipe = {**asked["recipe"], **defaults}
+    return FinalRecord(trial_id, recipe, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(defaults))
+
+
+def content_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
+    """How the content of a whole record contradicts itself, in the same words."""
+    attrs, outcome = trial.attrs, final.outcome
+    content = {part: json.loads(attrs[part]) for part in ("trial", "stage", "outcome")}
+    if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(attrs["sha256"]):
+        yield "was altered after it had been written"
+    if final.trial_id != id_of(final.recipe, final.seed, final.data_digest):
+        yield "does not have the content that its id stands for"
+    if outcome["trial_id"] != final.trial_id:
+        yield f"holds the outcome of trial {outcome['trial_id']}"
+    if outcome["status"] not in get_args(Status) or STATES[outcome["status"]] != trial.state:
+        yield f"is {trial.state} in Optuna, {outcome['status']} by its outcome"
+    if trial.params.get("seed") != final.seed:
+        yield f"has seed {trial.params.get('seed')} in Optuna, {final.seed} in its trial"
+    if any(final.recipe.get(name, value) != value for name, value in final.arm.items()):
+        yield "was trained with other factors than its arm's"
+    yield from _number_problems(trial, final)
+
+
+def _number_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
+    outcome = final.outcome
+    epochs, metrics = outcome["epochs"], outcome["metrics"]
+    numbers = [*metrics.values(), *(value for epoch in epochs for value in epoch.values())]
+    if not all(math.isfinite(value) for value in numbers):
+        yield "holds a number that is not finite"
+    yield from _epoch_problems(trial, final)
+    blind = TUNING_SEED <= final.seed < CONTROL_SEED and "test_accuracy" not in metrics  # older versions read it
+    score = metrics.get("val_accuracy" if blind else "test_accuracy")
+    if trial.values != (() if score is None or trial.state != "COMPLETE" else (score,)):
+        yield f"has another value in Optuna than its {'validation' if blind else 'test'} accuracy"
+    if any(not 0.0 <= value <= 1.0 for name, value in metrics.items() if name.endswith("_accuracy")):
+        yield "has an accuracy that is none"
+    if bool(metrics) != (outcome["status"] in _RESULTS):
+        yield f"is {outcome['status']} with {len(metrics)} metrics"
+    expected = _expected(final)
+    if differing := [name for name, value in metrics.items() if not _is_close(value, expected.get(name, value))]:
+        source = "chance and its epochs" if outcome["status"] == "diverged" else "its epochs"
+        yield f"has another {' and '.join(differing)} than {source} give"
+
+
+def _epoch_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
+    status, epochs, planned = final.outcome["status"], final.outcome["epochs"], final.recipe["epochs"]
+    ended = len(epochs)
+    allowed = {
+        "complete": ended == planned,
+        "diverged": ended < planned <= _MOST_EPOCHS,
+        "pruned": 0 < ended < planned,
+    }
+    if [epoch["number"] for epoch in epochs] != [*range(1, ended + 1)]:
+        yield "lacks an epoch, or has one twice"
+    if not allowed.get(status, True):
+        yield f"is {status} with {ended} of {planned} epochs"
+    if trial.steps != {epoch["number"]: epoch["val_accuracy"] for epoch in epochs}:
+        yield "has other epochs in Optuna than in its outcome"
+
+
+def _expected(final: FinalRecord) -> dict[str, float]:
+    """The metrics that follow from a record's epochs; of a diverged trial, which counts with chance, every one."""
+    status, metrics, planned = final.outcome["status"], final.outcome["metrics"], final.recipe["epochs"]
+    epochs = [Epoch(**epoch) for epoch in final.outcome["epochs"]]
+    classes = _CLASSES.get(final.data_digest)
+    if status == "complete" and len(epochs) == planned:
+        last = epochs[-1].model_dump(exclude={"number", "ended_ms"})
+        curve = curve_metrics(epochs, planned, classes or 1)
+        return {**last, **{name: value for name, value in curve.items() if classes or name != "converged"}}
+    if status == "diverged" and len(epochs) < planned <= _MOST_EPOCHS:
+        classes = classes or _guessed(metrics.get("test_accuracy", metrics.get("val_accuracy", 0.0)))
+        chance = {"accuracy": 1 / classes, "loss": math.log(classes)}
+        ends = {f"{part}_{name}": value for part in ("test", "train", "val") for name, value in chance.items()}
+        return {**ends, **curve_metrics(epochs, planned, classes)}
+    return {}
+
+
+def _guessed(chance: float) -> int:
+    """The number of classes, 2 or more, for which a share of right guesses is nearest to chance."""
+    return max(2, round(1 / max(chance, 1e-6)))
+
+
+def _is_close(value: float, other: float) -> bool:
+    return math.isclose(value, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
+
+
+def id_of(recipe: Mapping[str, Any], seed: int, data_digest: str) -> str:
+    """A trial's id, computed from what it is made of."""
+    defaults = {name: about.default for name, about in Recipe.model_fields.items()}
+    changed = {name: value for name, value in recipe.items() if name not in defaults or value != defaults[name]}
+    content = {"trainer": TRAINER_VERSION, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

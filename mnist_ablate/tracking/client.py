@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import local_store
 from mnist_ablate.tracking.opener import exempt_from_proxies, opener
-from mnist_ablate.tracking.tracker_errors import database_error, explained, no_answer
+from mnist_ablate.tracking.tracker_errors import database_error, no_answer, translate_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +55,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
     must_answer(tracking_uri)
     from mlflow import MlflowClient
 
-    with explained(tracking_uri):
+    with translate_errors(tracking_uri):
         return MlflowClient(tracking_uri=tracking_uri)
 
 

@@ -16,7 +16,7 @@ from mnist_ablate.tracking import local_store, run_format, run_index
 from mnist_ablate.tracking.client import connect, deep_link
 from mnist_ablate.tracking.run_format import Point
 from mnist_ablate.tracking.run_index import NOTE, Book, Stored
-from mnist_ablate.tracking.tracker_errors import RefusedError, explained, not_mlflow
+from mnist_ablate.tracking.tracker_errors import RefusedError, not_mlflow, translate_errors
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Mirror:
     def stored(self) -> dict[str, Stored]:
         """What MLflow holds now, by trial id; changes nothing, empty if the sweep was never sent."""
         client = self._connected()
-        with explained(self._uri):
+        with translate_errors(self._uri):
             experiment = run_index.find_experiment(client, self._name)
             if experiment is None or experiment.lifecycle_stage == run_index.DELETED:
                 return {}
@@ -142,7 +142,7 @@ class Mirror:
     def history(self, run: Stored) -> dict[str, list[tuple[int, int, float]]]:
         """Every point MLflow holds of a run, by metric: step, time in ms since 1970, value."""
         client = self._connected()
-        with explained(self._uri):
+        with translate_errors(self._uri):
             return run_index.history(client, run)
 
     def _side_by_side(self, book: Book, ended: Sequence[Ended]) -> dict[str, bool]:
@@ -228,7 +228,7 @@ class Mirror:
     def _once(self, action: Callable[[Book], T]) -> T:
         client = self._connected()
         try:
-            with explained(self._uri):
+            with translate_errors(self._uri):
                 self._book = self._book or self._look_up(client)
                 return action(self._book)
         except BaseException:

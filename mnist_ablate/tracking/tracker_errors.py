@@ -17,7 +17,7 @@ class RejectedError(UnreachableError):
 
 
 @contextmanager
-def explained(tracking_uri: str) -> Iterator[None]:
+def translate_errors(tracking_uri: str) -> Iterator[None]:
     """Turns whatever MLflow raises inside into one masked line.
 
     Raises:

@@ -6,8 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
-from mnist_ablate.ledger.verify_record import FINAL, STATES, Final, final_of, id_of, lacking, wrong
+from mnist_ablate.ledger.raw_records import (
+    FINAL,
+    STATES,
+    FinalRecord,
+    RawStudy,
+    RawTrial,
+    content_problems,
+    final_of,
+    id_of,
+    missing_parts,
+)
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan, Planned, control_count, count, expand
@@ -30,7 +39,7 @@ class Ledger:
         content = json.loads(study.attrs["content"])
         self.sweep = Sweep.model_validate(content["sweep"])
         self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
-        self.finals: dict[str, Final] = {}
+        self.finals: dict[str, FinalRecord] = {}
         self._again: set[str] = set()  # the stages of trials that were run again
         self.problems = [*_unfinished(studies), *self._registered(study), *self._recorded(study.trials)]
         self.missing = 0
@@ -53,11 +62,13 @@ class Ledger:
         results: defaultdict[str, list[int]] = defaultdict(list)
         for trial in trials:
             where = f"ledger: record {trial.number}"
-            if lacks := lacking(trial):
+            if lacks := missing_parts(trial):
                 yield f"{where} is not whole, it lacks {', '.join(lacks)}: {_RESTORE}"
                 continue
             final = final_of(trial)
-            yield from (f"{where} (trial {final.trial_id}) {text}: {_RESTORE}" for text in wrong(trial, final))
+            yield from (
+                f"{where} (trial {final.trial_id}) {text}: {_RESTORE}" for text in content_problems(trial, final)
+            )
             if results[final.trial_id]:
                 first = results[final.trial_id][0]
                 yield f"{where}: trial {final.trial_id} had its result in record {first} already: {_RESTORE}"
@@ -114,7 +125,7 @@ class Ledger:
         trials = (*plan.verdict_trials(best), *plan.control_trials(best), *plan.as_written_trials())
         return {_place(_id(each.trial), each) for each in trials}
 
-    def _is_given_up(self, final: Final) -> bool:
+    def _is_given_up(self, final: FinalRecord) -> bool:
         """Whether it was planned until a tuning trial, run again, changed what was chosen for its arm."""
         return "tuning" in self._again and _is_chosen(final, self.plan)
 
@@ -169,7 +180,7 @@ def _id(trial: Trial) -> str:
     return id_of(trial.recipe.model_dump(), trial.seed, trial.data_digest)
 
 
-def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
+def _best(plan: Plan, finals: Mapping[str, FinalRecord]) -> dict[str, dict[str, Any]] | None:
     """Each arm's nuisance values with the highest validation accuracy, the first of equals; None before all are known.
 
     Keyed by the words for the arm, as the plan wants them.
@@ -191,7 +202,7 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
     return {words: dict(plan.points[min(scores)[1]]) for words, scores in scored.items()}
 
 
-def _found(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
+def _found(plan: Plan, finals: Mapping[str, FinalRecord]) -> dict[str, dict[str, Any]] | None:
     """The settings that a search found best, the first of equals; None before all are tried."""
     tried = [final for final in finals.values() if _in_space(final, plan)]
     scores = [(final.outcome["metrics"]["val_accuracy"], final) for final in tried if final.outcome["metrics"]]
@@ -206,7 +217,7 @@ def _searched(sweep: Sweep) -> dict[str, Any]:
     return {**sweep.scientific, **sweep.nuisance}
 
 
-def _in_space(final: Final, plan: Plan) -> bool:
+def _in_space(final: FinalRecord, plan: Plan) -> bool:
     """Whether a trial is one that the search of this plan can have tried."""
     space, base = _searched(plan.sweep), plan.arms[-1].recipe.model_dump()
     settings = {name: final.recipe[name] for name in space}
@@ -224,12 +235,12 @@ def _holds(choice: Any, value: Any) -> bool:
     return value in choice if isinstance(choice, list) else bool(choice.low <= value <= choice.high)
 
 
-def _followed(plan: Plan, finals: Mapping[str, Final]) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
+def _followed(plan: Plan, finals: Mapping[str, FinalRecord]) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
     """An ablation path as the records decide it: the trials that choose, and each arm's settings once it is whole."""
     return follow(plan, lambda each: finals[id_].outcome["metrics"] if (id_ := _id(each.trial)) in finals else None)
 
 
-def _is_chosen(final: Final, plan: Plan) -> bool:
+def _is_chosen(final: FinalRecord, plan: Plan) -> bool:
     """Whether it is planned for something that tuning, or a path, can choose."""
     first, most = _seeds(final.stage, plan)
     if not first <= final.seed < first + most or final.data_digest != plan.data_digest:
@@ -252,7 +263,7 @@ def _seeds(stage: str, plan: Plan) -> tuple[int, int]:
     return ranges.get(stage, (0, 0))
 
 
-def _is_on_path(final: Final, plan: Plan) -> bool:
+def _is_on_path(final: FinalRecord, plan: Plan) -> bool:
     """Whether its recipe is the baseline with as many of the changes as its arm has."""
     base, changes = plan.arms[0].recipe.model_dump(), plan.sweep.changes
     made = {name: value for name, value in changes.items() if final.recipe[name] != base[name]}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mnist_ablate.ledger.verify_record import Final
+from mnist_ablate.ledger.raw_records import FinalRecord
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.verification.ledger_check import Ledger
 from mnist_ablate.verification.raw_mlflow import RawExperiment, RawRun
@@ -54,7 +54,7 @@ def _stray(
             yield f"MLflow: run {run.run_id} is {run.status}: {_SYNC} unless the sweep is running"
 
 
-def _trials(finals: Mapping[str, Final], children: Sequence[RawRun], parents: Sequence[RawRun]) -> Iterator[str]:
+def _trials(finals: Mapping[str, FinalRecord], children: Sequence[RawRun], parents: Sequence[RawRun]) -> Iterator[str]:
     by_trial: dict[str, list[RawRun]] = {}
     for run in children:
         by_trial.setdefault(run.tags.get("trial_id", ""), []).append(run)
@@ -71,7 +71,7 @@ def _trials(finals: Mapping[str, Final], children: Sequence[RawRun], parents: Se
             yield from (f"MLflow: run of trial {trial_id} {text}: {_ANEW}" for text in _wrong(run, final, parent))
 
 
-def _wrong(run: RawRun, final: Final, parent: str | None) -> Iterator[str]:
+def _wrong(run: RawRun, final: FinalRecord, parent: str | None) -> Iterator[str]:
     outcome = final.outcome
     if run.status != _STATUSES[outcome["status"]]:
         yield f"is {run.status}, the ledger says {outcome['status']}"

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from mnist_ablate.tracking.client import connect, must_answer
 from mnist_ablate.tracking.local_store import database
-from mnist_ablate.tracking.tracker_errors import database_error, explained
+from mnist_ablate.tracking.tracker_errors import database_error, translate_errors
 
 _PAGE = 1000
 _SQL = ("sqlite", "postgresql", "mysql", "mssql")
@@ -88,7 +88,7 @@ def _from_database(connection: sqlalchemy.Connection, name: str) -> RawExperimen
 
 def _from_server(uri: str, name: str) -> RawExperiment | None:
     client = connect(uri)
-    with explained(uri):
+    with translate_errors(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None

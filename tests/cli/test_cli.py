@@ -336,7 +336,7 @@ def test_postgresql_down_for_too_long_is_3_and_resumable(
     out, err = process.communicate(timeout=100)
     server.start()
     assert (process.returncode, out) == (3, "")
-    assert err.splitlines()[-1].endswith("the same command goes on where it was")
+    assert err.splitlines()[-1].endswith("run the same command again to continue")
     again = command(*sweep, "--json", **environment)
     assert again.code == 7
     assert again.document["trials"]["complete"] == 6

@@ -14,8 +14,7 @@ from sweep_texts import problems
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger.ablation_path import walk
-from mnist_ablate.ledger.progress import tuned
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due, tuned
 from mnist_ablate.reports import chosen, html, recorded, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings

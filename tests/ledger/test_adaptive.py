@@ -9,11 +9,10 @@ from rich.console import Console
 from sweep_runs import Watcher, small
 
 from mnist_ablate.execution.driver import drive
-from mnist_ablate.ledger import progress, rounds
-from mnist_ablate.ledger.adaptive import seeds_wanted
+from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.preregistration import digests
-from mnist_ablate.ledger.winner import winner
+from mnist_ablate.ledger.progress import seeds_wanted, winner
 from mnist_ablate.reports import judging, summary, terminal
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, Planned, expand, label
@@ -68,7 +67,7 @@ def run(
     """All rounds, on top of what is recorded."""
     entries = dict(entries or {})
     asked: list[list[Planned]] = []
-    while due := rounds.due(plan, entries):
+    while due := progress.due(plan, entries):
         asked.append(list(due))
         entries |= {each.trial.id: entry(each) for each in due}
     return entries, asked
@@ -111,7 +110,7 @@ def test_the_report_says_what_was_saved_and_where_each_claim_stopped() -> None:
 
 def test_before_the_last_round_nothing_is_called_saved() -> None:
     plan = plan_of()
-    first = rounds.due(plan, {})
+    first = progress.due(plan, {})
     entries = {each.trial.id: entry(each) for each in first}
     assert progress.counts(plan, entries)["saved"] == 0
     assert progress.again(plan, {}).planned == 6  # type: ignore[union-attr]
@@ -130,8 +129,8 @@ def test_after_a_crash_the_same_trials_are_asked_for(cut: int) -> None:
 
 def test_a_trial_that_was_lost_counts_as_taken() -> None:
     plan = plan_of()
-    entries = {each.trial.id: entry(each, "lost") for each in rounds.due(plan, {})}
-    second = rounds.due(plan, entries)
+    entries = {each.trial.id: entry(each, "lost") for each in progress.due(plan, {})}
+    second = progress.due(plan, entries)
     assert {each.trial.seed for each in second if each.stage == "verdict"} == {6, 7, 8}
 
 
@@ -224,7 +223,7 @@ def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
     result = drive(small(**ADAPTIVE), settings, Watcher())
     record = Ledger(settings.ledger_url).find("small")
     entries = record.entries()
-    assert rounds.due(record.plan, entries) == ()
+    assert progress.due(record.plan, entries) == ()
     counts = result.counts
     assert counts["complete"] + counts["saved"] == counts["planned"] == 18
     assert Verified(raw_ledger.read(settings.ledger_url, "small")).problems == []

@@ -20,7 +20,7 @@ from sweep_runs import SWEEP, small
 from mnist_ablate import versions
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due
 from mnist_ablate.reports import bundle
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import expand

@@ -14,8 +14,7 @@ from sweep_runs import Watcher, small
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.progress import rows
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due, rows
 from mnist_ablate.reports import chosen, html, recorded, summary, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings

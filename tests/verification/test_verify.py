@@ -19,9 +19,8 @@ from sweep_runs import SWEEP, small
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger, Record
-from mnist_ablate.ledger.raw_records import RawTrial
-from mnist_ablate.ledger.rounds import due
-from mnist_ablate.ledger.verify_record import against_itself
+from mnist_ablate.ledger.progress import due
+from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.trial import Outcome
@@ -279,6 +278,6 @@ CURVE = [*curve_metrics([], 2, 10), "train_loss", "train_accuracy", "val_loss", 
     [*(("complete", name) for name in CURVE), *(("diverged", name) for name in ("test_accuracy", "test_loss", *CURVE))],
 )
 def test_a_metric_that_does_not_follow_from_the_epochs_is_found(status: str, name: str) -> None:
-    assert against_itself(raw(status)) == []
+    assert record_problems(raw(status)) == []
     told = f"has another {name} than {'chance and ' * (status == 'diverged')}its epochs give"
-    assert told in against_itself(raw(status, **{name: 0.75}))
+    assert told in record_problems(raw(status, **{name: 0.75}))
