@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from mnist_ablate.errors import AblateError
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import call_within
-from mnist_ablate.tracking.opener import opener
+from mnist_ablate.tracking.client import opener
 
 TIMEOUT_S = 3.0
 _KINDS = ("http", "https")

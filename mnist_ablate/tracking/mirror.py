@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import mask
 from mnist_ablate.tracking import local_store, run_format, run_index
-from mnist_ablate.tracking.client import connect, deep_link
+from mnist_ablate.tracking.client import RefusedError, connect, deep_link, not_mlflow, translate_errors
 from mnist_ablate.tracking.run_format import Point
 from mnist_ablate.tracking.run_index import NOTE, Book, Stored
-from mnist_ablate.tracking.tracker_errors import RefusedError, not_mlflow, translate_errors
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Record
 from mnist_ablate.masking import one_line
 from mnist_ablate.settings import Settings
-from mnist_ablate.tracking.client import connect
+from mnist_ablate.tracking.client import connect, translate_errors
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.retrain import OUTCOME, TRIAL
 from mnist_ablate.tracking.run_format import run_name
-from mnist_ablate.tracking.tracker_errors import translate_errors
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.workloads.keras_mnist.weights_download import ENVIRONMENT
 

@@ -12,8 +12,8 @@ from itertools import islice
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import one_line
+from mnist_ablate.tracking.client import RefusedError, RejectedError
 from mnist_ablate.tracking.mirror import Ended, Mirror
-from mnist_ablate.tracking.tracker_errors import RefusedError, RejectedError
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 MAX_EPOCHS = 1000

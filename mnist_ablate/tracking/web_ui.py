@@ -19,8 +19,7 @@ from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.masking import one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.tracking import local_store
-from mnist_ablate.tracking.client import deep_link, must_answer
-from mnist_ablate.tracking.opener import opener
+from mnist_ablate.tracking.client import deep_link, must_answer, opener
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0

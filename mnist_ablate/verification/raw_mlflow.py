@@ -11,9 +11,8 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.tracking.client import connect, must_answer
+from mnist_ablate.tracking.client import connect, database_error, must_answer, translate_errors
 from mnist_ablate.tracking.local_store import database
-from mnist_ablate.tracking.tracker_errors import database_error, translate_errors
 
 _PAGE = 1000
 _SQL = ("sqlite", "postgresql", "mysql", "mssql")

@@ -10,8 +10,8 @@ from mlflow_helpers import ARM, START_MS, epochs, outcome, trial, until
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import uploader
+from mnist_ablate.tracking.client import RefusedError
 from mnist_ablate.tracking.mirror import Ended, Mirror
-from mnist_ablate.tracking.tracker_errors import RefusedError
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
