@@ -21,7 +21,7 @@ from mnist_ablate.reports import judging
 from mnist_ablate.reports.bundle import Bundle, unpack
 from mnist_ablate.sweep.plan import count
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.verification.ledger_check import Ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger
 
 MOST_PLANNED = 200_000
 """Trials of a plan that is expanded: a few bytes can ask for more than a machine can hold."""
@@ -96,7 +96,7 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
     if lacking:
         yield f"there is no record {lacking[0]} among the {len(study.trials)} that it holds"
         return
-    for problem in Ledger([study]).problems:
+    for problem in CheckedLedger([study]).problems:
         what, _, _ = problem.removeprefix("ledger: ").rpartition(": ")  # what to do differs: there is no ledger
         yield what
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mnist_ablate.ledger.raw_records import FinalRecord
 from mnist_ablate.statistics.verdict import judge
-from mnist_ablate.verification.ledger_check import Ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.verification.raw_mlflow import RawExperiment, RawRun
 from mnist_ablate.workloads.keras_mnist.choices.models import is_used
 
@@ -19,7 +19,7 @@ _OVER = "FINISHED"
 _CLOSE = 1e-9
 
 
-def problems(ledger: Ledger, experiment: RawExperiment | None) -> Iterator[str]:
+def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterator[str]:
     """What differs, a line each."""
     name, digest = ledger.sweep.name, ledger.sweep.digest
     if experiment is None:
@@ -40,7 +40,7 @@ def problems(ledger: Ledger, experiment: RawExperiment | None) -> Iterator[str]:
 
 
 def _stray(
-    experiment: RawExperiment, ledger: Ledger, own: Sequence[RawRun], parents: Sequence[RawRun]
+    experiment: RawExperiment, ledger: CheckedLedger, own: Sequence[RawRun], parents: Sequence[RawRun]
 ) -> Iterator[str]:
     """Runs that nobody knows, and runs that nobody runs."""
     ids = {run.run_id for run in parents}
@@ -129,7 +129,7 @@ def _differs(wanted: tuple[int, float], found: tuple[int, float] | None) -> bool
     return found[0] != wanted[0] or not close
 
 
-def _parent(ledger: Ledger, parent: RawRun) -> Iterator[str]:
+def _parent(ledger: CheckedLedger, parent: RawRun) -> Iterator[str]:
     """The sweep's own run shows the verdicts of what is recorded, once all is."""
     if ledger.missing:
         return

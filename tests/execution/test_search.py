@@ -244,7 +244,7 @@ def test_pruned_trials_end_on_their_worker_are_recorded_and_not_tried_again(
     assert all(0 < len(each.epochs) < 9 and not each.metrics and each.seconds > 0 for each in pruned)
     assert (result.planned, result.recorded, result.broken) == (20, 20, False)
     assert result.counts == {"planned": 4, "complete": 4, "diverged": 0, "failed": 0, "lost": 0}
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert ledger.problems == []
     again = len(starts(fake))
     drive(sweep, settings, Watcher())

@@ -151,7 +151,7 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
     assert isinstance(console.file, io.StringIO)
     for shown in (text, console.file.getvalue(), terminal.markdown(made, "q?")):
         assert chosen.PATH_TITLE in shown
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 12)
     again = len(starts(fake))
     drive(sweep, settings, Watcher())

@@ -25,7 +25,7 @@ from mnist_ablate.sweep.plan import expand
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger
-from mnist_ablate.verification.ledger_check import Ledger as Checked
+from mnist_ablate.verification.ledger_check import CheckedLedger
 
 DATA = "d1" * 32
 
@@ -139,7 +139,7 @@ def altered(home: Settings, key: str, change: Any) -> None:
 
 def registration_problems(home: Settings) -> list[str]:
     """What the independent checker says of the registration; the made-up trials have other faults."""
-    problems = Checked(raw_ledger.read(home.ledger_url, "small")).problems
+    problems = CheckedLedger(raw_ledger.read(home.ledger_url, "small")).problems
     return [each.split(":")[2].strip() for each in problems if "registered" in each]
 
 

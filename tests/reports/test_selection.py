@@ -172,5 +172,5 @@ def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
     shown = Reader(html.html(made, recorded.read(record, publishing.provenance(record.data_digest))))
     assert "as-written" in shown.values("id")
     assert "as written (learning rate 0.05)" in shown.text
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 4)

@@ -25,7 +25,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger, verify
-from mnist_ablate.verification.ledger_check import Ledger as Checked
+from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
 from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
 
@@ -85,7 +85,7 @@ def trained(plan: Plan, record: Record, *lost: Planned, ended: Callable[[Planned
 
 
 def problems(home: Path) -> list[str]:
-    return Checked(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
+    return CheckedLedger(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
 
 
 def best(plan: Plan) -> Planned:
