@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.cli import backup, compare, new, report, stack, sweep_ending, verify
-from mnist_ablate.cli.options import Home, Json, Source, settings_of
-from mnist_ablate.cli.scheduler import scheduler
-from mnist_ablate.cli.worker import TlsCaFile, TlsCert, TlsKey, worker
+from mnist_ablate.cli import cluster, compare, new, records, report, stack, sweep_ending
+from mnist_ablate.cli.options import Home, Json, Source, TlsCaFile, TlsCert, TlsKey, settings_of
 from mnist_ablate.errors import AblateError, DiskError, SweepError
 
 if TYPE_CHECKING:
@@ -167,7 +165,7 @@ def judge(
     sweep_ending.show(summary.document(question, rows, progress.count(rows)), as_json=as_json)
 
 
-app.command()(verify.verify)
+app.command()(records.verify)
 
 
 @app.command()
@@ -185,16 +183,14 @@ def ui(
     raise typer.Exit(page.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
 
 
-app.command()(worker)
-app.command()(scheduler)
-
-
+app.command()(cluster.worker)
+app.command()(cluster.scheduler)
 app.command()(compare.compare)
 app.command()(new.new)
 app.command()(new.schema)
-app.command()(backup.sync)
-app.command()(backup.export)
-app.command()(backup.restore)
+app.command()(records.sync)
+app.command()(records.export)
+app.command()(records.restore)
 app.add_typer(stack.app, name="stack")
 
 

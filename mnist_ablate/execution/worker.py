@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from distributed import WorkerPlugin, get_worker
 
-from mnist_ablate import versions
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.execution.dask_settings import send_at_once
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
+from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import data, weights_download
 
 TOPIC = "mnist-ablate"
@@ -59,7 +59,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         self._images = images
         self._log_dir = log_dir
         self._weights = weights
-        self._versions = versions.versions()
+        self._versions = versions.deciding_versions()
         self.trainer: Trainer | None = None
         self.pruned: set[str] = set()
         """Trials that are to end with their epoch."""
@@ -86,7 +86,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
             raise
 
     def _made(self, address: str) -> Trainer:
-        if differs := versions.difference(self._versions, versions.versions()):
+        if differs := versions.difference(self._versions, versions.deciding_versions()):
             raise UnreachableError(f"worker {address} has {differs}: install the same on all and run again")
         digits = data.load() if self._images is None else data.read("--data", io.BytesIO(self._images))
         if digits.digest != self._data_digest:

@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate import versions
 from mnist_ablate.errors import AblateError
 from mnist_ablate.problems import shortened, shown
 from mnist_ablate.reports import judging
@@ -22,6 +21,7 @@ from mnist_ablate.reports.bundle import Bundle, unpack
 from mnist_ablate.sweep.plan import count
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.verification.ledger_check import CheckedLedger
+from mnist_ablate.workloads import versions
 
 MOST_PLANNED = 200_000
 """Trials of a plan that is expanded: a few bytes can ask for more than a machine can hold."""
@@ -137,7 +137,7 @@ def _same(told: Any, found: Any) -> bool:
 
 
 def _advice(bundle: Bundle) -> str:
-    packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.versions()["mnist-ablate"]
+    packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.deciding_versions()["mnist-ablate"]
     if packed != here:
         return f"it was packed by mnist-ablate {shown(packed)}, this is {here}: verify it with that one"
     return _AGAIN

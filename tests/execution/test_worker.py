@@ -18,11 +18,11 @@ from mlflow_helpers import free_port
 from service_stack import process
 from sweep_runs import sweep_file
 
-from mnist_ablate import versions
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.execution import tls
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.service.dask_service import must_be_address, must_be_size
+from mnist_ablate.workloads import versions
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_tls_needs_all_three_files_and_an_address_that_says_so(tmp_path: Path) -
 
 def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), None)
-    other = {**versions.versions(), "keras": "9.9"}
-    monkeypatch.setattr(versions, "versions", lambda: other)
+    other = {**versions.deciding_versions(), "keras": "9.9"}
+    monkeypatch.setattr(versions, "deciding_versions", lambda: other)
 
     class Worker:
         address = "tcp://10.0.0.1:5"

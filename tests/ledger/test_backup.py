@@ -13,7 +13,7 @@ from mlflow_helpers import active_runs, new_home
 from postgres import Postgres
 from sweep_runs import small, sweep_file
 
-from mnist_ablate.cli import backup as commands
+from mnist_ablate.cli import records as commands
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger import backup

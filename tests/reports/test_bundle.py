@@ -17,7 +17,6 @@ import pytest
 from ledger_records import outcome, recorded
 from sweep_runs import SWEEP, small
 
-from mnist_ablate import versions
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import due
@@ -26,6 +25,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import expand
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.verification.bundle_check import Checked, check
+from mnist_ablate.workloads import versions
 
 DATA = "d1" * 32
 ALLOWED = {
@@ -429,7 +429,7 @@ def test_another_version_of_the_program_is_named(whole: bytes, tmp_path: Path) -
     verdict(members)
     members[bundle.VERSIONS]["version.mnist-ablate"] = "9.9"
     (line,) = said(closed(members), tmp_path).problems
-    here = versions.versions()["mnist-ablate"]
+    here = versions.deciding_versions()["mnist-ablate"]
     assert line.endswith(f"it was packed by mnist-ablate '9.9', this is {here}: verify it with that one")
 
 

@@ -20,9 +20,9 @@ from typing import IO
 
 import numpy as np
 
-from mnist_ablate import versions
 from mnist_ablate.errors import DiskError
 from mnist_ablate.processes import whole_file
+from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.data import Digits
@@ -108,7 +108,7 @@ class Store:
             "source": source,
             "size": BASES[source.base].size,
             "weights": file.digest if file else "",
-            "tensorflow": versions.versions()["tensorflow"],
+            "tensorflow": versions.deciding_versions()["tensorflow"],
         }
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         return cache_folder() / "features" / f"{source.base}-{source.weights}-{source.normalizer}-{key}"

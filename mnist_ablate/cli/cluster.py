@@ -1,14 +1,13 @@
-"""`mnist-ablate worker`: this machine's cores for the Dask scheduler of a sweep."""
+"""The commands of a cluster: `worker` gives it this machine's cores, `scheduler` is where workers and sweeps meet."""
 
 import socket
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the authority that signed the cluster's.")]
-TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]
-TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: its private key.")]
+from mnist_ablate.cli.options import TlsCaFile, TlsCert, TlsKey
+
+_LOOPBACK = ("127.", "localhost", "::1")
 
 
 def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -31,3 +30,21 @@ def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
     label, count = name or socket.gethostname(), jobs or default_jobs()
     names = [label] if count == 1 else [f"{label}-{number}" for number in range(count)]
     raise typer.Exit(serve_workers(address, names, memory, certificates, lambda line: typer.echo(line, err=True)))
+
+
+def scheduler(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8786,
+    tls_ca_file: TlsCaFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Bring sweeps and workers of several machines together, until stopped."""
+    from mnist_ablate.execution import tls
+    from mnist_ablate.service.dask_service import serve_scheduler
+
+    given = (tls_ca_file, tls_cert, tls_key)
+    certificates = tls.chosen(f"{tls.SCHEME}{host}" if any(given) else None, *given)
+    if certificates is None and not host.startswith(_LOOPBACK):
+        typer.echo(f"whoever reaches {host}:{port} runs code here: a private network only, or --tls-cert", err=True)
+    raise typer.Exit(serve_scheduler(host, port, certificates, lambda line: typer.echo(line, err=True)))
