@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import math
 import subprocess
 import sys
@@ -29,14 +30,15 @@ from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
 from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
 
-SUPPORT = Path(__file__).parents[1] / "support"
+TESTS = Path(__file__).parents[1]
 
 
 @cache
 def said() -> dict[str, dict[str, list[str]]]:
     """In a process of its own: it forks, and threads of other tests would not survive that."""
-    program = [sys.executable, "-W", "ignore", str(SUPPORT / "planted.py")]
-    answer = subprocess.run(program, capture_output=True, text=True, timeout=250, check=False)
+    program = [sys.executable, "-W", "ignore", str(TESTS / "campaigns" / "planted_bugs.py")]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS / "support")}
+    answer = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
     found: dict[str, dict[str, list[str]]] = json.loads(answer.stdout)
     return found
