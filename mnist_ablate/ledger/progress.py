@@ -16,10 +16,11 @@ from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.plan import Plan, Planned, label
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
 _UNTUNED = -2.0
 _NO_SCORE = -1.0
-CHOSEN_BY = "val_accuracy"
+CHOSEN_BY = default_workload().selection_metric
 Round = tuple[Planned, ...]
 Arms = Sequence[Mapping[str, Scalar]]
 Entries = Mapping[str, RecordedTrial]
@@ -51,9 +52,9 @@ def _best_of_search(plan: Plan, entries: Entries) -> dict[str, Params] | None:
     scored = [entry for entry in tried if CHOSEN_BY in entry.outcome.metrics]
     if len(tried) < plan.sweep.tuning_trials or not scored:
         return None
-    recipe = max(scored, key=lambda entry: entry.outcome.metrics[CHOSEN_BY]).trial.recipe
+    settings = max(scored, key=lambda entry: entry.outcome.metrics[CHOSEN_BY]).trial.settings
     searched = (*plan.sweep.scientific, *plan.sweep.nuisance)
-    return {label(plan.arms[-1].params): {name: getattr(recipe, name) for name in searched}}
+    return {label(plan.arms[-1].params): {name: settings[name] for name in searched}}
 
 
 def _path_settings(plan: Plan, entries: Entries) -> dict[str, Params] | None:

@@ -6,6 +6,7 @@ from typing import Any
 from mnist_ablate.reports import sentences
 from mnist_ablate.reports.sentences import Document
 from mnist_ablate.text import arm_name, effect, number, signed, value_name
+from mnist_ablate.workloads.workload import default_workload
 
 BOTH_TITLE = "The recipe as written, and tuned"
 VALUES_TITLE = "Chosen by validation accuracy"
@@ -75,7 +76,7 @@ def gain(document: Document) -> str:
     found = document["search"] and document["search"]["gain"]
     if not found:
         return ""
-    seen = effect("val_accuracy", found["seen"])
+    seen = effect(default_workload().selection_metric, found["seen"])
     parts = [f"{sentences.plain(each['metric'])} {_gained(each)}" for each in found["confirmed"]]
     return (
         f"Gain over the baseline: the best of {found['tried']:,} trials was seen at {seen} on validation images, which"
@@ -124,9 +125,11 @@ def _of(scores: Mapping[str, float], factor: str) -> str:
     if not scores:
         return "the last one"
     others = [
-        f"{sentences.plain(name)} {number('val_accuracy', score)}" for name, score in scores.items() if name != factor
+        f"{sentences.plain(name)} {number(default_workload().selection_metric, score)}"
+        for name, score in scores.items()
+        if name != factor
     ]
-    return f"{number('val_accuracy', scores[factor])}; {', '.join(others)}"
+    return f"{number(default_workload().selection_metric, scores[factor])}; {', '.join(others)}"
 
 
 def importances(document: Document) -> Sequence[tuple[str, str, str]]:

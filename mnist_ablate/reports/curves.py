@@ -10,8 +10,9 @@ from mnist_ablate.reports.markup import Markup
 from mnist_ablate.reports.panels import Panel, Scale, drawn, panelled
 from mnist_ablate.reports.recorded import Recorded
 from mnist_ablate.trial import RecordedTrial
+from mnist_ablate.workloads.workload import default_workload
 
-METRIC = "val_accuracy"
+METRIC = default_workload().selection_metric
 _SPACING = 24.0  # pixels between marks
 _LEAST_DEAD = 0.05
 """The scale of dead units goes at least so far: fractions of a percent are no mountains."""
@@ -37,7 +38,7 @@ def learning_curves(ident: str, arms: Arms, recorded: Recorded) -> Markup:
 
 def validation(entry: RecordedTrial) -> Iterator[tuple[int, float]]:
     """The validation accuracy of each epoch of a trial."""
-    return ((epoch.number, epoch.val_accuracy) for epoch in entry.outcome.epochs)
+    return ((epoch.number, epoch.metrics[METRIC]) for epoch in entry.outcome.epochs)
 
 
 def has_dead_units(recorded: Recorded) -> bool:

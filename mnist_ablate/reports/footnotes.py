@@ -10,9 +10,7 @@ from mnist_ablate.reports.recorded import Recorded
 from mnist_ablate.reports.sentences import Document
 from mnist_ablate.sweep.reproduction import reproduction
 from mnist_ablate.text import arm_name
-from mnist_ablate.trial import TRAINER_VERSION, Recipe
-from mnist_ablate.workloads.keras_mnist.choices.models import is_used
-from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
+from mnist_ablate.workloads.workload import default_workload
 
 MOST_FAILURES = 100
 _LONGEST_REASON = 300
@@ -94,26 +92,27 @@ def _method(document: Document, level: str) -> str:
 
 def _fixed(recorded: Recorded) -> Iterator[tuple[str, str]]:
     """The settings that all trials share; before any trial, those of the sweep."""
-    recipes = [entry.trial.recipe for entry in recorded.entries]
+    recipes = [entry.trial.settings for entry in recorded.entries]
     if not recipes:
         yield from ((name, str(value)) for name, value in recorded.sweep.fixed.items())
-    for name in Recipe.model_fields:
-        values = {getattr(recipe, name) for recipe in recipes}
-        used = all(is_used(name, recipe.model) for recipe in recipes)
+    for name in default_workload().settings.model_fields:
+        values = {recipe[name] for recipe in recipes}
+        used = all(default_workload().is_used(name, recipe) for recipe in recipes)
         if len(values) == 1 and used and name not in recorded.sweep.factors:
             yield name, str(values.pop())
 
 
 def provenance(recorded: Recorded) -> Markup:
     """Digests, times, versions."""
-    data = f"{recorded.data_digest}{' (the MNIST that ships)' if recorded.data_digest == MNIST_DIGEST else ''}"
+    ships = recorded.data_digest == default_workload().shipped_digest
+    data = f"{recorded.data_digest}{' (the MNIST that ships)' if ships else ''}"
     rows = {
         "sweep": recorded.sweep.name,
         "digest of the sweep": recorded.sweep.digest,
         "registered, before the first trial": recorded.registered,
         "trained": _trained(recorded),
         "data digest": data,
-        "trainer": f"version {TRAINER_VERSION}",
+        "trainer": f"version {default_workload().version}",
         **{
             name.removeprefix("version."): value for name, value in recorded.provenance.items() if name != "data_digest"
         },

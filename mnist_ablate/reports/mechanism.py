@@ -53,7 +53,7 @@ def fingerprints(recorded: Recorded) -> Markup | None:
     found: dict[str, list[RecordedTrial]] = {}
     for entry in recorded.entries:
         if "input_mean" in entry.outcome.diagnostics:
-            found.setdefault(entry.trial.recipe.normalizer, []).append(entry)
+            found.setdefault(str(entry.trial.settings["normalizer"]), []).append(entry)
     if not found:
         return None
     means = {name: {key: _mean(entries, key) for key in _INPUTS} for name, entries in found.items()}

@@ -13,8 +13,9 @@ from mnist_ablate.statistics.paired_tests import t_interval
 from mnist_ablate.statistics.verdict import ALPHA, arms, judge
 from mnist_ablate.sweep.plan import Arm, Plan, label
 from mnist_ablate.trial import Params, RecordedTrial, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
-METRIC = "val_accuracy"
+METRIC = default_workload().selection_metric
 """What values are chosen by."""
 CONFIGURATION = "configuration"
 """The factor of the two arms that a search confirms."""
@@ -58,7 +59,7 @@ def _chosen(arm: Arm, values: Params, tried: Sequence[RecordedTrial]) -> dict[st
 
 
 def _has(entry: RecordedTrial, values: Params) -> bool:
-    return all(getattr(entry.trial.recipe, name) == value for name, value in values.items())
+    return all(entry.trial.settings[name] == value for name, value in values.items())
 
 
 def _edges(values: Params, tried: Sequence[RecordedTrial]) -> Iterator[tuple[str, str]]:
@@ -66,7 +67,7 @@ def _edges(values: Params, tried: Sequence[RecordedTrial]) -> Iterator[tuple[str
     for name, value in values.items():
         if isinstance(value, str | bool):
             continue
-        others = {getattr(entry.trial.recipe, name) for entry in tried}
+        others = {entry.trial.settings[name] for entry in tried}
         if len(others) > 1 and value in (min(others), max(others)):
             yield name, "lowest" if value == min(others) else "highest"
 
@@ -146,9 +147,9 @@ def _as_written(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, A
     if not sweep.as_written:
         return None
     rows = progress.as_written(plan, entries)
-    recipes = [arm.recipe for arm in plan.arms]
+    recipes = [arm.settings for arm in plan.arms]
     return {
-        "values": {name: list(dict.fromkeys(getattr(each, name) for each in recipes)) for name in sweep.nuisance},
+        "values": {name: list(dict.fromkeys(each[name] for each in recipes)) for name in sweep.nuisance},
         "trials": progress.as_written_counts(plan, entries),
         "arms": [dataclasses.asdict(arm) for arm in arms(rows, main_metric(sweep), ALPHA)],
         "claims": claims(sweep, judge(rows, sweep.claims, ALPHA, sweep.looks)),

@@ -10,9 +10,10 @@ from mnist_ablate.reports.markup import Markup, element, join, table
 from mnist_ablate.reports.recorded import Recorded
 from mnist_ablate.reports.sentences import Document, plain
 from mnist_ablate.text import arm_name, value_name
-from mnist_ablate.trial import Recipe
+from mnist_ablate.trial import Params
+from mnist_ablate.workloads.workload import default_workload
 
-METRIC = "val_accuracy"
+METRIC = default_workload().selection_metric
 MOST_TRIED = 10
 _CHOSEN = (
     "Chosen for each arm by validation accuracy, from the same points for all arms, with seeds that no verdict uses."
@@ -25,19 +26,25 @@ _SEARCHED = (
 
 def settings(arms: Sequence[Mapping[str, Any]], recorded: Recorded) -> Markup | None:
     """The settings that differ between arms and are not told by their names; None if the names tell all."""
-    recipes = {arm_name(arm["params"]): found[0].trial.recipe for arm in arms if (found := recorded.arm(arm["params"]))}
+    recipes = {
+        arm_name(arm["params"]): found[0].trial.settings for arm in arms if (found := recorded.arm(arm["params"]))
+    }
     told = {*recorded.sweep.nuisance, *(arms[0]["params"] if arms else ())}
-    names = [name for name in Recipe.model_fields if name not in told and _differs(name, recipes.values())]
+    names = [
+        name
+        for name in default_workload().settings.model_fields
+        if name not in told and _differs(name, recipes.values())
+    ]
     if recorded.sweep.design == "search":
         names = [*recorded.sweep.scientific, *recorded.sweep.nuisance]
     if not names or not recipes:
         return None
-    rows = [(arm, *(value_name(getattr(recipe, name)) for name in names)) for arm, recipe in recipes.items()]
+    rows = [(arm, *(value_name(recipe[name]) for name in names)) for arm, recipe in recipes.items()]
     return table(("arm", *map(plain, names)), rows, numbers_from=1 + len(names), caption="Settings that differ")
 
 
-def _differs(name: str, recipes: Iterable[Recipe]) -> bool:
-    return len({getattr(recipe, name) for recipe in recipes}) > 1
+def _differs(name: str, recipes: Iterable[Params]) -> bool:
+    return len({recipe[name] for recipe in recipes}) > 1
 
 
 def values(document: Document, recorded: Recorded) -> Markup | None:
@@ -85,7 +92,7 @@ def _best(recorded: Recorded) -> Markup:
     rows = [
         (
             str(place),
-            *(value_name(getattr(entry.trial.recipe, name)) for name in names),
+            *(value_name(entry.trial.settings[name]) for name in names),
             shown_number(METRIC, entry.outcome.metrics.get(METRIC)),
         )
         for place, entry in enumerate(ranked, 1)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from operator import mul
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep.sweep import FRACTIONS, Claim
+from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row, Scalar
+from mnist_ablate.workloads.workload import metric_named
 
 Rest = frozenset[tuple[str, Scalar]]
 """The values of the factors that a claim does not name."""
@@ -157,8 +158,10 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim,
 
 
 def _span(sides: Sequence[tuple[float, object]], metric: str, scale: float, offset: float) -> tuple[float, float]:
-    """The least and the largest difference of means between 0 and 1; infinite for metrics that can be elsewhere."""
-    if metric not in FRACTIONS or scale > 1.0:  # somebody's percentages
+    """The least and the largest difference of means within the metric's bounds; infinite if it has none."""
+    known = metric_named(metric)
+    if math.isinf(known.high - known.low) or scale > known.high:  # somebody's percentages
         return (-math.inf, math.inf)
     signs = [sign for sign, _ in sides]
-    return (-float(signs.count(-1.0)) - offset, float(signs.count(1.0)) - offset)
+    added, taken = signs.count(1.0), signs.count(-1.0)
+    return (added * known.low - taken * known.high - offset, added * known.high - taken * known.low - offset)

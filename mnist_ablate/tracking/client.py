@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.tracking import local_store
+from mnist_ablate.workloads.workload import default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -123,7 +124,7 @@ def deep_link(tracking_uri: str, experiment_id: str) -> str:
     """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
     host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else EMBEDDED_HOST
     view = "workflowType=machine_learning&compareRunsMode=CHART"
-    order = "orderByKey=metrics.%60test_accuracy%60&orderByAsc=false"
+    order = f"orderByKey=metrics.%60{default_workload().main_metric}%60&orderByAsc=false"
     return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"
 
 

@@ -18,7 +18,6 @@ from mnist_ablate.ledger.raw_records import (
     RawTrial,
     content_problems,
     final_of,
-    id_of,
     missing_parts,
 )
 from mnist_ablate.statistics.verdict import ALPHA, NOT_JUDGED, judge
@@ -26,6 +25,7 @@ from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan, Planned, control_count, count, expand
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Row, Scalar, Trial
+from mnist_ablate.workloads.workload import default_workload, trial_id
 
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
@@ -108,18 +108,18 @@ class CheckedLedger:
     def _misplaced(self, places: set[Place]) -> Iterator[str]:
         """What is recorded and was not planned, or is in another stage or arm than planned."""
         stages: defaultdict[str, set[str]] = defaultdict(set)  # a trial may be in two arms, or written as it was tuned
-        for trial_id, stage, _ in places:
-            stages[trial_id].add(stage)
-        for trial_id, final in self.finals.items():
-            if (trial_id, final.stage, _key(final.arm)) in places:
+        for id_, stage, _ in places:
+            stages[id_].add(stage)
+        for id_, final in self.finals.items():
+            if (id_, final.stage, _key(final.arm)) in places:
                 continue
             if "tuning" in self._stages_run_again and _can_be_chosen(final, self.plan):
                 continue  # it was planned until a tuning trial, run again, changed the choice
             what = "but not planned"
-            if trial_id in stages:
-                own = final.stage in stages[trial_id]
+            if id_ in stages:
+                own = final.stage in stages[id_]
                 what = "in an arm that is not its own" if own else f"as {final.stage}, not as planned"
-            yield f"ledger: trial {trial_id} is recorded {what}: {_RESTORE}"
+            yield f"ledger: trial {id_} is recorded {what}: {_RESTORE}"
 
 
 class ExpectedTrials:
@@ -164,8 +164,8 @@ class ExpectedTrials:
         scored = [final for final in tried if final.outcome["metrics"]]
         if len(tried) < self._sweep.tuning_trials or not scored:
             return None
-        recipe = max(scored, key=_score).recipe
-        return {_words(self._plan.arms[-1].params): {name: recipe[name] for name in self._sweep.space}}
+        settings = max(scored, key=_score).settings
+        return {_words(self._plan.arms[-1].params): {name: settings[name] for name in self._sweep.space}}
 
     def _followed_path(self) -> tuple[list[Planned], Best]:
         """The trials that choose the steps of an ablation path, and each arm's settings once the path is whole."""
@@ -262,7 +262,7 @@ def _place(planned: Planned) -> Place:
 
 
 def _id(trial: Trial) -> str:
-    return id_of(trial.recipe.model_dump(), trial.seed, trial.data_digest)
+    return trial_id(default_workload(), trial.settings, trial.seed, trial.data_digest)
 
 
 def _words(params: Mapping[str, Scalar]) -> str:
@@ -274,18 +274,18 @@ def _key(params: Mapping[str, Scalar]) -> str:
 
 
 def _score(final: FinalRecord) -> float:
-    return float(final.outcome["metrics"].get("val_accuracy", -1.0))
+    return float(final.outcome["metrics"].get(default_workload().selection_metric, -1.0))
 
 
 def _in_space(final: FinalRecord, plan: Plan) -> bool:
     """Whether a trial is one that the search of this plan can have tried."""
-    sweep, base = plan.sweep, plan.arms[-1].recipe.model_dump()
+    sweep, base = plan.sweep, plan.arms[-1].settings
     own = {
-        name: final.recipe[name]
+        name: final.settings[name]
         for name in sweep.space
-        if all(final.recipe[other] in values for other, values in sweep.conditions.get(name, {}).items())
+        if all(final.settings[other] in values for other, values in sweep.conditions.get(name, {}).items())
     }
-    fits = final.recipe == {**base, **own} and all(_holds(sweep.space[name], value) for name, value in own.items())
+    fits = final.settings == {**base, **own} and all(_holds(sweep.space[name], value) for name, value in own.items())
     return fits and (final.stage, final.seed, final.data_digest) == ("tuning", TUNING_SEED, plan.data_digest)
 
 
@@ -307,14 +307,14 @@ def _can_be_chosen(final: FinalRecord, plan: Plan) -> bool:
         return _is_on_path(final, plan)
     arms = plan.arms if final.stage == "verdict" else (plan.control_arm,)
     tuned = (each for each in plan.tuning if each.arm in arms and _key(each.arm.params) == _key(final.arm))
-    return any(each.trial.recipe.model_dump() == final.recipe for each in tuned)
+    return any(each.trial.settings == final.settings for each in tuned)
 
 
 def _is_on_path(final: FinalRecord, plan: Plan) -> bool:
     """Whether its recipe is the baseline with as many of the changes as its arm has."""
-    base, changes = plan.arms[0].recipe.model_dump(), plan.sweep.changes
-    made = {name: value for name, value in changes.items() if final.recipe[name] != base[name]}
+    base, changes = plan.arms[0].settings, plan.sweep.changes
+    made = {name: value for name, value in changes.items() if final.settings[name] != base[name]}
     idle = sum(base[name] == value for name, value in changes.items())  # 0 and 0.0 are a change to the plan
     arms = plan.arms[len(made) : len(made) + idle + 1]
-    recipe = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.recipe
-    return recipe.model_dump() == final.recipe and any(_key(arm.params) == _key(final.arm) for arm in arms)
+    settings = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.settings
+    return settings == final.settings and any(_key(arm.params) == _key(final.arm) for arm in arms)
