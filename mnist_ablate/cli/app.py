@@ -117,16 +117,16 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
     from mnist_ablate.execution import tls
 
-    certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
+    certificates = tls.tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
     question = _load(source, overrides, seeds, quick)
     from mnist_ablate.cli.live_view import Watch
     from mnist_ablate.execution.cluster import default_jobs  # what takes seconds, after the file is found good
     from mnist_ablate.execution.driver import drive
-    from mnist_ablate.service.dask_service import must_be_address
+    from mnist_ablate.service.dask_service import check_address
     from mnist_ablate.service.webhook import failing
 
     if cluster is not None:
-        must_be_address(cluster)
+        check_address(cluster)
     settings = settings_of(
         home,
         data,

@@ -181,7 +181,7 @@ class _Run:
         batches = engine.batches(_noted(itertools.chain([first], due), todo), ahead=search is None)
         for events in self._until_stopped(batches):
             self._record_all([(todo[event.trial.id], event.outcome) for event in events if isinstance(event, Finished)])
-            _must_be_let_in(uploader)
+            _check_credentials(uploader)
             for event in events:
                 planned_trial = todo[event.trial.id]
                 if isinstance(event, Finished):
@@ -281,7 +281,7 @@ class _Run:
             return True
         wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
         delivered = self._uploading().close(wait_s, settle=True)
-        _must_be_let_in(self._uploading())
+        _check_credentials(self._uploading())
         return delivered
 
 
@@ -290,7 +290,7 @@ def _is_tried_again(plan: Plan, entry: RecordedTrial) -> bool:
     return entry.outcome.status in _REDO and not (plan.sweep.design == "search" and entry.stage == "tuning")
 
 
-def _must_be_let_in(uploader: Uploader) -> None:
+def _check_credentials(uploader: Uploader) -> None:
     """Wrong credentials are the person's to correct, now and not after hours of training."""
     if uploader.rejection is not None:
         raise uploader.rejection

@@ -30,7 +30,7 @@ class Tls:
 _ROLES = ("client", "scheduler", "worker")
 
 
-def chosen(address: str | None, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
+def tls_from_options(address: str | None, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
     """The certificates for a scheduler's address, None for one without TLS.
 
     Raises SweepError if some are missing, cannot be read, or do not go with the address.

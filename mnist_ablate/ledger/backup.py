@@ -120,7 +120,7 @@ def _write(url: str, names: Sequence[str], target: Path) -> dict[str, int]:
                 continue
             about = {name: value for name, value in study.user_attrs.items() if name != _ELSEWHERE}
             lines = [about, *map(_line, study.get_trials(deepcopy=False))]
-            _must_be_whole(study_name, lines)
+            _check_whole(study_name, lines)
             text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode()
             member = f"{len(digests):04}.jsonl"
             archive.writestr(_entry(member), text)
@@ -154,7 +154,7 @@ def _line(trial: FrozenTrial) -> Line:
     }
 
 
-def _must_be_whole(study_name: str, lines: Sequence[Line]) -> None:
+def _check_whole(study_name: str, lines: Sequence[Line]) -> None:
     try:
         _check(study_name, iter(lines))
     except (SweepError, *_BROKEN) as error:

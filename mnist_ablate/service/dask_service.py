@@ -26,7 +26,7 @@ _NAME_TAKEN = "name taken"
 _ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def must_be_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raises SweepError unless it is a scheduler's: tcp://host:port or tls://host:port."""
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
@@ -34,7 +34,7 @@ def must_be_address(address: str) -> None:
         raise SweepError(f"{mask(address)} is no scheduler's address: tcp://host:8786 or tls://host:8786 is expected")
 
 
-def must_be_size(memory: str) -> None:
+def check_memory_size(memory: str) -> None:
     """Raises SweepError unless it is an amount of memory, or auto."""
     try:
         if memory != "auto":

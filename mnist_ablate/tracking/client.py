@@ -66,14 +66,14 @@ def connect(tracking_uri: str) -> "MlflowClient":
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     local_store.create(tracking_uri)
-    must_answer(tracking_uri)
+    check_answer(tracking_uri)
     from mlflow import MlflowClient
 
     with translate_errors(tracking_uri):
         return MlflowClient(tracking_uri=tracking_uri)
 
 
-def must_answer(tracking_uri: str) -> None:
+def check_answer(tracking_uri: str) -> None:
     """Costs a dead tracker milliseconds, not the import of MLflow and its retries; sends no credentials.
 
     Raises:
@@ -81,12 +81,12 @@ def must_answer(tracking_uri: str) -> None:
     """
     scheme = tracking_uri.partition(":")[0].lower()
     if scheme in {"http", "https"}:
-        _server_must_answer(tracking_uri)
+        _check_server(tracking_uri)
     elif scheme.startswith(("sqlite", "postgresql", "mysql", "mssql")):
-        _database_must_answer(tracking_uri)
+        _check_database(tracking_uri)
 
 
-def _server_must_answer(tracking_uri: str) -> None:
+def _check_server(tracking_uri: str) -> None:
     try:
         exempt_from_proxies(tracking_uri)
         opener(tracking_uri).open(f"{public_uri(tracking_uri)}/health", timeout=_ANSWER_TIMEOUT_S).close()
@@ -97,7 +97,7 @@ def _server_must_answer(tracking_uri: str) -> None:
             raise UnreachableError(no_answer(tracking_uri, error)) from None
 
 
-def _database_must_answer(tracking_uri: str) -> None:
+def _check_database(tracking_uri: str) -> None:
     """MLflow itself would try a database that is down, or a file that is none, for minutes."""
     import sqlalchemy
 

@@ -19,7 +19,7 @@ from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.masking import one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.tracking import local_store
-from mnist_ablate.tracking.client import deep_link, must_answer, opener
+from mnist_ablate.tracking.client import check_answer, deep_link, opener
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
@@ -53,9 +53,9 @@ def serve(
         SweepError: the port is taken.
         UnreachableError: the store cannot be opened, or the server ended by itself.
     """
-    _must_be_free(port)
+    _check_free(port)
     local_store.create(tracking_db_uri)
-    must_answer(tracking_db_uri)
+    check_answer(tracking_db_uri)
     try:
         with raising(once=True), _server(tracking_db_uri, artifact_root, port) as (server, log):
             _wait_for_answer(server, log, port)
@@ -70,7 +70,7 @@ def serve(
         return stop.exit_code
 
 
-def _must_be_free(port: int) -> None:
+def _check_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.tracking.client import connect, database_error, must_answer, translate_errors
+from mnist_ablate.tracking.client import check_answer, connect, database_error, translate_errors
 from mnist_ablate.tracking.local_store import database
 
 _PAGE = 1000
@@ -44,7 +44,7 @@ def read(uri: str, name: str) -> RawExperiment | None:
         return None
     if not uri.lower().startswith(_SQL):
         return _from_server(uri, name)
-    must_answer(uri)
+    check_answer(uri)
     try:
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
         with engine.connect() as connection:

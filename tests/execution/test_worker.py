@@ -21,7 +21,7 @@ from sweep_runs import sweep_file
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.execution import tls
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.service.dask_service import must_be_address, must_be_size
+from mnist_ablate.service.dask_service import check_address, check_memory_size
 from mnist_ablate.workloads import versions
 
 
@@ -30,29 +30,29 @@ from mnist_ablate.workloads import versions
 )
 def test_what_is_no_scheduler_s_address_is_refused(address: str) -> None:
     with pytest.raises(SweepError, match="tcp://host:8786 or tls://host:8786 is expected"):
-        must_be_address(address)
+        check_address(address)
 
 
 def test_what_is_no_amount_of_memory_is_refused() -> None:
-    must_be_size("2GiB")
-    must_be_size("auto")
+    check_memory_size("2GiB")
+    check_memory_size("auto")
     with pytest.raises(SweepError, match="--memory much is no amount"):
-        must_be_size("much")
+        check_memory_size("much")
 
 
 def test_tls_needs_all_three_files_and_an_address_that_says_so(tmp_path: Path) -> None:
     files = certificates.made(tmp_path)
     given = (files.ca_file, files.cert, files.key)
-    assert tls.chosen("tcp://h:1", None, None, None) is None
-    assert tls.chosen("tls://h:1", *given) == tls.Tls(*given)
+    assert tls.tls_from_options("tcp://h:1", None, None, None) is None
+    assert tls.tls_from_options("tls://h:1", *given) == tls.Tls(*given)
     with pytest.raises(SweepError, match="give --tls-cert and --tls-key too"):
-        tls.chosen("tls://h:1", files.ca_file, None, None)
+        tls.tls_from_options("tls://h:1", files.ca_file, None, None)
     with pytest.raises(SweepError, match="TLS needs"):
-        tls.chosen("tls://h:1", None, None, None)
+        tls.tls_from_options("tls://h:1", None, None, None)
     with pytest.raises(SweepError, match="tcp://h:1: the address must begin with tls://"):
-        tls.chosen("tcp://h:1", *given)
+        tls.tls_from_options("tcp://h:1", *given)
     with pytest.raises(SweepError, match=r"--tls-key .*nowhere: cannot be read"):
-        tls.chosen("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
+        tls.tls_from_options("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
 
 
 def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:

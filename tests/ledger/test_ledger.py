@@ -418,7 +418,7 @@ def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
 
 @pytest.mark.service
 @pytest.mark.parametrize(
-    "read", [lambda url: raw_ledger.read(url, "small"), client.must_answer], ids=["ledger", "MLflow"]
+    "read", [lambda url: raw_ledger.read(url, "small"), client.check_answer], ids=["ledger", "MLflow"]
 )
 def test_who_reads_a_database_that_says_nothing_is_told_so(
     server: Postgres, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], object]

@@ -10,7 +10,7 @@ from mnist_ablate.execution.engine import Event, Finished, Retried
 from mnist_ablate.sweep.plan import Plan, Planned
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import Ended
-from mnist_ablate.tracking.run_index import Stored
+from mnist_ablate.tracking.run_index import StoredRun
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 
 SWEEP: dict[str, Any] = {
@@ -120,6 +120,6 @@ class Tracker:
         self._reach()
         self.settled += 1
 
-    def stored(self) -> dict[str, Stored]:
+    def stored(self) -> dict[str, StoredRun]:
         self._reach()
         return {}

@@ -114,7 +114,7 @@ from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.tracking.uploader import Uploader
 
 class Slow(Mirror):
-    def open(self): self._book = object()
+    def open(self): self._index = object()
     def _send(self, *_):
         os.write(1, b"sent\\n")
         time.sleep(6)
