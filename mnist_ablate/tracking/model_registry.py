@@ -15,7 +15,7 @@ from mnist_ablate.masking import one_line
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.client import connect, translate_errors
 from mnist_ablate.tracking.mirror import Mirror
-from mnist_ablate.tracking.retrain import OUTCOME, TRIAL
+from mnist_ablate.tracking.registered_model import OUTCOME, TRIAL
 from mnist_ablate.tracking.run_format import run_name
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload
@@ -75,7 +75,7 @@ def _trained(found: RecordedTrial, folder: Path, settings: Settings) -> Outcome:
     command = [
         sys.executable,
         "-m",
-        "mnist_ablate.tracking.retrain",
+        "mnist_ablate.tracking.registered_model",
         str(folder),
         settings.trainer or default_workload().trainer,
     ]

@@ -11,7 +11,7 @@ from mlflow_helpers import ARM, START_MS, epochs, outcome, pending, trial, until
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import uploader
 from mnist_ablate.tracking.client import RefusedError
-from mnist_ablate.tracking.mirror import Ended, Mirror
+from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
@@ -54,7 +54,7 @@ class FakeMirror(Mirror):
         self._record(trial.seed)
         return True
 
-    def outcomes_together(self, ended: Sequence[Ended]) -> dict[str, bool]:
+    def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         taken = [each for each in ended if each[0].seed in self.together]
         self.calls.extend([{of.seed: told.seconds for of, _, told in taken}] if taken else [])
         return {of.id: True for of, _, _ in taken}
