@@ -41,7 +41,6 @@ def name_of(source: str) -> str:
 
 def settings_of(home: Path | None, data: Path | None = None, **rest: Any) -> "Settings":
     """The settings of a command; what was not given is left to environment and default."""
-    from mnist_ablate.settings import Settings
+    from mnist_ablate.settings import Settings, default_home
 
-    given: dict[str, Any] = {"home": home, "data": data}
-    return Settings(**{name: value for name, value in given.items() if value is not None}, **rest)
+    return Settings(home=home or default_home(), data=data, **rest)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -27,6 +27,7 @@ from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.masking import mask
 from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
+from mnist_ablate.trial import Scalar
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -39,7 +40,17 @@ _BLOCK = 1_000_000
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError)
 """What reading a damaged zip, or lines that are not ours, can raise."""
 
-Line = dict[str, Any]
+
+class TrialLine(TypedDict):
+    """A trial as a line of the file."""
+
+    state: str
+    value: float | None
+    params: dict[str, Scalar]
+    distributions: dict[str, str]
+    attrs: dict[str, object]
+    steps: list[tuple[int, float]]
+    times: list[str | None]
 
 
 class Restored(NamedTuple):
@@ -142,7 +153,7 @@ def _order(study_name: str) -> tuple[str, int]:
     return name, int(number) if number.isdecimal() else 0
 
 
-def _line(trial: FrozenTrial) -> Line:
+def _line(trial: FrozenTrial) -> TrialLine:
     return {
         "state": trial.state.name,
         "value": None if trial.values is None else trial.values[0],
@@ -150,11 +161,11 @@ def _line(trial: FrozenTrial) -> Line:
         "distributions": {name: distribution_to_json(each) for name, each in trial.distributions.items()},
         "attrs": trial.user_attrs,
         "steps": sorted(trial.intermediate_values.items()),
-        "times": [time and time.isoformat() for time in (trial.datetime_start, trial.datetime_complete)],
+        "times": [time.isoformat() if time else None for time in (trial.datetime_start, trial.datetime_complete)],
     }
 
 
-def _check_whole(study_name: str, lines: Sequence[Line]) -> None:
+def _check_whole(study_name: str, lines: Sequence[Any]) -> None:
     try:
         _check(study_name, iter(lines))
     except (SweepError, *_BROKEN) as error:
@@ -177,13 +188,13 @@ def _members(archive: zipfile.ZipFile) -> dict[str, str]:
     return {name: about["member"] for name, about in manifest["records"].items()}
 
 
-def _lines(archive: zipfile.ZipFile, member: str) -> Iterator[Line]:
+def _lines(archive: zipfile.ZipFile, member: str) -> Iterator[Any]:
     with archive.open(member) as file:
         while text := file.readline(_LONGEST_LINE):
             yield json.loads(text)
 
 
-def _check(study_name: str, lines: Iterator[Line]) -> None:
+def _check(study_name: str, lines: Iterator[Any]) -> None:
     """Raises SweepError if a record is not what it says it is."""
     name, _, number = study_name.rpartition("/")
     about = next(lines)
@@ -200,7 +211,7 @@ def _check(study_name: str, lines: Iterator[Line]) -> None:
             raise SweepError(f"{study_name}: record {place} {found[0]}")
 
 
-def _missing(study: optuna.Study, lines: Sequence[Line]) -> Sequence[Line]:
+def _missing(study: optuna.Study, lines: Sequence[Any]) -> Sequence[TrialLine]:
     """The trials that the ledger lacks of a record that it has. Raises ConflictError if it has others."""
     about, trials = lines[0], lines[1:]
     there = [json.loads(json.dumps(_line(trial))) for trial in study.get_trials(deepcopy=False)]
@@ -214,11 +225,11 @@ def _missing(study: optuna.Study, lines: Sequence[Line]) -> Sequence[Line]:
     return trials[both:]
 
 
-def _identity(line: Line) -> tuple[str, str]:
+def _identity(line: TrialLine) -> tuple[object, str]:
     return line["attrs"].get("sha256", ""), line["state"]
 
 
-def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, lines: Sequence[Line]) -> Restored:
+def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, lines: Sequence[Any]) -> Restored:
     """Write a record, or the rest of it, under the lock of its sweep."""
     with Ledger(url).driving(study_name.rpartition("/")[0]), translate_errors(url):
         study = optuna.create_study(study_name=study_name, storage=storage, direction="maximize", load_if_exists=True)
@@ -232,8 +243,8 @@ def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, li
     return Restored(study_name, len(lines) - 1, len(missing))
 
 
-def _trial(line: Line) -> FrozenTrial:
-    start, complete = (text and datetime.fromisoformat(text) for text in line["times"])
+def _trial(line: TrialLine) -> FrozenTrial:
+    start, complete = (datetime.fromisoformat(text) if text else None for text in line["times"])
     return FrozenTrial(
         number=-1,  # Optuna gives the next one
         trial_id=-1,

@@ -49,7 +49,7 @@ ANSWER_S = 60.0
 _PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 
 
-def connect_args(url: str) -> dict[str, Any]:
+def connect_args(url: str) -> dict[str, int]:
     """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s."""
     if sqlite_file(url) is not None:
         return {}

@@ -288,9 +288,9 @@ def _entry(recorded: TrialRow) -> RecordedTrial:
     )
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _content(sweep: Sweep, data_digest: str) -> dict[str, Any]:
+def _content(sweep: Sweep, data_digest: str) -> dict[str, object]:
     return {"sweep": sweep.model_dump(mode="json"), "data_digest": data_digest}

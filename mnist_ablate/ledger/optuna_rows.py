@@ -17,6 +17,8 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, Insert, Integer, Table, bindparam, func, insert, select
 
+from mnist_ablate.trial import Scalar
+
 _STUDIES: Table = models.StudyModel.__table__
 _TRIALS: Table = models.TrialModel.__table__
 _VALUES: Table = models.TrialValueModel.__table__
@@ -25,13 +27,14 @@ _ATTRS: Table = models.TrialUserAttributeModel.__table__
 _STEPS: Table = models.TrialIntermediateValueModel.__table__
 
 DbRow = dict[str, Any]
+"""A row of one of Optuna's tables, by column."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
     """A trial as recorded: its parameters, and its attributes still as JSON."""
 
-    params: Mapping[str, Any]
+    params: Mapping[str, Scalar]
     attrs: Mapping[str, str]
 
 

@@ -118,7 +118,7 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     """`epochs 5 -> 8, seeds 4 -> 6 and 2 more`; sources, and values that are equal as numbers, do not count."""
     before, after = dict(_flat(old)), dict(_flat(new))
     changes = [

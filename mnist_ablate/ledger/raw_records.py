@@ -5,9 +5,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TypedDict, get_args
 
-from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Status
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Scalar, Status
 from mnist_ablate.workloads.workload import default_workload, metric_named, trial_id
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
@@ -25,7 +25,7 @@ class RawTrial:
 
     number: int
     state: str
-    params: Mapping[str, Any]
+    params: Mapping[str, Scalar]
     values: tuple[float, ...]
     steps: Mapping[int, float]
     attrs: Mapping[str, str]
@@ -40,6 +40,18 @@ class RawStudy:
     trials: tuple[RawTrial, ...] = ()
 
 
+class RawOutcome(TypedDict):
+    """An outcome as it is stored. An epoch has its number, its end in ms since 1970, and its metrics by name."""
+
+    trial_id: str
+    status: Status
+    metrics: dict[str, float]
+    diagnostics: dict[str, float]
+    epochs: list[dict[str, float]]
+    started_ms: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class FinalRecord:
     """The last record of a trial: its content as plain values, with nothing of the program's own types.
@@ -48,12 +60,12 @@ class FinalRecord:
     """
 
     trial_id: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Scalar]
     seed: int
     data_digest: str
-    arm: Mapping[str, Any]
+    arm: Mapping[str, Scalar]
     stage: str
-    outcome: Mapping[str, Any]
+    outcome: RawOutcome
     later: frozenset[str]
 
 
@@ -125,7 +137,7 @@ def _number_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
 
 def _epoch_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
     workload, status, epochs = default_workload(), final.outcome["status"], final.outcome["epochs"]
-    planned = final.settings[workload.budget]
+    planned = int(final.settings[workload.budget])
     ended = len(epochs)
     allowed = {
         "complete": ended == planned,

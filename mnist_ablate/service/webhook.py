@@ -41,7 +41,7 @@ def failing(webhook: str, sweep: str) -> Iterator[None]:
         raise
 
 
-def post(webhook: str, content: Mapping[str, Any]) -> str:
+def post(webhook: str, content: Mapping[str, object]) -> str:
     """Send JSON; a line that says why it was not taken, without the webhook's path, which is its secret."""
     try:
         parts = urlsplit(webhook)
@@ -57,7 +57,7 @@ def post(webhook: str, content: Mapping[str, Any]) -> str:
     return f"{where}: {reason}: nobody was told how the sweep ended" if reason else ""
 
 
-def _send(webhook: str, content: Mapping[str, Any]) -> str:
+def _send(webhook: str, content: Mapping[str, object]) -> str:
     body = mask(json.dumps(content)).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "mnist-ablate"}
     try:

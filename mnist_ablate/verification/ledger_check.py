@@ -245,7 +245,7 @@ def _parts(plan: Plan) -> dict[str, str]:
     return {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()}
 
 
-def _without_margin(claim: Claim) -> dict[str, Any]:
+def _without_margin(claim: Claim) -> dict[str, object]:
     told = claim.model_dump(mode="json", exclude={"margin"})
     return told if claim.positive_control else {key: told[key] for key in told if key != "positive_control"}
 

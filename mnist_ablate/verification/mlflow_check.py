@@ -3,9 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from mnist_ablate.ledger.raw_records import FinalRecord
+from mnist_ablate.ledger.raw_records import FinalRecord, RawOutcome
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.verification.raw_mlflow import RawExperiment, RawRun
@@ -89,7 +88,7 @@ def _wrong(run: RawRun, final: FinalRecord, parent: str | None) -> Iterator[str]
     yield from _wrong_points(run, outcome)
 
 
-def _wrong_points(run: RawRun, outcome: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_points(run: RawRun, outcome: RawOutcome) -> Iterator[str]:
     """One row for each metric and step, with the recorded value and time."""
     wanted = _points(outcome)
     rows = Counter((key, step) for key, step, _, _ in run.points)
@@ -110,10 +109,14 @@ def _wrong_points(run: RawRun, outcome: Mapping[str, Any]) -> Iterator[str]:
         yield f"has {len(differing)} points with another value or time ({differing[0]})"
 
 
-def _points(outcome: Mapping[str, Any]) -> dict[tuple[str, int], tuple[int, float]]:
+def _points(outcome: RawOutcome) -> dict[tuple[str, int], tuple[int, float]]:
     """Time and value by metric and step. The numbers of the whole run stand at its last epoch."""
     epochs = outcome["epochs"]
-    curves = {(key, epoch["number"]): (epoch["ended_ms"], value) for epoch in epochs for key, value in _curves(epoch)}
+    curves = {
+        (key, int(epoch["number"])): (int(epoch["ended_ms"]), value)
+        for epoch in epochs
+        for key, value in _curves(epoch)
+    }
     last = len(epochs) + (outcome["status"] == "diverged")
     ended_ms = outcome["started_ms"] + round(outcome["seconds"] * 1000) if outcome["started_ms"] else 0
     diagnostics = {f"diagnostics/{name}": value for name, value in outcome["diagnostics"].items()}
@@ -121,7 +124,7 @@ def _points(outcome: Mapping[str, Any]) -> dict[tuple[str, int], tuple[int, floa
     return {**{(key, last): (ended_ms, value) for key, value in whole.items()}, **curves}
 
 
-def _curves(epoch: Mapping[str, Any]) -> list[tuple[str, float]]:
+def _curves(epoch: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(key, value) for key, value in epoch.items() if key not in ("number", "ended_ms")]
 
 
