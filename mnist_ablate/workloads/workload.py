@@ -22,6 +22,7 @@ class Metric:
     """A number that a trial reports. `low` and `high` bound it, infinite where it has no bound.
 
     A share is a fraction of one, which reports show in percent. `per_epoch` says that every epoch reports it too.
+    `seed_sd` is the usual standard deviation of its paired differences between seeds, if it is known before a sweep.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Metric:
     low: float = -math.inf
     high: float = math.inf
     per_epoch: bool = False
+    seed_sd: float | None = None
 
     @property
     def is_share(self) -> bool:
