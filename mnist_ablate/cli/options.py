@@ -28,7 +28,7 @@ Source = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on stdout.")]
 Home = Annotated[Path | None, typer.Option(help="Where results are kept [MNIST_ABLATE_HOME, else .mnist-ablate].")]
 
-TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the authority that signed the cluster's.")]
+TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate of the cluster's authority.")]
 TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: its private key.")]
 

@@ -100,7 +100,7 @@ def _layout(records: Iterator[Record], factors: Sequence[str], metrics: Sequence
 def _position(number: int, header: list[str], name: str) -> int:
     if header.count(name) == 1:
         return header.index(name)
-    wrong = "stands twice in the header" if name in header else f"missing; {hint(name, header, 'the header has')}"
+    wrong = "appears twice in the header" if name in header else f"missing; {hint(name, header, 'the header has')}"
     raise SweepError(f"row {number}, column {plainly(name)}: {wrong}")
 
 

@@ -133,7 +133,7 @@ def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when
     with process(command, base_environment(), second):
         wait_for(second.read_text, 60)
         time.sleep(3)  # the next attempt, of which nothing is said
-        refused = "worker x: another worker of this scheduler has this name: give --name; trying on"
+        refused = "worker x: another worker of this scheduler has this name: choose another --name; still trying"
         assert second.read_text() == f"{refused}\n"
         first.terminate()
         wait_for(lambda: second.read_text().count("\n") == 2, 60)

@@ -133,7 +133,7 @@ def test_a_seed_is_a_whole_number(tmp_path: Path, seed: str) -> None:
             "row 1, column test_accuracy: missing; did you mean",
         ),
         (["normalizer,dropout,test_accuracy", "a,0,1"], "row 1, column seed: missing"),
-        (["normalizer,dropout,seed,seed,test_accuracy"], "row 1, column seed: stands twice in the header"),
+        (["normalizer,dropout,seed,seed,test_accuracy"], "row 1, column seed: appears twice in the header"),
         (["normalizer;dropout;seed;test_accuracy"], "row 1: one column"),
         ([HEADER], "no row below the header"),
         (['normalizer,"dropout'], "not a CSV file"),

@@ -90,7 +90,7 @@ def test_it_tells_counts_verdicts_and_the_page() -> None:
 def test_what_is_refused_is_one_line_without_the_path(answer: Any, told: str) -> None:
     with hook(answer) as (url, taken):
         line = webhook.ended(url, DOCUMENT, "", 0)
-    assert line.endswith(f"{told}: nobody was told how the sweep ended")
+    assert line.endswith(f"{told}: no notification was sent")
     assert line.startswith("MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: ")
     assert "canary" not in line
     assert len(taken) == 1
