@@ -78,9 +78,8 @@ def serve_workers(
                 reason = _reason(error)
                 kind = _NAME_TAKEN if _NAME_TAKEN in reason else "no answer"
                 if kind != told and kind == _NAME_TAKEN:
-                    say(
-                        f"worker {name}: another worker of this scheduler has this name: choose another --name; still trying"
-                    )
+                    taken = "another worker of this scheduler has this name: choose another --name"
+                    say(f"worker {name}: {taken}; still trying")
                 elif kind != told:
                     say(f"worker {name}: {address} does not answer ({reason}); still trying")
                 told = kind

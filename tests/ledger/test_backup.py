@@ -154,7 +154,7 @@ def test_records_that_differ_are_never_overwritten(what: str, other: Settings, p
     first = plan.verdict_trials()[0]
     record.add(first, outcome(first, "failed" if what == "results" else "complete"))
     before = rows(other)
-    with pytest.raises(ConflictError, match="small/1: the ledger has another record of this name, which stays"):
+    with pytest.raises(ConflictError, match="small/1: the ledger has a different record of this name and keeps it"):
         backup.restore(other.ledger_url, file)
     assert rows(other) == before
 

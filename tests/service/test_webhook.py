@@ -112,7 +112,7 @@ def test_a_webhook_that_drips_takes_no_longer_than_the_time_out(monkeypatch: pyt
         (f"file:///etc/{SECRET}", "is no http or https address"),
         (SECRET, "is no http or https address"),
         (f"http://[{SECRET}", "is no http or https address"),
-        (f"http://127.0.0.1:port/{SECRET}", "nobody was told"),
+        (f"http://127.0.0.1:port/{SECRET}", "no notification was sent"),
     ],
 )
 def test_an_address_that_nobody_answers_is_one_line(url: str, told: str) -> None:
@@ -150,5 +150,5 @@ def test_a_sweep_tells_and_its_exit_code_stays(command: Command, images: Path) -
     assert taken[0][2]["exit_code"] == 7
     again = command(*words, MNIST_ABLATE_WEBHOOK=url)
     assert again.code == 7
-    assert "MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: Connection refused: nobody was told" in again.err
+    assert "MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: Connection refused: no notification was sent" in again.err
     assert "canary" not in done.err + done.out + again.err + again.out
