@@ -121,7 +121,7 @@ def _rows(records: Iterable[Record], layout: _Layout, values: Mapping[str, Seque
         earlier = arm.row_of_seed.setdefault(seed, number)
         if earlier != number:
             which = f"{label(arm.params)} with seed {seed}"
-            raise SweepError(f"row {number}, column seed: {which} stands in row {earlier} already: keep one")
+            raise SweepError(f"row {number}, column seed: {which} is in row {earlier} already: keep one")
         status = "complete" if layout.outcome is None else _status(number, cells[layout.outcome])
         ended = status in ("complete", "diverged")
         yield Row(arm.params, seed, _metrics(number, cells, layout.metrics, status) if ended else {}, status)

@@ -36,7 +36,7 @@ def test_what_is_no_scheduler_s_address_is_refused(address: str) -> None:
 def test_what_is_no_amount_of_memory_is_refused() -> None:
     check_memory_size("2GiB")
     check_memory_size("auto")
-    with pytest.raises(SweepError, match="--memory much is no amount"):
+    with pytest.raises(SweepError, match="--memory much is not an amount"):
         check_memory_size("much")
 
 

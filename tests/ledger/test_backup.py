@@ -249,7 +249,7 @@ def test_all_of_nothing_is_told_and_creates_nothing(tmp_path: Path, made: bool) 
 
 
 def test_all_of_an_empty_ledger_is_nothing(other: Settings, tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="nothing recorded there"):
+    with pytest.raises(SweepError, match="no sweep is recorded there"):
         commands.export([str(tmp_path / "b.zip")], everything=True, home=other.home)
 
 

@@ -148,7 +148,7 @@ def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path: Path, lines: l
 
 
 def test_a_duplicate_says_where_the_first_one_stands(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="stands in row 2 already: keep one"):
+    with pytest.raises(SweepError, match="is in row 2 already: keep one"):
         load(write(tmp_path, HEADER, FIRST, FIRST))
 
 

@@ -109,9 +109,9 @@ def test_a_webhook_that_drips_takes_no_longer_than_the_time_out(monkeypatch: pyt
     [
         (f"http://user:pw-canary@127.0.0.1:9/{SECRET}", "http://127.0.0.1/***: "),
         (f"http://nowhere.invalid/{SECRET}", "http://nowhere.invalid/***: "),
-        (f"file:///etc/{SECRET}", "is no http or https address"),
-        (SECRET, "is no http or https address"),
-        (f"http://[{SECRET}", "is no http or https address"),
+        (f"file:///etc/{SECRET}", "is not an http(s) URL"),
+        (SECRET, "is not an http(s) URL"),
+        (f"http://[{SECRET}", "is not an http(s) URL"),
         (f"http://127.0.0.1:port/{SECRET}", "no notification was sent"),
     ],
 )
