@@ -29,7 +29,7 @@ from mnist_ablate.workloads import versions
     "address", ["tcp:/host:1", "host:8786", "tcp://host", "http://host:8786", "tcp://:1", "tls://host:x"]
 )
 def test_what_is_no_scheduler_s_address_is_refused(address: str) -> None:
-    with pytest.raises(SweepError, match="tcp://host:8786 or tls://host:8786 is expected"):
+    with pytest.raises(SweepError, match="expected tcp://host:8786 or tls://host:8786"):
         check_address(address)
 
 
