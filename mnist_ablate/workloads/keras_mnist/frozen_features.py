@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate import versions
 from mnist_ablate.errors import DataError, DiskError
+from mnist_ablate.processes import whole_file
+from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, CHANNELS
@@ -193,7 +194,7 @@ class FeatureCache:
             "source": source,
             "size": BASES[source.base].size,
             "weights": file.digest if file else "",
-            "tensorflow": versions.versions()["tensorflow"],
+            "tensorflow": versions.deciding_versions()["tensorflow"],
         }
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         return cache_folder() / "features" / f"{source.base}-{source.weights}-{source.normalizer}-{key}"
@@ -278,12 +279,8 @@ def _write(path: Path, values: Features) -> None:
     body = io.BytesIO()
     np.save(body, values)
     content = body.getvalue()
-    partial = path.with_suffix(".part")
-    with _writable(path), partial.open("wb") as file:
-        file.write(content + hashlib.sha256(content).digest())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with _writable(path), whole_file(path) as part:
+        part.write_bytes(content + hashlib.sha256(content).digest())
 
 
 @contextmanager
