@@ -60,7 +60,7 @@ class Copy:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=250,  # 15 s on a quiet machine
             env=environment,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -83,6 +83,7 @@ def copy(tmp_path: Path, images: Path) -> Copy:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_normalizer_is_a_function_and_a_line_in_one_file(copy: Copy) -> None:
     function = '''
 def bipolar(_train: Images) -> Transform:
@@ -98,6 +99,7 @@ def bipolar(_train: Images) -> Transform:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_metric_is_a_function_and_a_line_in_one_file(copy: Copy) -> None:
     function = '''
 def lowest_val_loss(curve: Curve) -> float:
