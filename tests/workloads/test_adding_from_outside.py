@@ -111,4 +111,5 @@ def lowest_val_loss(curve: Curve) -> float:
     assert copy.changed() == ["metrics.py"]
     claim = copy.judged(normalizer="raw", metric="lowest_val_loss", direction="higher")
     assert (claim["metric"], claim["n_pairs"]) == ("lowest_val_loss", 2)
-    assert claim["mean_difference"] is not None
+    assert claim["verdict"]
+    assert len(claim["differences"]) == 2
