@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnist_ablate.execution.tls import Tls
+    from mnist_ablate.execution.dask_settings import Tls
 
 MAX_TRIALS = 10_000
 DATABASE_WAIT_S = 600.0

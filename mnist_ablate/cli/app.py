@@ -119,9 +119,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls_key: TlsKey = None,
 ) -> None:
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
-    from mnist_ablate.execution import tls
+    from mnist_ablate.execution.dask_settings import tls_from_options
 
-    certificates = tls.tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
+    certificates = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
     question = _load(source, overrides, seeds, quick)
     from mnist_ablate.cli.live_view import Watch
     from mnist_ablate.execution.cluster import default_jobs  # what takes seconds, after the file is found good

@@ -22,13 +22,13 @@ def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls_key: TlsKey = None,
 ) -> None:
     """Train trials here for the sweeps of a cluster, until stopped."""
-    from mnist_ablate.execution import tls
     from mnist_ablate.execution.cluster import default_jobs
+    from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.service.dask_service import check_address, check_memory_size, serve_workers
 
     check_address(address)
     check_memory_size(memory)
-    certificates = tls.tls_from_options(address, tls_ca_file, tls_cert, tls_key)
+    certificates = tls_from_options(address, tls_ca_file, tls_cert, tls_key)
     label, count = name or socket.gethostname(), jobs or default_jobs()
     names = [label] if count == 1 else [f"{label}-{number}" for number in range(count)]
     raise typer.Exit(serve_workers(address, names, memory, certificates, lambda line: typer.echo(line, err=True)))
@@ -42,11 +42,11 @@ def scheduler(
     tls_key: TlsKey = None,
 ) -> None:
     """Connect sweeps with the workers of several machines, until stopped."""
-    from mnist_ablate.execution import tls
+    from mnist_ablate.execution.dask_settings import TLS_SCHEME, tls_from_options
     from mnist_ablate.service.dask_service import serve_scheduler
 
     given = (tls_ca_file, tls_cert, tls_key)
-    certificates = tls.tls_from_options(f"{tls.SCHEME}{host}" if any(given) else None, *given)
+    certificates = tls_from_options(f"{TLS_SCHEME}{host}" if any(given) else None, *given)
     if certificates is None and not host.startswith(_LOOPBACK):
         typer.echo(
             f"anyone who can reach {host}:{port} can run code here: use a private network, or --tls-cert", err=True

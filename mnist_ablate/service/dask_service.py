@@ -14,8 +14,14 @@ from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, Status
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.execution.dask_settings import SETTINGS, SILENT_ENVIRONMENT, send_at_once, silence
-from mnist_ablate.execution.tls import Tls
+from mnist_ablate.execution.dask_settings import (
+    SETTINGS,
+    SILENT_ENVIRONMENT,
+    WORKER_ENVIRONMENT,
+    Tls,
+    send_at_once,
+    silence,
+)
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import sigint_blocked
 
@@ -142,7 +148,7 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
 
 def _run(parts: Callable[[], list[Any]]) -> int:
     send_at_once()
-    environment = {**SETTINGS[_ENVIRONMENT], **SILENT_ENVIRONMENT}
+    environment = {**WORKER_ENVIRONMENT, **SILENT_ENVIRONMENT}
     resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     # Workers inherit the mask and see no Ctrl-C of the terminal's; this thread takes it for the command.
     threading.Thread(target=threading.Event().wait, name="signals", daemon=True).start()

@@ -42,7 +42,7 @@ def searched(plan, score, entries=None):
     for planned in search.trials():
         ended = outcome(planned.trial, score(recipe_of(planned.trial)))
         entries[planned.trial.id] = RecordedTrial(planned.trial, planned.arm.params, planned.stage, ended)
-        search.tell(ended)
+        search.learn(ended)
     return entries
 
 
@@ -193,7 +193,7 @@ def pruned_search(plan, entries=None):
             metrics={"val_accuracy": told[-1].metrics["val_accuracy"]} if whole else {},
         )
         entries[trial.id] = RecordedTrial(trial, planned.arm.params, planned.stage, ended)
-        search.tell(ended)
+        search.learn(ended)
     return entries, trained
 
 

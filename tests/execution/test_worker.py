@@ -19,7 +19,7 @@ from service_stack import process
 from sweep_runs import sweep_file
 
 from mnist_ablate.errors import SweepError, UnreachableError
-from mnist_ablate.execution import tls
+from mnist_ablate.execution.dask_settings import Tls, tls_from_options
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.service.dask_service import check_address, check_memory_size
 from mnist_ablate.workloads import versions
@@ -43,16 +43,16 @@ def test_what_is_no_amount_of_memory_is_refused() -> None:
 def test_tls_needs_all_three_files_and_an_address_that_says_so(tmp_path: Path) -> None:
     files = certificates.made(tmp_path)
     given = (files.ca_file, files.cert, files.key)
-    assert tls.tls_from_options("tcp://h:1", None, None, None) is None
-    assert tls.tls_from_options("tls://h:1", *given) == tls.Tls(*given)
+    assert tls_from_options("tcp://h:1", None, None, None) is None
+    assert tls_from_options("tls://h:1", *given) == Tls(*given)
     with pytest.raises(SweepError, match="give --tls-cert and --tls-key too"):
-        tls.tls_from_options("tls://h:1", files.ca_file, None, None)
+        tls_from_options("tls://h:1", files.ca_file, None, None)
     with pytest.raises(SweepError, match="TLS needs"):
-        tls.tls_from_options("tls://h:1", None, None, None)
+        tls_from_options("tls://h:1", None, None, None)
     with pytest.raises(SweepError, match="tcp://h:1: the address must begin with tls://"):
-        tls.tls_from_options("tcp://h:1", *given)
+        tls_from_options("tcp://h:1", *given)
     with pytest.raises(SweepError, match=r"--tls-key .*nowhere: cannot be read"):
-        tls.tls_from_options("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
+        tls_from_options("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
 
 
 def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
