@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_ablate.errors import mask
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.ledger import progress, rounds
-from mnist_ablate.masking import mask
 from mnist_ablate.sweep.plan import Plan, Planned, label
 from mnist_ablate.text import number
 from mnist_ablate.trial import Outcome, RecordedTrial

@@ -16,11 +16,10 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
-from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, send_at_once, silence
 from mnist_ablate.execution.tls import Tls
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.masking import mask
 from mnist_ablate.processes import masked
 
 _CLOSE_S = 2

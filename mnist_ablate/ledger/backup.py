@@ -19,13 +19,12 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_ablate.errors import ConflictError, SweepError
+from mnist_ablate.errors import ConflictError, SweepError, mask
 from mnist_ablate.ledger.database import explained, open_storage, sqlite_file
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.raw_records import RawTrial
 from mnist_ablate.ledger.verify_record import against_itself
-from mnist_ablate.masking import mask
 from mnist_ablate.sweep.sweep import Sweep, is_name
 
 FORMAT = 1

@@ -11,8 +11,7 @@ import optuna
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from mnist_ablate.errors import AblateError, DiskError, UnreachableError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import AblateError, DiskError, UnreachableError, mask, one_line
 
 _DOWN = (OperationalError, InterfaceError, InternalError)
 _FULL = ("disk is full", "No space left", "readonly database", "unable to open database", "disk I/O error")

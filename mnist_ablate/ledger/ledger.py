@@ -22,9 +22,9 @@ from mnist_ablate.ledger.differences import differences
 from mnist_ablate.ledger.lock import Lock, hold
 from mnist_ablate.ledger.optuna_rows import TrialRow, TrialRows
 from mnist_ablate.ledger.preregistration import Earlier, Registration, digests
-from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import mask
 from mnist_ablate.reports import sentences
 from mnist_ablate.reports.markup import Markup, element, join, table
 from mnist_ablate.reports.recorded import Recorded

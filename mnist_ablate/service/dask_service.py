@@ -13,10 +13,9 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, Status
 
-from mnist_ablate.errors import SweepError
+from mnist_ablate.errors import SweepError, mask, one_line
 from mnist_ablate.execution.dask_settings import SETTINGS, SILENT_ENVIRONMENT, send_at_once, silence
 from mnist_ablate.execution.tls import Tls
-from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import masked
 
 _AGAIN_S = 2.0

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from mnist_ablate.errors import AblateError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import AblateError, mask, one_line
 from mnist_ablate.tracking.opener import opener
 
 TIMEOUT_S = 3.0

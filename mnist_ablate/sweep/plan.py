@@ -1,14 +1,14 @@
 """From a sweep to its trials: arms, tuning points, seeds, and how many; nothing is run or stored here."""
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.settings import MAX_TRIALS
-from mnist_ablate.sweep.sweep import Range, Sweep
+from mnist_ablate.sweep.designs import DESIGNS
+from mnist_ablate.sweep.sweep import Choice, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Scalar, Trial
 from mnist_ablate.workloads.workload import PlannedSettings, default_workload, trial_of
 
@@ -42,7 +42,7 @@ class Planned:
 class Plan:
     """Everything that may be trained. With nuisance factors the verdict trials wait for the tuning.
 
-    Of an adaptive sweep the trials are those of the most seeds; how many are needed, `standing` knows.
+    Of an adaptive sweep it holds the trials of the most seeds; how many are needed, the progress in the ledger tells.
     """
 
     sweep: Sweep
@@ -58,7 +58,7 @@ class Plan:
     @property
     def tuning_size(self) -> int:
         """The number of trials that tune, search, or choose a path."""
-        return _tuning_count(self.sweep)
+        return DESIGNS[self.sweep.design].tuning_count(self.sweep)
 
     @cached_property
     def tuning(self) -> tuple[Planned, ...]:
@@ -105,8 +105,8 @@ class Plan:
     @cached_property
     def control_arm(self) -> Arm:
         """What the negative control repeats: the first arm that has the baseline's values."""
-        wanted = self.sweep.baseline.items() if self.sweep.design != "search" else ()
-        return next((arm for arm in self.arms if set(wanted) <= set(arm.params.items())), self.arms[0])
+        baseline = self.sweep.baseline.items()
+        return next((arm for arm in self.arms if baseline <= arm.params.items()), self.arms[0])
 
     def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
         """The baseline again, as often as in the verdicts, at its tuned values; none if the sweep has no control."""
@@ -135,28 +135,18 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
-    complete = default_workload().complete
-    arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in _arms(sweep))
-    points = () if sweep.design == "search" else tuple(_points(sweep.nuisance, sweep.tuning_trials))
-    return Plan(sweep, arms, points, data_digest)
+    design, complete = DESIGNS[sweep.design], default_workload().complete
+    arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in design.arms(sweep))
+    return Plan(sweep, arms, tuple(_points(sweep.nuisance, design.points_per_arm(sweep))), data_digest)
 
 
 def count(sweep: Sweep, seeds: int | None = None) -> int:
     """The number of trials of a sweep, at most, or with so many seeds."""
+    design = DESIGNS[sweep.design]
     seeds = sweep.most_seeds if seeds is None else seeds
     control = seeds if sweep.controlled else 0
     confirmed = seeds * (2 if sweep.as_written else 1)
-    return _tuning_count(sweep) + arm_count(sweep) * confirmed + control
-
-
-def _tuning_count(sweep: Sweep) -> int:
-    """The number of trials that choose: for each arm alike, in a search, or for an ablation path."""
-    if sweep.design == "search":
-        return sweep.tuning_trials
-    if sweep.design == "ablation_path":
-        tried = sum(range(2, len(sweep.changes) + 1))  # the last change is not chosen
-        return tried * sweep.least_seeds
-    return arm_count(sweep) * sweep.tuning_trials if sweep.nuisance else 0
+    return design.tuning_count(sweep) + design.arm_count(sweep) * confirmed + control
 
 
 def control_count(sweep: Sweep) -> int:
@@ -164,55 +154,21 @@ def control_count(sweep: Sweep) -> int:
     return sweep.most_seeds if sweep.controlled else 0
 
 
-def arm_count(sweep: Sweep) -> int:
-    """The number of arms of a sweep."""
-    if sweep.design == "configurations":
-        return len(sweep.configurations)
-    if sweep.design in ("search", "ablation_path"):
-        return len(sweep.factors["configuration"])
-    if sweep.design == "factorial":
-        return math.prod(len(values) for values in sweep.scientific.values())
-    return 1 + sum(len(_others(sweep, factor)) for factor in sweep.scientific)
-
-
 def planned_settings(plan: Plan) -> PlannedSettings:
     """Every setting that a trial of the plan can have."""
     sweep = plan.sweep
-    searched = {**(sweep.scientific if sweep.design == "search" else {}), **sweep.nuisance}
-    tried = {key: values for key, values in searched.items() if isinstance(values, list)}
-    return PlannedSettings([arm.settings for arm in plan.arms], tried)
+    sections = DESIGNS[sweep.design].tried_sections
+    tried = {key: values for section in sections for key, values in getattr(sweep, section).items()}
+    lists = {key: values for key, values in tried.items() if isinstance(values, list)}
+    return PlannedSettings([arm.settings for arm in plan.arms], lists)
 
 
-def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
-    """Each arm's factor values, and the settings they mean."""
-    if sweep.design == "configurations":
-        for name, settings in sweep.configurations.items():
-            yield {"configuration": name}, settings
-    elif sweep.design in ("search", "ablation_path"):
-        for role in sweep.factors["configuration"]:
-            yield {"configuration": role}, sweep.target if role == "target" else sweep.baseline
-    elif sweep.design == "factorial":
-        for values in itertools.product(*sweep.scientific.values()):
-            params = dict(zip(sweep.scientific, values, strict=True))
-            yield params, params
-    else:
-        yield sweep.baseline, sweep.baseline
-        for factor in sweep.scientific:
-            for value in _others(sweep, factor):
-                params = {**sweep.baseline, factor: value}
-                yield params, params
-
-
-def _others(sweep: Sweep, factor: str) -> Sequence[Scalar]:
-    return [value for value in sweep.scientific[factor] if value != sweep.baseline[factor]]
-
-
-def _points(nuisance: Mapping[str, Range | list[Scalar]], n: int) -> Iterator[Params]:
+def _points(nuisance: Mapping[str, Choice], n: int) -> Iterator[Params]:
     """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed.
 
     No point is there twice; there are fewer than `n` if that many cannot be found.
     """
-    if not nuisance:
+    if not (nuisance and n):
         return
     seen: set[tuple[Scalar, ...]] = set()
     from scipy.stats import qmc  # 0.9 s, and only tuning needs it
@@ -224,7 +180,7 @@ def _points(nuisance: Mapping[str, Range | list[Scalar]], n: int) -> Iterator[Pa
             yield point
 
 
-def _at(choice: Range | list[Scalar], u: float) -> Scalar:
+def _at(choice: Choice, u: float) -> Scalar:
     """The value at the fraction u, 0 to 1, of a range or list."""
     if isinstance(choice, list):
         return choice[min(int(u * len(choice)), len(choice) - 1)]

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mnist_ablate.errors import UnreachableError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import UnreachableError, mask, one_line
 
 
 class RefusedError(UnreachableError):

@@ -118,7 +118,7 @@ def test_every_default_of_a_recipe_is_legal(tmp_path: Path) -> None:
             "width.low: must be a whole number with integer: true, not 16.5",
         ),
         ("width: {low: 0, high: 64, integer: true}", "width.low: must be at least 1, not 0"),
-        ("optimizer: {low: 0, high: 1}", "optimizer: is chosen by name; give a list: [a, b]"),
+        ("optimizer: {low: 0, high: 1}", "optimizer: is not a number, so it has no range; give a list: [a, b]"),
         ("optimizer: [adam, adm]", "optimizer[1]: no such optimizer: 'adm'; did you mean 'adam'?"),
         ("optimizer: []", "optimizer: an empty list; give at least one value, or remove the line"),
         ("optimizer: [adam, adam]", "optimizer[1]: 'adam' is there twice; keep one"),
@@ -159,11 +159,11 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
         ),
         (
             f"{SMALL}configurations: {{a: {{}}}}",
-            "4:1: configurations: design: factorial has none; write design: configur",
+            "4:1: configurations: design: factorial has no configurations; remove it, or write design: configur",
         ),
         (
             f"{SMALL}nuisance: {{width: [5, 6]}}",
-            "1:1: tuning_trials: nuisance factors need at least 1, the trials to tune",
+            "1:1: tuning_trials: must be at least 1: the number of trials that tune",
         ),
         (
             f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 3",
@@ -179,10 +179,13 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
             f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
             "6:13: as_written: needs the written value of width; add it to fixed",
         ),
-        (f"{SMALL}tuning_trials: 3", "4:1: tuning_trials: there is nothing to tune; add nuisance factors or remove it"),
+        (
+            f"{SMALL}tuning_trials: 3",
+            "4:1: tuning_trials: there is nothing to tune; add nuisance factors, or",
+        ),
         (
             "question: q\nseeds: 1",
-            "1:1: scientific: design: factorial needs what varies: {normalizer: [unit, centered]}",
+            "1:1: scientific: design: factorial needs what varies: {factor: [a, b]}",
         ),
         ("question: ' '\nseeds: 1", "1:11: question: is empty; say in a sentence what the sweep asks"),
         (
@@ -191,7 +194,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
         ),
         (
             changed("baseline: {normalizer: unit, activation: relu}\n", "", ONE_FACTOR),
-            "1:1: baseline.normalizer: design: one_f",
+            "1:1: baseline: design: one_factor needs the usual value of each factor",
         ),
         (
             changed("[raw]", "[raw, scaled]", LEAVE_ONE_OUT),
@@ -199,19 +202,19 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: 
         ),
         (
             changed("[raw]", "[unit]", LEAVE_ONE_OUT),
-            "4:27: scientific.normalizer[0]: 'unit' is the baseline's own; give what",
+            "4:27: scientific.normalizer[0]: 'unit' is the baseline's own value; give what",
         ),
         (
             changed("tuning_trials: 5\n", "", SEARCH),
-            "1:1: tuning_trials: design: search needs at least 1, the trials to search",
+            "1:1: tuning_trials: must be at least 1: the number of trials that tune",
         ),
         (
             "question: q\ndesign: search\ntuning_trials: 2\nseeds: 1",
-            "1:1: scientific: design: search needs scientific lists or",
+            "1:1: scientific: design: search needs scientific or nuisance",
         ),
         (
             "question: q\ndesign: configurations\nseeds: 1",
-            "1:1: configurations: design: configurations needs them: {name:",
+            "1:1: configurations: design: configurations needs arms: {name:",
         ),
         (
             f"{CONFIGURATIONS}scientific: {{width: [1]}}",
@@ -274,7 +277,7 @@ seeds: 2
 )
 def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, text: str, places: list[str]) -> None:
     found = [problem.split(": ", 1)[1] for problem in problems(tmp_path, text)]
-    assert found == [f"{place}: 0 stands for the optimizer's default: write the number" for place in places]
+    assert found == [f"{place}: 0 stands for the optimizer's default; write the number" for place in places]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +321,7 @@ TUNED_ARMS = f"{CONFIGURATIONS}nuisance: {{optimizer: [adam, sgd]}}\ntuning_tria
     ],
 )
 def test_optimizers_are_not_tried_at_the_default_rate_of_another(tmp_path: Path, text: str, place: str) -> None:
-    reason = "all would be tried at one optimizer's default learning rate; give learning_rate too"
+    reason = "all would be tried with the default learning_rate of one optimizer; give learning_rate too"
     assert problems(tmp_path, text) == [f"x.yaml:{place}: {reason}"]
     assert problems(tmp_path, text, any_factors=True) == []
 
@@ -382,9 +385,9 @@ def test_a_table_may_have_any_factor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("seed", "is a column of its own, not a factor; use another name"),
-        ("outcome", "is a column of its own, not a factor; use another name"),
-        ("test_accuracy", "is a column of its own, not a factor; use another name"),
+        ("seed", "is a column with a meaning of its own, not a factor; use another name"),
+        ("outcome", "is a column with a meaning of its own, not a factor; use another name"),
+        ("test_accuracy", "is a column with a meaning of its own, not a factor; use another name"),
         ("learning rate", "a factor is named by letters, digits and '_' and does not start with a digit"),
     ],
 )

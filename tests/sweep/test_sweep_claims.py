@@ -30,7 +30,11 @@ claims:
             "metric: accuracy",
             "metric: no such metric: 'accuracy'; did you mean 'val_accuracy'? allowed: t",
         ),
-        ("treatment: {normalizer: centered}", "treatment: {}", "treatment: is empty; name the arm the claim is about"),
+        (
+            "treatment: {normalizer: centered}",
+            "treatment: {}",
+            "treatment: is empty; name the arm that the claim",
+        ),
         (
             "    control: {normalizer: unit}\n",
             "",

@@ -7,10 +7,10 @@ import yaml
 from quiet_time import quiet_s
 
 from mnist_ablate.sweep import yaml_reader
-from mnist_ablate.sweep.source_tree import Document
+from mnist_ablate.sweep.source_tree import SourceFile
 
 
-def read(text: str | bytes) -> Document:
+def read(text: str | bytes) -> SourceFile:
     return yaml_reader.parse(text.encode() if isinstance(text, str) else text, "x.yaml")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_ablate.sweep.yaml_scalars import ScalarError, resolve
+from mnist_ablate.sweep.yaml_reader import ScalarError, resolve
 
 
 @pytest.mark.parametrize(
