@@ -115,7 +115,7 @@ class Design(ABC):
 
     def _tuning(self, sweep: "Sweep") -> Iterator[Finding]:
         tried = {key: choice for section in self.tried_sections for key, choice in getattr(sweep, section).items()}
-        if tried and not sweep.tuning_trials:
+        if (tried or self.needs_one_of) and not sweep.tuning_trials:
             text = "must be at least 1: the number of trials that tune each arm, or that a search tries"
             yield Finding(("tuning_trials",), text)
         elif sweep.tuning_trials and not tried:

@@ -25,17 +25,19 @@ def schema() -> Schema:
     lists = {key: {"type": "array", "minItems": 1, "uniqueItems": True, "items": each} for key, each in values.items()}
     choices = {key: {"anyOf": [each, _ref("Range")]} for key, each in lists.items()}
     del own["name"]
-    _replace(own, dict.fromkeys(("baseline", "fixed", "target"), _ref("Arm")))
-    _replace(own, {"scientific": _mapping(lists), "nuisance": _mapping(choices)})
-    _replace(own, {"conditions": {"type": "object", "additionalProperties": _mapping(lists)}})
-    _replace(own, {"configurations": {"type": "object", "additionalProperties": _ref("Arm")}})
-    _replace(own, {"claims": {"type": "array", "items": _ref("Claim")}})
-    _replace(own, {"seeds": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _ref("SeedRange")]}})
-    _replace(own, {"design": _names({name: design.summary for name, design in DESIGNS.items()})})
-    sides = models["Claim"]["properties"]
-    _replace(sides, dict.fromkeys(("treatment", "control", "where", "versus"), _ref("Side")))
-    _replace(sides, {"reference": {"type": "number"}})
-    _replace(sides, {"metric": _names({name: metric.meaning for name, metric in workload.metrics.items()})})
+    changed = dict.fromkeys(("baseline", "fixed", "target"), _ref("Arm")) | {
+        "scientific": _mapping(lists),
+        "nuisance": _mapping(choices),
+        "conditions": {"type": "object", "additionalProperties": _mapping(lists)},
+        "configurations": {"type": "object", "additionalProperties": _ref("Arm")},
+        "claims": {"type": "array", "items": _ref("Claim")},
+        "seeds": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _ref("SeedRange")]},
+        "design": _names({name: design.summary for name, design in DESIGNS.items()}),
+    }
+    _replace(own, changed)
+    sides = dict.fromkeys(("treatment", "control", "where", "versus"), _ref("Side"))
+    metrics = _names({name: metric.meaning for name, metric in workload.metrics.items()})
+    _replace(models["Claim"]["properties"], sides | {"reference": {"type": "number"}, "metric": metrics})
     models["Claim"] |= {
         "oneOf": [{"required": ["control"]}, {"required": ["reference"]}],
         "dependencies": {"versus": ["where", "control"]},

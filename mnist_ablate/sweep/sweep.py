@@ -1,7 +1,6 @@
 """The question of a sweep as a frozen value: what varies, what is fixed, what is claimed.
 
-It has the right types and ranges; whether it makes sense is checked where a file is read (`sweep_file`). The
-descriptions of its fields are those of the schema for editors.
+It has the right types and ranges; whether it makes sense is checked where a file is read (`sweep_file`).
 """
 
 import hashlib
@@ -43,10 +42,14 @@ def is_name(text: str) -> bool:
     )
 
 
-class Range(BaseModel):
-    """An interval to choose a value from."""
+class _Model(BaseModel):
+    """A frozen value without unknown keys; the schema for editors has the descriptions of its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Range(_Model):
+    """An interval to choose a value from."""
 
     low: float = Field(description="The lowest value to try.")
     high: float = Field(description="The highest value to try.")
@@ -54,10 +57,8 @@ class Range(BaseModel):
     integer: bool = Field(default=False, description="Whole numbers only.")
 
 
-class SeedRange(BaseModel):
+class SeedRange(_Model):
     """Seeds for every arm at first, and at most for the arms of a claim that stays open; see `Sweep.looks`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min: int = Field(ge=1, le=1000, description="The number of seeds that every arm begins with.")
     max: int = Field(ge=1, le=1000, description="The most seeds that the arms of an undecided claim get.")
@@ -82,14 +83,12 @@ Seeds = Annotated[
 ]
 
 
-class Claim(BaseModel):
+class Claim(_Model):
     """A statement about the mean difference of `metric`, treatment minus control, over seed pairs.
 
     `where` fixes other factors; `versus` replaces `where` in a second difference that is subtracted (an
     interaction). `reference` takes the place of `control` where the claim names a number ("about 97%").
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="A short name for tables.")
     statement: str = Field(description="The claim, in a sentence.")
@@ -100,33 +99,27 @@ class Claim(BaseModel):
         default={}, description="Values of other factors. A factor that is not named is averaged over."
     )
     versus: Params | None = Field(
-        default=None,
-        description="Claims an interaction: stands in place of where in a second difference, which is subtracted.",
+        default=None, description="In place of where in a second difference, which is subtracted (interaction)."
     )
     metric: str = Field(default=default_workload().main_metric, description="What is compared.")
     direction: Direction = Field(
-        description="lower, higher: there is such an effect, beyond the margin. not_lower, not_higher: there is no"
-        " such effect. same: there is none in either direction."
+        description="lower, higher: such an effect. not_lower, not_higher: no such effect. same: none either way."
     )
     margin: float = Field(
         ge=0.0,
-        description="The smallest difference that matters, in the unit of the metric; of a share 0.002 is"
-        " 0.2 percentage points. Choose it before the first run.",
+        description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
     )
     positive_control: bool = Field(
-        default=False,
-        description="Whether the claim is known to hold. If the sweep does not find it, the report says so first.",
+        default=False, description="Known to hold: if the sweep does not find it, the report says so first."
     )
 
 
-class Sweep(BaseModel):
+class Sweep(_Model):
     """One question and the runs that answer it, as read from a sweep file.
 
     A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
     that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     question: str = Field(description="What the sweep asks, in a sentence.")
@@ -134,47 +127,39 @@ class Sweep(BaseModel):
     design: DesignName = Field(default="factorial", description="Which arms are run.")
     baseline: Params = Field(default={}, description="The usual value of each scientific factor.")
     scientific: dict[str, list[Scalar]] = Field(
-        default={}, description="What the question is about: each factor with the values to compare."
+        default={}, description="What the question is about: factors, with the values to compare."
     )
     configurations: dict[str, Params] = Field(
-        default={}, description="For design: configurations. The arms by name, each with its settings."
+        default={}, description="For design: configurations. Each arm's settings by its name."
     )
     target: Params = Field(
-        default={},
-        description="For design: ablation_path. Where the path ends: the settings of the baseline with other values.",
+        default={}, description="For design: ablation_path. Where it ends: the baseline with other values."
     )
     nuisance: dict[str, Choice] = Field(
-        default={},
-        description="What is tuned for every arm in the same way, on validation data: a range, or a list of values.",
+        default={}, description="What is tuned for each arm alike, on validation data: a range or a list."
     )
     tuning_trials: int = Field(
         default=0, ge=0, le=1000, description="The number of trials that tune each arm, or that a search tries."
     )
     as_written: bool = Field(
-        default=False,
-        description="Whether the arms are trained and judged with the values under fixed too, beside the tuned ones.",
+        default=False, description="Whether arms are judged with the values under fixed too, not only the tuned."
     )
     conditions: dict[str, dict[str, list[Scalar]]] = Field(
-        default={}, description="For design: search. A factor is searched only where other factors have these values."
+        default={}, description="For design: search. The values of others for which a factor is searched."
     )
     pruning: Pruning = Field(
         default="none",
-        description="For design: search. Which trials are stopped early: those below the median, or those that"
-        " successive halving (asha) does not promote.",
+        description="For design: search. Stops trials early: below the median, or by successive halving (asha).",
     )
     fixed: Params = Field(
-        default={},
-        description="Settings that stay the same. A setting that is not named has its default. Each one is a caveat"
-        " in the report.",
+        default={}, description="Settings that stay the same, each a caveat in the report. Others have their default."
     )
     seeds: Seeds = Field(
-        description="How many times each arm is trained; one claim needs at least 6. With min and max, arms get more"
-        " seeds while their claim is undecided."
+        description="How many times each arm is trained, 6 at least for a claim. From min to max while it is undecided."
     )
     negative_control: NegativeControl = Field(
         default="baseline",
-        description="baseline: it is trained again with other seeds and compared with itself, if there are claims."
-        " none: it is not.",
+        description="Whether the baseline is also compared with itself, trained again with other seeds.",
     )
     claims: list[Claim] = Field(default=[], description="What is claimed, and what would count as an effect.")
 

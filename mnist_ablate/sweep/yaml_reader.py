@@ -125,17 +125,12 @@ class _Composer:
     def compose(self) -> None:
         """Read the one document of the text."""
         for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                self.start(event)
-            elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.DocumentStartEvent) and self.file.root is not None:
+                raise _StopError(self.mark(event), "a second document starts here; remove this `---`")
+            if isinstance(event, yaml.NodeEvent):
                 self.file.root = self.node(event, ())
         if self.file.root is None:
             raise _StopError(Mark(self.file.source, 1, 1), "nothing in it; write at least one `key: value` line")
-
-    def start(self, event: Any) -> None:
-        """Refuse a second document."""
-        if self.file.root is not None:
-            raise _StopError(self.mark(event), "a second document starts here; remove this `---`")
 
     def node(self, event: Any, address: Address) -> Node:
         """The value that starts with this event."""
@@ -267,16 +262,9 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Prob
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return Problem(Mark(source, 1, 1), f"not YAML: {error.problem}")
-    return Problem(
-        Mark(source, mark.line + 1, mark.column + 1),
-        _meaning(error, _character(text, mark.line, mark.column)),
-    )
-
-
-def _character(text: str, line: int, column: int) -> str:
-    """The character at a place; '' at the end of a line."""
     lines = text.splitlines()
-    return lines[line][column : column + 1] if line < len(lines) else ""
+    character = lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""  # "": at a line's end
+    return Problem(Mark(source, mark.line + 1, mark.column + 1), _meaning(error, character))
 
 
 def _meaning(error: yaml.MarkedYAMLError, character: str) -> str:
