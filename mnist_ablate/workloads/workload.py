@@ -6,10 +6,12 @@ Designs, tuning, adaptive seeds, resumption, MLflow, verdicts and reports know a
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
@@ -181,8 +183,12 @@ def epochs_of(trial: Trial) -> int:
     return int(trial.settings[default_workload().budget])
 
 
+@cache
 def default_workload() -> Workload:
-    """The workload of a sweep that names none."""
+    """The workload of a sweep that names none: that of MNIST_ABLATE_WORKLOAD, `module:object`, else Keras on MNIST."""
+    if named := os.environ.get("MNIST_ABLATE_WORKLOAD"):
+        found: Workload = resolve_name(named)
+        return found
     from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
     return KERAS_MNIST
