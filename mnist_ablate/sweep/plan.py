@@ -42,7 +42,7 @@ class Planned:
 class Plan:
     """Everything that may be trained. With nuisance factors the verdict trials wait for the tuning.
 
-    Of an adaptive sweep it holds the trials of the most seeds; how many are needed, the progress in the ledger tells.
+    The plan of an adaptive sweep has the trials of the most seeds; the ledger's progress says how many are needed.
     """
 
     sweep: Sweep
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """The number of trials, tuning included; of an adaptive sweep the most."""
+        """The number of trials with tuning, at most."""
         return count(self.sweep)
 
     @property
@@ -94,11 +94,11 @@ class Plan:
 
     @cached_property
     def _verdict_trials(self) -> dict[str, tuple[Planned, ...]]:
-        """Those that were asked for: of a large sweep they take a while to make."""
+        """Those that were asked for, since those of a large sweep take a while to make."""
         return {}
 
     def as_written_trials(self) -> tuple[Planned, ...]:
-        """The verdicts' trials at the values of `fixed` in place of tuned ones; none unless the sweep asks for them."""
+        """The verdicts' trials with the values of `fixed` in place of tuned ones, if the sweep asks for them."""
         trials = self.verdict_trials() if self.sweep.as_written else ()
         return tuple(replace(each, stage="as_written") for each in trials)
 
@@ -109,7 +109,7 @@ class Plan:
         return next((arm for arm in self.arms if baseline <= arm.params.items()), self.arms[0])
 
     def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
-        """The baseline again, as often as in the verdicts, at its tuned values; none if the sweep has no control."""
+        """The baseline again with other seeds, as many as in the verdicts, at its tuned values, if there is a control."""
         arm, seeds = self.control_arm, range(control_count(self.sweep))
         nuisance = (tuned or {}).get(label(arm.params), {})
         return tuple(
@@ -166,7 +166,7 @@ def planned_settings(plan: Plan) -> PlannedSettings:
 def _points(nuisance: Mapping[str, Choice], n: int) -> Iterator[Params]:
     """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed.
 
-    No point is there twice; there are fewer than `n` if that many cannot be found.
+    All points differ, so there are fewer than `n` if that many cannot be found.
     """
     if not (nuisance and n):
         return
