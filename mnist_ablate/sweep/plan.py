@@ -109,7 +109,7 @@ class Plan:
         return next((arm for arm in self.arms if baseline <= arm.params.items()), self.arms[0])
 
     def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
-        """The baseline again with other seeds, as many as in the verdicts, at its tuned values, if there is a control."""
+        """The baseline again with as many other seeds, at its tuned values; none if the sweep has no control."""
         arm, seeds = self.control_arm, range(control_count(self.sweep))
         nuisance = (tuned or {}).get(label(arm.params), {})
         return tuple(
