@@ -21,7 +21,7 @@ from mnist_ablate.reports import selection
 from mnist_ablate.reports.summary import About
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.negative_control import Again
-from mnist_ablate.sweep.plan import Plan, Planned, expand, planned_settings
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
@@ -42,7 +42,7 @@ class View(Protocol):
     def opened(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         """The plan is registered; these trials were recorded earlier."""
 
-    def event(self, planned: Planned, event: Event) -> None:
+    def event(self, planned: PlannedTrial, event: Event) -> None:
         """A trial started, ended an epoch, is retried, or has finished."""
 
     def message(self, text: str) -> None:
@@ -98,7 +98,7 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
     """
     workload = default_workload()
     inputs = workload.load(settings.data)
-    plan = expand(sweep, inputs.digest, settings.max_trials)
+    plan = make_plan(sweep, inputs.digest, settings.max_trials)
     ledger = Ledger(settings.ledger_url)
     with Interrupts(view.message) as interrupts, ledger.driving(sweep.name) as lock, ExitStack() as stack:
         record = ledger.begin(plan, fresh=settings.fresh)
@@ -166,7 +166,7 @@ class _Run:
         self._train(search.trials(), search)
         search.must_not_be_exhausted()
 
-    def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
+    def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
         """Run `planned`, which may be those of a search, which decides by what it is told.
 
         What has finished is recorded, all that waits together, before anything else hears of it.
@@ -177,7 +177,7 @@ class _Run:
             return
         self._prepare()
         uploader, engine = self._uploading(), self._training()
-        todo: dict[str, Planned] = {}
+        todo: dict[str, PlannedTrial] = {}
         batches = engine.batches(_noted(itertools.chain([first], due), todo), ahead=search is None)
         for events in self._until_stopped(batches):
             self._record_all([(todo[event.trial.id], event.outcome) for event in events if isinstance(event, Finished)])
@@ -210,13 +210,13 @@ class _Run:
                     f"tracebacks are in {self._settings.log_dir}"
                 )
 
-    def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+    def _record_all(self, finished: Sequence[tuple[PlannedTrial, Outcome]]) -> None:
         if finished:
             self._write(lambda: self._record.add_all(finished))
             self._records += len(finished)
             self._published = False
 
-    def _finish(self, planned: Planned, event: Finished, uploader: Uploader) -> None:
+    def _finish(self, planned: PlannedTrial, event: Finished, uploader: Uploader) -> None:
         trial, outcome = event.trial, event.outcome
         self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(
             trial, planned.arm.params, planned.stage, outcome
@@ -296,7 +296,7 @@ def _must_be_let_in(uploader: Uploader) -> None:
         raise uploader.rejection
 
 
-def _noted(planned: Iterable[Planned], todo: dict[str, Planned]) -> Iterator[Trial]:
+def _noted(planned: Iterable[PlannedTrial], todo: dict[str, PlannedTrial]) -> Iterator[Trial]:
     """The trials, each noted in `todo` when the engine takes it."""
     for each in planned:
         todo[each.trial.id] = each

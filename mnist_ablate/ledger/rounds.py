@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ablation_path import walk
-from mnist_ablate.sweep.plan import Plan, Planned
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import RecordedTrial
 
-Round = tuple[Planned, ...]
+Round = tuple[PlannedTrial, ...]
 
 
 def due(plan: Plan, entries: Mapping[str, RecordedTrial]) -> Round:

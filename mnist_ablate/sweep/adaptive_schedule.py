@@ -34,11 +34,11 @@ class Look:
     share: float
 
 
-ONCE = (Look(1, None, 1.0),)
+SINGLE_LOOK = (Look(1, None, 1.0),)
 """The one look of a sweep with a fixed number of seeds."""
 
 
-def looks(least: int, most: int) -> tuple[Look, ...]:
+def look_schedule(least: int, most: int) -> tuple[Look, ...]:
     """The looks from `least` to `most` seeds; their shares add up to 1. A short last step joins the one before."""
     sizes = [least]
     while sizes[-1] < most:

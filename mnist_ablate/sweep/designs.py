@@ -302,7 +302,7 @@ class _Search(_Named):
         found = 0.0
         for values in itertools.product(*(choice for name in others if isinstance(choice := tried[name], list))):
             settings = dict(zip(others, values, strict=True))
-            active = (_values_in(tried[name]) for name in conditions if sweep.searches(name, settings))
+            active = (_values_in(tried[name]) for name in conditions if sweep.is_active(name, settings))
             found += always * math.prod(active)
             if found >= sweep.tuning_trials:
                 break
@@ -325,7 +325,7 @@ class _AblationPath(_Named):
 
     def tuning_count(self, sweep: "Sweep") -> int:
         tried = sum(range(2, len(sweep.changes) + 1))  # the last change is not chosen
-        return tried * sweep.least_seeds
+        return tried * sweep.min_seeds
 
     def findings(self, sweep: "Sweep", workload: Workload | None) -> Iterator[Finding]:
         yield from super().findings(sweep, workload)

@@ -25,7 +25,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTrial:
     """A trial and its place in the plan; `stage` is "tuning", "verdict", "as_written" or "control"."""
 
     trial: Trial
@@ -61,43 +61,43 @@ class Plan:
         return DESIGNS[self.sweep.design].tuning_count(self.sweep)
 
     @cached_property
-    def tuning(self) -> tuple[Planned, ...]:
+    def tuning(self) -> tuple[PlannedTrial, ...]:
         """Every arm at the same nuisance points, one seed each, arms taking turns."""
         return tuple(
-            Planned(self._trial(arm.settings, point, TUNING_SEED), arm, "tuning")
+            PlannedTrial(self._trial(arm.settings, point, TUNING_SEED), arm, "tuning")
             for point in self.points
             for arm in self.arms
         )
 
-    def searched(self, settings: Params) -> Planned:
+    def searched(self, settings: Params) -> PlannedTrial:
         """A trial of a search: the baseline with these settings; it belongs to the arm that will be the winner."""
         arm = self.arms[-1]
-        return Planned(self._trial(arm.settings, settings, TUNING_SEED), arm, "tuning")
+        return PlannedTrial(self._trial(arm.settings, settings, TUNING_SEED), arm, "tuning")
 
-    def changed(self, settings: Params, step: int) -> tuple[Planned, ...]:
+    def changed(self, settings: Params, step: int) -> tuple[PlannedTrial, ...]:
         """A candidate for the next arm after so many steps of an ablation path, at every seed of the choice."""
         arm = self.arms[step + 1]
-        seeds = range(TUNING_SEED, TUNING_SEED + self.sweep.least_seeds)
-        return tuple(Planned(self._trial(self.arms[0].settings, settings, seed), arm, "tuning") for seed in seeds)
+        seeds = range(TUNING_SEED, TUNING_SEED + self.sweep.min_seeds)
+        return tuple(PlannedTrial(self._trial(self.arms[0].settings, settings, seed), arm, "tuning") for seed in seeds)
 
-    def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
+    def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[PlannedTrial, ...]:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
         nuisance = [(tuned or {}).get(label(arm.params), {}) for arm in self.arms]
         key = repr(nuisance)
         if key not in self._verdict_trials:
             self._verdict_trials[key] = tuple(
-                Planned(self._trial(arm.settings, values, seed), arm, "verdict")
-                for seed in range(self.sweep.most_seeds)
+                PlannedTrial(self._trial(arm.settings, values, seed), arm, "verdict")
+                for seed in range(self.sweep.max_seeds)
                 for arm, values in zip(self.arms, nuisance, strict=True)
             )
         return self._verdict_trials[key]
 
     @cached_property
-    def _verdict_trials(self) -> dict[str, tuple[Planned, ...]]:
+    def _verdict_trials(self) -> dict[str, tuple[PlannedTrial, ...]]:
         """Those that were asked for, since those of a large sweep take a while to make."""
         return {}
 
-    def as_written_trials(self) -> tuple[Planned, ...]:
+    def as_written_trials(self) -> tuple[PlannedTrial, ...]:
         """The verdicts' trials with the values of `fixed` in place of tuned ones, if the sweep asks for them."""
         trials = self.verdict_trials() if self.sweep.as_written else ()
         return tuple(replace(each, stage="as_written") for each in trials)
@@ -108,12 +108,12 @@ class Plan:
         baseline = self.sweep.baseline.items()
         return next((arm for arm in self.arms if baseline <= arm.params.items()), self.arms[0])
 
-    def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
+    def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[PlannedTrial, ...]:
         """The baseline again with as many other seeds, at its tuned values; none if the sweep has no control."""
         arm, seeds = self.control_arm, range(control_count(self.sweep))
         nuisance = (tuned or {}).get(label(arm.params), {})
         return tuple(
-            Planned(self._trial(arm.settings, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds
+            PlannedTrial(self._trial(arm.settings, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds
         )
 
     def _trial(self, settings: Params, nuisance: Params, seed: int) -> Trial:
@@ -127,7 +127,7 @@ def label(params: Mapping[str, Scalar]) -> str:
     return " ".join(str(value) for value in params.values())
 
 
-def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan:
+def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan:
     """The plan of a sweep; its size is checked by multiplication before anything is listed.
 
     Raises SweepError if there are more than `max_trials` trials.
@@ -143,15 +143,15 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
 def count(sweep: Sweep, seeds: int | None = None) -> int:
     """The number of trials of a sweep, at most, or with so many seeds."""
     design = DESIGNS[sweep.design]
-    seeds = sweep.most_seeds if seeds is None else seeds
-    control = seeds if sweep.controlled else 0
+    seeds = sweep.max_seeds if seeds is None else seeds
+    control = seeds if sweep.has_negative_control else 0
     confirmed = seeds * (2 if sweep.as_written else 1)
     return design.tuning_count(sweep) + design.arm_count(sweep) * confirmed + control
 
 
 def control_count(sweep: Sweep) -> int:
     """The number of trials of the negative control, at most."""
-    return sweep.most_seeds if sweep.controlled else 0
+    return sweep.max_seeds if sweep.has_negative_control else 0
 
 
 def planned_settings(plan: Plan) -> PlannedSettings:

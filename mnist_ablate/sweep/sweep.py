@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
-from mnist_ablate.sweep.adaptive_schedule import Look, looks
+from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.workload import default_workload
@@ -180,27 +180,27 @@ class Sweep(_Model):
         space: dict[str, Range | list[Scalar]] = {**self.scientific, **self.nuisance}
         return dict(sorted(space.items(), key=lambda item: item[0] in self.conditions))
 
-    def searches(self, name: str, settings: Mapping[str, Scalar]) -> bool:
+    def is_active(self, name: str, settings: Mapping[str, Scalar]) -> bool:
         """Whether a searched factor has a meaning beside these values of others; else it keeps its usual value."""
         return all(settings[other] in values for other, values in self.conditions.get(name, {}).items())
 
     @property
-    def least_seeds(self) -> int:
+    def min_seeds(self) -> int:
         """The number of seeds that every arm is trained with."""
         return self.seeds if isinstance(self.seeds, int) else self.seeds.min
 
     @property
-    def most_seeds(self) -> int:
+    def max_seeds(self) -> int:
         """The number of seeds that an arm is trained with at most."""
         return self.seeds if isinstance(self.seeds, int) else self.seeds.max
 
     @property
     def looks(self) -> tuple[Look, ...]:
         """When the claims of an adaptive sweep are judged; none if the number of seeds is fixed."""
-        return () if isinstance(self.seeds, int) else looks(self.seeds.min, self.seeds.max)
+        return () if isinstance(self.seeds, int) else look_schedule(self.seeds.min, self.seeds.max)
 
     @property
-    def controlled(self) -> bool:
+    def has_negative_control(self) -> bool:
         """Whether the baseline is compared with itself: if there are claims, unless `negative_control` is none."""
         return bool(self.claims) and self.negative_control != "none"
 
@@ -232,7 +232,7 @@ class Sweep(_Model):
         if not (is_named or budget in first):
             content["fixed"].setdefault(budget, 1)
         content["name"] = f"{self.name}-quick"
-        content["seeds"] = min(self.least_seeds, 2)
+        content["seeds"] = min(self.min_seeds, 2)
         content["tuning_trials"] = min(self.tuning_trials, 2)
         return Sweep.model_validate(content)
 

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from mnist_ablate.statistics.verdict import NOT_JUDGED, judge
-from mnist_ablate.sweep.plan import Plan, Planned
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.workload import default_workload
@@ -15,13 +15,13 @@ Params = Mapping[str, Scalar]
 
 
 def wanted(
-    sweep: Sweep, trials: Sequence[Planned], outcome_of: Callable[[Planned], Outcome | None]
-) -> tuple[Planned, ...]:
+    sweep: Sweep, trials: Sequence[PlannedTrial], outcome_of: Callable[[PlannedTrial], Outcome | None]
+) -> tuple[PlannedTrial, ...]:
     """Of the trials with every seed those to be run, as far as the recorded outcomes tell; all if not adaptive."""
     if not sweep.looks:
         return tuple(trials)
     arms = {_key(each.arm.params): each.arm.params for each in trials}
-    taken: list[Planned] = []
+    taken: list[PlannedTrial] = []
     running, earlier = set(arms), 0
     for number, look in enumerate(sweep.looks, 1):
         size = look.seeds or 0
@@ -68,8 +68,8 @@ def _key(arm: Params) -> frozenset[tuple[str, Scalar]]:
 
 
 def follow(
-    plan: Plan, metrics_of: Callable[[Planned], Mapping[str, float] | None]
-) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
+    plan: Plan, metrics_of: Callable[[PlannedTrial], Mapping[str, float] | None]
+) -> tuple[list[PlannedTrial], dict[str, dict[str, Any]] | None]:
     """An ablation path as the recorded metrics decide it: trials that choose, and each arm's settings at its end.
 
     Keyed by the words for the arm, as the plan wants them; None before the path is whole.

@@ -10,7 +10,7 @@ from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 from mnist_ablate.ledger.verify_record import FINAL, STATES, Final, final_of, lacking, wrong
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
-from mnist_ablate.sweep.plan import Plan, Planned, control_count, count, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, control_count, count, make_plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Row, Trial
 from mnist_ablate.verification.expected_trials import follow, wanted
@@ -31,7 +31,7 @@ class Ledger:
         study = studies[-1]
         content = json.loads(study.attrs["content"])
         self.sweep = Sweep.model_validate(content["sweep"])
-        self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
+        self.plan = make_plan(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
         self.finals: dict[str, Final] = {}
         self._again: set[str] = set()  # the stages of trials that were run again
         self.problems = [*_unfinished(studies), *self._registered(study), *self._recorded(study.trials)]
@@ -78,7 +78,7 @@ class Ledger:
         recorded = [id_ for id_, _, _ in places if id_ in self.finals]
         size = self.plan.size
         if self.sweep.looks:  # what was asked for so far
-            size = max(count(self.sweep, self.sweep.least_seeds), self.plan.tuning_size + len(asked))
+            size = max(count(self.sweep, self.sweep.min_seeds), self.plan.tuning_size + len(asked))
         self.missing = size - len(recorded)
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
@@ -102,7 +102,7 @@ class Ledger:
                 what = "in an arm that is not its own" if own else f"as {final.stage}, not as planned"
             yield f"ledger: trial {trial_id} is recorded {what}: {_RESTORE}"
 
-    def _wanted(self, trials: Sequence[Planned]) -> tuple[Planned, ...]:
+    def _wanted(self, trials: Sequence[PlannedTrial]) -> tuple[PlannedTrial, ...]:
         finals = self.finals
         return wanted(
             self.sweep, trials, lambda each: finals[id_].outcome if (id_ := _id(each.trial)) in finals else None
@@ -163,7 +163,7 @@ def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
                 yield f"ledger: {study.name}: record {trial.number} is {trial.state}, not a final state: {_RESTORE}"
 
 
-def _place(trial_id: str, planned: Planned) -> Place:
+def _place(trial_id: str, planned: PlannedTrial) -> Place:
     return trial_id, planned.stage, _key(planned.arm.params)
 
 
@@ -230,7 +230,7 @@ def _holds(choice: Any, value: Any) -> bool:
     return value in choice if isinstance(choice, list) else bool(choice.low <= value <= choice.high)
 
 
-def _followed(plan: Plan, finals: Mapping[str, Final]) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
+def _followed(plan: Plan, finals: Mapping[str, Final]) -> tuple[list[PlannedTrial], dict[str, dict[str, Any]] | None]:
     """An ablation path as the records decide it: the trials that choose, and each arm's settings once it is whole."""
     return follow(plan, lambda each: finals[id_].outcome["metrics"] if (id_ := _id(each.trial)) in finals else None)
 
@@ -249,9 +249,9 @@ def _is_chosen(final: Final, plan: Plan) -> bool:
 
 def _seeds(stage: str, plan: Plan) -> tuple[int, int]:
     """The first seed of a stage whose trials follow from a choice, and how many there are at most."""
-    choosing = plan.sweep.least_seeds if plan.sweep.design == "ablation_path" else 0  # else a choice changes none
+    choosing = plan.sweep.min_seeds if plan.sweep.design == "ablation_path" else 0  # else a choice changes none
     ranges = {
-        "verdict": (0, plan.sweep.most_seeds),
+        "verdict": (0, plan.sweep.max_seeds),
         "control": (CONTROL_SEED, control_count(plan.sweep)),
         "tuning": (TUNING_SEED, choosing),
     }

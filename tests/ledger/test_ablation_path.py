@@ -19,7 +19,7 @@ from mnist_ablate.ledger.rounds import due
 from mnist_ablate.reports import chosen, html, recorded, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
@@ -44,7 +44,7 @@ PATH: dict[str, Any] = {
 
 
 def plan_of(**changes: Any) -> Plan:
-    return expand(small(**{**PATH, **changes}), "digest")
+    return make_plan(small(**{**PATH, **changes}), "digest")
 
 
 def accuracy(recipe: Recipe) -> float:

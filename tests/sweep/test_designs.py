@@ -9,7 +9,7 @@ from sweep_texts import ONE_FACTOR, SMALL, changed, load, problems
 
 from mnist_ablate.sweep import json_schema
 from mnist_ablate.sweep.designs import DESIGNS, SECTIONS, DesignName
-from mnist_ablate.sweep.plan import count, expand
+from mnist_ablate.sweep.plan import count, make_plan
 
 CONFIGURATIONS = "question: q\ndesign: configurations\nconfigurations: {a: {model: mlp}, b: {model: cnn}}\nseeds: 2\n"
 SEARCH = """\
@@ -86,7 +86,7 @@ def test_each_design_loads_and_counts_the_arms_that_it_lists(name: DesignName, t
     assert design.name == name
     assert is_valid(TEXTS[name])
     arms = list(design.arms(sweep))
-    assert len(arms) == design.arm_count(sweep) == len(expand(sweep, "digest").arms)
+    assert len(arms) == design.arm_count(sweep) == len(make_plan(sweep, "digest").arms)
     assert all(set(params) == set(sweep.factors) for params, _ in arms)
     assert all(params[key] in sweep.factors[key] for params, _ in arms for key in params)
     assert count(sweep) == design.tuning_count(sweep) + 2 * len(arms)
@@ -285,7 +285,7 @@ def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, te
     ],
 )
 def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path: Path, text: str) -> None:
-    plan = expand(load(tmp_path, text), "digest")
+    plan = make_plan(load(tmp_path, text), "digest")
     assert {each.trial.settings["learning_rate"] for each in plan.verdict_trials()} <= {0.001, 0.01}
     assert all("learning_rate" not in arm.params for arm in plan.arms)
 
@@ -339,7 +339,7 @@ def test_optimizers_are_tried_at_a_rate_that_is_written_or_tried_too(tmp_path: P
 
 
 def test_each_arm_s_optimizer_has_its_own_default_rate(tmp_path: Path) -> None:
-    plan = expand(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
+    plan = make_plan(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
     assert [arm.settings["learning_rate"] for arm in plan.arms] == [0.001, 0.01]
 
 

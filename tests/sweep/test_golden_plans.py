@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 
 GOLDEN = {
     "activation": (
@@ -111,7 +111,7 @@ GOLDEN = {
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_a_shipped_sweep_keeps_its_digest_and_its_trial_ids(name: str) -> None:
     sweep = sweep_file.load(name.removesuffix("-quick"), quick=name.endswith("-quick"))
-    plan = expand(sweep, "d1" * 32)
+    plan = make_plan(sweep, "d1" * 32)
     trials = [*plan.tuning, *plan.verdict_trials(), *plan.as_written_trials(), *plan.control_trials()]
     content = "".join(f"{each.id}{each.stage}{' '.join(map(str, each.arm.params.values()))}" for each in trials)
     found = (sweep.digest, plan.size, trials[0].id, hashlib.sha256(content.encode()).hexdigest()[:16])

@@ -7,7 +7,7 @@ import pytest
 from small_digits import small
 from sweep_runs import small as sweep_of
 
-from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.workloads.keras_mnist import network
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
@@ -20,7 +20,7 @@ KINDS = list(BASELINE)
 
 def plan_of(**changes: Any) -> Plan:
     content = {"design": "leave_one_out", "baseline": BASELINE, "scientific": DROPPED, "claims": []}
-    return expand(sweep_of(**{**content, "fixed": {"width": 8, "epochs": 1, "batch_size": 32}, **changes}), "digest")
+    return make_plan(sweep_of(**{**content, "fixed": {"width": 8, "epochs": 1, "batch_size": 32}, **changes}), "digest")
 
 
 def recipe_without(kind: str) -> Recipe:
