@@ -131,13 +131,10 @@ def _drawn(document: "Document", record: "Record", form: Format, output: Path | 
 
 def _bundle(document: "Document", record: "Record", settings: "Settings", output: Path) -> str:
     from mnist_ablate.execution import publishing
+    from mnist_ablate.processes import whole_file
 
     content, digest = publishing.bundle(record, settings, document)
-    part = output.with_name(f"{output.name}.part")
-    try:
+    with whole_file(output) as part:
         part.write_bytes(content)
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
     typer.echo(f"{output}: digest {digest}")
     return ""

@@ -4,8 +4,6 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ from mnist_ablate.reports.terminal import markdown
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.verification import raw_ledger
+from mnist_ablate.workloads.versions import installed_versions
 
 _COMMIT = ("git", "rev-parse", "HEAD")
-_PACKAGES = ("mnist-ablate", "keras", "optuna", "mlflow", "numpy")
 _BUNDLE_DIGEST = "bundle_digest"
 """A tag of the parent run: whoever has the bundle can compare."""
 
@@ -33,8 +31,7 @@ def open_mirror(record: Record, settings: Settings) -> Mirror:
 def provenance(data_digest: str) -> dict[str, str]:
     """Where results come from: versions, git commit if there is one, machine, data."""
     return {
-        **_versions(),
-        "version.python": platform.python_version(),
+        **{f"version.{name}": value for name, value in installed_versions().items()},
         "git_commit": _git_commit(),
         "platform": platform.platform(),
         "data_digest": data_digest,
@@ -86,11 +83,6 @@ def try_to_publish(
     except UnreachableError:
         return False
     return True
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {f"version.{name}": version(name) for name in _PACKAGES}
 
 
 def _git_commit() -> str:

@@ -79,7 +79,11 @@ def _search(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Any]:
     tried = [entry for entry in entries.values() if entry.stage == "tuning"]
     return {
         "gain": _gain(plan, entries, tried),
-        "importances": {"level": LEVEL, "resamples": RESAMPLES, "factors": importances(plan.sweep, tried)},
+        "importances": {
+            "level": LEVEL,
+            "resamples": RESAMPLES,
+            "factors": [vars(each) for each in importances(plan.sweep, tried)],
+        },
     }
 
 

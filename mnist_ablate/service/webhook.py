@@ -1,7 +1,6 @@
 """Tells a webhook how a sweep ended; a webhook that fails costs one line and three seconds, never the result."""
 
 import json
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mnist_ablate.errors import AblateError, mask, one_line
-from mnist_ablate.tracking.opener import opener
+from mnist_ablate.processes import call_within
+from mnist_ablate.tracking.client import opener
 
 TIMEOUT_S = 3.0
 _KINDS = ("http", "https")
@@ -40,25 +40,23 @@ def failing(webhook: str, sweep: str) -> Iterator[None]:
         raise
 
 
-def post(webhook: str, content: Mapping[str, Any]) -> str:
+def post(webhook: str, content: Mapping[str, object]) -> str:
     """Send JSON; a line that says why it was not taken, without the webhook's path, which is its secret."""
     try:
         parts = urlsplit(webhook)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in _KINDS or not parts.hostname:
-        return "MNIST_ABLATE_WEBHOOK is no http or https address: nobody was told; correct it, or unset it"
+        return "MNIST_ABLATE_WEBHOOK is not an http(s) URL; no notification was sent: correct it, or unset it"
     where = f"MNIST_ABLATE_WEBHOOK {parts.scheme}://{parts.hostname}/***"
-    answer: list[str] = []
-    # A thread, because a time-out of urllib is one of each read, and a slow host could make many.
-    thread = threading.Thread(target=lambda: answer.append(_send(webhook, content)), daemon=True)
-    thread.start()
-    thread.join(TIMEOUT_S)
-    reason = answer[0] if answer else f"no answer within {TIMEOUT_S:.0f} s"
-    return f"{where}: {reason}: nobody was told how the sweep ended" if reason else ""
+    try:  # a time-out of urllib is one of each read, and a slow host could make many
+        reason = call_within(TIMEOUT_S, lambda: _send(webhook, content))
+    except TimeoutError:
+        reason = f"no answer within {TIMEOUT_S:.0f} s"
+    return f"{where}: {reason}: no notification was sent" if reason else ""
 
 
-def _send(webhook: str, content: Mapping[str, Any]) -> str:
+def _send(webhook: str, content: Mapping[str, object]) -> str:
     body = mask(json.dumps(content)).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "mnist-ablate"}
     try:

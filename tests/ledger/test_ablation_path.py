@@ -14,8 +14,7 @@ from sweep_texts import problems
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger.ablation_path import walk
-from mnist_ablate.ledger.progress import tuned
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due, tuned
 from mnist_ablate.reports import chosen, html, recorded, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings
@@ -153,7 +152,7 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
     assert isinstance(console.file, io.StringIO)
     for shown in (text, console.file.getvalue(), terminal.markdown(made, "q?")):
         assert chosen.PATH_TITLE in shown
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 12)
     again = len(starts(fake))
     drive(sweep, settings, Watcher())
