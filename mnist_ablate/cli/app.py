@@ -200,7 +200,7 @@ app.add_typer(stack.app, name="stack")
 
 def main() -> None:
     """Run a command; every error is one line on stderr and an exit code, a traceback only with --debug."""
-    from mnist_ablate.masking import mask
+    from mnist_ablate.errors import mask
     from mnist_ablate.processes import Interrupted, raising
 
     gc.set_threshold(*_RARELY)

@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_ablate.errors import mask
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.ledger import progress
-from mnist_ablate.masking import mask
-from mnist_ablate.sweep.plan import Plan, Planned, label
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
 from mnist_ablate.text import number
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload, epochs_of
@@ -67,7 +67,7 @@ class Watch:
             )
             self._live.start()
 
-    def event(self, planned: Planned, event: Event) -> None:
+    def event(self, planned: PlannedTrial, event: Event) -> None:
         """Take an event in; say what a person must know."""
         trial, arm = event.trial, label(planned.arm.params)
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
@@ -157,7 +157,7 @@ def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
     return bool(wanted) and not progress.due(plan, ended)
 
 
-def _tuned(planned: Planned) -> str:
+def _tuned(planned: PlannedTrial) -> str:
     """The nuisance values that a tuning trial tries: where its recipe is not its arm's."""
     arm, tried = planned.arm.settings, planned.trial.settings
     return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])

@@ -25,10 +25,10 @@ class TimeLeft:
     def opened(self, plan: Plan) -> None:
         """All of it is left."""
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
-        self._left = Counter(dict.fromkeys(self._settings, plan.sweep.most_seeds))
+        self._left = Counter(dict.fromkeys(self._settings, plan.sweep.max_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
-        if plan.sweep.controlled:
-            self._left[label(plan.control_arm.params)] += plan.sweep.most_seeds
+        if plan.sweep.has_negative_control:
+            self._left[label(plan.control_arm.params)] += plan.sweep.max_seeds
         self._others = max(0, plan.size - self._left.total())
 
     def started(self, trial: Trial, at: float) -> None:

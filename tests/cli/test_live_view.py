@@ -10,17 +10,17 @@ from sweep_runs import small
 from mnist_ablate.cli import live_view
 from mnist_ablate.cli.live_view import Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial
 
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
 
 
 def plan(**changes: object) -> Plan:
-    return expand(small(**changes), "d1" * 32)
+    return make_plan(small(**changes), "d1" * 32)
 
 
-def outcome(planned: Planned, status: str = "complete", reason: str = "") -> Outcome:
+def outcome(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Outcome:
     metrics = fake_trainer.metrics(planned.trial) if status == "complete" else {}
     return Outcome.model_validate(
         {"trial_id": planned.trial.id, "status": status, "metrics": metrics, "reason": reason}

@@ -4,7 +4,7 @@ import pytest
 from sweep_runs import small
 
 from mnist_ablate.execution.time_left import TimeLeft
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 
 NETWORKS = {
     "design": "configurations",
@@ -18,7 +18,7 @@ NETWORKS = {
 
 @pytest.fixture
 def plan() -> Plan:
-    return expand(small(**NETWORKS), "d1" * 32)
+    return make_plan(small(**NETWORKS), "d1" * 32)
 
 
 def opened(plan: Plan) -> TimeLeft:
@@ -27,7 +27,7 @@ def opened(plan: Plan) -> TimeLeft:
     return left
 
 
-def of(plan: Plan, arm: str) -> list[Planned]:
+def of(plan: Plan, arm: str) -> list[PlannedTrial]:
     return [each for each in plan.verdict_trials() if each.arm.params["configuration"] == arm]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras_trials import keras_trial
 
-from mnist_ablate.sweep.sweep import METRICS
+from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
