@@ -75,7 +75,7 @@ def test_ctrl_c_lets_running_trials_end_and_says_how_to_go_on(
     assert done.code == 130
     assert "stopping: running trials may finish (30 s at most); Ctrl-C again stops now" in done.err
     kept = recorded(command.folder / ".mnist-ablate")
-    assert f"stopped at {kept} of 12 trials; the same command goes on" in done.err
+    assert f"stopped at {kept} of 12 trials; run the same command again to continue" in done.err
     assert kept == len(starts(fake))
     assert "Traceback" not in done.err
     assert done.document["trials"]["complete"] == kept

@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Turn a claim about training a network into evidence and a verdict.",
-    epilog="Add --debug to any command to see the traceback of an error.",
+    epilog="Add --debug to any command to see a traceback in place of a one-line error.",
 )
 
 _RARELY = (100_000, 20, 20)
@@ -73,7 +73,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Source,
     overrides: Overrides = None,
     seeds: Seeds = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one a core].")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
     quick: Quick = False,
     fresh: Annotated[bool, typer.Option(help="Begin a new record, and keep the old one.")] = False,
@@ -81,7 +81,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     home: Home = None,
     data: Data = None,
     weights: Weights = None,
-    trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=1, metavar="S", help="Longest wait for news of a trial.")
+    ] = None,
     require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
     register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
     max_trials: MaxTrials = 10_000,
@@ -125,11 +127,11 @@ app.command()(report.report)
 
 @app.command()
 def judge(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A row per trial: factors, seed and metrics.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, one trial per row.")],
     source: Annotated[str, typer.Option("--sweep", metavar="FILE", help="The sweep file with the claims.")],
     as_json: Json = False,
 ) -> None:
-    """Judge the claims of a sweep file on a finished table from anywhere."""
+    """Judge the claims of a sweep file on a table of results from anywhere."""
     from mnist_ablate.ledger import progress, results_table
     from mnist_ablate.reports import summary
     from mnist_ablate.sweep import sweep_file

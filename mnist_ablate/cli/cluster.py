@@ -12,9 +12,11 @@ _LOOPBACK = ("127.", "localhost", "::1")
 
 def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The scheduler: tcp://host:8786, tls://host:8786.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one a core].")] = None,
-    name: Annotated[str | None, typer.Option(help="What sweeps call it [the host's name].")] = None,
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="Of each process: 4GB, or auto for its share.")] = "auto",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this machine in sweeps [the host's name].")] = None,
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="Memory of each process: 4GB, or auto for an equal share.")
+    ] = "auto",
     tls_ca_file: TlsCaFile = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -39,12 +41,14 @@ def scheduler(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Bring sweeps and workers of several machines together, until stopped."""
+    """Connect sweeps with the workers of several machines, until stopped."""
     from mnist_ablate.execution.dask_settings import TLS_SCHEME, tls_from_options
     from mnist_ablate.service.dask_service import serve_scheduler
 
     given = (tls_ca_file, tls_cert, tls_key)
     certificates = tls_from_options(f"{TLS_SCHEME}{host}" if any(given) else None, *given)
     if certificates is None and not host.startswith(_LOOPBACK):
-        typer.echo(f"whoever reaches {host}:{port} runs code here: a private network only, or --tls-cert", err=True)
+        typer.echo(
+            f"anyone who can reach {host}:{port} can run code here: use a private network, or --tls-cert", err=True
+        )
     raise typer.Exit(serve_scheduler(host, port, certificates, lambda line: typer.echo(line, err=True)))

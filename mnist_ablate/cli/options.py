@@ -32,13 +32,15 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
-Data = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="x_train, y_train, x_test, y_test as Keras ships.")]
+Data = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="Arrays x_train, y_train, x_test, y_test, as Keras's.")
+]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
 ]
 Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
 MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
-TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the authority that signed the cluster's.")]
+TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate of the cluster's authority.")]
 TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: its private key.")]
 

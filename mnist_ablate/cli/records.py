@@ -23,7 +23,7 @@ def export(
     everything: All = False,
     home: Home = None,
 ) -> None:
-    """Write every record of a sweep, or of all, to one file that `restore` reads."""
+    """Write every record of a sweep, or of all sweeps, to one file that `restore` reads."""
     from mnist_ablate.ledger import backup
     from mnist_ablate.ledger.ledger import Ledger
 
@@ -43,13 +43,13 @@ def restore(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
     home: Home = None,
 ) -> None:
-    """Put the records of a backup into the ledger; what is there already stays."""
+    """Add the records of a backup to the ledger. Records that are already there stay."""
     from mnist_ablate.ledger import backup
 
     settings = settings_of(home)
     for done in backup.restore(settings.ledger_url, source):
         typer.echo(f"{done.name}: {done.trials} trials, {done.written} written now")
-    typer.echo("bring MLflow in step with: mnist-ablate sync --all", err=True)
+    typer.echo("update MLflow with: mnist-ablate sync --all", err=True)
 
 
 def sync(
@@ -59,7 +59,7 @@ def sync(
     everything: All = False,
     home: Home = None,
 ) -> None:
-    """Bring MLflow in step with the ledger; with --all, rebuild it for every recorded sweep."""
+    """Send MLflow what it lacks of a recorded sweep, or of every sweep with --all."""
     from mnist_ablate.execution import recorded_report
     from mnist_ablate.ledger.ledger import Ledger
 
@@ -83,7 +83,7 @@ def verify(
     ],
     home: Home = None,
 ) -> None:
-    """Check that plan, ledger and MLflow agree, and that the verdicts recompute; or the same of a bundle."""
+    """Check that plan, ledger and MLflow agree, or that the verdicts of a bundle follow from its records."""
     found = (
         _verified_bundle(Path(source)) if source.lower().endswith(_BUNDLE) else _verified_ledger(name_of(source), home)
     )

@@ -68,11 +68,11 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
     damaged.
     """
     if target.exists():
-        raise SweepError(f"{target}: exists already and is left as it is: name another file")
+        raise SweepError(f"{target}: exists already and was not changed: choose another file name")
     ledger = Ledger(url, reading=True)
     if not names:
         where = sqlite_file(url) or mask(url)
-        raise SweepError(f"{where}: nothing recorded there: check --home and OPTUNA_STORAGE")
+        raise SweepError(f"{where}: no sweep is recorded there: check --home and OPTUNA_STORAGE")
     for name in names:
         ledger.find(name)
     with whole_file(target) as part:
@@ -112,10 +112,10 @@ def _readable(source: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EINVAL:  # what seeking to a place before the file gives
             raise
-        raise SweepError(f"{source}: no whole backup of mnist-ablate: use another copy") from None
+        raise SweepError(f"{source}: not a complete mnist-ablate backup: use another copy") from None
     except _BROKEN as error:
         text = str(error).partition("\n")[0] or type(error).__name__
-        raise SweepError(f"{source}: no whole backup of mnist-ablate ({text}): use another copy") from None
+        raise SweepError(f"{source}: not a complete mnist-ablate backup ({text}): use another copy") from None
 
 
 def _write(url: str, names: Sequence[str], target: Path) -> dict[str, int]:
@@ -219,7 +219,7 @@ def _missing(study: optuna.Study, lines: Sequence[Any]) -> Sequence[TrialLine]:
     same_plan = all(study.user_attrs.get(name, about[name]) == about[name] for name in _PLAN)
     if not same_plan or [_identity(line) for line in there[:both]] != [_identity(line) for line in trials[:both]]:
         raise ConflictError(
-            f"{study.study_name}: the ledger has another record of this name, which stays; nothing was restored: "
+            f"{study.study_name}: the ledger has a different record of this name and keeps it; nothing was restored: "
             "restore to another --home or OPTUNA_STORAGE"
         )
     return trials[both:]

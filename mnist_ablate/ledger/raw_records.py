@@ -72,7 +72,7 @@ class FinalRecord:
 def record_problems(trial: RawTrial) -> list[str]:
     """What is wrong with a record by itself, in words that follow "record 3". Empty if all is well."""
     if missing := missing_parts(trial):
-        return [f"is not whole, it lacks {', '.join(missing)}"]
+        return [f"is incomplete, it lacks {', '.join(missing)}"]
     return [*content_problems(trial, final_of(trial))]
 
 
@@ -97,9 +97,9 @@ def content_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
     attrs, outcome = trial.attrs, final.outcome
     content = {part: json.loads(attrs[part]) for part in ("trial", "stage", "outcome")}
     if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(attrs["sha256"]):
-        yield "was altered after it had been written"
+        yield "was altered after it was written"
     if final.trial_id != trial_id(default_workload(), final.settings, final.seed, final.data_digest):
-        yield "does not have the content that its id stands for"
+        yield "has content that does not match its id"
     if outcome["trial_id"] != final.trial_id:
         yield f"holds the outcome of trial {outcome['trial_id']}"
     if outcome["status"] not in get_args(Status) or STATES[outcome["status"]] != trial.state:

@@ -37,7 +37,9 @@ def check_address(address: str) -> None:
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
     if scheme not in {"tcp", "tls"} or not host or not port.isdecimal():
-        raise SweepError(f"{mask(address)} is no scheduler's address: tcp://host:8786 or tls://host:8786 is expected")
+        raise SweepError(
+            f"{mask(address)} is not the address of a scheduler: expected tcp://host:8786 or tls://host:8786"
+        )
 
 
 def check_memory_size(memory: str) -> None:
@@ -46,7 +48,7 @@ def check_memory_size(memory: str) -> None:
         if memory != "auto":
             parse_bytes(memory)
     except ValueError:
-        raise SweepError(f"--memory {memory} is no amount: 4GB, 2GiB or auto is expected") from None
+        raise SweepError(f"--memory {memory} is not an amount of memory: expected 4GB, 2GiB or auto") from None
 
 
 def serve_workers(
@@ -82,9 +84,10 @@ def serve_workers(
                 reason = _reason(error)
                 kind = _NAME_TAKEN if _NAME_TAKEN in reason else "no answer"
                 if kind != told and kind == _NAME_TAKEN:
-                    say(f"worker {name}: another worker of this scheduler has this name: give --name; trying on")
+                    taken = "another worker of this scheduler has this name: choose another --name"
+                    say(f"worker {name}: {taken}; still trying")
                 elif kind != told:
-                    say(f"worker {name}: {address} does not answer ({reason}); trying on")
+                    say(f"worker {name}: {address} does not answer ({reason}); still trying")
                 told = kind
             await asyncio.sleep(_AGAIN_S)
 

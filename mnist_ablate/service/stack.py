@@ -85,7 +85,7 @@ def _private(path: Path, text: str) -> Path:
 
 def _check_private(folder: Path) -> None:
     if folder.is_symlink() or folder.stat().st_mode & 0o077:
-        raise SweepError(f"{folder}: others may enter it: chmod 700 {folder}, or choose another folder")
+        raise SweepError(f"{folder}: other users can enter it: chmod 700 {folder}, or choose another folder")
 
 
 def _user(path: Path) -> list[Path]:

@@ -48,13 +48,13 @@ def post(webhook: str, content: Mapping[str, object]) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in _KINDS or not parts.hostname:
-        return "MNIST_ABLATE_WEBHOOK is no http or https address: nobody was told; correct it, or unset it"
+        return "MNIST_ABLATE_WEBHOOK is not an http(s) URL; no notification was sent: correct it, or unset it"
     where = f"MNIST_ABLATE_WEBHOOK {parts.scheme}://{parts.hostname}/***"
     try:  # a time-out of urllib is one of each read, and a slow host could make many
         reason = call_within(TIMEOUT_S, lambda: _send(webhook, content))
     except TimeoutError:
         reason = f"no answer within {TIMEOUT_S:.0f} s"
-    return f"{where}: {reason}: nobody was told how the sweep ended" if reason else ""
+    return f"{where}: {reason}: no notification was sent" if reason else ""
 
 
 def _send(webhook: str, content: Mapping[str, object]) -> str:

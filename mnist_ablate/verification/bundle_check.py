@@ -67,11 +67,11 @@ def check(source: Path) -> Checked:
         advice = _advice(bundle)
     except _BROKEN as error:
         text = _one_line(str(error)) or type(error).__name__
-        return Checked([f"bundle: {source.name} is not whole, or was altered: {text}: {_AGAIN}"])
+        return Checked([f"bundle: {source.name} is incomplete or was altered: {text}: {_AGAIN}"])
     if not found:
         return Checked([], bundle.digest, len(bundle.study.trials), len(bundle.verdicts["claims"]))
     lines = [f"bundle: {_one_line(text)}: {advice}" for text in found[:MOST_LINES]]
-    more = [f"bundle: and more of the kind: {advice}"] if len(found) > MOST_LINES else []
+    more = [f"bundle: and more problems like these: {advice}"] if len(found) > MOST_LINES else []
     return Checked([*lines, *more])
 
 

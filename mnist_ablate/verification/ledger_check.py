@@ -54,12 +54,12 @@ class CheckedLedger:
 
     def _registration_problems(self, study: RawStudy) -> Iterator[str]:
         if json.loads(study.attrs.get("digest", '""')) != self.sweep.digest:
-            yield f"ledger: {study.name}: its digest is not that of the sweep it holds: {_RESTORE}"
+            yield f"ledger: {study.name}: its digest does not match the sweep it holds: {_RESTORE}"
         told = json.loads(study.attrs.get("preregistration", "{}"))  # older versions wrote none
         changed = [part for part, value in _parts(self.plan).items() if told and told.get(part) != value]
         if changed:
             what = " and ".join(changed)
-            yield f"ledger: {study.name}: {what} not as registered before the first trial: {_RESTORE}"
+            yield f"ledger: {study.name}: {what} not as it was registered before the first trial: {_RESTORE}"
 
     def _record_problems(self, trials: Sequence[RawTrial]) -> Iterator[str]:
         if len({trial.number for trial in trials}) != len(trials):
@@ -68,7 +68,7 @@ class CheckedLedger:
         for trial in trials:
             where = f"ledger: record {trial.number}"
             if missing := missing_parts(trial):
-                yield f"{where} is not whole, it lacks {', '.join(missing)}: {_RESTORE}"
+                yield f"{where} is incomplete, it lacks {', '.join(missing)}: {_RESTORE}"
                 continue
             final = final_of(trial)
             for text in content_problems(trial, final):
@@ -115,10 +115,10 @@ class CheckedLedger:
                 continue
             if "tuning" in self._stages_run_again and _can_be_chosen(final, self.plan):
                 continue  # it was planned until a tuning trial, run again, changed the choice
-            what = "but not planned"
+            what = "but was not planned"
             if id_ in stages:
                 own = final.stage in stages[id_]
-                what = "in an arm that is not its own" if own else f"as {final.stage}, not as planned"
+                what = "in another arm than planned" if own else f"as {final.stage}, not as planned"
             yield f"ledger: trial {id_} is recorded {what}: {_RESTORE}"
 
 

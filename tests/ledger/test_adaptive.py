@@ -243,7 +243,7 @@ def test_verify_finds_a_round_that_nobody_asked_for(settings: Settings, monkeypa
     drive(small(**ADAPTIVE), settings, Watcher())
     problems = CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems
     assert problems
-    assert all("is recorded but not planned" in problem for problem in problems)
+    assert all("is recorded but was not planned" in problem for problem in problems)
 
 
 @pytest.mark.slow

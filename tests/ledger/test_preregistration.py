@@ -154,7 +154,7 @@ def test_a_margin_altered_in_the_database_is_noticed_by_report_and_checker(home:
     altered(home, "content", widened)
     altered(home, "digest", lambda _: other_margin(0.0001).digest)
     assert registered(home)["reasons"] == ["margins differ from what was registered"]
-    assert registration_problems(home) == ["margins not as registered before the first trial"]
+    assert registration_problems(home) == ["margins not as it was registered before the first trial"]
 
 
 def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Settings) -> None:

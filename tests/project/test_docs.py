@@ -299,7 +299,7 @@ def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
 def test_the_step_for_a_metric_leads_to_one(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     line = blocks("guides/add-a-metric.md", "python")[0]
-    copy.insert("mnist_ablate/workloads/keras_mnist/metrics.py", "_OF_CURVE: ", "\n)\n", f"\n{line.rstrip()}")
+    copy.insert("mnist_ablate/workloads/keras_mnist/metrics.py", "CURVE_METRICS: ", "\n}\n", f"\n{line.rstrip()}")
     assert '"epochs_to_99"' in copy.command("schema")
     example = blocks("tutorial.md", "yaml")[0].replace("first_epoch_val_accuracy", "epochs_to_99")
     (tmp_path / "sooner.yaml").write_text(example)

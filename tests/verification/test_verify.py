@@ -38,7 +38,7 @@ TESTS = Path(__file__).parents[1]
 def said() -> dict[str, dict[str, list[str]]]:
     """In a process of its own: it forks, and threads of other tests would not survive that."""
     program = [sys.executable, "-W", "ignore", str(TESTS / "campaigns" / "planted_bugs.py")]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS / "support")}
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS / 'support'}"}
     answer = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
     found: dict[str, dict[str, list[str]]] = json.loads(answer.stdout)
@@ -254,7 +254,7 @@ def test_a_trial_recorded_for_another_arm_is_found_in_every_stage(tmp_path: Path
             first = each.arm == plan.arms[0] and moved.setdefault(each.stage, each.id) == each.id
             record.add(replace(each, arm=plan.arms[1]) if first else each, outcome(each))
     assert set(moved) == {"tuning", "verdict", "control", "as_written"}
-    told = "ledger: trial {} is recorded in an arm that is not its own: "
+    told = "ledger: trial {} is recorded in another arm than planned: "
     assert all(line.startswith(told.format(id_)) for line, id_ in zip(problems(tmp_path), moved.values(), strict=True))
 
 
