@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.errors import DataError, DiskError
+from mnist_ablate.processes import whole_file
+from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, CHANNELS
