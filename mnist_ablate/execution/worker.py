@@ -50,7 +50,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         self._log_dir, self._environment = log_dir, dict(environment or {})
         self._versions = versions.deciding_versions()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """The trainer itself stays in its worker."""
         return {**self.__dict__, "trainer": None}
 
