@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 from matplotlib.transforms import Affine2D, Transform, blended_transform_factory
 
 from mnist_ablate.reports.chart_axes import Span
@@ -17,12 +19,13 @@ WIDTH = 920.0
 MOST_LINES = 6
 """In one chart: so many colors, dashes and symbols can be told apart."""
 MEAN: Mapping[str, Any] = {"mec": LIGHT["paper"], "mew": 1, "zorder": 3}
+"""A mean on a line: its edge sets it apart from lines that cross there."""
 _LINES: Sequence[tuple[str, Any, str]] = (
     ("s0", "solid", "D"), ("s1", (0, (3.5, 1.5)), "s"), ("s2", (0, (1, 1.5)), "^"),
     ("s3", (0, (4.5, 1.5, 1, 1.5)), "v"), ("s4", (0, (2, 1, 0.5, 1)), "P"), ("s5", (0, (6, 2.5)), "X"),
 )  # fmt: skip
-_LETTER = 7.8  # pixels of a letter, a little more than most have: labels end before the axis
 _PIXEL = 1.0 / 72.0  # matplotlib's inch has 72 points, each a pixel of SVG
+_TEXT = TextToPath()
 
 Point = tuple[float, float, str]
 """Where a mark stands, and what it shows under a pointer."""
@@ -106,8 +109,10 @@ def add_bar(  # noqa: PLR0913 - where, how long and how
     if math.isnan(low) or math.isnan(high):
         return
     for limit, arrow in ((low, "v" if upright else "<"), (high, "^" if upright else ">")):
-        cap = {"marker": "_" if upright else "|", "ms": 10, "mew": 2}
-        style = cap if span.low <= limit <= span.high else {"marker": arrow, "ms": 8, "mew": 0}
+        cap: Mapping[str, Any] = (
+            {"marker": "_", "ms": 6, "mew": 1.8} if upright else {"marker": "|", "ms": 9, "mew": 1.8}
+        )
+        style = cap if span.low <= limit <= span.high else {"marker": arrow, "ms": 7, "mew": 0}
         axes.plot(*_turned([span.clip(limit)], [at], upright=upright), color=color, clip_on=False, **style)
     ends = [span.clip(low), span.clip(high)]
     axes.plot(*_turned(ends, [at, at], upright=upright), color=color, linewidth=2, clip_on=False)
@@ -122,12 +127,13 @@ def add_legend(axes: Axes, lines: Sequence[str], x: float) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     y = figure.get_figheight() / _PIXEL - 14.0
+    most = min(180.0, (WIDTH - x) / max(len(lines), 1) - 60.0)
     for (color, dash, symbol), line in zip(line_styles(lines), lines, strict=True):
         style: Mapping[str, Any] = {"color": color, "transform": pixels(axes), "clip_on": False}
         axes.plot([x, x + 32.0], [y, y], linestyle=dash, linewidth=2.2, **style)
         axes.plot(x + 16.0, y, marker=symbol, markersize=7, **style, **MEAN)
-        write(axes, (x + 40.0, y), short(line, 24), "ink", 13, at=pixels(axes))
-        x += 64.0 + room([line], 24)
+        write(axes, (x + 40.0, y), short(line, most), "ink", 13, at=pixels(axes))
+        x += 60.0 + room([line], most)
 
 
 def line_styles(lines: Iterable[str]) -> list[tuple[str, Any, str]]:
@@ -138,19 +144,23 @@ def line_styles(lines: Iterable[str]) -> list[tuple[str, Any, str]]:
     return [(LIGHT[color], dash, symbol) for color, dash, symbol in _LINES[: len(names)]]
 
 
-def short(text: str, most: int) -> str:
-    """Text that fits into so many letters, with an ellipsis for what does not; Chinese letters count as two."""
-    if _letters(text) <= most:
+def short(text: str, most: float, size: float = 13) -> str:
+    """Text that fits into so many pixels, with an ellipsis for what does not."""
+    if text_width(text, size) <= most:
         return text
-    while text and _letters(text) >= most:
-        text = text[: -1 - max(0, (_letters(text) - most) // 2)]
+    text = text[: int(most)]
+    while text and text_width(f"{text}\N{HORIZONTAL ELLIPSIS}", size) > most:
+        text = text[:-1]
     return f"{text}\N{HORIZONTAL ELLIPSIS}"
 
 
-def room(names: Iterable[str], most: int) -> float:
-    """The pixels that the longest of the names needs, shortened to so many letters."""
-    return _LETTER * min(most, max(map(_letters, names), default=0))
+def room(names: Iterable[str], most: float) -> float:
+    """The pixels that the widest of the names needs, shortened to so many."""
+    return min(most, max((text_width(name[: int(most)]) for name in names), default=0.0))
 
 
-def _letters(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+def text_width(text: str, size: float = 13) -> float:
+    """Pixels in DejaVu Sans, which is wider than most fonts of browsers. For what it lacks a guess: Chinese, emojis."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    measured, _, _ = _TEXT.get_text_width_height_descent(clean(text), FontProperties(size=size), ismath=False)
+    return measured + 0.4 * size * wide

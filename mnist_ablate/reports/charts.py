@@ -54,10 +54,10 @@ MOST_PANELS = 24
 MOST_POINTS = 2400  # single seeds in one chart: more make the file large and cannot be told apart
 _MOST_PLACES = 60  # epochs of one curve
 _UNUSUAL = 5.0  # times the median width: such an interval does not set the scale
-_SYMBOLS = {"supported": ("D", 9), "refuted": ("X", 12), "equivalent": ("s", 9.5), "inconclusive": ("o", 10)}
+_SYMBOLS = {"supported": ("D", 8), "refuted": ("X", 10), "equivalent": ("s", 8.5), "inconclusive": ("o", 9)}
 _SEED: Mapping[str, Any] = {"marker": "o", "ms": 6.4, "color": LIGHT["dot"], "alpha": 0.55, "mew": 0}
 _LOST: Mapping[str, Any] = {"marker": "x", "ms": 7, "color": LIGHT["refuted"], "mew": 1.8}
-_ARM: Mapping[str, Any] = {**MEAN, "marker": "D", "ms": 7.5, "color": LIGHT["ink"]}
+_ARM: Mapping[str, Any] = {"marker": "D", "ms": 6, "color": LIGHT["ink"], "mew": 0, "zorder": 3}
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ def claims(intervals: Sequence[Interval], measure: Measure) -> Chart:
         " ".join(f"{each.name}, {each.verdict}: {each.text}." for each in shown),
         26.0 + height * max(len(shown), 1) + 48.0,
     )
-    left = 40.0 + room((each.name for each in shown), 36)
+    left = 44.0 + room((each.name for each in shown), 280.0)
     axes = add_rows(chart, len(shown), (left, WIDTH - 220.0), 26.0, height)
     set_scale(axes, "x", span, 52.0, measure.difference_tick)
     name_axis(axes, f"difference in {measure.name}{', percentage points' * measure.is_fraction}", span)
@@ -146,15 +146,15 @@ def _add_claim(  # noqa: PLR0913, PLR0917 - what one row shows, and where
     y, color, at = i + 0.5, LIGHT[claim.verdict], beside(axes)
     axes.fill_betweenx((y - 0.43, y + 0.43), -claim.margin, claim.margin, color=LIGHT["band"], linewidth=0, zorder=0.2)
     write(axes, (6.0, y), str(i + 1), "muted", 12.5, at=at, weight=700)
-    write(axes, (30.0, y), short(claim.name, 36), "ink", 13, at=at)
+    write(axes, (30.0, y), short(claim.name, 280.0), "ink", 13, at=at)
     add_marks(chart, axes, _points(claim.name, claim.seeds, y + 0.24, span, say, most), _SEED)
     add_bar(axes, span, (claim.low, claim.high), y - 0.11, color)
     mean = [(value, y - 0.11, f"{claim.name}, {claim.verdict}: {claim.text}") for value in finite([claim.effect])]
     symbol, size = _SYMBOLS[claim.verdict]
-    add_marks(chart, axes, mean, {**MEAN, "marker": symbol, "ms": size, "color": color})
+    add_marks(chart, axes, mean, {"marker": symbol, "ms": size, "color": color, "mew": 0, "zorder": 3})
     said = f"{SIGNS[claim.verdict]} {claim.verdict}"
     write(axes, (WIDTH - 204.0, y - 0.16), said, claim.verdict, 12.5, at=at, weight=700)
-    write(axes, (WIDTH - 204.0, y + 0.21), short(claim.text, 34), "muted", at=at)
+    write(axes, (WIDTH - 204.0, y + 0.21), short(claim.text, 200.0, 12), "muted", at=at)
 
 
 @plain_settings()
@@ -168,13 +168,13 @@ def arms(every: Sequence[Arm], measure: Measure) -> Chart:
         "; ".join(_mean_text(arm, measure) for arm in shown),
         14.0 + height * max(len(shown), 1) + 48.0,
     )
-    left = 16.0 + room((arm.name for arm in shown), 44)
+    left = 20.0 + room((arm.name for arm in shown), 340.0)
     axes = add_rows(chart, len(shown), (left, WIDTH - 90.0), 14.0, height)
     set_scale(axes, "x", span, 52.0, measure.tick)
     name_axis(axes, measure.name, span)
     at = beside(axes)
     for y, arm in enumerate(shown):
-        write(axes, (left - 12.0, y + 0.5), short(arm.name, 44), "ink", 13, at=at, anchor="right")
+        write(axes, (left - 12.0, y + 0.5), short(arm.name, 340.0), "ink", 13, at=at, anchor="right")
         for name, seeds, style in ((arm.name, arm.seeds, _SEED), (f"{arm.name}, diverged", arm.diverged, _LOST)):
             points = _points(name, seeds, y + 0.7, span, measure.value, MOST_POINTS // len(shown))
             add_marks(chart, axes, points, style)
@@ -196,17 +196,17 @@ def interaction(lines: Mapping[str, Mapping[str, Arm]], across: str, measure: Me
     span = span_of_values([*(arm.mean for arm in cells), *_usual_limits(cells)], measure)
     left, right = 64.0, WIDTH - 16.0
     title = f"{measure.name} by {across}, a line for each of {', '.join(lines)}"
-    chart = blank(title, "; ".join(_mean_text(arm, measure) for arm in cells), 364.0)
+    chart = blank(title, "; ".join(_mean_text(arm, measure) for arm in cells), 368.0)
     axes = add_axes(chart, left, right, 44.0, 270.0)
     set_scale(axes, "y", span, 30.0, measure.tick)
     axes.set_xlim(-0.5, max(len(places), 1) - 0.5)
     axes.set_xticks([])
-    letters = int((right - left) / max(len(places), 1) / 7.0)
     for i, place in enumerate(places):
-        spot = (left + (right - left) * (i + 0.5) / len(places), 34.0)
-        write(axes, spot, short(place, letters), "muted", at=pixels(axes), anchor="center")
+        step = (right - left) / len(places)
+        spot = (left + step * (i + 0.5), 38.0)
+        write(axes, spot, short(place, step - 6.0, 12), "muted", at=pixels(axes), anchor="center")
     name_axis(axes, f"{measure.name} by {across}", span)
-    axes.xaxis.labelpad = 28.0
+    axes.xaxis.labelpad = 30.0
     add_legend(axes, list(lines), left)
     for i, ((color, dash, symbol), line) in enumerate(zip(line_styles(lines), lines.values(), strict=True)):
         shift = 0.04 * (i - (len(lines) - 1) / 2)
@@ -252,7 +252,7 @@ def curves(
         axes.get_xticklabels()[1].set_horizontalalignment("right")
         set_scale(axes, "y", span, 24.0, measure.tick if i % across == 0 else lambda _: "")
         axes.axhline(span.low, color=LIGHT["muted"], linewidth=0.8)
-        axes.set_title(clean(short(panel, 26)), loc="left", fontsize=13, color=LIGHT["ink"], pad=8, parse_math=False)
+        axes.set_title(clean(short(panel, 203.0)), loc="left", fontsize=13, color=LIGHT["ink"], pad=8, parse_math=False)
         for each in (each for each in shown if each.panel == panel):
             _add_curve(chart, axes, each, line_styles(lines)[lines.index(each.line)], measure)
         if i == 0 and any(lines):
@@ -293,7 +293,7 @@ def _means(curve: Curve) -> list[tuple[float, float]]:
 @plain_settings()
 def input_ranges(shown: Sequence[InputRange]) -> Chart:
     """A row for each kind of input: a line over its range, a box one standard deviation around the mean."""
-    left = 16.0 + room((each.name for each in shown), 44)
+    left = 20.0 + room((each.name for each in shown), 340.0)
     ends = [value for each in shown for value in (each.low, each.high)]
     span = compressed(1.1 * min([*ends, -1.0]), 1.1 * max([*ends, 1.0]), 1.0)
     title = f"Range, mean and standard deviation of {len(shown)} kinds of input"
@@ -304,7 +304,7 @@ def input_ranges(shown: Sequence[InputRange]) -> Chart:
     axes.axvline(0.0, color=LIGHT["muted"], linewidth=1, zorder=1.5)
     for i, each in enumerate(shown):
         y = i + 0.5
-        write(axes, (left - 12.0, y), short(each.name, 44), "ink", 13, at=beside(axes), anchor="right")
+        write(axes, (left - 12.0, y), short(each.name, 340.0), "ink", 13, at=beside(axes), anchor="right")
         box = (max(each.mean - each.std, each.low), min(each.mean + each.std, each.high))
         axes.fill_betweenx((y - 0.25, y + 0.25), *box, color=LIGHT["dot"], alpha=0.45, linewidth=0)
         axes.plot((each.low, each.high), (y, y), color=LIGHT["ink"], linewidth=1.8)

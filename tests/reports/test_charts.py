@@ -15,11 +15,12 @@ import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from mnist_ablate.reports import charts
 from mnist_ablate.reports.chart_axes import Measure, set_scale, span_of_differences, span_of_values
-from mnist_ablate.reports.chart_files import DARK, LIGHT, STYLE, Chart, to_png, to_svg, to_svg_file
-from mnist_ablate.reports.chart_marks import add_axes, blank, short
+from mnist_ablate.reports.chart_files import DARK, LIGHT, STYLE, Chart, plain_settings, to_png, to_svg, to_svg_file
+from mnist_ablate.reports.chart_marks import add_axes, blank, short, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
@@ -237,13 +238,34 @@ def test_too_little_too_much_or_no_data_still_makes_a_chart(draw: Callable[[], C
     to_png(chart, tmp_path / "chart.png")
 
 
-@EVERY_CHART
+LONG = "a name that is much longer than any chart has room for"
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *CHARTS.values(),
+        lambda: charts.claims([replace(HURTS, name=LONG, text=LONG)], ACCURACY),
+        lambda: charts.arms([replace(UNIT, name=LONG), replace(UNIT, name="\N{SNOWMAN}" * 99)], ACCURACY),
+        lambda: charts.interaction(
+            {f"{i} {LONG}": {f"{j} {LONG}": UNIT for j in range(9)} for i in range(6)}, "x", LOSS
+        ),
+        lambda: charts.curves([replace(CURVE, line=f"{i} {LONG}", panel=LONG) for i in range(6)], LOSS, ("a", "b")),
+    ],
+)
 def test_marks_and_text_stay_within_the_picture(draw: Callable[[], Chart]) -> None:
-    root = ET.fromstring(to_svg(draw()))
+    chart = draw()
+    root = ET.fromstring(to_svg(chart))
     width, height = map(float, root.attrib["viewBox"].split()[2:])
     places = [(float(e.attrib["x"]), float(e.attrib["y"])) for e in root.iter() if {"x", "y"} <= set(e.attrib)]
     assert places
     assert all(0.0 <= x <= width and 0.0 <= y <= height for x, y in places)
+    for text in chart.figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent()
+            assert box.x0 >= 0.0, text
+            assert box.x1 <= width, text
 
 
 def test_rows_and_panels_beyond_what_can_be_read_are_left_out() -> None:
@@ -352,11 +374,13 @@ def test_differences_are_written_with_sign_and_unit(measure: Measure, value: flo
     assert measure.difference(value) == text
 
 
-@given(st.text(max_size=80), st.integers(1, 40))
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=80), st.integers(40, 300))
 def test_a_shortened_name_fits_and_begins_as_the_name_does(text: str, most: int) -> None:
-    found = short(text, most)
-    assert len(found) <= most
-    assert found == text or (found.endswith("…") and text.startswith(found[:-1]))
+    with plain_settings():
+        found = short(text, most)
+        assert text_width(found) <= most
+    assert found == text or (found.endswith("\N{HORIZONTAL ELLIPSIS}") and text.startswith(found[:-1]))
 
 
 def test_the_terminal_report_does_not_wait_for_matplotlib() -> None:
