@@ -158,13 +158,13 @@ def judge(
     """Judge the claims of a sweep file on a finished table from anywhere."""
     from mnist_ablate.ledger import progress
     from mnist_ablate.ledger import results_table as tables
-    from mnist_ablate.reports import summary
+    from mnist_ablate.reports import judging
     from mnist_ablate.sweep import sweep_file
 
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
     rows = tables.read(table, question.factors, metrics)
-    sweep_ending.show(summary.document(question, rows, progress.count(rows)), as_json=as_json)
+    sweep_ending.show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
 
 
 app.command()(verify.verify)

@@ -18,7 +18,7 @@ from mnist_ablate.ledger import progress, rounds
 from mnist_ablate.ledger.ledger import METRIC
 from mnist_ablate.masking import mask
 from mnist_ablate.sweep.plan import Plan, Planned, label
-from mnist_ablate.text import number
+from mnist_ablate.reports.wording import number
 from mnist_ablate.trial import Outcome, RecordedTrial
 
 _PLAIN_EVERY_S = 10.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from mnist_ablate.statistics.pairing import ArmRows, Pairs, Rest, by_arm, compared
-from mnist_ablate.statistics.verdict import NOT_JUDGED, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row, Scalar
@@ -48,7 +48,7 @@ def _undecided(
     open_ = [
         compared(recorded, claim)
         for claim, verdict in zip(claims, verdicts, strict=True)
-        if verdict.verdict == "inconclusive" and verdict.look == last and not verdict.reason.startswith(NOT_JUDGED)
+        if verdict.verdict == "inconclusive" and verdict.look == last and verdict.is_judged
     ]
     sides = (sides for sides in open_ if not isinstance(sides, Pairs))
     return {frozenset(arm.params.items()) for each in sides for _, side in each for arm in side}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mnist_ablate.ledger.ablation_path import walk
 from mnist_ablate.ledger.adaptive import seeds_wanted
-from mnist_ablate.statistics.negative_control import Again
+from mnist_ablate.statistics.controls import ControlRuns
 from mnist_ablate.sweep.plan import Plan, Planned, label
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row
 
@@ -83,7 +83,7 @@ def control_trials(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Pl
     return plan.control_trials(best)[:seeds]
 
 
-def again(plan: Plan, entries: Mapping[str, RecordedTrial]) -> Again | None:
+def again(plan: Plan, entries: Mapping[str, RecordedTrial]) -> ControlRuns | None:
     """What is recorded of the negative control; None if the sweep has none."""
     if not plan.sweep.controlled:
         return None
@@ -92,7 +92,7 @@ def again(plan: Plan, entries: Mapping[str, RecordedTrial]) -> Again | None:
     outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
     params = plan.control_arm.params
     rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
-    return Again(params, len(wanted) or plan.sweep.least_seeds, rows_)
+    return ControlRuns(params, len(wanted) or plan.sweep.least_seeds, rows_)
 
 
 def as_written(plan: Plan, entries: Mapping[str, RecordedTrial]) -> tuple[Row, ...]:

@@ -1,18 +1,20 @@
 """From finished rows to one difference per seed, and the names of the seeds left out; judges nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep.sweep import FRACTIONS, Claim
+from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row, Scalar
+from mnist_ablate.workloads.workload import metric_named
 
 Rest = frozenset[tuple[str, Scalar]]
 """The values of the factors that a claim does not name."""
 
 _ROUNDING = 1e-12  # of the largest number in a difference: what sums in float64 can add to it
+_NO_RESULT = ("failed", "lost")
 LARGEST = 1e300
 """Metrics above this could overflow on the way to an interval."""
 
@@ -31,7 +33,7 @@ class Pairs:
 
     `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences, `excluded` names
     every side that kept a seed out, and `problem`, unless empty, says why what is left must not be judged.
-    `span` is what a difference can be at all: bounded if the metric lies between 0 and 1.
+    `span` is what a difference can be at all: bounded if the metric is declared with bounds.
     """
 
     differences: Mapping[int, float]
@@ -68,7 +70,7 @@ def unusable(row: Row | None, metric: str) -> str:
     """Why a row cannot enter a mean; '' if it can."""
     if row is None:
         return "is missing"
-    if row.status in ("failed", "lost"):
+    if row.status in _NO_RESULT:
         return row.status
     value = row.metrics.get(metric)
     if value is None:
@@ -136,29 +138,35 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim,
     weights = [weight for weight, _ in weighted]
     found: dict[int, float] = {}
     excluded: list[str] = []
-    problem, scale = "", abs(offset)
+    problem, seen = "", [offset] if claim.reference is not None and claim.versus is None else []
     seeds = sorted(set().union(*(arm.by_seed for _, arm in weighted)))[:first]
     for seed in seeds:
         rows = [arm.by_seed.get(seed) for _, arm in weighted]
         faults = [unusable(row, claim.metric) for row in rows]
         if any(faults):
-            names = [label(arm.params) for _, arm in weighted]
-            excluded += [f"seed {seed}: {name} {fault}" for name, fault in zip(names, faults, strict=True) if fault]
-            problem = problem or next(
-                (f"seed {seed}: a trial {fault}" for fault in faults if fault.startswith("has")), ""
-            )
+            sides_ = list(zip(weighted, rows, faults, strict=True))
+            excluded += [f"seed {seed}: {label(arm.params)} {fault}" for (_, arm), _, fault in sides_ if fault]
+            ended = [fault for _, row, fault in sides_ if fault and row and row.status not in _NO_RESULT]
+            problem = problem or (f"seed {seed}: a trial {ended[0]}" if ended else "")
             continue
         values = [row.metrics[claim.metric] for row in rows if row is not None]
         found[seed] = sum(map(mul, weights, values)) - offset
-        scale = max(scale, *map(abs, values))
+        seen += values
+    scale = max(map(abs, seen), default=0.0)
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
-    return Pairs(found, len(seeds), scale, tuple(excluded), problem, _span(sides, claim.metric, scale, offset))
+    span = _span([sign for sign, _ in sides], claim.metric, seen, offset)
+    return Pairs(found, len(seeds), scale, tuple(excluded), problem, span)
 
 
-def _span(sides: Sequence[tuple[float, object]], metric: str, scale: float, offset: float) -> tuple[float, float]:
-    """The least and the largest difference of means between 0 and 1; infinite for metrics that can be elsewhere."""
-    if metric not in FRACTIONS or scale > 1.0:  # somebody's percentages
+def _span(signs: Sequence[float], metric: str, seen: Iterable[float], offset: float) -> tuple[float, float]:
+    """The least and the largest difference of means within the metric's bounds.
+
+    Infinite if the metric is not declared with two bounds, or if values were `seen` beyond them.
+    """
+    declared = metric_named(metric)
+    low, high = declared.low, declared.high
+    if not (math.isfinite(low) and math.isfinite(high) and all(low <= value <= high for value in seen)):
         return (-math.inf, math.inf)
-    signs = [sign for sign, _ in sides]
-    return (-float(signs.count(-1.0)) - offset, float(signs.count(1.0)) - offset)
+    added, subtracted = signs.count(1.0), signs.count(-1.0)
+    return (added * low - subtracted * high - offset, added * high - subtracted * low - offset)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from mnist_ablate.statistics.verdict import NOT_JUDGED, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, Planned
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Scalar
@@ -33,7 +33,7 @@ def wanted(
         open_ = [
             claim
             for claim, found in judged
-            if (found.look, found.verdict) == (number, "inconclusive") and not found.reason.startswith(NOT_JUDGED)
+            if (found.look, found.verdict) == (number, "inconclusive") and found.is_judged
         ]
         running = {key for key, arm in arms.items() if any(_is_compared(arm, claim, arms.values()) for claim in open_)}
         earlier = size

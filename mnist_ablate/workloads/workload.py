@@ -7,13 +7,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
-from mnist_ablate.trial import Epoch, Outcome, Params, Scalar, Trial
+from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,61 @@ class InputDescription:
     alarms: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Table:
+    """Cells of a report as text. From column `numbers_from` on they are numbers.
+
+    `shades` has a fraction for each cell that is colored by it, None for others; empty if none is. `note` stands below.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    note: str = ""
+    numbers_from: int = 1
+    shades: tuple[tuple[float | None, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A chart of a number that changes while a trial is trained: by arm, then seed, its (place, value) points.
+
+    `ends` names the first and the last place. `at_least`: the axis begins at zero and reaches at least so far.
+    """
+
+    measure: str
+    ends: tuple[str, str]
+    points: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]
+    caption: str
+    is_share: bool
+    at_least: float | None = None
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A chart of ranges by name: lowest, highest, mean and standard deviation."""
+
+    rows: Mapping[str, tuple[float, float, float, float]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One subject of a report, which every format renders: paragraphs, charts, tables, a list of lines, notes.
+
+    `short` replaces the tables where they do not fit, such as in a terminal: titled groups of lines.
+    """
+
+    name: str
+    title: str
+    intro: str = ""
+    charts: tuple[Curves | Ranges, ...] = ()
+    tables: tuple[Table, ...] = ()
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    short: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 class Inputs(Protocol):
     """The inputs of a sweep's trials, loaded and checked."""
 
@@ -89,6 +144,8 @@ class Workload(Protocol):
     derived: Mapping[str, str]
     trainer: str
     """`module:factory`: called once in each worker with the inputs."""
+    seeds_vary: str
+    """What differs between the seeds of an arm, and what does not: sentences for a report."""
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
@@ -114,6 +171,18 @@ class Workload(Protocol):
 
     def warnings(self, trials: Iterable[Mapping[str, Scalar]], given: Path | None) -> list[str]:
         """What trials with these settings lack on this machine."""
+
+    def data_name(self, digest: str) -> str:
+        """What the data set with this digest is called; empty unless it is one that ships."""
+
+    def input_section(self, contents: Sequence[Mapping[str, JsonValue]]) -> Section:
+        """What the inputs are like, from the `content` of input descriptions as the ledger keeps it."""
+
+    def input_alarms(self, contents: Sequence[Mapping[str, JsonValue]]) -> list[str]:
+        """What must be known of the inputs before any verdict is read."""
+
+    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
+        """What explains the results, from the diagnostics of finished trials by the name of their arm."""
 
 
 def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) -> Trial:
