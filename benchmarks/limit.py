@@ -16,12 +16,13 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_
 
 import numpy as np
 
-from mnist_ablate.trial import Recipe, Trial
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.compiled_program import Slice, shape_of
 from mnist_ablate.workloads.keras_mnist.data import Digits
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.trainer import Inputs, Trainer
+from mnist_ablate.workloads.workload import default_workload, trial_of
 
 ROUNDS, BATCH = 5, 128
 
@@ -105,7 +106,7 @@ def rates(model: str, digits: Digits) -> Iterator[tuple[str, float, float]]:
     """What was timed, and FLOP/s of the network's products and of those that were multiplied."""
     trainer = Trainer(digits)
     recipe = Recipe(model=model, learning_rate=0.001, batch_size=BATCH, epochs=1)
-    trainer.train(Trial(recipe=recipe, seed=0, data_digest=digits.digest))
+    trainer.train(trial_of(default_workload(), recipe.model_dump(), 0, digits.digest))
     program, inputs = trainer.program(shape_of(recipe)), trainer.inputs(recipe)
     shares = trained_share(inputs), evaluated_share(inputs.val, digits.x_val[0].size)
     layers = LAYERS[model]

@@ -23,7 +23,8 @@ from mnist_ablate.statistics.paired_tests import t_quantile
 from mnist_ablate.statistics.verdict import ALPHA, judge
 from mnist_ablate.sweep.plan import expand
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Recipe, Row
+from mnist_ablate.trial import Row
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 Floats = NDArray[np.float64]
 
@@ -105,9 +106,11 @@ def verdicts(apart: float, worse: float, sweeps: int) -> tuple[Counter[str], Cou
     rng = np.random.default_rng([round(10 * apart), round(1e5 * worse), 2])
     sweep = Sweep.model_validate(SWEEP)
     plan = expand(sweep, "made-up")
-    truth = np.array([accuracy(each.trial.recipe, apart, worse) for each in plan.tuning]).reshape(-1, len(plan.arms))
+    truth = np.array(
+        [accuracy(Recipe.model_validate(each.trial.settings), apart, worse) for each in plan.tuning]
+    ).reshape(-1, len(plan.arms))
     counted: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    written = [accuracy(arm.recipe, apart, worse) for arm in plan.arms]
+    written = [accuracy(Recipe.model_validate(arm.settings), apart, worse) for arm in plan.arms]
     for _ in range(sweeps):
         best = (truth + SD * rng.standard_normal(truth.shape)).argmax(axis=0)
         tuned = [truth[point, arm] for arm, point in enumerate(best)]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mnist_ablate.execution.tls import Tls
 
-KERAS_TRAINER = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
 MAX_TRIALS = 10_000
 DATABASE_WAIT_S = 600.0
 _DRIVER = "postgresql+psycopg2://"
@@ -82,5 +81,5 @@ class Settings:
 
     @property
     def trainer(self) -> str:
-        """MNIST_ABLATE_TRAINER, or the Keras trainer: another may be put in its place, as tests do."""
-        return os.environ.get("MNIST_ABLATE_TRAINER") or KERAS_TRAINER
+        """MNIST_ABLATE_TRAINER, `module:factory`, which tests put in the place of the workload's own; else empty."""
+        return os.environ.get("MNIST_ABLATE_TRAINER") or ""

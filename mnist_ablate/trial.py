@@ -1,12 +1,10 @@
 """What one training run is asked to do, and what came back; knows nothing of how it is run."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 Scalar = str | int | float | bool
 Params = dict[str, Scalar]
@@ -15,80 +13,61 @@ Status = Literal["complete", "diverged", "failed", "lost", "pruned"]
 COUNTED: tuple[Status, ...] = ("complete", "diverged", "failed", "lost")
 """How a trial of a verdict can end; only one of a search is pruned."""
 
-TRAINER_VERSION = 4
-"""Part of every trial id: raised when the same trial would give other numbers."""
 TUNING_SEED = 1_000_000
 """Choosing uses seeds from here on, which no verdict uses: nothing is judged on the luck that chose it."""
 CONTROL_SEED = 2_000_000
 """The seeds of the negative control, from here on, are in no pair: it compares the baseline with itself."""
 
 
-class Recipe(BaseModel):
-    """Every setting of one training run; the only place where their defaults stand.
+class Trial(BaseModel):
+    """One training run: every setting of it, its seed, and the sha256 of the data that it is trained on.
 
-    `learning_rate` 0 stands for the optimizer's own default, which `plan` fills in; `weights` are those of a frozen
-    base, and mean nothing to a model without one.
+    `id` is made from that content by the workload (`workloads.workload.trial_of`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    model: str = "mlp"
-    activation: str = "relu"
-    normalizer: str = "unit"
-    optimizer: str = "adam"
-    learning_rate: float = Field(default=0.0, ge=0.0, le=1e3)
-    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
-    norm_layer: str = "none"
-    initializer: str = "glorot_uniform"
-    weights: str = "imagenet"
-    width: int = Field(default=500, ge=1, le=8192)
-    batch_size: int = Field(default=128, ge=1, le=42_000)
-    epochs: int = Field(default=5, ge=1, le=10_000)
-
-
-class Trial(BaseModel):
-    """One training run: its recipe, its seed and the data it is trained on (sha256 of the arrays)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    recipe: Recipe
+    settings: Params = Field(alias="recipe")
     seed: int = Field(ge=0)
     data_digest: str
+    id: str = ""
 
     @property
     def is_blind(self) -> bool:
         """Whether it must not read the test set: with a tuning seed it is there to choose, by validation data."""
         return TUNING_SEED <= self.seed < CONTROL_SEED
 
-    @property
-    def id(self) -> str:
-        """The first 16 hexadecimal digits of the sha256 of the content: equal trials have equal ids.
-
-        Defaults are left out, so that a setting added later, off by default, changes no id.
-        """
-        content = {"trainer": TRAINER_VERSION, **self.model_dump(exclude_defaults=True)}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
 
 class Epoch(BaseModel):
-    """One epoch: mean losses in nats, accuracies as fractions, end time in ms since 1970."""
+    """One epoch: its number from 1, what it reports by the metric's name, its end in ms since 1970.
+
+    As JSON it is flat: the metrics stand beside number and end.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     number: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
+    metrics: dict[str, float]
     ended_ms: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "metrics" in content:
+            return content
+        own = {name: content[name] for name in ("number", "ended_ms") if name in content}
+        return {**own, "metrics": {name: value for name, value in content.items() if name not in own}}
+
+    @model_serializer
+    def _flatten(self) -> dict[str, int | float]:
+        return {"number": self.number, **self.metrics, "ended_ms": self.ended_ms}
 
 
 class Outcome(BaseModel):
     """What came back from a trial; every number is finite.
 
-    `metrics` holds test_accuracy, test_loss and the like, none of the test set if the trial is blind, and is empty
-    for a trial that failed, was lost, or was pruned;
-    `diagnostics` what explains them. `reason` says why a trial did not complete.
+    `metrics` has none of the test set if the trial is blind. It is empty for a trial that failed, was lost or was
+    pruned. `diagnostics` explain the metrics. `reason` says why a trial did not complete.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)

@@ -61,19 +61,19 @@ MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
 
 @app.command(name="list")
 def list_(what: Annotated[Listing | None, typer.Argument()] = None) -> None:
-    """List the shipped sweeps, and what a recipe can choose from."""
+    """List the shipped sweeps, and what a setting can be."""
     from mnist_ablate.sweep import sweep_file
-    from mnist_ablate.workloads.keras_mnist import choices
+    from mnist_ablate.workloads.workload import default_workload
 
     if what in (None, Listing.sweeps):
         typer.echo("sweeps")
         for name in sweep_file.shipped():
             typer.echo(f"  {name:22} {sweep_file.load(name).question}")
     if what in (None, Listing.choices):
-        for axis, entries in choices.AXES.items():
-            typer.echo(axis)
-            for name, entry in entries.items():
-                typer.echo(f"  {name:22} {choices.summary(entry)}")
+        for setting, known in default_workload().choices.items():
+            typer.echo(setting)
+            for name, meaning in known.items():
+                typer.echo(f"  {name:22} {meaning}")
 
 
 @app.command()

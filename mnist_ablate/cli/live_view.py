@@ -15,11 +15,11 @@ from rich.text import Text
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.ledger import progress, rounds
-from mnist_ablate.ledger.ledger import METRIC
 from mnist_ablate.masking import mask
-from mnist_ablate.sweep.plan import Plan, Planned, label
 from mnist_ablate.reports.wording import number
+from mnist_ablate.sweep.plan import Plan, Planned, label
 from mnist_ablate.trial import Outcome, RecordedTrial
+from mnist_ablate.workloads.workload import default_workload, epochs_of
 
 _PLAIN_EVERY_S = 10.0
 _REFRESH_PER_S = 4
@@ -81,9 +81,10 @@ class Watch:
             self._prepare(trial.id, name, event.text)
         elif isinstance(event, Progress) and trial.id in self._running:
             self._left.progressed(trial, now)
-            accuracy = number("val_accuracy", event.epoch.val_accuracy)
+            score = default_workload().selection_metric
+            shown = f"{number(score, event.epoch.metrics[score])} {score.replace('_', ' ')}"
             worker, _ = self._running[trial.id]
-            line = f"{name}: epoch {event.epoch.number} of {trial.recipe.epochs}, {accuracy} validation accuracy"
+            line = f"{name}: epoch {event.epoch.number} of {epochs_of(trial)}, {shown}"
             self._running[trial.id] = worker, line
         elif isinstance(event, Retried):
             self._left.lost(trial)
@@ -113,8 +114,8 @@ class Watch:
 
     def _count(self, arm: str, stage: str, outcome: Outcome) -> None:
         self._done += 1
-        if stage == "verdict" and METRIC in outcome.metrics:
-            self._scores[arm].append(outcome.metrics[METRIC])
+        if stage == "verdict" and default_workload().main_metric in outcome.metrics:
+            self._scores[arm].append(outcome.metrics[default_workload().main_metric])
 
     def _plain_line(self, text: str = "") -> None:
         if self._console.is_terminal or time.monotonic() - self._printed < _PLAIN_EVERY_S:
@@ -139,10 +140,10 @@ class Watch:
         room = max(1, self._console.height - len(running) - _OTHER_LINES)
         arms = list(self._scores.items())
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("arm", "n", f"{METRIC} so far"):
+        for column in ("arm", "n", f"{default_workload().main_metric} so far"):
             table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
         for arm, scores in arms[:room]:
-            table.add_row(arm, str(len(scores)), number(METRIC, fmean(scores)))
+            table.add_row(arm, str(len(scores)), number(default_workload().main_metric, fmean(scores)))
         more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
         status = Table.grid(padding=(0, 2, 0, 0))
         status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
@@ -158,7 +159,7 @@ def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
 
 def _tuned(planned: Planned) -> str:
     """The nuisance values that a tuning trial tries: where its recipe is not its arm's."""
-    arm, tried = planned.arm.recipe.model_dump(), planned.trial.recipe.model_dump()
+    arm, tried = planned.arm.settings, planned.trial.settings
     return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])
 
 

@@ -22,13 +22,12 @@ from mnist_ablate.reports.report import Preregistration, Selection
 from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.controls import ControlRuns
-from mnist_ablate.sweep.plan import Plan, Planned, expand, normalizers, weights_needed
+from mnist_ablate.sweep.plan import Plan, Planned, expand, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Trial
-from mnist_ablate.workloads.keras_mnist import data, weights_download
-from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprints
+from mnist_ablate.workloads.workload import default_workload
 
 SAME_FAILURES = 3
 """So many trials failing with one message stop the sweep: the next would fail too."""
@@ -100,13 +99,14 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
 
     Raises ConflictError if another driver runs it or the recorded sweep differs; the other errors as the parts do.
     """
-    digits = data.load(settings.data)
-    plan = expand(sweep, digits.digest, settings.max_trials)
+    workload = default_workload()
+    inputs = workload.load(settings.data)
+    plan = expand(sweep, inputs.digest, settings.max_trials)
     ledger = Ledger(settings.ledger_url)
     with Interrupts(view.message) as interrupts, ledger.driving(sweep.name) as lock, ExitStack() as stack:
         record = ledger.begin(plan, fresh=settings.fresh)
         if not record.fingerprints:
-            record.fingerprints = fingerprints(normalizers(plan), plan.arms[0].recipe, digits)
+            record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
         run = _Run(plan, record, settings, view, interrupts, lock, stack)
         view.opened(plan, run.entries)
         return run.result()
@@ -178,7 +178,7 @@ class _Run:
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
             return
-        self._fetch_weights()
+        self._prepare()
         uploader, engine = self._uploading(), self._training()
         todo: dict[str, Planned] = {}
         batches = engine.batches(_noted(itertools.chain([first], due), todo), ahead=search is None)
@@ -197,11 +197,11 @@ class _Run:
                         engine.prune(event.trial.id)
                 self._view.event(planned_trial, event)
 
-    def _fetch_weights(self) -> None:
-        """What a frozen base needs, before anything is trained; workers elsewhere have files of their own."""
+    def _prepare(self) -> None:
+        """Fetch what trials need, before anything is trained. Workers elsewhere have files of their own."""
         if self._engine is None and self._settings.cluster is None:
-            for weights in weights_needed(self._plan):
-                weights_download.fetch(weights, self._settings.weights, self._view.message)
+            planned = planned_settings(self._plan)
+            default_workload().prepare(planned, self._settings.weights, self._view.message)
 
     def _until_stopped(self, batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
         for events in batches:
@@ -251,11 +251,11 @@ class _Run:
         settings = self._settings
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         plugin = TrainerPlugin(
-            settings.trainer,
+            settings.trainer or default_workload().trainer,
             self._plan.data_digest,
-            images=settings.data.read_bytes() if settings.data else None,
+            inputs=settings.data.read_bytes() if settings.data else None,
             log_dir=None if settings.cluster else settings.log_dir,
-            weights=settings.weights,
+            environment=default_workload().environment(settings.weights),
         )
         return Engine(
             plugin,

@@ -21,16 +21,17 @@ from mnist_ablate.execution.tls import Tls
 from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
+from mnist_ablate.workloads.workload import default_workload
 
 __all__ = ["RETRIES", "Engine", "Event", "Finished", "Preparing", "Progress", "Retried", "Started", "default_jobs"]
 
 RETRIES = 2
 """How often a lost trial is run again."""
 PATIENCE = 10
-"""A trial is hung after this many times the median epoch of its model without an epoch."""
+"""A trial is hung after this many times the median epoch of its pace without an epoch."""
 MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
-"""Before the first epoch of a model, which compiles; features of a frozen base give signs of their own."""
+"""Before the first epoch of a pace, which may compile; a long preparation gives signs of its own."""
 DRAIN_S = 30.0
 NO_WORKER_S = 180.0
 """Without any local worker; those of a cluster may join later."""
@@ -240,7 +241,7 @@ class Engine:
             task.last_sign = at
             yield Preparing(task.trial, message["preparing"])
         else:
-            self._epoch_s[task.trial.recipe.model].append(at - task.last_sign)
+            self._epoch_s[default_workload().pace(task.trial.settings)].append(at - task.last_sign)
             task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
 
@@ -292,7 +293,7 @@ class Engine:
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
-            if not task.verdict and now - task.last_sign > self._patience(task.trial.recipe.model):
+            if not task.verdict and now - task.last_sign > self._patience(default_workload().pace(task.trial.settings)):
                 if worker := task.worker or self._holder(task.future.key):
                     task.verdict = f"no progress for {now - task.last_sign:.0f} s"
                     self._replace(worker)
@@ -300,10 +301,10 @@ class Engine:
                     task.last_sign = now  # it waits for a worker
         self._ticked = time.monotonic()
 
-    def _patience(self, model: str) -> float:
+    def _patience(self, pace: str) -> float:
         if self._timeout_s:
             return self._timeout_s
-        seen = self._epoch_s.get(model)
+        seen = self._epoch_s.get(pace)
         return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
 
     def _replace(self, worker: str) -> None:

@@ -2,9 +2,7 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,12 @@ from typing import Any
 from mnist_ablate.execution.engine import default_jobs
 from mnist_ablate.statistics.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
 from mnist_ablate.sweep.adaptive_schedule import ONCE
-from mnist_ablate.sweep.plan import Plan, control_count, count, expand, label, normalizers, weights_needed
+from mnist_ablate.sweep.plan import Plan, control_count, count, expand, label, planned_settings
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
-from mnist_ablate.workloads.keras_mnist import data, input_words, weights_download
-from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprints
+from mnist_ablate.workloads.keras_mnist import input_words
+from mnist_ablate.workloads.workload import Inputs, default_workload, metric_named
 
-PART = 10
-"""The timed trial trains on every tenth image."""
 ASSUMED_SD = 0.002
 """Of paired differences in accuracy between seeds: what the shipped MLP sweeps show, as a fraction."""
 START_S = 6.0
@@ -86,9 +82,10 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
 
     `weights` is a file for `weights: imagenet`; one that is not there is warned of.
     """
-    digits = data.load(path)
-    plan = expand(sweep, digits.digest, max_trials)
-    found = fingerprints(normalizers(plan), plan.arms[0].recipe, digits)
+    workload = default_workload()
+    inputs = workload.load(path)
+    plan = expand(sweep, inputs.digest, max_trials)
+    found = workload.fingerprints(inputs, planned_settings(plan))
     return Preview(
         sweep=sweep.name,
         digest=sweep.digest,
@@ -101,17 +98,17 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         trials=plan.size,
         least_trials=count(sweep, sweep.least_seeds),
         jobs=default_jobs(),
-        estimated_s=_time_s(plan, digits),
+        estimated_s=_time_s(plan, inputs),
         claims=[_claim(sweep, claim) for claim in sweep.claims],
         fingerprints=found,
-        warnings=[*_warnings(sweep), *_absent(plan, weights), *input_words.damage(found)],
+        warnings=[*_warnings(sweep), *workload.warnings(planned_settings(plan), weights), *input_words.damage(found)],
     )
 
 
 def _claim(sweep: Sweep, claim: Claim) -> dict[str, Any]:
     seeds, alpha = sweep.most_seeds, ALPHA * (sweep.looks or ONCE)[-1].share
     size = smallest_effect(seeds, len(sweep.claims), ASSUMED_SD, alpha, margin=claim.margin)
-    known = claim.metric.endswith("accuracy") and math.isfinite(size)
+    known = metric_named(claim.metric).is_share and math.isfinite(size)
     return {"name": claim.name, "margin": claim.margin, "smallest_effect": size if known else None}
 
 
@@ -127,61 +124,15 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
         yield "no claims: the sweep will show arms, and judge nothing"
 
 
-def _absent(plan: Plan, given: Path | None) -> Iterator[str]:
-    yield from filter(None, (weights_download.problem(weights, given) for weights in weights_needed(plan)))
-
-
-def _time_s(plan: Plan, digits: data.Digits) -> float:
-    """Seconds on all cores: missing features of frozen bases, and an epoch of each shape times the epochs asked for."""
-    with _quiet():
-        from mnist_ablate.workloads.keras_mnist.compiled_program import shape_of
-        from mnist_ablate.workloads.keras_mnist.trainer import Trainer
-
-        trainer = Trainer(_part(digits))
-        recipes = {shape_of(arm.recipe): arm.recipe for arm in plan.arms}
-        epoch_s = {shape: PART * trainer.epoch_seconds(recipe) for shape, recipe in recipes.items()}
-        features_s = _features_s(plan, digits)
+def _time_s(plan: Plan, inputs: Inputs) -> float:
+    """Seconds on all cores: what is prepared once, and an epoch of each arm times the epochs asked for."""
+    workload = default_workload()
+    cost = workload.cost(inputs, [arm.settings for arm in plan.arms])
+    trial_s = [
+        (float(arm.settings[workload.budget]) + 0.5) * epoch_s
+        for arm, epoch_s in zip(plan.arms, cost.epoch_s, strict=True)
+    ]
     runs = len(plan.points) + plan.sweep.most_seeds * (2 if plan.sweep.as_written else 1)
-    epochs_s = sum((arm.recipe.epochs + 0.5) * epoch_s[shape_of(arm.recipe)] for arm in plan.arms)
-    again = plan.control_arm.recipe
-    control_s = control_count(plan.sweep) * (again.epochs + 0.5) * epoch_s[shape_of(again)]
+    control_s = control_count(plan.sweep) * trial_s[plan.arms.index(plan.control_arm)]
     tried = plan.tuning_size - len(plan.tuning)  # of a search or a path: as long as the last arm, if none is pruned
-    tried_s = tried * (plan.arms[-1].recipe.epochs + 0.5) * epoch_s[shape_of(plan.arms[-1].recipe)]
-    return START_S + (features_s + runs * epochs_s + control_s + tried_s) / default_jobs()
-
-
-def _features_s(plan: Plan, digits: data.Digits) -> float:
-    """Seconds of one core for what no earlier trial has computed."""
-    from mnist_ablate.workloads.keras_mnist.extractor import image_seconds, source_of
-    from mnist_ablate.workloads.keras_mnist.features import Store
-
-    store = Store(digits)
-    sources = {source for arm in plan.arms if (source := source_of(arm.recipe)).base}
-    missing = {source: n for source in sources if (n := store.missing(source))}
-    image_s = {source.base: image_seconds(source, digits.x_train) for source in missing}
-    return sum(n * image_s[source.base] for source, n in missing.items())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """TensorFlow's C++ parts write to file descriptor 2, whatever its log level says."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _part(digits: data.Digits) -> data.Digits:
-    return dataclasses.replace(
-        digits,
-        x_train=digits.x_train[::PART],
-        y_train=digits.y_train[::PART],
-        x_val=digits.x_val[::PART],
-        y_val=digits.y_val[::PART],
-        x_test=digits.x_test[::PART],
-        y_test=digits.y_test[::PART],
-    )
+    return START_S + (cost.preparation_s + runs * sum(trial_s) + control_s + tried * trial_s[-1]) / default_jobs()

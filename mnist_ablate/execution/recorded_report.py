@@ -7,9 +7,8 @@ from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.report import Report
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, normalizers
-from mnist_ablate.workloads.keras_mnist import data
-from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprints
+from mnist_ablate.sweep.plan import Plan, planned_settings
+from mnist_ablate.workloads.workload import default_workload
 
 
 def report(name: str, settings: Settings) -> tuple[Report, Record]:
@@ -43,7 +42,8 @@ def _report(record: Record) -> Report:
 
 
 def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:
-    """As recorded; those of a record that has none yet are measured if its images are the ones that ship."""
-    if record.fingerprints or record.data_digest != data.MNIST_DIGEST:
+    """As recorded; those of a record that has none yet are measured if its inputs are those that ship."""
+    if record.fingerprints or record.data_digest != default_workload().shipped_digest:
         return record.fingerprints
-    return fingerprints(normalizers(plan), plan.arms[0].recipe, data.load())
+    workload = default_workload()
+    return workload.fingerprints(workload.load(None), planned_settings(plan))

@@ -13,6 +13,7 @@ from mnist_ablate.ledger.importance import METRIC, space
 from mnist_ablate.sweep.plan import Plan, Planned
 from mnist_ablate.sweep.sweep import Pruning, Range
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
+from mnist_ablate.workloads.workload import epochs_of
 
 REDUCTION = 3
 """Successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs."""
@@ -65,7 +66,7 @@ class Search:
         asked = self._asked.get(trial.id)
         if asked is None or self._plan.sweep.pruning == "none" or not self._report(asked, epoch):
             return False
-        return epoch.number < trial.recipe.epochs and asked.should_prune()
+        return epoch.number < epochs_of(trial) and asked.should_prune()
 
     def tell(self, outcome: Outcome) -> None:
         """Learn what a suggested trial came to; a failed or lost one teaches nothing."""
@@ -77,7 +78,7 @@ class Search:
         if (asked.number, epoch.number) in self._reported:
             return False
         self._reported.add((asked.number, epoch.number))
-        asked.report(epoch.val_accuracy, epoch.number)
+        asked.report(epoch.metrics[METRIC], epoch.number)
         return True
 
     def _suggested(self, asked: optuna.Trial) -> dict[str, Scalar]:
@@ -97,17 +98,17 @@ class Search:
             self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _recall(self, entry: RecordedTrial) -> None:
-        outcome, recipe = entry.outcome, entry.trial.recipe.model_dump()
+        outcome, recipe = entry.outcome, entry.trial.settings
         self._known[entry.trial.id] = outcome
         value = outcome.metrics.get(METRIC)
         if value is None and outcome.status != "pruned":
             return
         own = {name: self._space[name] for name in self._space if self._plan.sweep.searches(name, recipe)}
-        curve = {epoch.number: epoch.val_accuracy for epoch in outcome.epochs}
+        curve = {epoch.number: epoch.metrics[METRIC] for epoch in outcome.epochs}
         self._study.add_trial(
             create_trial(
                 state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
-                value=outcome.epochs[-1].val_accuracy if value is None else value,
+                value=outcome.epochs[-1].metrics[METRIC] if value is None else value,
                 params={name: recipe[name] for name in own},
                 distributions=own,
                 intermediate_values=curve,

@@ -4,7 +4,8 @@ from collections import Counter, defaultdict, deque
 from statistics import fmean, median
 
 from mnist_ablate.sweep.plan import Plan, label
-from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.trial import Params, Trial
+from mnist_ablate.workloads.workload import default_workload
 
 _EPOCHS_KEPT = 200
 
@@ -13,7 +14,7 @@ class TimeLeft:
     """Told of a plan and of what happens to its trials, at seconds of any one clock."""
 
     def __init__(self) -> None:
-        self._recipes: dict[str, Recipe] = {}
+        self._settings: dict[str, Params] = {}
         self._left: Counter[str] = Counter()
         self._others = 0
         self._began: dict[str, float] = {}
@@ -23,8 +24,8 @@ class TimeLeft:
 
     def opened(self, plan: Plan) -> None:
         """All of it is left."""
-        self._recipes = {label(arm.params): arm.recipe for arm in plan.arms}
-        self._left = Counter(dict.fromkeys(self._recipes, plan.sweep.most_seeds))
+        self._settings = {label(arm.params): arm.settings for arm in plan.arms}
+        self._left = Counter(dict.fromkeys(self._settings, plan.sweep.most_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
         if plan.sweep.controlled:
             self._left[label(plan.control_arm.params)] += plan.sweep.most_seeds
@@ -37,7 +38,7 @@ class TimeLeft:
     def progressed(self, trial: Trial, at: float) -> None:
         """It ended an epoch."""
         if trial.id in self._told:
-            self._epoch_s[trial.recipe.model].append(at - self._told[trial.id])
+            self._epoch_s[default_workload().pace(trial.settings)].append(at - self._told[trial.id])
             self._told[trial.id] = at
 
     def lost(self, trial: Trial) -> None:
@@ -64,7 +65,7 @@ class TimeLeft:
 
         None before anything is known.
         """
-        costs = {arm: self._cost(arm, recipe) for arm, recipe in self._recipes.items()}
+        costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
         known = [cost for cost in costs.values() if cost is not None]
         if not known:
             return None
@@ -74,9 +75,9 @@ class TimeLeft:
         is_all = all(cost is not None for arm, cost in costs.items() if self._left[arm])
         return max(0.0, work + self._others * usual - spent) / max(1, workers), is_all
 
-    def _cost(self, arm: str, recipe: Recipe) -> float | None:
+    def _cost(self, arm: str, settings: Params) -> float | None:
         if taken := self._trial_s[arm]:
             return fmean(taken)
-        if epochs := self._epoch_s[recipe.model]:
-            return recipe.epochs * median(epochs)
+        if epochs := self._epoch_s[default_workload().pace(settings)]:
+            return float(settings[default_workload().budget]) * median(epochs)
         return None

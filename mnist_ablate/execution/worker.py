@@ -1,17 +1,14 @@
 """What runs inside a Dask worker: trains the trials it is given; holds no database or tracker credentials."""
 
-import contextlib
-import io
 import os
 import socket
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
@@ -21,44 +18,36 @@ from mnist_ablate.execution.dask_settings import send_at_once
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.workloads.keras_mnist import data, weights_download
+from mnist_ablate.workloads.workload import Trainer, default_workload, epochs_of
 
 TOPIC = "mnist-ablate"
 OUT_OF_MEMORY = "out of memory"
-_NOT_NEEDED = ("pandas", "sklearn", "matplotlib")
 _MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError")
 _ORPHAN_CHECK_S = 0.5
 
 
-class Trainer(Protocol):
-    """Made once a worker from the images; trains one trial at a time."""
-
-    def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
-        """The outcome of the trial, after telling each epoch, and what takes long before the first."""
-
-
 class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
-    """Sets a worker up: images once by content, keras once, and the trainer that its trials share.
+    """Sets a worker up: its inputs once by content, and the trainer that its trials share.
 
-    `images` is a `.npz` as bytes, None for the packaged MNIST; `trainer` is `module:factory`. A local worker
-    writes its noise to `log_dir` and ends when the driver's process does. `weights` is a file of pretrained weights,
-    at the same path on every machine.
+    `inputs` is a data file as bytes, None for the inputs that ship. `trainer` is `module:factory`. A local worker
+    writes its noise to `log_dir` and ends when the driver's process does. `environment` has the variables that the
+    workload wants in a process that trains.
     """
 
     def __init__(
         self,
         trainer: str,
         data_digest: str,
-        images: bytes | None,
+        inputs: bytes | None,
         log_dir: Path | None,
-        weights: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = f"mnist-ablate-{data_digest[:16]}-{trainer}"
         self._trainer = trainer
         self._data_digest = data_digest
-        self._images = images
+        self._inputs = inputs
         self._log_dir = log_dir
-        self._weights = weights
+        self._environment = dict(environment or {})
         self._versions = versions.versions()
         self.trainer: Trainer | None = None
         self.pruned: set[str] = set()
@@ -75,8 +64,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         send_at_once()
         if self._log_dir is not None:
             _follow_driver(self._log_dir / f"worker-{worker.name}.log")
-        if self._weights is not None:
-            os.environ[weights_download.ENVIRONMENT] = str(self._weights.absolute())
+        os.environ.update(self._environment)
         try:
             self.trainer = self._made(worker.address)
         except Exception as error:
@@ -88,11 +76,10 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     def _made(self, address: str) -> Trainer:
         if differs := versions.difference(self._versions, versions.versions()):
             raise UnreachableError(f"worker {address} has {differs}: install the same on all and run again")
-        digits = data.load() if self._images is None else data.read("--data", io.BytesIO(self._images))
-        if digits.digest != self._data_digest:
+        inputs = default_workload().read(self._inputs)
+        if inputs.digest != self._data_digest:
             raise DataError(f"the data file changed, or worker {address} has another: give all the same and run again")
-        with _without(_NOT_NEEDED):
-            made: Trainer = resolve_name(self._trainer)(digits)
+        made: Trainer = resolve_name(self._trainer)(inputs)
         return made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,7 +117,7 @@ def _trained(trial: Trial, set_up: TrainerPlugin, address: str, tell: Callable[[
     def on_epoch(epoch: Epoch) -> None:
         epochs.append(epoch)
         tell({"epoch": epoch.model_dump()})
-        if trial.id in set_up.pruned and epoch.number < trial.recipe.epochs:
+        if trial.id in set_up.pruned and epoch.number < epochs_of(trial):
             raise _PrunedError
 
     tell({"started": address, "pid": os.getpid()})
@@ -143,7 +130,7 @@ def _trained(trial: Trial, set_up: TrainerPlugin, address: str, tell: Callable[[
             trial_id=trial.id,
             status="pruned",
             epochs=tuple(epochs),
-            reason=f"stopped after epoch {len(epochs)} of {trial.recipe.epochs}",
+            reason=f"stopped after epoch {len(epochs)} of {epochs_of(trial)}",
             started_ms=started_ms,
             seconds=time.perf_counter() - clock,
             worker=socket.gethostname(),
@@ -172,15 +159,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_ORPHAN_CHECK_S)
     os._exit(1)
-
-
-@contextlib.contextmanager
-def _without(modules: tuple[str, ...]) -> Iterator[None]:
-    """Hide modules that keras imports only because they are there: 2 s a worker."""
-    hidden = [name for name in modules if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None marks a module as absent
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]

@@ -12,8 +12,9 @@ from statistics import fmean
 
 from mnist_ablate.sweep.plan import Plan, Planned
 from mnist_ablate.trial import Params, RecordedTrial
+from mnist_ablate.workloads.workload import default_workload
 
-_SCORE = "val_accuracy"
+_SCORE = default_workload().selection_metric
 _NO_SCORE = -1.0
 
 

@@ -20,8 +20,9 @@ from optuna.trial import FrozenTrial, create_trial
 
 from mnist_ablate.sweep.sweep import Range, Sweep
 from mnist_ablate.trial import RecordedTrial, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
-METRIC = "val_accuracy"
+METRIC = default_workload().selection_metric
 RESAMPLES = 100
 LEVEL = 0.9
 FEWEST = 20
@@ -68,7 +69,7 @@ def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> dict[str, float]:
 
 
 def _trial(sweep: Sweep, entry: RecordedTrial) -> FrozenTrial:
-    recipe = entry.trial.recipe.model_dump()
+    recipe = entry.trial.settings
     own: dict[str, BaseDistribution] = {
         name: choice for name, choice in space(sweep).items() if sweep.searches(name, recipe)
     }
@@ -79,7 +80,7 @@ def _trial(sweep: Sweep, entry: RecordedTrial) -> FrozenTrial:
 def _score(entry: RecordedTrial) -> float | None:
     """Validation accuracy at the end; of a pruned trial, which is none of the best, at its last epoch."""
     outcome = entry.outcome
-    pruned = outcome.epochs[-1].val_accuracy if outcome.status == "pruned" else None
+    pruned = outcome.epochs[-1].metrics[METRIC] if outcome.status == "pruned" else None
     return outcome.metrics.get(METRIC, pruned)
 
 

@@ -26,11 +26,8 @@ from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
+from mnist_ablate.workloads.workload import default_workload
 
-__all__ = ["METRIC", "Ledger", "Mirrored", "Record", "RecordedTrial"]
-
-METRIC = "test_accuracy"
-_VALIDATION = "val_accuracy"
 _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
 _SCHEMA_WAIT_S = 60.0
@@ -265,22 +262,27 @@ class Record:
             self._study.set_user_attr("mirrored", vars(seen))
 
     def _finished(self, planned: Planned, outcome: Outcome) -> FrozenTrial:
-        state = _STATES[outcome.status]
+        workload, state = default_workload(), _STATES[outcome.status]
+        score = workload.selection_metric
         complete = state == TrialState.COMPLETE
-        content = {"trial": planned.trial.model_dump(), "stage": planned.stage, "outcome": outcome.model_dump()}
+        content = {
+            "trial": planned.trial.model_dump(exclude={"id"}),
+            "stage": planned.stage,
+            "outcome": outcome.model_dump(),
+        }
         return create_trial(
             state=state,
-            value=outcome.metrics.get(METRIC, outcome.metrics.get(_VALIDATION)) if complete else None,
+            value=outcome.metrics.get(workload.main_metric, outcome.metrics.get(score)) if complete else None,
             params={**planned.arm.params, "seed": planned.trial.seed},
             distributions=self._distributions,
             user_attrs={"trial_id": planned.trial.id, **content, "sha256": _digest(content)},
-            intermediate_values={epoch.number: epoch.val_accuracy for epoch in outcome.epochs},
+            intermediate_values={epoch.number: epoch.metrics[score] for epoch in outcome.epochs},
         )
 
 
 def _entry(recorded: TrialRow) -> RecordedTrial:
     return RecordedTrial(
-        trial=Trial.model_validate_json(recorded.attrs["trial"]),
+        trial=Trial(**json.loads(recorded.attrs["trial"]), id=json.loads(recorded.attrs["trial_id"])),
         params={name: value for name, value in recorded.params.items() if name != "seed"},
         stage=json.loads(recorded.attrs["stage"]),
         outcome=Outcome.model_validate_json(recorded.attrs["outcome"]),

@@ -8,10 +8,11 @@ from mnist_ablate.ledger.adaptive import seeds_wanted
 from mnist_ablate.statistics.controls import ControlRuns
 from mnist_ablate.sweep.plan import Plan, Planned, label
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row
+from mnist_ablate.workloads.workload import default_workload
 
 _UNTUNED = -2.0
 _NO_SCORE = -1.0
-_SCORE = "val_accuracy"
+_SCORE = default_workload().selection_metric
 
 
 def tuned(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Params] | None:
@@ -39,9 +40,9 @@ def _winner(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Param
     scored = [entry for entry in tried if _SCORE in entry.outcome.metrics]
     if len(tried) < plan.sweep.tuning_trials or not scored:
         return None
-    recipe = max(scored, key=lambda entry: entry.outcome.metrics[_SCORE]).trial.recipe
+    settings = max(scored, key=lambda entry: entry.outcome.metrics[_SCORE]).trial.settings
     searched = (*plan.sweep.scientific, *plan.sweep.nuisance)
-    return {label(plan.arms[-1].params): {name: getattr(recipe, name) for name in searched}}
+    return {label(plan.arms[-1].params): {name: settings[name] for name in searched}}
 
 
 def _steps(plan: Plan, entries: Mapping[str, RecordedTrial]) -> dict[str, Params] | None:

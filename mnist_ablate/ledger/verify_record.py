@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from mnist_ablate.ledger.raw_records import RawTrial
-from mnist_ablate.trial import CONTROL_SEED, TRAINER_VERSION, TUNING_SEED, Epoch, Recipe, Status
-from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
-from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Status
+from mnist_ablate.workloads.workload import default_workload, metric_named, trial_id
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 _RESULTS = frozenset({"complete", "diverged"})
 FINAL = _RESULTS | {"pruned"}
 _MOST_EPOCHS = 10_000
-_CLASSES = {MNIST_DIGEST: 10}
-"""Of images known here; those of others are what the chance of a diverged trial says."""
 _CLOSE = 1e-12
 """Versions of Python add floats up in more than one way."""
 _PARTS = ("trial", "stage", "outcome", "trial_id", "sha256")
@@ -31,7 +28,7 @@ class Final:
     """
 
     trial_id: str
-    recipe: Mapping[str, Any]
+    settings: Mapping[str, Any]
     seed: int
     data_digest: str
     arm: Mapping[str, Any]
@@ -57,7 +54,8 @@ def final_of(trial: RawTrial) -> Final:
     asked, outcome = json.loads(trial.attrs["trial"]), json.loads(trial.attrs["outcome"])
     arm = {name: value for name, value in trial.params.items() if name != "seed"}
     stage, trial_id = json.loads(trial.attrs["stage"]), json.loads(trial.attrs["trial_id"])
-    defaults = {name: about.default for name, about in Recipe.model_fields.items() if name not in asked["recipe"]}
+    fields = default_workload().settings.model_fields
+    defaults = {name: about.default for name, about in fields.items() if name not in asked["recipe"]}
     recipe = {**asked["recipe"], **defaults}
     return Final(trial_id, recipe, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(defaults))
 
@@ -68,7 +66,7 @@ def wrong(trial: RawTrial, final: Final) -> Iterator[str]:
     content = {part: json.loads(attrs[part]) for part in ("trial", "stage", "outcome")}
     if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(attrs["sha256"]):
         yield "was altered after it had been written"
-    if final.trial_id != id_of(final.recipe, final.seed, final.data_digest):
+    if final.trial_id != trial_id(default_workload(), final.settings, final.seed, final.data_digest):
         yield "does not have the content that its id stands for"
     if outcome["trial_id"] != final.trial_id:
         yield f"holds the outcome of trial {outcome['trial_id']}"
@@ -76,7 +74,7 @@ def wrong(trial: RawTrial, final: Final) -> Iterator[str]:
         yield f"is {trial.state} in Optuna, {outcome['status']} by its outcome"
     if trial.params.get("seed") != final.seed:
         yield f"has seed {trial.params.get('seed')} in Optuna, {final.seed} in its trial"
-    if any(final.recipe.get(name, value) != value for name, value in final.arm.items()):
+    if any(final.settings.get(name, value) != value for name, value in final.arm.items()):
         yield "was trained with other factors than its arm's"
     yield from _wrong_numbers(trial, final)
 
@@ -88,12 +86,15 @@ def _wrong_numbers(trial: RawTrial, final: Final) -> Iterator[str]:
     if not all(math.isfinite(value) for value in numbers):
         yield "holds a number that is not finite"
     yield from _wrong_epochs(trial, final)
-    blind = TUNING_SEED <= final.seed < CONTROL_SEED and "test_accuracy" not in metrics  # older versions read it
-    score = metrics.get("val_accuracy" if blind else "test_accuracy")
+    workload = default_workload()
+    blind = TUNING_SEED <= final.seed < CONTROL_SEED and workload.main_metric not in metrics  # older versions read it
+    scored_by = workload.selection_metric if blind else workload.main_metric
+    score = metrics.get(scored_by)
     if trial.values != (() if score is None or trial.state != "COMPLETE" else (score,)):
-        yield f"has another value in Optuna than its {'validation' if blind else 'test'} accuracy"
-    if any(not 0.0 <= value <= 1.0 for name, value in metrics.items() if name.endswith("_accuracy")):
-        yield "has an accuracy that is none"
+        yield f"has another value in Optuna than its {scored_by}"
+    for name, value in metrics.items():
+        if not (known := metric_named(name)).low <= value <= known.high:
+            yield f"has a {name} of {value:.6g}, which is not from {known.low:g} to {known.high:g}"
     if bool(metrics) != (outcome["status"] in _RESULTS):
         yield f"is {outcome['status']} with {len(metrics)} metrics"
     expected = _expected(final)
@@ -103,7 +104,11 @@ def _wrong_numbers(trial: RawTrial, final: Final) -> Iterator[str]:
 
 
 def _wrong_epochs(trial: RawTrial, final: Final) -> Iterator[str]:
-    status, epochs, planned = final.outcome["status"], final.outcome["epochs"], final.recipe["epochs"]
+    status, epochs, planned = (
+        final.outcome["status"],
+        final.outcome["epochs"],
+        final.settings[default_workload().budget],
+    )
     ended = len(epochs)
     allowed = {
         "complete": ended == planned,
@@ -114,39 +119,15 @@ def _wrong_epochs(trial: RawTrial, final: Final) -> Iterator[str]:
         yield "lacks an epoch, or has one twice"
     if not allowed.get(status, True):
         yield f"is {status} with {ended} of {planned} epochs"
-    if trial.steps != {epoch["number"]: epoch["val_accuracy"] for epoch in epochs}:
+    if trial.steps != {epoch["number"]: epoch[default_workload().selection_metric] for epoch in epochs}:
         yield "has other epochs in Optuna than in its outcome"
 
 
 def _expected(final: Final) -> dict[str, float]:
-    """The metrics that follow from a record's epochs; of a diverged trial, which counts with chance, every one."""
-    status, metrics, planned = final.outcome["status"], final.outcome["metrics"], final.recipe["epochs"]
-    epochs = [Epoch(**epoch) for epoch in final.outcome["epochs"]]
-    classes = _CLASSES.get(final.data_digest)
-    if status == "complete" and len(epochs) == planned:
-        last = epochs[-1].model_dump(exclude={"number", "ended_ms"})
-        curve = curve_metrics(epochs, planned, classes or 1)
-        return {**last, **{name: value for name, value in curve.items() if classes or name != "converged"}}
-    if status == "diverged" and len(epochs) < planned <= _MOST_EPOCHS:
-        classes = classes or _guessed(metrics.get("test_accuracy", metrics.get("val_accuracy", 0.0)))
-        chance = {"accuracy": 1 / classes, "loss": math.log(classes)}
-        ends = {f"{part}_{name}": value for part in ("test", "train", "val") for name, value in chance.items()}
-        return {**ends, **curve_metrics(epochs, planned, classes)}
-    return {}
-
-
-def _guessed(chance: float) -> int:
-    """The number of classes, 2 or more, for which a share of right guesses is nearest to chance."""
-    return max(2, round(1 / max(chance, 1e-6)))
+    """The metrics that follow from a record's epochs."""
+    outcome = Outcome.model_validate({**final.outcome, "metrics": {**final.outcome["metrics"]}})
+    return default_workload().implied_metrics(final.settings, final.data_digest, outcome)
 
 
 def _is_close(value: float, other: float) -> bool:
     return math.isclose(value, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
-
-
-def id_of(recipe: Mapping[str, Any], seed: int, data_digest: str) -> str:
-    """A trial's id, computed from what it is made of."""
-    defaults = {name: about.default for name, about in Recipe.model_fields.items()}
-    changed = {name: value for name, value in recipe.items() if name not in defaults or value != defaults[name]}
-    content = {"trainer": TRAINER_VERSION, "recipe": changed, "seed": seed, "data_digest": data_digest}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from mnist_ablate.ledger import progress
 from mnist_ablate.sweep.plan import Plan, label
 from mnist_ablate.trial import RecordedTrial
+from mnist_ablate.workloads.workload import default_workload
 
-CHOSEN_BY = "val_accuracy"
+CHOSEN_BY = default_workload().selection_metric
 
 
 def winner(plan: Plan, entries: Mapping[str, RecordedTrial]) -> RecordedTrial | None:

@@ -11,7 +11,7 @@ import jinja2
 from mnist_ablate.masking import mask
 from mnist_ablate.reports import chart_files, charts, figures, sections, wording
 from mnist_ablate.reports.chart_files import Chart
-from mnist_ablate.reports.report import RecordedSweep, Report, settings_of
+from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.reports.wording import minus, plain
 from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.reproduction import reproduction
@@ -175,7 +175,7 @@ def _thinned(rows: int, points: Iterable[int]) -> str:
 
 def _settings(arms: Sequence[Arm], record: RecordedSweep) -> Iterator[Section]:
     """The settings that differ between arms and are not told by their names; none if the names tell all."""
-    settings = {arm_name(arm.params): settings_of(own[0]) for arm in arms if (own := record.arm(arm.params))}
+    settings = {arm_name(arm.params): own[0].trial.settings for arm in arms if (own := record.arm(arm.params))}
     told = {*record.sweep.nuisance, *(arms[0].params if arms else ())}
     every = dict.fromkeys(name for each in settings.values() for name in each)
     names = [name for name in every if name not in told and len({each[name] for each in settings.values()}) > 1]
@@ -204,7 +204,11 @@ def _learning(arms: Sequence[Arm], record: RecordedSweep) -> Iterator[Section]:
     metric = default_workload().selection_metric
     points = {
         arm_name(arm.params): {
-            entry.trial.seed: [(float(epoch.number), getattr(epoch, metric)) for epoch in entry.outcome.epochs]
+            entry.trial.seed: [
+                (float(epoch.number), epoch.metrics[metric])
+                for epoch in entry.outcome.epochs
+                if metric in epoch.metrics
+            ]
             for entry in record.arm(arm.params)
             if entry.outcome.epochs
         }
@@ -226,7 +230,7 @@ def _best_tried(record: RecordedSweep) -> Iterator[Section]:
     rows = tuple(
         (
             str(place),
-            *(value_name(settings_of(entry)[name]) for name in names),
+            *(value_name(entry.trial.settings[name]) for name in names),
             wording.number(metric, entry.outcome.metrics.get(metric)),
         )
         for place, entry in enumerate(ranked, 1)
@@ -300,7 +304,7 @@ def _method(report: Report) -> str:
 
 def _shared_settings(record: RecordedSweep) -> dict[str, str]:
     """The settings that all trials share; before any trial, those of the sweep."""
-    settings: list[Params] = [settings_of(entry) for entry in record.entries]
+    settings: list[Params] = [entry.trial.settings for entry in record.entries]
     if not settings:
         return {name: str(value) for name, value in record.sweep.fixed.items()}
     used = default_workload().is_used
@@ -323,14 +327,15 @@ def _reproduction(record: RecordedSweep) -> Section:
 
 def _provenance(record: RecordedSweep) -> Section:
     """Digests, times, versions."""
-    data = default_workload().data_name(record.data_digest)
+    workload = default_workload()
+    data = f" ({workload.shipped_name})" if record.data_digest == workload.shipped_digest else ""
     rows = {
         "sweep": record.sweep.name,
         "digest of the sweep": record.sweep.digest,
         "registered, before the first trial": record.registered,
         "trained": _trained(record),
-        "data digest": f"{record.data_digest}{f' ({data})' * bool(data)}",
-        "trainer": f"version {default_workload().version}",
+        "data digest": f"{record.data_digest}{data}",
+        "trainer": f"version {workload.version}",
         **{name.removeprefix("version."): value for name, value in record.provenance.items() if name != "data_digest"},
     }
     cells = tuple((name, mask(value)) for name, value in rows.items() if value)

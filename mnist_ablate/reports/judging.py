@@ -110,7 +110,7 @@ def _earlier(record: EarlierRecord) -> Earlier:
 
 def _entry(trial: RawTrial) -> RecordedTrial:
     return RecordedTrial(
-        trial=Trial.model_validate_json(trial.attrs["trial"]),
+        trial=Trial(**json.loads(trial.attrs["trial"]), id=json.loads(trial.attrs["trial_id"])),
         params={name: value for name, value in trial.params.items() if name != "seed"},
         stage=json.loads(trial.attrs["stage"]),
         outcome=Outcome.model_validate_json(trial.attrs["outcome"]),

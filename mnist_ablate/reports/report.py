@@ -172,7 +172,7 @@ class Selection(_Part):
 
 
 class Report(_Part):
-    """What the trials of a sweep say: every number that any format shows. `metric` is the one that arms are shown by."""
+    """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by."""
 
     sweep: str
     digest: str
@@ -246,8 +246,3 @@ class RecordedSweep:
 def arm_key(params: Mapping[str, Scalar]) -> ArmKey:
     """Factor values as something to look up by; True and 1 are not one value."""
     return frozenset((name, repr(value)) for name, value in params.items())
-
-
-def settings_of(entry: RecordedTrial) -> Params:
-    """Every setting of a trial."""
-    return entry.trial.recipe.model_dump()

@@ -1,4 +1,4 @@
-"""The sections of a report, each made once: titles, texts, tables. Formats render them; `page` adds charts and records."""
+"""The sections of a report, each made once: titles, texts, tables. The formats only render them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _FEW_COLUMNS = 6
 _MOST_ARMS = 4
 _IMPORTANCE_NOTE = (
     "PED-ANOVA: how far the best tenth of the trials differs from all trials in the values of each factor, as a share"
-    " of the sum. The intervals are from a bootstrap over the trials. It says what the best trials agree on, in the part"
+    " of the sum, with intervals from a bootstrap over the trials. It says what the best trials agree on, in the part"
     " of the space that the search visited. It is not the size of an effect."
 )
 
@@ -117,14 +117,15 @@ def _as_written(report: Report) -> Iterator[Section]:
     lacking = [f"{counts[status]:,} {status}" for status in ("failed", "lost") if counts[status]]
     lacking += [f"{missing:,} not run yet"] if missing else []
     trials = f" Trials as written: {', '.join(lacking)}." if lacking else ""
+    note = (
+        f"{differ} of {len(rows)} verdicts differ. Both are judged on the same seeds at the same level, each set of"
+        f" claims as if it were alone.{trials}"
+    )
     yield Section(
         "as-written",
         "The recipe as written, and tuned",
         tables=(Table(("claim", f"as written ({written})", "tuned for each arm"), rows, numbers_from=3),),
-        notes=(
-            f"{differ} of {len(rows)} verdicts differ. Both are judged on the same seeds at the same level, each set of"
-            f" claims as if it were alone.{trials}",
-        ),
+        notes=(note,),
     )
 
 
@@ -152,16 +153,17 @@ def _path(report: Report) -> Iterator[Section]:
     left = f" {found.left} more to choose." if found.left else ""
     total = f" From end to end: {wording.gained(found.whole)}." if found.whole.n_pairs else ""
     heads = ("step", "change", "chosen among", f"gain, {100 * found.level:.3g}% interval")
+    note = (
+        "In each round every remaining change was trained at every seed, and the one with the best mean"
+        f" {_in_words(found.chosen_by)} was made (Fawcett and Hoos 2016). Gains are those of the arms on fresh seeds,"
+        f" each over the one before. The intervals hold for all steps at once.{left}{total} In another order, the same"
+        " changes would have other gains."
+    )
     yield Section(
         "path",
         "The path from the baseline to the target",
         tables=(Table(heads, rows, numbers_from=4),),
-        notes=(
-            "In each round every remaining change was trained at every seed, and the one with the best mean"
-            f" {_in_words(found.chosen_by)} was made (Fawcett and Hoos 2016). Gains are those of the arms on fresh seeds,"
-            f" each over the one before. The intervals hold for all steps at once.{left}{total} In another order the"
-            " same changes would have other gains.",
-        ),
+        notes=(note,),
     )
 
 
@@ -203,7 +205,7 @@ def _tuning(report: Report) -> Iterator[Section]:
         tables=(Table(heads, rows),) if rows else (),
         lines=tuple(_edges(found.arms)) if rows else ("Not all of the tuning trials have run yet.",),
         notes=(f"{found.trials:,} tuning trials with seeds that no verdict uses: {ends}.",),
-        short={"": lines} if rows and len(heads) > _FEW_COLUMNS else {},
+        short={"": [*lines, *_edges(found.arms)]} if rows and len(heads) > _FEW_COLUMNS else {},
     )
 
 
@@ -286,8 +288,9 @@ def _effect_table(report: Report) -> Iterator[Table]:
     heads = ("effect", "df", "F", "p", "partial omega\N{SUPERSCRIPT TWO}")
     note = (
         f"Analysis of variance with {found.seeds} seeds as blocks; the error has {found.error.freedom} degrees of"
-        f" freedom. p has Holm's correction over {len(found.effects)} effects.{lacking}{more} The F tests assume that all"
-        " arms vary alike, which an arm that collapses breaks. The verdicts compare pairs and do not use this table."
+        f" freedom. p has Holm's correction over {len(found.effects)} effects.{lacking}{more} The F tests assume that"
+        " all arms vary alike, which an arm that collapses breaks. The verdicts compare pairs and do not use this"
+        " table."
     )
     title = f"Main effects and interactions on {plain(found.metric)}"
     yield Table(heads, tuple(map(_effect_cells, (*shown, found.block))), title, note=note)

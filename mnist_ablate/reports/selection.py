@@ -1,4 +1,4 @@
-"""What was chosen by validation data, and what that changed, as parts of the report. Trains and judges nothing itself."""
+"""What was chosen by validation data, and what that changed, as parts of the report. Trains nothing."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,6 @@ from mnist_ablate.reports.report import (
     Selection,
     TrialCounts,
     Tuning,
-    settings_of,
 )
 from mnist_ablate.statistics.paired_tests import t_interval
 from mnist_ablate.statistics.verdict import ALPHA, arms, judge
@@ -70,7 +69,7 @@ def _tuning(plan: Plan, entries: Entries) -> Tuning | None:
 
 def _chosen(arm: Arm, values: Params, tried: Sequence[RecordedTrial]) -> ChosenValues:
     own = [entry for entry in tried if entry.params == arm.params]
-    same = (entry for entry in own if values.items() <= settings_of(entry).items())
+    same = (entry for entry in own if values.items() <= entry.trial.settings.items())
     metric = default_workload().selection_metric
     return ChosenValues(
         params=arm.params,
@@ -84,7 +83,7 @@ def _chosen(arm: Arm, values: Params, tried: Sequence[RecordedTrial]) -> ChosenV
 def _edges(values: Params, tried: Sequence[RecordedTrial]) -> Iterator[tuple[str, Literal["lowest", "highest"]]]:
     """The chosen numbers at an end of what was tried: a better one may lie beyond."""
     for name, value in values.items():
-        others = {number for entry in tried if not isinstance(number := settings_of(entry)[name], str)}
+        others = {number for entry in tried if not isinstance(number := entry.trial.settings[name], str)}
         if not isinstance(value, str | bool) and len(others) > 1 and value in (min(others), max(others)):
             yield name, "lowest" if value == min(others) else "highest"
 
@@ -160,7 +159,7 @@ def _as_written(plan: Plan, entries: Entries) -> AsWritten | None:
     if not sweep.as_written:
         return None
     rows = progress.as_written(plan, entries)
-    settings = [arm.recipe.model_dump() for arm in plan.arms]
+    settings = [arm.settings for arm in plan.arms]
     return AsWritten(
         values={name: tuple(dict.fromkeys(each[name] for each in settings)) for name in sweep.nuisance},
         trials=TrialCounts.model_validate(progress.as_written_counts(plan, entries)),

@@ -39,15 +39,13 @@ def _section(section: Section) -> Iterator[RenderableType]:
     for head, lines in section.short.items():
         yield Padding(Text(head), (0, 0, 0, 2)) if head else Text()
         yield Padding(Text("\n".join(lines)), (0, 0, 0, 4 if head else 0))
-    if section.short and not section.name == "tuning":
-        return
     for table in () if section.short else section.tables:
         if table.caption:
             yield Text(table.caption)
         yield _table(table, wraps=table.numbers_from >= len(table.heads))
         if table.note:
             yield Text(table.note, style="dim")
-    yield from (Text(line, style="yellow") for line in section.lines)
+    yield from (Text(line, style="yellow") for line in section.lines if not section.short)
     yield from (Text(note, style="dim") for note in section.notes)
 
 

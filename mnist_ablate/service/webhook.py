@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from mnist_ablate.errors import AblateError
 from pydantic import JsonValue
 
+from mnist_ablate.errors import AblateError
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.reports.report import Report
 from mnist_ablate.tracking.opener import opener

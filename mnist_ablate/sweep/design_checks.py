@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from mnist_ablate.problems import Address, Finding, listed, plainly, shown
 from mnist_ablate.sweep.sweep import NAME_RULE, Range, SeedRange, Sweep, is_name
 from mnist_ablate.sweep.value_checks import among, key_problem, range_problems, same, value_problem
-from mnist_ablate.trial import Params, Recipe, Scalar
+from mnist_ablate.trial import Params, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
 RELATED = frozenset(
     {
@@ -140,16 +141,12 @@ def _configuration_names(sweep: Sweep, *, any_factors: bool) -> Iterator[Finding
 
 def _trained(sweep: Sweep, params: Params) -> Params:
     """A configuration with everything that it leaves out."""
-    from mnist_ablate.workloads.keras_mnist.choices.optimizers import (  # a table's sweep needs no choices
-        OPTIMIZERS,
-        default_learning_rate,
-    )
-
-    settings = {**Recipe().model_dump(), **sweep.fixed, **params}
-    optimizer = str(settings["optimizer"])
-    if not settings["learning_rate"] and optimizer in OPTIMIZERS:
-        settings["learning_rate"] = default_learning_rate(optimizer)
-    return settings
+    workload = default_workload()
+    settings = {name: field.default for name, field in workload.settings.model_fields.items()} | sweep.fixed | params
+    try:
+        return workload.complete(settings)
+    except (KeyError, ValueError):  # a value that is wrong is found elsewhere
+        return settings
 
 
 def _sections(sweep: Sweep) -> Iterator[Finding]:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from mnist_ablate.sweep.sweep import METRICS, Sweep
-from mnist_ablate.trial import Recipe
-from mnist_ablate.workloads.keras_mnist.choices import AXES, summary
+from mnist_ablate.workloads.workload import default_workload
 
 Schema = dict[str, Any]
 
@@ -115,9 +114,9 @@ def _mapping(properties: Schema) -> Schema:
 
 def _settings() -> Schema:
     """The values of each setting of a recipe."""
-    found: Schema = _plain(Recipe.model_json_schema())["properties"]
-    for axis, entries in AXES.items():
-        found[axis] = {"enum": list(entries), "markdownEnumDescriptions": [*map(summary, entries.values())]}
+    found: Schema = _plain(default_workload().settings.model_json_schema())["properties"]
+    for axis, entries in default_workload().choices.items():
+        found[axis] = {"enum": list(entries), "markdownEnumDescriptions": [*entries.values()]}
     return _described(found)
 
 

@@ -9,9 +9,8 @@ from functools import cached_property
 from mnist_ablate.errors import SweepError
 from mnist_ablate.settings import MAX_TRIALS
 from mnist_ablate.sweep.sweep import Range, Sweep
-from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Recipe, Scalar, Trial
-from mnist_ablate.workloads.keras_mnist.choices.models import FROZEN
-from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Scalar, Trial
+from mnist_ablate.workloads.workload import PlannedSettings, default_workload, trial_of
 
 _DRAWS_A_POINT = 100
 """Of the Halton sequence: lists and whole numbers repeat themselves."""
@@ -19,10 +18,10 @@ _DRAWS_A_POINT = 100
 
 @dataclass(frozen=True)
 class Arm:
-    """One combination of the scientific factors, and the full recipe that it stands for."""
+    """One combination of the scientific factors, and every setting that it stands for."""
 
     params: Params
-    recipe: Recipe
+    settings: Params
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Plan:
     def tuning(self) -> tuple[Planned, ...]:
         """Every arm at the same nuisance points, one seed each, arms taking turns."""
         return tuple(
-            Planned(self._trial(arm.recipe, point, TUNING_SEED), arm, "tuning")
+            Planned(self._trial(arm.settings, point, TUNING_SEED), arm, "tuning")
             for point in self.points
             for arm in self.arms
         )
@@ -73,13 +72,13 @@ class Plan:
     def searched(self, settings: Params) -> Planned:
         """A trial of a search: the baseline with these settings; it belongs to the arm that will be the winner."""
         arm = self.arms[-1]
-        return Planned(self._trial(arm.recipe, settings, TUNING_SEED), arm, "tuning")
+        return Planned(self._trial(arm.settings, settings, TUNING_SEED), arm, "tuning")
 
     def changed(self, settings: Params, step: int) -> tuple[Planned, ...]:
         """A candidate for the next arm after so many steps of an ablation path, at every seed of the choice."""
         arm = self.arms[step + 1]
         seeds = range(TUNING_SEED, TUNING_SEED + self.sweep.least_seeds)
-        return tuple(Planned(self._trial(self.arms[0].recipe, settings, seed), arm, "tuning") for seed in seeds)
+        return tuple(Planned(self._trial(self.arms[0].settings, settings, seed), arm, "tuning") for seed in seeds)
 
     def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[Planned, ...]:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
@@ -87,7 +86,7 @@ class Plan:
         key = repr(nuisance)
         if key not in self._verdict_trials:
             self._verdict_trials[key] = tuple(
-                Planned(self._trial(arm.recipe, values, seed), arm, "verdict")
+                Planned(self._trial(arm.settings, values, seed), arm, "verdict")
                 for seed in range(self.sweep.most_seeds)
                 for arm, values in zip(self.arms, nuisance, strict=True)
             )
@@ -113,11 +112,14 @@ class Plan:
         """The baseline again, as often as in the verdicts, at its tuned values; none if the sweep has no control."""
         arm, seeds = self.control_arm, range(control_count(self.sweep))
         nuisance = (tuned or {}).get(label(arm.params), {})
-        return tuple(Planned(self._trial(arm.recipe, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds)
+        return tuple(
+            Planned(self._trial(arm.settings, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds
+        )
 
-    def _trial(self, recipe: Recipe, nuisance: Params, seed: int) -> Trial:
-        tuned = _recipe({**recipe.model_dump(), **nuisance}) if nuisance else recipe
-        return Trial(recipe=tuned, seed=seed, data_digest=self.data_digest)
+    def _trial(self, settings: Params, nuisance: Params, seed: int) -> Trial:
+        workload = default_workload()
+        tuned = workload.complete({**settings, **nuisance}) if nuisance else settings
+        return trial_of(workload, tuned, seed, self.data_digest)
 
 
 def label(params: Mapping[str, Scalar]) -> str:
@@ -133,7 +135,8 @@ def expand(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
-    arms = tuple(Arm(params, _recipe({**sweep.fixed, **settings})) for params, settings in _arms(sweep))
+    complete = default_workload().complete
+    arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in _arms(sweep))
     points = () if sweep.design == "search" else tuple(_points(sweep.nuisance, sweep.tuning_trials))
     return Plan(sweep, arms, points, data_digest)
 
@@ -172,25 +175,12 @@ def arm_count(sweep: Sweep) -> int:
     return 1 + sum(len(_others(sweep, factor)) for factor in sweep.scientific)
 
 
-def weights_needed(plan: Plan) -> list[str]:
-    """The names of the weights that frozen bases are trained on in a plan."""
+def planned_settings(plan: Plan) -> PlannedSettings:
+    """Every setting that a trial of the plan can have."""
     sweep = plan.sweep
     searched = {**(sweep.scientific if sweep.design == "search" else {}), **sweep.nuisance}
     tried = {key: values for key, values in searched.items() if isinstance(values, list)}
-    pairs = (
-        (model, weights)
-        for arm in plan.arms
-        for model in (arm.recipe.model, *tried.get("model", []))
-        for weights in (arm.recipe.weights, *tried.get("weights", []))
-    )
-    return list(dict.fromkeys(str(weights) for model, weights in pairs if model in FROZEN))
-
-
-def normalizers(plan: Plan) -> list[str]:
-    """Every normalizer that the plan can train with, in its order."""
-    listed = {**plan.sweep.scientific, **plan.sweep.nuisance}.get("normalizer", [])
-    own = (arm.recipe.normalizer for arm in plan.arms)
-    return list(map(str, dict.fromkeys([*own, *(listed if isinstance(listed, list) else [])])))
+    return PlannedSettings([arm.settings for arm in plan.arms], tried)
 
 
 def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
@@ -215,13 +205,6 @@ def _arms(sweep: Sweep) -> Iterator[tuple[Params, Params]]:
 
 def _others(sweep: Sweep, factor: str) -> Sequence[Scalar]:
     return [value for value in sweep.scientific[factor] if value != sweep.baseline[factor]]
-
-
-def _recipe(settings: Mapping[str, Scalar]) -> Recipe:
-    recipe = Recipe.model_validate(settings)
-    if recipe.learning_rate:
-        return recipe
-    return recipe.model_copy(update={"learning_rate": default_learning_rate(recipe.optimizer)})
 
 
 def _points(nuisance: Mapping[str, Range | list[Scalar]], n: int) -> Iterator[Params]:

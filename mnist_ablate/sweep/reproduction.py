@@ -7,7 +7,7 @@ import yaml
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
+from mnist_ablate.workloads.workload import default_workload
 
 _QUICK = "-quick"
 
@@ -23,7 +23,7 @@ class Reproduction:
 
 def reproduction(sweep: Sweep, data_digest: str) -> Reproduction:
     """What runs the same trials: a shipped sweep by its name, any other from its own content."""
-    data = "" if data_digest == MNIST_DIGEST else " --data FILE.npz"
+    data = "" if data_digest == default_workload().shipped_digest else " --data FILE.npz"
     shipped = _shipped(sweep)
     if shipped:
         return Reproduction(f"mnist-ablate sweep {shipped}{data}")

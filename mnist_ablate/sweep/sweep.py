@@ -13,31 +13,15 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mnist_ablate.sweep.adaptive_schedule import Look, looks
 from mnist_ablate.trial import Params, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 NegativeControl = Literal["baseline", "none"]
 Pruning = Literal["none", "median", "asha"]
 Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search", "ablation_path"]
 
-METRICS = (
-    "test_accuracy",
-    "test_loss",
-    "val_accuracy",
-    "val_loss",
-    "train_accuracy",
-    "train_loss",
-    "best_val_accuracy",
-    "mean_val_accuracy",
-    "first_epoch_val_accuracy",
-    "first_epoch_val_loss",
-    "epochs_to_90",
-    "epochs_to_95",
-    "epochs_to_97",
-    "converged",
-)
-"""What a claim can be about: accuracies as fractions, losses in nats, epochs to a validation percentage."""
-FRACTIONS = ("converged", *(name for name in METRICS if name.endswith("accuracy")))
-"""Those between 0 and 1."""
+METRICS = tuple(default_workload().metrics)
+"""What a claim can be about."""
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
@@ -121,7 +105,7 @@ class Claim(BaseModel):
     reference: float | None = None
     where: Params = {}
     versus: Params | None = None
-    metric: str = "test_accuracy"
+    metric: str = default_workload().main_metric
     direction: Direction
     margin: float = Field(ge=0.0)
     positive_control: bool = False

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from mnist_ablate.problems import hint, shown
 from mnist_ablate.sweep.structure_check import describe
 from mnist_ablate.sweep.sweep import METRICS, Range
-from mnist_ablate.trial import Recipe, Scalar
+from mnist_ablate.trial import Scalar
+from mnist_ablate.workloads.workload import default_workload
 
 RESERVED = ("seed", "outcome", "configuration", *METRICS)
 """Columns of a table of results that cannot be factors."""
@@ -26,7 +27,11 @@ def among(value: Scalar, values: Iterable[Scalar]) -> bool:
 def key_problem(key: str, *, any_factors: bool) -> str:
     """Why a key is not a factor; '' if it is."""
     if not any_factors:
-        return "" if key in Recipe.model_fields else f"unknown key; {hint(key, Recipe.model_fields)}"
+        return (
+            ""
+            if key in default_workload().settings.model_fields
+            else f"unknown key; {hint(key, default_workload().settings.model_fields)}"
+        )
     if key in RESERVED:
         return "is a column of its own, not a factor; use another name"
     return "" if key.isidentifier() else "a factor is named by letters, digits and '_' and does not start with a digit"
@@ -34,12 +39,12 @@ def key_problem(key: str, *, any_factors: bool) -> str:
 
 def value_problem(key: str, value: Scalar, *, any_factors: bool) -> str:
     """Why a value is not one of its factor's; '' if it is, or if the key is no factor either."""
-    if any_factors or key not in Recipe.model_fields:
+    if any_factors or key not in default_workload().settings.model_fields:
         return ""
     if allowed := choices().get(key):
         return "" if among(value, allowed) else f"no such {key}: {shown(value)}; {hint(value, allowed)}"
     try:
-        Recipe.model_validate({key: value}, strict=True)
+        default_workload().settings.model_validate({key: value}, strict=True)
     except ValidationError as error:
         return describe(error.errors(include_url=False)[0])
     return ""
@@ -55,12 +60,12 @@ def range_problems(key: str, interval: Range, *, any_factors: bool) -> Iterator[
     for part, end in ends.items() if interval.integer else ():
         if not end.is_integer():
             yield part, f"must be a whole number with integer: true, not {end:g}"
-    if not any_factors and key in Recipe.model_fields:
+    if not any_factors and key in default_workload().settings.model_fields:
         yield from _recipe_problems(key, ends, integer=interval.integer)
 
 
 def _recipe_problems(key: str, ends: Mapping[str, float], *, integer: bool) -> Iterator[tuple[str, str]]:
-    kind = Recipe.model_fields[key].annotation
+    kind = default_workload().settings.model_fields[key].annotation
     if kind is str:
         yield "", "is chosen by name; give a list: [a, b]"
         return
@@ -73,6 +78,4 @@ def _recipe_problems(key: str, ends: Mapping[str, float], *, integer: bool) -> I
 
 def choices() -> dict[str, tuple[str, ...]]:
     """The allowed names of every recipe field that is a choice."""
-    from mnist_ablate.workloads.keras_mnist.choices import names
-
-    return names()
+    return {setting: tuple(known) for setting, known in default_workload().choices.items()}

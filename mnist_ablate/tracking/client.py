@@ -14,6 +14,7 @@ from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import local_store
 from mnist_ablate.tracking.opener import exempt_from_proxies, opener
 from mnist_ablate.tracking.tracker_errors import database_error, explained, no_answer
+from mnist_ablate.workloads.workload import default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -110,5 +111,5 @@ def deep_link(tracking_uri: str, experiment_id: str) -> str:
     """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
     host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else EMBEDDED_HOST
     view = "workflowType=machine_learning&compareRunsMode=CHART"
-    order = "orderByKey=metrics.%60test_accuracy%60&orderByAsc=false"
+    order = f"orderByKey=metrics.%60{default_workload().main_metric}%60&orderByAsc=false"
     return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"

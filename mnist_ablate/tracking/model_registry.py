@@ -19,13 +19,12 @@ from mnist_ablate.tracking.retrain import OUTCOME, TRIAL
 from mnist_ablate.tracking.run_format import run_name
 from mnist_ablate.tracking.tracker_errors import explained
 from mnist_ablate.trial import Outcome, RecordedTrial
-from mnist_ablate.workloads.keras_mnist.weights_download import ENVIRONMENT
+from mnist_ablate.workloads.workload import default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _FOLDER = "model"
-_SHOWN = {"test_accuracy", "val_accuracy"}
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -74,11 +73,17 @@ def _version(client: "MlflowClient", name: str, found: RecordedTrial, digest: st
 def _trained(found: RecordedTrial, folder: Path, settings: Settings) -> Outcome:
     """The outcome of training again, in a process of its own: keras stays out of this one, and its noise too."""
     (folder / TRIAL).write_text(found.trial.model_dump_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "mnist_ablate.tracking.retrain", str(folder), settings.trainer]
+    command = [
+        sys.executable,
+        "-m",
+        "mnist_ablate.tracking.retrain",
+        str(folder),
+        settings.trainer or default_workload().trainer,
+    ]
     command += [str(settings.data)] if settings.data else []
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if settings.weights is not None:
-        environment[ENVIRONMENT] = str(settings.weights.absolute())
+        environment |= default_workload().environment(settings.weights)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:
         last = one_line("\n".join(reversed(done.stderr.splitlines())))
@@ -100,8 +105,11 @@ def _describe(folder: Path, run_id: str) -> None:
 
 
 def _tags(found: RecordedTrial, outcome: Outcome, digest: str, verdicts: Mapping[str, str]) -> dict[str, str]:
+    workload = default_workload()
     metrics = {
-        name: str(outcome.metrics[name]) for name in ("test_accuracy", "val_accuracy") if name in outcome.metrics
+        name: str(outcome.metrics[name])
+        for name in (workload.main_metric, workload.selection_metric)
+        if name in outcome.metrics
     }
     return {
         "trial_id": found.trial.id,

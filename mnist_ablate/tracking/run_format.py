@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from mnist_ablate.masking import mask
 from mnist_ablate.trial import CONTROL_SEED, Epoch, Outcome, Scalar, Trial
-from mnist_ablate.workloads.keras_mnist.choices.models import is_used
+from mnist_ablate.workloads.workload import default_workload
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
 _LONGEST_REASON = 500
 _LONGEST_NOTE = 5000
@@ -40,8 +39,8 @@ def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
 
 def params(trial: Trial) -> dict[str, str]:
     """Every setting of the recipe that its network has, and the seed."""
-    recipe = trial.recipe
-    found = {key: str(value) for key, value in recipe.model_dump().items() if is_used(key, recipe.model)}
+    workload, settings = default_workload(), trial.settings
+    found = {key: str(value) for key, value in settings.items() if workload.is_used(key, settings)}
     return found | {"seed": str(trial.seed)}
 
 
@@ -60,7 +59,10 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
 
 def live_tags(trial: Trial) -> dict[str, str]:
     """A name for a run whose arm comes with its outcome."""
-    return {"mlflow.runName": run_name({"model": trial.recipe.model}, trial.seed), "seed": str(trial.seed)}
+    return {
+        "mlflow.runName": run_name({"pace": default_workload().pace(trial.settings)}, trial.seed),
+        "seed": str(trial.seed),
+    }
 
 
 def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
@@ -70,8 +72,8 @@ def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
     return [
         Metric(key, value, epoch.ended_ms, epoch.number)
         for epoch in epochs
-        for key in EPOCH_METRICS
-        if math.isfinite(value := getattr(epoch, key))
+        for key, value in epoch.metrics.items()
+        if math.isfinite(value)
     ]
 
 
@@ -82,7 +84,7 @@ def final_values(outcome: Outcome) -> dict[str, float]:
     diverged trial counts with are not those of its last epoch, and stand at the one that it did not end.
     """
     diagnostics = {f"diagnostics/{key}": value for key, value in outcome.diagnostics.items()}
-    curves = EPOCH_METRICS if outcome.epochs and outcome.status != "diverged" else ()
+    curves = outcome.epochs[-1].metrics if outcome.epochs and outcome.status != "diverged" else ()
     own = {key: value for key, value in outcome.metrics.items() if key not in curves}
     return {**own, **diagnostics, "seconds": outcome.seconds}
 

@@ -8,6 +8,7 @@ from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, Planned
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
 Outcome = Mapping[str, Any]
 Params = Mapping[str, Scalar]
@@ -83,7 +84,10 @@ def follow(
             known = [[metrics_of(each) for each in planned] for planned in tried]
             if any(metrics is None for found in known for metrics in found):
                 return asked, None
-            sums = [fmean((metrics or {}).get("val_accuracy", -1.0) for metrics in found) for found in known]
+            sums = [
+                fmean((metrics or {}).get(default_workload().selection_metric, -1.0) for metrics in found)
+                for found in known
+            ]
             chosen = sums.index(max(sums))
         name, value = changes.pop(chosen)
         here[name] = value

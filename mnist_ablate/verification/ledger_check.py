@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
-from mnist_ablate.ledger.verify_record import FINAL, STATES, Final, final_of, id_of, lacking, wrong
+from mnist_ablate.ledger.verify_record import FINAL, STATES, Final, final_of, lacking, wrong
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan, Planned, control_count, count, expand
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Row, Trial
 from mnist_ablate.verification.expected_trials import follow, wanted
+from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import trial_id as id_of
 
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
@@ -166,7 +168,7 @@ def _place(trial_id: str, planned: Planned) -> Place:
 
 
 def _id(trial: Trial) -> str:
-    return id_of(trial.recipe.model_dump(), trial.seed, trial.data_digest)
+    return id_of(default_workload(), trial.settings, trial.seed, trial.data_digest)
 
 
 def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
@@ -187,17 +189,21 @@ def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] 
             return None
         words = " ".join(str(value) for value in planned.arm.params.values())
         point = place // len(plan.arms)
-        scored[words].append((-final.outcome["metrics"].get("val_accuracy", -1.0), point))
+        scored[words].append((-final.outcome["metrics"].get(default_workload().selection_metric, -1.0), point))
     return {words: dict(plan.points[min(scores)[1]]) for words, scores in scored.items()}
 
 
 def _found(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
     """The settings that a search found best, the first of equals; None before all are tried."""
     tried = [final for final in finals.values() if _in_space(final, plan)]
-    scores = [(final.outcome["metrics"]["val_accuracy"], final) for final in tried if final.outcome["metrics"]]
+    scores = [
+        (final.outcome["metrics"][default_workload().selection_metric], final)
+        for final in tried
+        if final.outcome["metrics"]
+    ]
     if len(tried) < plan.sweep.tuning_trials or not scores:
         return None
-    recipe = max(scores, key=lambda scored: scored[0])[1].recipe
+    recipe = max(scores, key=lambda scored: scored[0])[1].settings
     words = " ".join(str(value) for value in plan.arms[-1].params.values())
     return {words: {name: recipe[name] for name in _searched(plan.sweep)}}
 
@@ -208,11 +214,11 @@ def _searched(sweep: Sweep) -> dict[str, Any]:
 
 def _in_space(final: Final, plan: Plan) -> bool:
     """Whether a trial is one that the search of this plan can have tried."""
-    space, base = _searched(plan.sweep), plan.arms[-1].recipe.model_dump()
-    settings = {name: final.recipe[name] for name in space}
+    space, base = _searched(plan.sweep), plan.arms[-1].settings
+    settings = {name: final.settings[name] for name in space}
     active = {name for name in space if _active(plan.sweep, name, settings)}
     own = {name: value for name, value in settings.items() if name in active}
-    fits = final.recipe == {**base, **own} and all(_holds(space[name], value) for name, value in own.items())
+    fits = final.settings == {**base, **own} and all(_holds(space[name], value) for name, value in own.items())
     return fits and (final.stage, final.seed, final.data_digest) == ("tuning", TUNING_SEED, plan.data_digest)
 
 
@@ -238,7 +244,7 @@ def _is_chosen(final: Final, plan: Plan) -> bool:
         return _is_on_path(final, plan)
     arms = plan.arms if final.stage == "verdict" else (plan.control_arm,)
     tuned = (each for each in plan.tuning if each.arm in arms and _key(each.arm.params) == _key(final.arm))
-    return any(each.trial.recipe.model_dump() == final.recipe for each in tuned)
+    return any(each.trial.settings == final.settings for each in tuned)
 
 
 def _seeds(stage: str, plan: Plan) -> tuple[int, int]:
@@ -254,12 +260,12 @@ def _seeds(stage: str, plan: Plan) -> tuple[int, int]:
 
 def _is_on_path(final: Final, plan: Plan) -> bool:
     """Whether its recipe is the baseline with as many of the changes as its arm has."""
-    base, changes = plan.arms[0].recipe.model_dump(), plan.sweep.changes
-    made = {name: value for name, value in changes.items() if final.recipe[name] != base[name]}
+    base, changes = plan.arms[0].settings, plan.sweep.changes
+    made = {name: value for name, value in changes.items() if final.settings[name] != base[name]}
     idle = sum(base[name] == value for name, value in changes.items())  # 0 and 0.0 are a change to the plan
     arms = plan.arms[len(made) : len(made) + idle + 1]
-    recipe = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.recipe
-    return recipe.model_dump() == final.recipe and any(_key(arm.params) == _key(final.arm) for arm in arms)
+    recipe = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.settings
+    return recipe == final.settings and any(_key(arm.params) == _key(final.arm) for arm in arms)
 
 
 def _key(params: Mapping[str, Any]) -> str:

@@ -9,10 +9,9 @@ from mnist_ablate.ledger.verify_record import Final
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.verification.ledger_check import Ledger
 from mnist_ablate.verification.raw_mlflow import RawExperiment, RawRun
-from mnist_ablate.workloads.keras_mnist.choices.models import is_used
+from mnist_ablate.workloads.workload import default_workload
 
 _STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
-_CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _SYNC = "run sync"
 _ANEW = "delete that run in MLflow, then run sync"
 _OVER = "FINISHED"
@@ -81,8 +80,8 @@ def _wrong(run: RawRun, final: Final, parent: str | None) -> Iterator[str]:
     for name, value in tags.items():
         if run.tags.get(name) != value:
             yield f"has the tag {name} {run.tags.get(name)!r}, not {value!r}"
-    params = {name: str(value) for name, value in final.recipe.items()} | {"seed": str(final.seed)}
-    unused = {name for name in final.recipe if not is_used(name, final.recipe["model"])}
+    params = {name: str(value) for name, value in final.settings.items()} | {"seed": str(final.seed)}
+    unused = {name for name in final.settings if not default_workload().is_used(name, final.settings)}
     found = {**{name: params[name] for name in final.later | unused}, **run.params}  # sent or not, by version
     if found != params:
         differing = sorted(name for name in {*found, *params} if found.get(name) != params.get(name))
@@ -114,12 +113,16 @@ def _wrong_points(run: RawRun, outcome: Mapping[str, Any]) -> Iterator[str]:
 def _points(outcome: Mapping[str, Any]) -> dict[tuple[str, int], tuple[int, float]]:
     """Time and value by metric and step. The numbers of the whole run stand at its last epoch."""
     epochs = outcome["epochs"]
-    curves = {(key, epoch["number"]): (epoch["ended_ms"], epoch[key]) for epoch in epochs for key in _CURVES}
+    curves = {(key, epoch["number"]): (epoch["ended_ms"], value) for epoch in epochs for key, value in _curves(epoch)}
     last = len(epochs) + (outcome["status"] == "diverged")
     ended_ms = outcome["started_ms"] + round(outcome["seconds"] * 1000) if outcome["started_ms"] else 0
     diagnostics = {f"diagnostics/{name}": value for name, value in outcome["diagnostics"].items()}
     whole = {**outcome["metrics"], **diagnostics, "seconds": outcome["seconds"]}
     return {**{(key, last): (ended_ms, value) for key, value in whole.items()}, **curves}
+
+
+def _curves(epoch: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(key, value) for key, value in epoch.items() if key not in ("number", "ended_ms")]
 
 
 def _differs(wanted: tuple[int, float], found: tuple[int, float] | None) -> bool:

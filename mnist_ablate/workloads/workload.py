@@ -6,14 +6,18 @@ Designs, tuning, adaptive seeds, resumption, MLflow, verdicts and reports know a
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, JsonValue
 
 from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
+
+Contents = Sequence[Mapping[str, JsonValue]]
+"""Descriptions of inputs as JSON, as the ledger keeps them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Ranges:
 class Section:
     """One subject of a report, which every format renders: paragraphs, charts, tables, a list of lines, notes.
 
-    `short` replaces the tables where they do not fit, such as in a terminal: titled groups of lines.
+    `short` replaces tables and lines where they do not fit, such as in a terminal: groups of lines by their heads.
     """
 
     name: str
@@ -122,14 +126,36 @@ class Trainer(Protocol):
     def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
         """The outcome of the trial, after telling each epoch, and what takes long before the first."""
 
+    def save(self, trial: Trial, folder: Path) -> None:
+        """Write the model that the last training of this trial ended with, for `Workload.open_model`."""
+
+
+@dataclass(frozen=True)
+class PlannedSettings:
+    """Every setting that trials of a plan can have: those of each arm, and lists of values that tuning may put in."""
+
+    arms: Sequence[Params]
+    tried: Mapping[str, Sequence[Scalar]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one core: an epoch of each arm, and what is prepared once before any trial."""
+
+    epoch_s: Sequence[float]
+    preparation_s: float
+
 
 class Workload(Protocol):
     """What can be trained: its settings, its metrics, its inputs, and the trainer that runs one trial.
 
-    `settings` is a frozen pydantic model: each field has a type, a range, a default and a description. `choices` has
-    the allowed names of the settings that are chosen by name, each with what it is in a line. `derived` names the
-    settings for which 0 stands for a default that another setting decides. `budget` is the setting that counts the
-    steps of a trial. `version` is part of every trial id: it is raised when the same trial would give other numbers.
+    `settings` is a frozen pydantic model: each field has a type, a range, a default and a description. `derived` names
+    the settings for which 0 stands for a default that another setting decides. `budget` is the setting that counts the
+    epochs of a trial. `version` is part of every trial id: it is raised when the same trial would give other numbers.
+    `trainer` is `module:factory`, called once in each worker with the inputs. `main_metric` is what a claim is about
+    unless it names another, `selection_metric` what tuning and search choose by. `shipped_digest` is that of the
+    inputs that need no file, `shipped_name` what they are called. `seeds_vary` says in a sentence what differs between
+    the seeds of an arm.
     """
 
     name: str
@@ -137,19 +163,17 @@ class Workload(Protocol):
     settings: type[BaseModel]
     metrics: Mapping[str, Metric]
     main_metric: str
-    """What a claim is about unless it names another metric."""
     selection_metric: str
-    """What tuning and search choose by: a metric of validation data."""
     budget: str
     derived: Mapping[str, str]
     trainer: str
-    """`module:factory`: called once in each worker with the inputs."""
+    shipped_digest: str
+    shipped_name: str
     seeds_vary: str
-    """What differs between the seeds of an arm, and what does not: sentences for a report."""
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
-        """The names that a setting can have, and what each is."""
+        """The names that a setting can have, each with what it is in a line."""
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """Every setting with the value that is trained: defaults filled in, numbers in their declared type."""
@@ -166,19 +190,31 @@ class Workload(Protocol):
     def read(self, content: bytes | None) -> Inputs:
         """The same from the bytes of the file, as workers get them."""
 
-    def prepare(self, trials: Iterable[Mapping[str, Scalar]], given: Path | None, say: Callable[[str], None]) -> None:
-        """Fetch what trials with these settings need, before any is trained. Raises DataError."""
+    def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
+        """Fetch what the trials need, before any is trained; `given` is the file of --weights. Raises DataError."""
 
-    def warnings(self, trials: Iterable[Mapping[str, Scalar]], given: Path | None) -> list[str]:
-        """What trials with these settings lack on this machine."""
+    def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
+        """What the trials lack on this machine."""
 
-    def data_name(self, digest: str) -> str:
-        """What the data set with this digest is called; empty unless it is one that ships."""
+    def environment(self, given: Path | None) -> dict[str, str]:
+        """Variables that a process which trains must have."""
 
-    def input_section(self, contents: Sequence[Mapping[str, JsonValue]]) -> Section:
+    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, Any]]:
+        """What the inputs are like before anything is trained, as JSON."""
+
+    def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
+        """Times a short trial of each kind of arm."""
+
+    def implied_metrics(self, settings: Mapping[str, Any], data_digest: str, outcome: Outcome) -> dict[str, float]:
+        """The metrics that follow from an outcome's own epochs, to check a record against itself."""
+
+    def open_model(self, folder: Path) -> Any:
+        """The model that a trainer saved in a folder, as MLflow's pyfunc wants it."""
+
+    def input_section(self, contents: Contents) -> Section:
         """What the inputs are like, from the `content` of input descriptions as the ledger keeps it."""
 
-    def input_alarms(self, contents: Sequence[Mapping[str, JsonValue]]) -> list[str]:
+    def input_alarms(self, contents: Contents) -> list[str]:
         """What must be known of the inputs before any verdict is read."""
 
     def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
@@ -197,10 +233,20 @@ def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) 
 
 def trial_id(workload: Workload, settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:
     """The id of the trial with this content."""
-    defaults = {name: field.default for name, field in workload.settings.model_fields.items()}
+    defaults = _defaults(workload.settings)
     changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
     content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def _defaults(settings: type[BaseModel]) -> dict[str, Scalar]:
+    return {name: field.default for name, field in settings.model_fields.items()}
+
+
+def epochs_of(trial: Trial) -> int:
+    """How many epochs a trial is to be trained for."""
+    return int(trial.settings[default_workload().budget])
 
 
 def default_workload() -> Workload:

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import sqlalchemy
 from conftest import SUPPORT, write_images
+from keras_trials import keras_trial
 from mlflow_helpers import until
 from postgres import postgres
 from sweep_runs import starts, sweep_file
@@ -20,9 +21,9 @@ from sweep_runs import starts, sweep_file
 from mnist_ablate.execution.engine import Engine, Progress, Started
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.settings import Settings
-from mnist_ablate.trial import Recipe, Trial
 from mnist_ablate.verification import verify
 from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 COMMAND = Path(sys.executable).with_name("mnist-ablate")
 OUTAGE_S = 2.0
@@ -63,7 +64,7 @@ def after_killed_worker(times: int = 4) -> list[float]:
         os.environ.update({name: place.environment[name] for name in ("PYTHONPATH", "FAKE_DIR", "FAKE_EPOCH_S")})
         digest = data.load(place.images).digest
         plugin = TrainerPlugin("fake_trainer:factory", digest, place.images.read_bytes(), Path(folder))
-        trials = [Trial(recipe=Recipe(epochs=4), seed=seed, data_digest=digest) for seed in range(times * 3)]
+        trials = [keras_trial(Recipe(epochs=4), seed, digest) for seed in range(times * 3)]
         with Engine(plugin, jobs=2) as engine:
             killed: dict[str, float] = {}
             for event in engine.run(trials):

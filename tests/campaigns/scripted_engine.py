@@ -79,7 +79,7 @@ class Engine:
 def outcome(trial: Trial, status: str) -> Outcome:
     """What the fake trainer would say."""
     now_ms = epoch(trial, 1).ended_ms
-    ended = {"complete": trial.recipe.epochs, "diverged": 1}.get(status, 0)
+    ended = {"complete": trial.settings["epochs"], "diverged": 1}.get(status, 0)
     return Outcome.model_validate(
         {
             "trial_id": trial.id,

@@ -126,7 +126,7 @@ def test_tuning_trials_are_named_by_what_they_try() -> None:
     shown.opened(wanted, {})
     first = wanted.tuning[0]
     shown.event(first, Started(first.trial, "w1"))
-    assert f"relu tuning learning_rate={first.trial.recipe.learning_rate}: starting" in table(shown)
+    assert f"relu tuning learning_rate={first.trial.settings['learning_rate']}: starting" in table(shown)
 
 
 def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:

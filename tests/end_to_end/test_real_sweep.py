@@ -43,7 +43,10 @@ def numbers(folder, home):
         trial_id: (
             entry.outcome.metrics,
             entry.outcome.diagnostics,
-            [(epoch.train_loss, epoch.val_loss, epoch.val_accuracy) for epoch in entry.outcome.epochs],
+            [
+                (epoch.metrics["train_loss"], epoch.metrics["val_loss"], epoch.metrics["val_accuracy"])
+                for epoch in entry.outcome.epochs
+            ],
         )
         for trial_id, entry in entries.items()
     }

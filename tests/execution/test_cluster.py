@@ -10,12 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from keras_trials import keras_trial
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import engine
 from mnist_ablate.execution.engine import Engine, Finished
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.trial import Recipe, Trial
+from mnist_ablate.trial import Trial
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -26,7 +28,7 @@ def plugin(images: Path, digest: str, tmp_path: Path) -> TrainerPlugin:
 
 
 def trials(digest: str) -> list[Trial]:
-    return [Trial(recipe=Recipe(epochs=2), seed=seed, data_digest=digest) for seed in range(6)]
+    return [keras_trial(Recipe(epochs=2), seed, digest) for seed in range(6)]
 
 
 def kill_workers(running: Engine, seconds: float) -> None:

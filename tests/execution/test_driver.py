@@ -35,7 +35,7 @@ def publish(result: Result, settings: Settings) -> bool:
 def recorded(settings: Settings, name: str = "small") -> list[str]:
     """Every record, as activation/seed and status."""
     records = Ledger(settings.ledger_url).find(name).records()
-    return [f"{e.trial.recipe.activation}/{e.trial.seed} {e.outcome.status}" for e in records]
+    return [f"{e.trial.settings['activation']}/{e.trial.seed} {e.outcome.status}" for e in records]
 
 
 def uninterrupted(sweep: Sweep, settings: Settings, tmp_path: Path) -> list[tuple[object, ...]]:
@@ -95,7 +95,7 @@ def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp
     crashed = Watcher(stop_after=3)
     with pytest.raises(RuntimeError, match="crash"):
         drive(small(), settings, crashed)
-    heard = {f"{event.trial.recipe.activation}/{event.trial.seed}" for event in crashed.finished}
+    heard = {f"{event.trial.settings['activation']}/{event.trial.seed}" for event in crashed.finished}
     survived = [line.removesuffix(" complete") for line in recorded(settings)]
     assert len(heard) == 3
     assert heard <= set(survived) <= set(starts(fake))  # what finished together with the third is recorded, too
@@ -180,8 +180,8 @@ def test_tuned_values_are_the_best_on_validation_and_a_resume_keeps_them(setting
     result = drive(tuned, settings, Watcher())
     assert len(starts(fake)) in {12, 13, 14}  # what ran when it crashed ran twice
     records = result.record.entries().values()
-    rates = {entry.trial.recipe.learning_rate for entry in records if entry.stage == "tuning"}
-    best = {entry.trial.recipe.learning_rate for entry in records if entry.stage == "verdict"}
+    rates = {entry.trial.settings["learning_rate"] for entry in records if entry.stage == "tuning"}
+    best = {entry.trial.settings["learning_rate"] for entry in records if entry.stage == "verdict"}
     assert best == {min(rates, key=lambda rate: abs(rate - 0.01))}
     assert (result.planned, result.recorded, len(result.rows)) == (12, 12, 4)
 

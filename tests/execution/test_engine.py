@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from conftest import write_images
 from distributed import Client
+from keras_trials import keras_trial
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.execution import cluster, engine
 from mnist_ablate.execution.engine import Engine, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.trial import Outcome, Recipe, Trial
+from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.workloads.keras_mnist import data
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("fake")
 FAKE = "fake_trainer:factory"
@@ -33,7 +35,7 @@ def plugin(images: Path, digest: str, tmp_path: Path) -> TrainerPlugin:
 
 def trials(digest: str, seeds: int = 3, epochs: int = 3) -> list[Trial]:
     return [
-        Trial(recipe=Recipe(activation=activation, epochs=epochs), seed=seed, data_digest=digest)
+        keras_trial(Recipe(activation=activation, epochs=epochs), seed, digest)
         for seed in range(seeds)
         for activation in ("relu", "tanh")
     ]
@@ -53,7 +55,7 @@ def outcomes(told: list[Event], asked: list[Trial]) -> dict[str, Outcome]:
     """By activation/seed; checks that each trial finished exactly once."""
     finished = [event for event in told if isinstance(event, Finished)]
     assert sorted(event.trial.id for event in finished) == sorted(trial.id for trial in asked)
-    return {f"{event.trial.recipe.activation}/{event.trial.seed}": event.outcome for event in finished}
+    return {f"{event.trial.settings['activation']}/{event.trial.seed}": event.outcome for event in finished}
 
 
 def numbers(told: list[Event], asked: list[Trial]) -> dict[str, dict[str, float]]:
@@ -238,13 +240,13 @@ def test_something_else_at_the_address_is_no_scheduler(plugin: TrainerPlugin, mo
 
 def test_a_worker_with_other_images_refuses_to_train(plugin: TrainerPlugin, tmp_path: Path) -> None:
     other = data.load(write_images(tmp_path / "other.npz", seed=1)).digest
-    wrong = TrainerPlugin(FAKE, other, plugin._images, tmp_path)
+    wrong = TrainerPlugin(FAKE, other, plugin._inputs, tmp_path)
     with pytest.raises(DataError, match="the data file changed"):
         Engine(wrong).__enter__()
 
 
 def test_a_trainer_that_is_not_there_is_one_line(plugin: TrainerPlugin, digest: str, tmp_path: Path) -> None:
-    wrong = TrainerPlugin("no_such_module:factory", digest, plugin._images, tmp_path)
+    wrong = TrainerPlugin("no_such_module:factory", digest, plugin._inputs, tmp_path)
     with pytest.raises(AblateError, match=r"workers cannot start \(ModuleNotFoundError: No module named 'no_such"):
         Engine(wrong).__enter__()
 

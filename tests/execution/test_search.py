@@ -14,6 +14,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, expand
 from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome, RecordedTrial
 from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
 SPACE = {
     "design": "search",
@@ -39,7 +40,7 @@ def searched(plan, score, entries=None):
     entries = dict(entries or {})
     search = Search(plan, entries)
     for planned in search.trials():
-        ended = outcome(planned.trial, score(planned.trial.recipe))
+        ended = outcome(planned.trial, score(recipe_of(planned.trial)))
         entries[planned.trial.id] = RecordedTrial(planned.trial, planned.arm.params, planned.stage, ended)
         search.tell(ended)
     return entries
@@ -58,24 +59,24 @@ def test_suggestions_stay_in_the_space_and_use_no_seed_of_a_verdict():
     trials = [entry.trial for entry in searched(plan(), near_a_hundredth).values()]
     assert len(trials) == 20
     assert {trial.seed for trial in trials} == {TUNING_SEED}
-    assert all(1e-4 <= trial.recipe.learning_rate <= 1e-1 for trial in trials)
-    assert {trial.recipe.activation for trial in trials} == {"relu", "tanh"}
+    assert all(1e-4 <= trial.settings["learning_rate"] <= 1e-1 for trial in trials)
+    assert {trial.settings["activation"] for trial in trials} == {"relu", "tanh"}
 
 
 def test_search_learns_where_the_good_recipes_are():
     trials = [entry.trial for entry in searched(plan(tuning_trials=40), near_a_hundredth).values()]
     late = trials[20:]
-    assert sum(trial.recipe.activation == "tanh" for trial in late) > 0.7 * len(late)
+    assert sum(trial.settings["activation"] == "tanh" for trial in late) > 0.7 * len(late)
 
 
 def test_winner_is_the_best_by_validation_and_is_confirmed_on_fresh_seeds():
     found, entries = plan(), searched(plan(), near_a_hundredth)
-    best = max((entry.trial.recipe for entry in entries.values()), key=near_a_hundredth)
+    best = max((recipe_of(entry.trial) for entry in entries.values()), key=near_a_hundredth)
     settings = tuned(found, entries)
     assert settings == {"winner": {"activation": best.activation, "learning_rate": best.learning_rate}}
     trials = found.verdict_trials(settings)
     assert [each.trial.seed for each in trials] == [0, 0, 1, 1, 2, 2]
-    assert [each.trial.recipe.learning_rate for each in trials][:2] == [0.001, best.learning_rate]
+    assert [each.trial.settings["learning_rate"] for each in trials][:2] == [0.001, best.learning_rate]
 
 
 def test_no_winner_before_the_search_is_complete():
@@ -147,7 +148,7 @@ def test_a_factor_without_a_meaning_keeps_its_usual_value_and_a_resume_knows() -
     found = plan(**CONDITIONAL)
     entries = searched(found, lambda recipe: 0.5 + 0.001 * recipe.width * (recipe.model == "mlp"))
     widths = {
-        model: {e.trial.recipe.width for e in entries.values() if e.trial.recipe.model == model}
+        model: {e.trial.settings["width"] for e in entries.values() if e.trial.settings["model"] == model}
         for model in ("mlp", "cnn")
     }
     assert widths["cnn"] == {500}
@@ -179,12 +180,12 @@ def pruned_search(plan, entries=None):
     search = Search(plan, entries)
     for planned in search.trials():
         told, trial = [], planned.trial
-        for each in curve(trial.recipe, trial.recipe.epochs):
+        for each in curve(recipe_of(trial), trial.settings["epochs"]):
             told.append(each)
             if search.gives_up(trial, each):
                 break
         trained += len(told)
-        whole = len(told) == trial.recipe.epochs
+        whole = len(told) == trial.settings["epochs"]
         ended = Outcome(
             trial_id=trial.id,
             status="complete" if whole else "pruned",
@@ -206,7 +207,7 @@ def test_pruning_trains_less_and_keeps_the_winner_whole(pruning: str) -> None:
     assert trained < 0.8 * 30 * 9
     best = tuned(found, entries)["winner"]
     whole = [e for e in entries.values() if e.outcome.status == "complete"]
-    assert best["learning_rate"] in {e.trial.recipe.learning_rate for e in whole}
+    assert best["learning_rate"] in {e.trial.settings["learning_rate"] for e in whole}
     assert pruned_search(plan(tuning_trials=30, fixed={"epochs": 9}))[1] == 30 * 9
 
 
@@ -223,7 +224,7 @@ def test_a_resumed_search_competes_with_what_was_pruned_before(pruning: str) -> 
 def test_an_epoch_told_again_by_a_trial_that_was_lost_is_no_news() -> None:
     search = Search(plan(pruning="median", fixed={"epochs": 9}), {})
     trial = next(search.trials()).trial
-    first = curve(trial.recipe, 1)[0]
+    first = curve(recipe_of(trial), 1)[0]
     assert [search.gives_up(trial, first) for _ in range(2)] == [False, False]
 
 

@@ -20,8 +20,9 @@ from mnist_ablate.reports import chosen, html, recorded, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, expand
-from mnist_ablate.trial import Outcome, Recipe, RecordedTrial
+from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 
 PATH: dict[str, Any] = {
     "design": "ablation_path",
@@ -53,7 +54,7 @@ def accuracy(recipe: Recipe) -> float:
 
 
 def ended(planned: Any, status: str = "complete") -> RecordedTrial:
-    score = accuracy(planned.trial.recipe) + 0.001 * (planned.trial.seed % 2)
+    score = accuracy(recipe_of(planned.trial)) + 0.001 * (planned.trial.seed % 2)
     told = {"val_accuracy": score} if planned.trial.is_blind else {"val_accuracy": score, "test_accuracy": score}
     outcome = Outcome(trial_id=planned.trial.id, status=status, metrics=told if status == "complete" else {})
     return RecordedTrial(planned.trial, planned.arm.params, planned.stage, outcome)
@@ -89,7 +90,7 @@ def test_the_best_change_is_made_first_and_the_last_one_is_not_tried() -> None:
     settings = tuned(plan, run(plan))
     assert settings is not None
     assert settings["step-1"] == {**PATH["baseline"], "normalizer": "unit"}
-    arms = {each.arm.params["configuration"]: each.trial.recipe for each in plan.verdict_trials(settings)}
+    arms = {each.arm.params["configuration"]: recipe_of(each.trial) for each in plan.verdict_trials(settings)}
     assert arms["step-2"].activation == "relu"
     assert arms["step-2"].dropout == 0.5
     assert {name: getattr(arms["target"], name) for name in PATH["target"]} == PATH["target"]
@@ -108,7 +109,7 @@ def test_a_change_that_cannot_be_trained_is_made_last() -> None:
     while trials := due(plan, entries):
         entries |= {
             each.trial.id: ended(
-                each, "failed" if each.trial.recipe.normalizer == "unit" and each.trial.is_blind else "complete"
+                each, "failed" if each.trial.settings["normalizer"] == "unit" and each.trial.is_blind else "complete"
             )
             for each in trials
         }

@@ -163,7 +163,7 @@ def test_records_that_differ_are_never_overwritten(what: str, other: Settings, p
     ("old", "new", "told"),
     [
         ('"test_accuracy": 0.9', '"test_accuracy": 0.8', "record 0 was altered after it had been written"),
-        ('"value": 0.9', '"value": 0.8', "record 0 has another value in Optuna than its test accuracy"),
+        ('"value": 0.9', '"value": 0.8', "record 0 has another value in Optuna than its test_accuracy"),
         ('"params": {"dropout": 0.5', '"params": {"dropout": 0.0', "was trained with other factors than its arm's"),
         ('"state": "COMPLETE"', '"state": "FAIL"', "record 0 is FAIL in Optuna"),
         ('"margin": 0.002', '"margin": 0.001', "the sweep was altered"),

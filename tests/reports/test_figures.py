@@ -133,7 +133,7 @@ def test_curves_share_a_panel_where_arms_differ_in_one_factor() -> None:
 def test_a_curve_is_the_mean_and_the_range_of_its_seeds() -> None:
     document, recorded = judged()
     found, _ = panelled(document["arms"], recorded, curves.validation)
-    ends = [entry.outcome.epochs[-1].val_accuracy for entry in recorded.arm(document["arms"][0]["params"])]
+    ends = [entry.outcome.epochs[-1].metrics["val_accuracy"] for entry in recorded.arm(document["arms"][0]["params"])]
     number, mean, low, high = found[0].curves[0].points[-1]
     assert (number, low, high) == (3, min(ends), max(ends))
     assert mean == pytest.approx(sum(ends) / len(ends))

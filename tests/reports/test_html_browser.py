@@ -12,9 +12,9 @@ from judged_sweep import judged
 
 from mnist_ablate.reports import html
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import expand, normalizers
-from mnist_ablate.workloads.keras_mnist import fingerprint
+from mnist_ablate.sweep.plan import expand, planned_settings
 from mnist_ablate.workloads.keras_mnist.data import MNIST, load
+from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
 pytestmark = [
     pytest.mark.browser,
@@ -69,7 +69,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the shipped sweep with its real fingerprints: 12 arms with 10 seeds, some of them in trouble."""
     document, recorded = judged()
     plan = expand(sweep_file.load("normalization"), "digest")
-    document |= {"fingerprints": fingerprint.fingerprints(normalizers(plan), plan.arms[0].recipe, load(MNIST))}
+    document |= {"fingerprints": KERAS_MNIST.fingerprints(load(MNIST, planned_settings(plan)))}
     return html.write(document, recorded, tmp_path_factory.mktemp("page") / "report.html")
 
 

@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Settings:
 
 
 def outcome(planned: Planned) -> Outcome:
-    rate = planned.trial.recipe.learning_rate
+    rate = planned.trial.settings["learning_rate"]
     accuracy = 0.9 - abs(rate - 0.01) + 0.001 * planned.trial.seed * (planned.stage == "verdict")
     metrics = {"val_accuracy": accuracy, "test_accuracy": accuracy}
     return Outcome(trial_id=planned.trial.id, status="complete", metrics=metrics, seconds=1.0, started_ms=1)

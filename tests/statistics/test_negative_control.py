@@ -81,15 +81,15 @@ def test_only_sweeps_with_claims_have_one_and_a_file_can_do_without() -> None:
 def test_it_repeats_the_baseline_of_every_design(content: dict[str, Any], expected: str) -> None:
     plan = expand(controlled(**content), DATA)
     assert label(plan.control_arm.params) == expected
-    assert plan.control_trials()[0].trial.recipe == plan.control_arm.recipe
+    assert plan.control_trials()[0].trial.settings == plan.control_arm.settings
 
 
 def test_it_repeats_the_tuned_baseline() -> None:
     nuisance = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
     plan = expand(controlled(nuisance=nuisance, tuning_trials=2), DATA)
-    assert {each.trial.recipe.learning_rate for each in plan.control_trials({"relu": {"learning_rate": 0.05}})} == {
-        0.05
-    }
+    assert {
+        each.trial.settings["learning_rate"] for each in plan.control_trials({"relu": {"learning_rate": 0.05}})
+    } == {0.05}
     assert progress.control_trials(plan, {}) == ()
 
 

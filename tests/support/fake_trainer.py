@@ -40,15 +40,15 @@ class FakeTrainer:
             for part in range(4):
                 on_wait(f"{part} of 4")
                 time.sleep(PREPARE_S)
-        for number in range(1, trial.recipe.epochs + 1):
-            if number == 2 or trial.recipe.epochs == 1:
+        for number in range(1, trial.settings["epochs"] + 1):
+            if number == 2 or trial.settings["epochs"] == 1:
                 _fail(fault, again=again)
             if fault == "diverge" and number == 2:
                 break
             time.sleep(SLOW_S if fault == "slow" else float(os.environ.get("FAKE_EPOCH_S", EPOCH_S)))
             epochs.append(epoch(trial, number))
             on_epoch(epochs[-1])
-        diverged = len(epochs) < trial.recipe.epochs
+        diverged = len(epochs) < trial.settings["epochs"]
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
@@ -75,7 +75,12 @@ def factory(_digits: Digits) -> FakeTrainer:
 
 def fault_of(trial: Trial) -> str:
     faults: dict[str, str] = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
-    for key in (f"{trial.recipe.activation}/{trial.seed}", f"{trial.recipe.activation}/*", f"*/{trial.seed}", "*/*"):
+    for key in (
+        f"{trial.settings['activation']}/{trial.seed}",
+        f"{trial.settings['activation']}/*",
+        f"*/{trial.seed}",
+        "*/*",
+    ):
         if key in faults:
             return faults[key]
     return ""
@@ -84,8 +89,8 @@ def fault_of(trial: Trial) -> str:
 def metrics(trial: Trial) -> dict[str, float]:
     """Best near a learning rate of 0.01; a little luck that depends on everything."""
     luck = int(hashlib.sha256(trial.id.encode()).hexdigest()[:6], 16) / 16**6
-    accuracy = 0.96 + 0.01 * luck - (0.02 if trial.recipe.activation == "tanh" else 0.0)
-    fit = -abs(trial.recipe.learning_rate - 0.01)
+    accuracy = 0.96 + 0.01 * luck - (0.02 if trial.settings["activation"] == "tanh" else 0.0)
+    fit = -abs(trial.settings["learning_rate"] - 0.01)
     return {"test_accuracy": accuracy, "test_loss": 1 - accuracy, "val_accuracy": accuracy + fit, "val_loss": 0.1}
 
 
@@ -96,7 +101,7 @@ def told(trial: Trial, found: dict[str, float]) -> dict[str, float]:
 
 def epoch(trial: Trial, number: int) -> Epoch:
     """Rises to what the trial's metrics say of its last epoch."""
-    last, missing = metrics(trial), trial.recipe.epochs - number
+    last, missing = metrics(trial), trial.settings["epochs"] - number
     return Epoch(
         number=number,
         train_loss=1 / number,
@@ -132,5 +137,5 @@ def _log_start(trial: Trial) -> bool:
     starts = Path(folder) / "starts"
     again = starts.exists() and any(line.startswith(trial.id) for line in starts.read_text().splitlines())
     with starts.open("a") as file:
-        file.write(f"{trial.id} {os.getpid()} {trial.recipe.activation}/{trial.seed}\n")
+        file.write(f"{trial.id} {os.getpid()} {trial.settings['activation']}/{trial.seed}\n")
     return again

@@ -58,14 +58,14 @@ def _entry(planned: Planned, reason: str, *, trouble: bool) -> RecordedTrial:
     name, trial = label(planned.arm.params), planned.trial
     status = FAILED.get((name, trial.seed), "complete") if trouble else "complete"
     diverged = trouble and (name, trial.seed) in DIVERGED
-    epochs = tuple(_epochs(planned.arm, trial.seed, 1 if diverged else trial.recipe.epochs))
+    epochs = tuple(_epochs(planned.arm, trial.seed, 1 if diverged else trial.settings["epochs"]))
     outcome: dict[str, Any] = {"trial_id": trial.id, "status": "diverged" if diverged else status, "seconds": 4.0}
     if status != "complete":
         outcome |= {"reason": reason}
     elif diverged:
         outcome |= {"reason": "loss not finite in epoch 2", "metrics": _metrics(0.1)}
     else:
-        outcome |= {"metrics": _metrics(epochs[-1].val_accuracy + 0.0005)}
+        outcome |= {"metrics": _metrics(epochs[-1].metrics["val_accuracy"] + 0.0005)}
     if status == "complete":
         outcome |= {"epochs": epochs, "diagnostics": _diagnostics(planned.arm, trial.seed)}
     return RecordedTrial(trial, planned.arm.params, planned.stage, Outcome(**outcome))
@@ -95,7 +95,7 @@ def _epochs(arm: Arm, seed: int, epochs: int) -> Iterator[Epoch]:
 
 
 def _diagnostics(arm: Arm, seed: int) -> dict[str, float]:
-    relu, wrapped = arm.recipe.activation == "relu", arm.recipe.normalizer == "centered_uint8"
+    relu, wrapped = arm.settings["activation"] == "relu", arm.settings["normalizer"] == "centered_uint8"
     units = {}
     for layer in ("dense_1", "dense_2", "dense_3"):
         depth = int(layer[-1])
@@ -103,6 +103,6 @@ def _diagnostics(arm: Arm, seed: int) -> dict[str, float]:
         units[f"dead_{layer}_end"] = (0.42 if wrapped else 0.012) / depth + 0.001 * seed if relu else 0.004
         units[f"always_on_{layer}_start"] = 0.28 if wrapped else 0.0
         units[f"always_on_{layer}_end"] = 0.2 / depth if wrapped else 0.0
-    statistics = zip(KEYS, INPUTS.get(arm.recipe.normalizer, INPUTS["unit"]), strict=True)
+    statistics = zip(KEYS, INPUTS.get(arm.settings["normalizer"], INPUTS["unit"]), strict=True)
     inputs = {f"input_{key}": value for key, value in statistics}
     return {**inputs, **units, "gradient_norm_start": 1.2, "gradient_norm_end": 0.15 + 0.01 * seed}

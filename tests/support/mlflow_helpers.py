@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from keras_trials import keras_trial
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mnist_ablate.tracking import local_store
 from mnist_ablate.tracking.mirror import Mirror
-from mnist_ablate.trial import Epoch, Outcome, Recipe, Scalar, Trial
+from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 START_MS = 1_700_000_000_000
 ARM: dict[str, Scalar] = {"normalizer": "centered", "activation": "relu"}
@@ -23,7 +25,7 @@ DIGEST = "ab" * 32
 
 
 def trial(seed: int = 3) -> Trial:
-    return Trial(recipe=Recipe(normalizer="centered"), seed=seed, data_digest="d1" * 32)
+    return keras_trial(Recipe(normalizer="centered"), seed, "d1" * 32)
 
 
 def epochs(count: int = 3, start_ms: int = START_MS, **values: float) -> tuple[Epoch, ...]:

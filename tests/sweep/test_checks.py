@@ -6,8 +6,8 @@ import pytest
 from sweep_texts import ONE_FACTOR, SMALL, changed, load, problems
 
 from mnist_ablate.sweep.plan import expand
-from mnist_ablate.trial import Recipe
-from mnist_ablate.workloads.keras_mnist.choices import names
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.workload import default_workload
 
 CONFIGURATIONS = "question: q\ndesign: configurations\nconfigurations: {a: {model: mlp}, b: {model: cnn}}\nseeds: 2\n"
 SEARCH = """\
@@ -91,10 +91,10 @@ def test_each_setting_is_checked_as_its_recipe_field(tmp_path: Path, entry: str,
     assert found.startswith(f"x.yaml:4:{column}: {reason}")
 
 
-@pytest.mark.parametrize("field", sorted(names()))
+@pytest.mark.parametrize("field", sorted(default_workload().choices))
 def test_every_choice_can_be_fixed(tmp_path: Path, field: str) -> None:
     text = "question: q\nscientific: {width: [16, 32]}\nseeds: 1\n"
-    for name in names()[field]:
+    for name in default_workload().choices[field]:
         assert load(tmp_path, f"{text}fixed: {{{field}: {name}}}\n").fixed == {field: name}
 
 
@@ -287,7 +287,7 @@ def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, te
 )
 def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path: Path, text: str) -> None:
     plan = expand(load(tmp_path, text), "digest")
-    assert {each.trial.recipe.learning_rate for each in plan.verdict_trials()} <= {0.001, 0.01}
+    assert {each.trial.settings["learning_rate"] for each in plan.verdict_trials()} <= {0.001, 0.01}
     assert all("learning_rate" not in arm.params for arm in plan.arms)
 
 
@@ -341,7 +341,7 @@ def test_optimizers_are_tried_at_a_rate_that_is_written_or_tried_too(tmp_path: P
 
 def test_each_arm_s_optimizer_has_its_own_default_rate(tmp_path: Path) -> None:
     plan = expand(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
-    assert [arm.recipe.learning_rate for arm in plan.arms] == [0.001, 0.01]
+    assert [arm.settings["learning_rate"] for arm in plan.arms] == [0.001, 0.01]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from small_digits import small
 from sweep_runs import small as sweep_of
 
 from mnist_ablate.sweep.plan import Plan, count, expand
-from mnist_ablate.trial import Recipe
 from mnist_ablate.workloads.keras_mnist import network
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
 BASELINE = {"dropout": 0.5, "norm_layer": "batch_norm", "model": "mlp3", "normalizer": "standardized"}
@@ -24,7 +24,11 @@ def plan_of(**changes: Any) -> Plan:
 
 
 def recipe_without(kind: str) -> Recipe:
-    arms = {arm.params[kind]: arm.recipe for arm in plan_of().arms if arm.params[kind] != BASELINE[kind]}
+    arms = {
+        arm.params[kind]: Recipe.model_validate(arm.settings)
+        for arm in plan_of().arms
+        if arm.params[kind] != BASELINE[kind]
+    }
     return arms[DROPPED[kind][0]]
 
 
@@ -41,7 +45,7 @@ def test_there_is_the_baseline_and_one_arm_for_each_component() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_arm_differs_from_the_baseline_in_its_component_alone(kind: str) -> None:
-    base, without = plan_of().arms[0].recipe.model_dump(), recipe_without(kind).model_dump()
+    base, without = plan_of().arms[0].settings, recipe_without(kind).model_dump()
     assert {name for name in base if base[name] != without[name]} == {kind}
 
 
@@ -54,7 +58,7 @@ def test_an_arm_differs_from_the_baseline_in_its_component_alone(kind: str) -> N
     ],
 )
 def test_its_layers_are_gone(kind: str, layer: str, before: int, after: int) -> None:
-    assert layers(plan_of().arms[0].recipe).count(layer) == before
+    assert layers(Recipe.model_validate(plan_of().arms[0].settings)).count(layer) == before
     assert layers(recipe_without(kind)).count(layer) == after
 
 
@@ -62,7 +66,7 @@ def test_without_dropout_no_unit_is_masked() -> None:
     digits = small(train=64)
     masks = [
         network.build(recipe, digits.image_shape, digits.classes).mask_units
-        for recipe in (plan_of().arms[0].recipe, recipe_without("dropout"))
+        for recipe in (Recipe.model_validate(plan_of().arms[0].settings), recipe_without("dropout"))
     ]
     assert [len(each) for each in masks] == [2, 0]
 
@@ -77,5 +81,5 @@ def test_without_an_input_transform_the_network_sees_the_pixels() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_arm_trains(kind: str) -> None:
     plan = plan_of()
-    trials = [each.trial for each in plan.verdict_trials() if each.trial.recipe == recipe_without(kind)]
+    trials = [each.trial for each in plan.verdict_trials() if recipe_of(each.trial) == recipe_without(kind)]
     assert Trainer(small()).train(trials[0]).status == "complete"

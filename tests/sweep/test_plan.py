@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keras_trials import keras_trial
 from quiet_time import quiet_s
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.execution import preview
 from mnist_ablate.sweep.plan import Plan, count, expand, label
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import TUNING_SEED, Params, Recipe, Trial
+from mnist_ablate.trial import TUNING_SEED, Params
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 
 DATA = "d1" * 32
 FACTORS: dict[str, Any] = {"normalizer": ["unit", "raw", "centered"], "activation": ["relu", "tanh"]}
@@ -56,8 +58,8 @@ def test_configurations_are_arms_by_name_with_their_settings() -> None:
     configurations = {"plain": {}, "narrow": {"width": 8, "dropout": 0.0}}
     found = plan(design="configurations", scientific={}, configurations=configurations, fixed={"epochs": 2})
     assert arms(found) == ["plain", "narrow"]
-    assert found.arms[0].recipe == Recipe(epochs=2, learning_rate=0.001)
-    assert found.arms[1].recipe == Recipe(epochs=2, learning_rate=0.001, width=8, dropout=0.0)
+    assert found.arms[0].settings == Recipe(epochs=2, learning_rate=0.001).model_dump()
+    assert found.arms[1].settings == Recipe(epochs=2, learning_rate=0.001, width=8, dropout=0.0).model_dump()
 
 
 def test_seeds_are_outermost_so_that_an_early_stop_leaves_balanced_arms() -> None:
@@ -76,14 +78,14 @@ def test_equal_content_has_equal_ids_and_anything_else_another() -> None:
 
 def test_an_id_never_changes() -> None:
     recipe = Recipe(learning_rate=0.001, normalizer="centered", epochs=5)
-    assert Trial(recipe=recipe, seed=3, data_digest=DATA).id == "700961cc98f61f4c"
+    assert keras_trial(recipe, 3, DATA).id == "700961cc98f61f4c"
 
 
 def test_every_arm_is_tuned_at_the_same_points() -> None:
     found = plan(nuisance=TUNED, tuning_trials=5)
     by_arm: dict[str, list[tuple[float, int]]] = {}
     for each in found.tuning:
-        recipe = each.trial.recipe
+        recipe = recipe_of(each.trial)
         by_arm.setdefault(label(each.arm.params), []).append((recipe.learning_rate, recipe.batch_size))
     assert list(by_arm) == arms(found)
     points = [(point["learning_rate"], point["batch_size"]) for point in found.points]
@@ -114,14 +116,16 @@ def test_verdicts_use_no_seed_of_the_tuning_and_the_values_it_chose() -> None:
     trials = found.verdict_trials(tuned)
     assert {each.trial.seed for each in found.tuning} == {TUNING_SEED}
     assert TUNING_SEED not in {each.trial.seed for each in trials}
-    assert [each.trial.recipe.learning_rate for each in trials[:6]] == pytest.approx([0.05 + i / 100 for i in range(6)])
+    assert [each.trial.settings["learning_rate"] for each in trials[:6]] == pytest.approx(
+        [0.05 + i / 100 for i in range(6)]
+    )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_missing_learning_rate_is_the_optimizer_s_own(optimizer: str) -> None:
     found = plan(fixed={"optimizer": optimizer})
     given = plan(fixed={"optimizer": optimizer, "learning_rate": default_learning_rate(optimizer)})
-    assert {arm.recipe.learning_rate for arm in found.arms} == {default_learning_rate(optimizer)}
+    assert {arm.settings["learning_rate"] for arm in found.arms} == {default_learning_rate(optimizer)}
     assert [each.trial.id for each in found.verdict_trials()] == [each.trial.id for each in given.verdict_trials()]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mnist_ablate.sweep import reproduction, sweep_file
+from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 
 @pytest.mark.parametrize("name", sorted(sweep_file.shipped()))
@@ -19,7 +20,7 @@ def test_a_sweep_written_as_a_file_is_the_same_sweep(name: str, tmp_path: Path) 
 
 def test_the_command_is_the_one_that_gives_the_same_sweep() -> None:
     def command(**options: Any) -> str:
-        return reproduction.reproduction(sweep_file.load("normalization", **options), reproduction.MNIST_DIGEST).command
+        return reproduction.reproduction(sweep_file.load("normalization", **options), MNIST_DIGEST).command
 
     assert command() == "mnist-ablate sweep normalization"
     assert command(quick=True) == "mnist-ablate sweep normalization --quick"

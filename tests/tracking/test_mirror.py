@@ -53,7 +53,9 @@ def test_outcome_arrives_whole(uri: str) -> None:
     (run,) = trial_runs(uri)
     assert run.info.run_name == "centered relu seed 3"
     assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", START_MS, START_MS + 3250)
-    told = trial().recipe.model_dump(exclude={"weights"})  # this network has no frozen base
+    told = {
+        key: value for key, value in trial().settings.items() if key != "weights"
+    }  # this network has no frozen base
     assert run.data.params == {**{k: str(v) for k, v in told.items()}, "seed": "3"}
     assert run.data.metrics == {
         "train_loss": 0.5,

@@ -110,7 +110,7 @@ def test_reply_lost_among_others_leaves_one_run_of_each_trial(
 SLOW = """
 import os, sys, time
 from mnist_ablate.tracking.mirror import SENDERS, Mirror
-from mnist_ablate.trial import Outcome, Recipe, Trial
+from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.tracking.uploader import Uploader
 
 class Slow(Mirror):
@@ -122,7 +122,7 @@ class Slow(Mirror):
 
 uploader = Uploader(Slow("http://127.0.0.1:9", "small", "ab", "?", {}), lambda text: print(text, file=sys.stderr))
 for seed in range(4 * SENDERS):
-    trial = Trial(recipe=Recipe(), seed=seed, data_digest="d1" * 32)
+    trial = Trial(settings={}, seed=seed, data_digest="d1" * 32, id=str(seed))
     uploader.outcome(trial, {}, Outcome(trial_id=trial.id, status="complete"))
 uploader.start()
 assert not uploader.close(0.1, settle=True)

@@ -73,7 +73,7 @@ def test_a_search_has_its_own_winner() -> None:
     known |= {each.trial.id: entry(each, val_accuracy=0.5) for each in plan.verdict_trials(best)}
     found = winner(plan, known)
     assert found is not None
-    assert (found.params, found.trial.recipe.activation) == ({"configuration": "winner"}, "tanh")
+    assert (found.params, found.trial.settings["activation"]) == ({"configuration": "winner"}, "tanh")
 
 
 def versions(uri: str, name: str) -> list[Any]:

@@ -62,7 +62,7 @@ def test_a_step_has_one_row_of_each_metric() -> None:
 
 def test_weights_are_a_setting_of_models_with_a_frozen_base_alone() -> None:
     asked = trial()
-    frozen = asked.model_copy(update={"recipe": asked.recipe.model_copy(update={"model": "vgg16"})})
+    frozen = asked.model_copy(update={"settings": {**asked.settings, "model": "vgg16"}})
     assert "weights" not in run_format.params(asked)
     assert run_format.params(frozen)["weights"] == "imagenet"
     assert run_format.params(asked).keys() == run_format.params(frozen).keys() - {"weights"}

@@ -27,8 +27,9 @@ from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger, verify
 from mnist_ablate.verification.ledger_check import Ledger as Checked
-from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
-from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+from mnist_ablate.workloads.keras_mnist.metrics import curve_metrics
+from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
+from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -91,7 +92,9 @@ def problems(home: Path) -> list[str]:
 
 def best(plan: Plan) -> Planned:
     """The tuning trial that chooses for the baseline."""
-    return next(each for each in plan.tuning if each.trial.recipe.learning_rate == 0.01 and each.arm == plan.arms[0])
+    return next(
+        each for each in plan.tuning if each.trial.settings["learning_rate"] == 0.01 and each.arm == plan.arms[0]
+    )
 
 
 def test_a_baseline_tuned_to_another_value_by_a_trial_run_again_is_no_alarm(tmp_path: Path) -> None:
@@ -101,7 +104,7 @@ def test_a_baseline_tuned_to_another_value_by_a_trial_run_again_is_no_alarm(tmp_
     record.add(best(plan), outcome(best(plan)))
     trained(plan, record)
     assert problems(tmp_path) == []
-    chosen = {each.trial.recipe.learning_rate for each in record.entries().values() if each.stage == "control"}
+    chosen = {each.trial.settings["learning_rate"] for each in record.entries().values() if each.stage == "control"}
     assert chosen == {0.01, 0.02}
 
 
@@ -114,7 +117,7 @@ def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tm
     far = next(each for each in plan.as_written_trials() if each.arm == plan.arms[1])
 
     def ended(each: Planned) -> Outcome:
-        whole, recipe = outcome(each), each.trial.recipe
+        whole, recipe = outcome(each), recipe_of(each.trial)
         if each.trial.is_blind:
             return whole
         noisy = (recipe.activation, recipe.learning_rate) == ("tanh", 0.01)
@@ -266,7 +269,7 @@ def raw(status: str = "complete", **changes: Any) -> RawTrial:
     content = {"trial": planned.trial.model_dump(mode="json"), "stage": planned.stage, "outcome": told}
     sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     attrs = {**content, "trial_id": planned.id, "sha256": sha256}
-    steps = {epoch.number: epoch.val_accuracy for epoch in its.epochs}
+    steps = {epoch.number: epoch.metrics["val_accuracy"] for epoch in its.epochs}
     texts = {name: json.dumps(value) for name, value in attrs.items()}
     return RawTrial(0, "COMPLETE", {"activation": "relu", "seed": 0}, (metrics["test_accuracy"],), steps, texts)
 

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras_trials import keras_trial
 from small_digits import small
 
-from mnist_ablate.trial import Recipe, Trial
-from mnist_ablate.workloads.keras_mnist import choices
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.active_pixels import BLOCK, Foreground, parts
+from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.compiled_program import Program, shape_of
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
 ORDER = np.random.default_rng(3).permutation(300).astype(np.int32)
@@ -118,17 +119,17 @@ def test_networks_that_start_otherwise_see_whole_images(digits, monkeypatch):
     monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
     trainer = Trainer(digits)
     for model, split_up in (("cnn", False), ("mlp", True)):
-        trial = Trial(recipe=Recipe(model=model, width=8, learning_rate=0.01), seed=0, data_digest="d")
-        assert (trainer.inputs(trial.recipe).foreground is not None) is split_up
+        trial = keras_trial(Recipe(model=model, width=8, learning_rate=0.01), 0, "d")
+        assert (trainer.inputs(recipe_of(trial)).foreground is not None) is split_up
 
 
 @pytest.mark.slow
 def test_a_trial_has_the_same_bits_again_and_nearly_the_numbers_of_whole_images(digits, monkeypatch):
-    trial = Trial(recipe=Recipe(width=8, normalizer="centered", epochs=1, learning_rate=0.01), seed=1, data_digest="")
+    trial = keras_trial(Recipe(width=8, normalizer="centered", epochs=1, learning_rate=0.01), 1, "")
     whole = Trainer(digits).train(trial).metrics
     monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
     trainer = Trainer(digits)
-    assert trainer.inputs(trial.recipe).foreground is not None
+    assert trainer.inputs(recipe_of(trial)).foreground is not None
     split_up = trainer.train(trial).metrics
     assert trainer.train(trial).metrics == split_up == Trainer(digits).train(trial).metrics
     assert split_up == pytest.approx(whole, rel=1e-3)

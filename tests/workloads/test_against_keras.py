@@ -5,13 +5,13 @@ import pytest
 from small_digits import small
 from usual_models import build
 
-from mnist_ablate.trial import Recipe
-from mnist_ablate.workloads.keras_mnist import choices
 from mnist_ablate.workloads.keras_mnist.backend import keras
+from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
+from mnist_ablate.workloads.keras_mnist.choices.models import CONVOLUTIONAL
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
 from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
 from mnist_ablate.workloads.keras_mnist.network import Dense
-from mnist_ablate.workloads.keras_mnist.trainer import is_compiled
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 BATCH = 50
 STEPS = 6
@@ -72,7 +72,7 @@ def weights(program):
 def assert_same_steps(recipe, usual, x, y):
     """Both take the same batches with the same masks; one weight in 10,000 may be where a rounding decides."""
     usual.compile(optimizer_of(recipe), "categorical_crossentropy", metrics=["accuracy"])
-    program = Program(shape_of(recipe), x.shape[1:], 10, compiled=is_compiled(recipe.model))
+    program = Program(shape_of(recipe), x.shape[1:], 10, compiled=recipe.model not in CONVOLUTIONAL)
     program.reset(recipe, seed=1)
     for variable, value in zip(usual.trainable_variables, weights(program), strict=True):
         assert value.mean() == pytest.approx(variable.numpy().mean(), abs=0.01)

@@ -10,13 +10,14 @@ import pytest
 from small_digits import small
 
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import expand, normalizers
-from mnist_ablate.trial import Recipe
+from mnist_ablate.sweep.plan import expand, planned_settings
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.data import Images
 from mnist_ablate.workloads.keras_mnist.dtype_path import dtype_path
-from mnist_ablate.workloads.keras_mnist.fingerprint import Fingerprint, fingerprint, fingerprints, occurring
+from mnist_ablate.workloads.keras_mnist.fingerprint import Fingerprint, fingerprint, occurring
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
 FLAGS = {
     "raw": ["unscaled"],
@@ -104,7 +105,7 @@ def test_images_of_any_shape_have_fingerprints() -> None:
 def test_a_sweep_has_one_for_each_normalizer_it_can_train_with() -> None:
     digits = small()
     plan = expand(sweep_file.load("normalization"), digits.digest)
-    assert [found["normalizer"] for found in fingerprints(normalizers(plan), plan.arms[0].recipe, digits)] == [
+    assert [found["normalizer"] for found in KERAS_MNIST.fingerprints(digits, planned_settings(plan))] == [
         *("unit", "raw", "centered", "centered_uint8", "standardized", "inverted")
     ]
 
@@ -116,7 +117,6 @@ import sys, time
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprint, occurring
-from mnist_ablate.trial import Recipe
 import cv2
 train = data.load().x_train
 seconds = []

@@ -1,6 +1,5 @@
 """Features are computed once, shared by processes, whole after any kill; a base sees images as the article does."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,19 +10,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from keras_trials import keras_trial
 from small_digits import small
 
 from mnist_ablate.errors import DataError, DiskError
-from mnist_ablate.tracking.registered_model import Classifier
-from mnist_ablate.tracking.retrain import ABOUT, WEIGHTS
-from mnist_ablate.trial import Recipe, Trial
 from mnist_ablate.workloads.keras_mnist import features
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, Base
 from mnist_ablate.workloads.keras_mnist.choices.models import FROZEN
-from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
+from mnist_ablate.workloads.keras_mnist.classifier import Classifier
 from mnist_ablate.workloads.keras_mnist.extractor import Extractor, Source, resized, source_of
 from mnist_ablate.workloads.keras_mnist.features import Store
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
+from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 SUPPORT = Path(__file__).parents[1] / "support"
 UNIT = Source("unit", "tiny", "random")
@@ -174,7 +173,7 @@ def trial(**settings):
     recipe = Recipe(
         **{"model": "vgg16", "weights": "random", "width": 8, "learning_rate": 0.01, "epochs": 2} | settings
     )
-    return Trial(recipe=recipe, seed=0, data_digest="")
+    return keras_trial(recipe, 0, "")
 
 
 @pytest.mark.slow
@@ -202,7 +201,7 @@ def test_normalizers_and_weights_reach_the_head(digits):
 @pytest.mark.slow
 @pytest.mark.usefixtures("head")
 def test_timing_an_epoch_computes_no_features(digits, counted, cache):
-    assert Trainer(digits).epoch_seconds(trial().recipe) > 0
+    assert Trainer(digits).epoch_seconds(recipe_of(trial())) > 0
     assert counted == []
     assert not cache.exists()
 
@@ -213,9 +212,7 @@ def test_timing_an_epoch_computes_no_features(digits, counted, cache):
 def test_a_registered_network_sees_images_through_its_base(digits, tmp_path):
     trainer, asked = Trainer(digits), trial(epochs=5, width=32).model_copy(update={"data_digest": MNIST_DIGEST})
     outcome = trainer.train(asked)
-    trainer.save(asked, tmp_path / WEIGHTS)
-    about = {"image_shape": digits.image_shape, "classes": 10, "trial": asked.model_dump()}
-    (tmp_path / ABOUT).write_text(json.dumps(about))
+    trainer.save(asked, tmp_path)
     found = Classifier(tmp_path).predict(digits.x_test)
     assert (found == digits.y_test).mean() == pytest.approx(outcome.metrics["test_accuracy"])
 

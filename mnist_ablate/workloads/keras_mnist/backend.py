@@ -1,11 +1,30 @@
 """TensorFlow and Keras, set up as every trial needs them; whoever builds or trains a network takes them from here."""
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # by default on with AVX-512 only; without, a convolutional epoch takes 1.5x
 
-import keras
-import tensorflow as tf
+_NOT_NEEDED = ("pandas", "sklearn", "matplotlib")
+
+
+@contextlib.contextmanager
+def _without(modules: tuple[str, ...]) -> Iterator[None]:
+    """Hide modules that keras imports only because they are there: 2 s a worker."""
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None marks a module as absent
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _without(_NOT_NEEDED):
+    import keras
+    import tensorflow as tf
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)

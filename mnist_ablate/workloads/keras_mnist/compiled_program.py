@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate.trial import Recipe
 from mnist_ablate.workloads.keras_mnist import network
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
 from mnist_ablate.workloads.keras_mnist.diagnostics import unit_fractions
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
 class Slice(NamedTuple):

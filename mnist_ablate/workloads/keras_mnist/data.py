@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.errors import DataError
+from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 MNIST = Path(__file__).with_name("mnist.npz")
-MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 VALIDATION_PART = 0.3
 MAX_BYTES = 4 * 2**30

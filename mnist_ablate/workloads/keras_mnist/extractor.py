@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.errors import DataError
-from mnist_ablate.trial import Recipe
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, CHANNELS
@@ -17,6 +16,7 @@ from mnist_ablate.workloads.keras_mnist.choices.models import FROZEN
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.compiled_program import stream
 from mnist_ablate.workloads.keras_mnist.data import Images
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 Features = npt.NDArray[np.float32]
 

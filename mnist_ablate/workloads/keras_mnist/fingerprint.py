@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate.trial import Recipe
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, Transform
 from mnist_ablate.workloads.keras_mnist.data import Digits, Images
 from mnist_ablate.workloads.keras_mnist.dtype_path import dtype_path
 from mnist_ablate.workloads.keras_mnist.gate import Flag, flags
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 MOMENT_IMAGES = 4000
 """Of the training images, evenly spaced, for the eigenvalues: on MNIST their ratio is within 4% of that of all."""

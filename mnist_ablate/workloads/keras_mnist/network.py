@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnist_ablate.trial import Recipe
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.activations import ACTIVATIONS
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.norm_layers import NORM_LAYERS
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
 class Dense(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types

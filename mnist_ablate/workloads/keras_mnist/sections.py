@@ -1,25 +1,16 @@
-"""What this workload adds to a report: the inputs that the network sees, and its units and gradients while it trains."""
+"""What this workload adds to a report: the inputs of its networks, and their units and gradients."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
-from pydantic import JsonValue
-
 from mnist_ablate.trial import RecordedTrial
 from mnist_ablate.workloads.keras_mnist import input_words
-from mnist_ablate.workloads.keras_mnist.choices import models
-from mnist_ablate.workloads.keras_mnist.data import MNIST_DIGEST
-from mnist_ablate.workloads.workload import Curves, Ranges, Section, Table
+from mnist_ablate.workloads.workload import Contents, Curves, Ranges, Section, Table
 
 Arms = Mapping[str, Sequence[RecordedTrial]]
 """Finished trials by the name of their arm."""
-Contents = Sequence[Mapping[str, JsonValue]]
 
-SEEDS_VARY = (
-    "The seeds vary the initial weights, the order of the images and the dropout masks. The images and their split are"
-    " the same in every trial."
-)
 MOST_LAYERS = 6
 _LEAST_DEAD = 0.05
 """The scale of dead units goes at least so far: fractions of a percent are no mountains."""
@@ -47,16 +38,6 @@ _UNITS_INTRO = (
     "Means over seeds, before training and after it, on validation images. A dead relu unit is constant and does not"
     " learn. An always-on relu unit is linear."
 )
-
-
-def data_name(digest: str) -> str:
-    """What the data set with this digest is called; empty unless it is the one that ships."""
-    return "the MNIST that ships" if digest == MNIST_DIGEST else ""
-
-
-def is_used(setting: str, settings: Mapping[str, object]) -> bool:
-    """Whether a setting has a meaning beside the others."""
-    return models.is_used(setting, str(settings["model"]))
 
 
 def input_alarms(contents: Contents) -> list[str]:
@@ -113,7 +94,7 @@ def _inputs(arms: Arms) -> Iterator[Section]:
     found: dict[str, list[RecordedTrial]] = {}
     for entry in (each for trials in arms.values() for each in trials):
         if "input_mean" in entry.outcome.diagnostics:
-            found.setdefault(str(_settings(entry)["normalizer"]), []).append(entry)
+            found.setdefault(str(entry.trial.settings["normalizer"]), []).append(entry)
     if not found:
         return
     means = {name: {key: _mean(entries, key) for key in _INPUTS} for name, entries in found.items()}
@@ -176,7 +157,3 @@ def _shown(value: float | None) -> str:
     if value is None:
         return "\N{EN DASH}"
     return f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.3g}"
-
-
-def _settings(entry: RecordedTrial) -> Mapping[str, object]:
-    return entry.trial.recipe.model_dump()

@@ -1,5 +1,6 @@
 """`train`: a trial in, an outcome out; the only place that fits a model. Knows no cluster and no ledger."""
 
+import json
 import math
 import socket
 import time
@@ -12,17 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate.trial import Epoch, Outcome, Recipe, Trial
+from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.keras_mnist.active_pixels import Foreground, parts
 from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
+from mnist_ablate.workloads.keras_mnist.choices.models import CONVOLUTIONAL
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.classifier import ABOUT, WEIGHTS
 from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
 from mnist_ablate.workloads.keras_mnist.data import Digits, Labels
 from mnist_ablate.workloads.keras_mnist.diagnostics import input_statistics
 from mnist_ablate.workloads.keras_mnist.extractor import Features, Source, source_of
 from mnist_ablate.workloads.keras_mnist.features import Store
-from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, curve_metrics
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 
 PROGRAMS_KEPT = 8
 INPUTS_KEPT = 2
@@ -30,11 +34,6 @@ EVALUATION_ROWS = 2000
 """Rows per evaluation call: bounds memory for convolutions, keeps a dense layer's in cache."""
 MIN_IMAGES = 10_000
 """With fewer an epoch saves less by its columns than it costs to compile for another number of them."""
-
-
-def is_compiled(model: str) -> bool:
-    """Whether a model's epoch is one compiled program: XLA's convolutions take many times longer than the graph's."""
-    return model != "cnn"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ class Trainer:
         whatever else runs.
         """
         started_ms, clock = _now_ms(), time.perf_counter()
-        recipe = trial.recipe
+        recipe = recipe_of(trial)
         source = source_of(recipe)
         if source.base:
             self.store.prepare(source, on_wait)
@@ -92,7 +91,7 @@ class Trainer:
             on_epoch(epoch)
         diverged = len(epochs) < recipe.epochs
         parts = ("train", "val") if trial.is_blind else ("test", "train", "val")
-        final = _chance(self.digits.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
+        final = chance_metrics(self.digits.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
@@ -110,21 +109,23 @@ class Trainer:
         source = source_of(recipe)
         program = self.program(shape_of(recipe))
         inputs = self._zeros(source.base) if source.base else self.inputs(recipe)
-        trial = Trial(recipe=recipe, seed=0, data_digest=self.digits.digest)
+        trial = Trial(settings=recipe.model_dump(), seed=0, data_digest=self.digits.digest)
         program.reset(recipe, trial.seed)
         _epoch(program, inputs, trial, 1)
         clock = time.perf_counter()
         _epoch(program, inputs, trial, 2)
         return time.perf_counter() - clock
 
-    def save(self, trial: Trial, path: Path) -> None:
-        """Write the weights, as Keras does (.weights.h5), that the last training of a shape ended with."""
-        self.program(shape_of(trial.recipe)).model.save_weights(path)
+    def save(self, trial: Trial, folder: Path) -> None:
+        """Write the weights, as Keras does (.weights.h5), that the last training of a shape ended with, and `ABOUT`."""
+        self.program(shape_of(recipe_of(trial))).model.save_weights(folder / WEIGHTS)
+        about = {"image_shape": self.digits.image_shape, "classes": self.digits.classes, "trial": trial.model_dump()}
+        (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _program(self, shape: Recipe) -> Program:
         base = source_of(shape).base
         seen = BASES[base].outputs if base else self.digits.image_shape
-        return Program(shape, seen, self.digits.classes, compiled=is_compiled(shape.model))
+        return Program(shape, seen, self.digits.classes, compiled=shape.model not in CONVOLUTIONAL)
 
     def inputs(self, recipe: Recipe) -> Inputs:
         """What the recipe's network is fed; kept for the next trial that is fed the same."""
@@ -203,7 +204,7 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
     n = len(inputs.train[0])
     order = stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
     masks = [
-        _mask(stream(trial.seed, f"dropout_{i}/{number}"), n, units, trial.recipe.dropout)
+        _mask(stream(trial.seed, f"dropout_{i}/{number}"), n, units, float(trial.settings["dropout"]))
         for i, units in enumerate(program.network.mask_units, 1)
     ]
     (images, labels), columns = inputs.train, None
@@ -213,14 +214,8 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
     val_loss, val_accuracy = program.evaluate(inputs.val)
     if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
         return None
-    return Epoch(
-        number=number,
-        train_loss=train_loss,
-        train_accuracy=train_accuracy,
-        val_loss=val_loss,
-        val_accuracy=val_accuracy,
-        ended_ms=_now_ms(),
-    )
+    values = (train_loss, train_accuracy, val_loss, val_accuracy)
+    return Epoch(number=number, metrics=dict(zip(EPOCH_METRICS, values, strict=True)), ended_ms=_now_ms())
 
 
 def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
@@ -234,19 +229,12 @@ def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
 
 
 def _final(program: Program, inputs: Inputs, last: Epoch, parts: Collection[str]) -> dict[str, float]:
-    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    known = {name: float(getattr(last, name)) for name in names}
     if "test" not in parts:
-        return known
+        return dict(last.metrics)
     test_loss, test_accuracy = program.evaluate(inputs.test)
     if not math.isfinite(test_loss):
         test_loss = float(np.finfo(np.float32).max)
-    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **known}
-
-
-def _chance(classes: int, parts: Collection[str]) -> dict[str, float]:
-    split = {"accuracy": 1 / classes, "loss": math.log(classes)}
-    return {f"{part}_{name}": value for part in parts for name, value in split.items()}
+    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **last.metrics}
 
 
 def _named(values: dict[str, float], when: str) -> dict[str, float]:

@@ -50,6 +50,10 @@ FROZEN: dict[str, str] = {"vgg16": "vgg16"}
 """The base in `bases.py` that a model stands on: it gets the base's features, computed once, in place of images."""
 
 
+CONVOLUTIONAL = frozenset({"cnn"})
+"""Models whose epoch stays a plain graph: XLA's convolutions take many times longer than oneDNN's."""
+
+
 def is_used(setting: str, model: str) -> bool:
     """Whether a setting of a recipe has a meaning for its model: weights have none without a frozen base."""
     return setting != "weights" or model in FROZEN

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mnist_ablate.trial import Epoch
-from mnist_ablate.workloads.keras_mnist.learning_curve import curve_metrics
+from mnist_ablate.workloads.keras_mnist.metrics import curve_metrics
 
 
 def epochs(*accuracies, loss=0.1):

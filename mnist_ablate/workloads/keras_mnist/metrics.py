@@ -1,0 +1,90 @@
+"""What a trial of this workload reports: each metric with its bounds and unit, and how it follows from the epochs.
+
+Needs no TensorFlow: records are checked with it where none is installed.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mnist_ablate.trial import Epoch
+from mnist_ablate.workloads.workload import Metric
+
+EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+PARTS = ("test", "train", "val")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The validation curve of a trial: an entry for each planned epoch.
+
+    Epochs that a diverged trial never ended count with chance.
+    """
+
+    accuracies: Sequence[float]
+    losses: Sequence[float]
+    classes: int
+
+    def epochs_to(self, accuracy: float) -> float:
+        """The first epoch with this validation accuracy or more; one more than planned if there is none."""
+        reached = (number for number, found in enumerate(self.accuracies, 1) if found >= accuracy)
+        return float(next(reached, len(self.accuracies) + 1))
+
+
+def _accuracy(name: str, meaning: str, *, per_epoch: bool = False) -> Metric:
+    return Metric(name, meaning, "higher", "share", 0.0, 1.0, per_epoch)
+
+
+def _loss(name: str, meaning: str, *, per_epoch: bool = False) -> Metric:
+    return Metric(name, meaning, "lower", "nats", 0.0, per_epoch=per_epoch)
+
+
+def _epochs_to(percent: int) -> Metric:
+    meaning = f"Epochs until the validation accuracy is {percent}%; one more than planned if it never is."
+    return Metric(f"epochs_to_{percent}", meaning, "lower", "epochs", 1.0)
+
+
+_MEASURED = (
+    _accuracy("test_accuracy", "The share of test images that are classified correctly."),
+    _loss("test_loss", "The mean cross-entropy on the test images."),
+    _accuracy("val_accuracy", "The share of validation images that are classified correctly.", per_epoch=True),
+    _loss("val_loss", "The mean cross-entropy on the validation images.", per_epoch=True),
+    _accuracy("train_accuracy", "The share of training images, as they were trained on.", per_epoch=True),
+    _loss("train_loss", "The mean cross-entropy on the training images, as they were trained on.", per_epoch=True),
+)
+_OF_CURVE: tuple[tuple[Metric, Callable[[Curve], float]], ...] = (
+    (_accuracy("best_val_accuracy", "The highest validation accuracy of any epoch."), lambda of: max(of.accuracies)),
+    (
+        _accuracy("mean_val_accuracy", "The validation accuracy averaged over the epochs."),
+        lambda of: sum(of.accuracies) / len(of.accuracies),
+    ),
+    (_accuracy("first_epoch_val_accuracy", "The validation accuracy after one epoch."), lambda of: of.accuracies[0]),
+    (_loss("first_epoch_val_loss", "The validation loss after one epoch."), lambda of: of.losses[0]),
+    (_epochs_to(90), lambda of: of.epochs_to(0.90)),
+    (_epochs_to(95), lambda of: of.epochs_to(0.95)),
+    (_epochs_to(97), lambda of: of.epochs_to(0.97)),
+    (
+        Metric(
+            "converged", "1 if the last validation loss is at most half of that of guessing, else 0.", low=0, high=1
+        ),
+        lambda of: float(of.losses[-1] <= math.log(of.classes) / 2),
+    ),
+)
+METRICS: dict[str, Metric] = {each.name: each for each in (*_MEASURED, *(metric for metric, _ in _OF_CURVE))}
+
+
+def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[str, float]:
+    """The metrics of the validation curve."""
+    missing = planned - len(epochs)
+    curve = Curve(
+        [epoch.metrics["val_accuracy"] for epoch in epochs] + [1 / classes] * missing,
+        [epoch.metrics["val_loss"] for epoch in epochs] + [math.log(classes)] * missing,
+        classes,
+    )
+    return {metric.name: measure(curve) for metric, measure in _OF_CURVE}
+
+
+def chance_metrics(classes: int, parts: Sequence[str] = PARTS) -> dict[str, float]:
+    """What guessing gives: a diverged trial counts with it."""
+    split = {"accuracy": 1 / classes, "loss": math.log(classes)}
+    return {f"{part}_{name}": value for part in parts for name, value in split.items()}

@@ -1,0 +1,38 @@
+"""The settings of this workload: what can be chosen of a training run, and what it is called."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mnist_ablate.trial import Trial
+
+TRAINER_VERSION = 4
+"""Part of every trial id: raised when the same trial would give other numbers."""
+
+
+class Recipe(BaseModel):
+    """Every setting of one training run of this workload; the only place where their defaults stand.
+
+    `learning_rate` 0 stands for the optimizer's own default, which `plan` fills in; `weights` are those of a frozen
+    base, and mean nothing to a model without one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(default="mlp", description="The network.")
+    activation: str = Field(default="relu", description="The activation of hidden layers.")
+    normalizer: str = Field(default="unit", description="What is done to the pixels, 0 to 255.")
+    optimizer: str = Field(default="adam", description="The optimizer.")
+    learning_rate: float = Field(
+        default=0.0, ge=0.0, le=1e3, description="The learning rate; 0 stands for the optimizer's default."
+    )
+    dropout: float = Field(default=0.5, ge=0.0, lt=1.0, description="The fraction of hidden units dropped.")
+    norm_layer: str = Field(default="none", description="The layer between a hidden layer and its activation.")
+    initializer: str = Field(default="glorot_uniform", description="How kernels are drawn.")
+    weights: str = Field(default="imagenet", description="The weights of a frozen base; a model without one has none.")
+    width: int = Field(default=500, ge=1, le=8192, description="Units of a hidden layer.")
+    batch_size: int = Field(default=128, ge=1, le=42_000, description="Images per step.")
+    epochs: int = Field(default=5, ge=1, le=10_000, description="Passes over the 42,000 training images.")
+
+
+def recipe_of(trial: Trial) -> Recipe:
+    """The settings of a trial of this workload, with their types."""
+    return Recipe.model_validate(trial.settings)
