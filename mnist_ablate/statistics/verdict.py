@@ -130,15 +130,15 @@ class ClaimVerdict:
         bound = f"{named}{say((-self.margin if downward else self.margin) + 0.0)}"  # + 0.0: no -0
         both = f"±{say(self.margin).removeprefix('+')}"
         if self.direction == "same":
-            return {Finding.SUPPORTED: f"lies wholly within {both}", Finding.BEYOND: f"lies wholly outside {both}"}.get(
-                self.finding, f"reaches across a margin of {both}"
+            return {Finding.SUPPORTED: f"lies wholly within {named}{both}", Finding.BEYOND: f"lies wholly outside {named}{both}"}.get(
+                self.finding, f"reaches across {named or 'a margin of '}{both}"
             )
         ruled_out = f"rules out a difference {outward} {bound}"
         beyond = f"lies wholly {outward} {bound}"
         return {
             Finding.SUPPORTED: beyond if self.direction in ("lower", "higher") else ruled_out,
             Finding.BEYOND: beyond,
-            Finding.EQUIVALENT: f"lies wholly within {both}",
+            Finding.EQUIVALENT: f"lies wholly within {named}{both}",
             Finding.RULED_OUT: ruled_out,
             Finding.REVERSED: f"lies wholly {inward} 0: the effect goes the other way",
         }.get(self.finding, f"includes {'' if named else 'the margin, '}{bound}")

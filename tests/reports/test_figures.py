@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judged_sweep import judged
-
-from mnist_ablate.reports import curves, figures, interaction
 from mnist_ablate.reports.axes import Axis
 from mnist_ablate.reports.drawing import WIDTH, interval, thinned
 from mnist_ablate.reports.markup import Markup, element, table
 from mnist_ablate.reports.panels import panelled
 from mnist_ablate.reports.recorded import key, main_arms
+
+from mnist_ablate.reports import curves, figures, interaction
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.text import arm_name
 

@@ -1,12 +1,12 @@
-"""The JSON document is the contract's."""
+"""The JSON of a report is the contract's."""
 
-import json
 from typing import Any
 
 import pytest
+from judged_sweep import as_json
 
 from mnist_ablate.ledger.progress import count
-from mnist_ablate.reports.summary import document
+from mnist_ablate.reports.judging import of_rows
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
 
@@ -49,12 +49,11 @@ def rows(seeds: int, lost: int = -1) -> list[Row]:
 
 def judged(seeds: int, lost: int = -1) -> dict[str, Any]:
     results = rows(seeds, lost)
-    content = document(sweep(HURTS), results, count(results, planned=2 * seeds))
-    read: dict[str, Any] = json.loads(json.dumps(content, allow_nan=False))
+    read: dict[str, Any] = as_json(of_rows(sweep(HURTS), results, count(results, planned=2 * seeds)))
     return read
 
 
-def test_the_document_has_the_keys_of_the_contract() -> None:
+def test_the_json_has_the_keys_of_the_contract() -> None:
     content = judged(8)
     assert {"sweep", "digest", "metric", "trials", "arms", "claims"} <= content.keys()
     assert {"params", "n", "mean", "ci_low", "ci_high", "outcomes"} <= content["arms"][0].keys()
@@ -62,7 +61,7 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert keys <= content["claims"][0].keys()
 
 
-def test_the_document_says_what_was_found() -> None:
+def test_the_json_says_what_was_found() -> None:
     content = judged(8, lost=3)
     assert content["sweep"] == "normalization"
     assert content["digest"] == sweep(HURTS).digest
@@ -84,7 +83,7 @@ def test_what_one_seed_cannot_give_is_null() -> None:
 
 
 def test_nothing_yet_is_a_document_too() -> None:
-    content = json.loads(json.dumps(document(sweep(HURTS), [], count([])), allow_nan=False))
+    content = as_json(of_rows(sweep(HURTS), [], count([])))
     assert content["claims"][0]["effect"] is None
     assert content["claims"][0]["verdict"] == "inconclusive"
-    assert document(sweep(), [], count([]))["claims"] == []
+    assert of_rows(sweep(), [], count([])).claims == ()
