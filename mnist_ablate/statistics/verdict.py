@@ -130,9 +130,10 @@ class ClaimVerdict:
         bound = f"{named}{say((-self.margin if downward else self.margin) + 0.0)}"  # + 0.0: no -0
         both = f"±{say(self.margin).removeprefix('+')}"
         if self.direction == "same":
-            return {Finding.SUPPORTED: f"lies wholly within {named}{both}", Finding.BEYOND: f"lies wholly outside {named}{both}"}.get(
-                self.finding, f"reaches across {named or 'a margin of '}{both}"
-            )
+            return {
+                Finding.SUPPORTED: f"lies wholly within {named}{both}",
+                Finding.BEYOND: f"lies wholly outside {named}{both}",
+            }.get(self.finding, f"reaches across {named or 'a margin of '}{both}")
         ruled_out = f"rules out a difference {outward} {bound}"
         beyond = f"lies wholly {outward} {bound}"
         return {

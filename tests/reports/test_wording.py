@@ -57,7 +57,11 @@ SENTENCES = {
         {},
         "+0.09 to +0.29 pp, lies wholly above 0: the effect goes the other way, so the claim is refuted; 10",
     ),
-    "ruled out": (spread(0.0008, 0.0025), {}, "rules out a difference below the margin of -0.20 pp, so the claim is refuted"),
+    "ruled out": (
+        spread(0.0008, 0.0025),
+        {},
+        "rules out a difference below the margin of -0.20 pp, so the claim is refuted",
+    ),
     "ruled out below": (
         spread(-0.0008, 0.0025),
         {"direction": "higher"},
@@ -76,9 +80,17 @@ SENTENCES = {
     "outside": (spread(0.01), {"direction": "same"}, "lies wholly outside the margin of ±0.20 pp, so"),
     "open": (spread(-0.002), {}, "includes the margin of -0.20 pp; 10 pairs, p=0.00195. "),
     "open at both": (spread(0.0, 0.006), {}, "includes the margin of -0.20 pp; 10 pairs, p=1. About"),
-    "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds would"),
+    "no margin": (
+        spread(0.0, 0.006),
+        {"margin": 0.0},
+        "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds would",
+    ),
     "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below 0; 10"),
-    "few": (spread(-0.01, n=4), {}, "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05. 4 pairs"),
+    "few": (
+        spread(-0.01, n=4),
+        {},
+        "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05. 4 pairs",
+    ),
     "few reversed": (
         spread(0.0025, n=5),
         {},

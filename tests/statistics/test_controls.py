@@ -45,7 +45,9 @@ def rows(values: Any, metric: str = "test_accuracy", **params: Any) -> tuple[Row
     return tuple(Row(arm, seed, {metric: float(value)}) for seed, value in enumerate(values))
 
 
-def judged_control(again: Any, baseline: Any, claims: list[Claim] | None = None, alpha: float = 0.05) -> NegativeControl:
+def judged_control(
+    again: Any, baseline: Any, claims: list[Claim] | None = None, alpha: float = 0.05
+) -> NegativeControl:
     found = ControlRuns({"activation": "relu"}, len(again), rows(again))
     return controls.negative_control(found, rows(baseline), claims or [CLAIM], alpha)
 
@@ -198,7 +200,8 @@ def with_control(found: NegativeControl) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("spread", "said"), [(1e-4, "no effect beyond the margin"), (0.01, "no effect was shown, but one beyond the margin")]
+    ("spread", "said"),
+    [(1e-4, "no effect beyond the margin"), (0.01, "no effect was shown, but one beyond the margin")],
 )
 def test_a_control_that_could_hide_an_effect_does_not_say_that_there_is_none(spread: float, said: str) -> None:
     noise = np.random.default_rng(0).normal(0.97, spread, (2, 10))
