@@ -176,7 +176,7 @@ def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
 
 def texts(preregistered: dict[str, Any] | None) -> tuple[str, str, str]:
     report, record = judged(trouble=False)
-    registered = Preregistration.model_validate(preregistered)
+    registered = preregistered and Preregistration.model_validate(preregistered)
     report = report.model_copy(update={"preregistration": registered})
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(tables(report))
