@@ -1,6 +1,6 @@
 """The policies of docker-compose.yml: what each demands of a service, and a table of who keeps it.
 
-`python benchmarks/compose_policy.py` prints the table that docs/stack.md holds, and fails if a policy is broken.
+`python benchmarks/compose_policy.py` prints the table in docs/guides/team-stack.md, and fails if a policy is broken.
 """
 
 import re

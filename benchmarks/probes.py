@@ -1,6 +1,6 @@
 """Attacks the whole service, started on this machine, and prints a table: what came back, refused or not.
 
-`benchmarks/probes.py > docs/security-probes.md` renews the table; it takes about two minutes.
+`benchmarks/probes.py > docs/explanation/security-probes.md` renews the table; it takes about two minutes.
 """
 
 import datetime as dt
@@ -16,25 +16,27 @@ HEAD = """\
 
 {refused} of {count} refused, {day}; mlflow {mlflow}, distributed {distributed}, Flask {flask}, Starlette {starlette}.
 
-`tests/test_probes.py` holds every row in CI; `python benchmarks/probes.py > docs/security-probes.md` prints this page.
-The service is the one of the containers (`docker/mlflow_server.py` with accounts and `docker/mlflow_guard.py`,
-PostgreSQL with two roles, Dask with TLS), started on one machine. "What came back" counts HTTP statuses; 401 asks for
-an account, 403 and 404 refuse. A row is refused only if every request in it was, and if no file was read, made or
-deleted outside its place.
+The service is the one that the containers run, started on one machine: `docker/mlflow_server.py` with accounts and
+`docker/mlflow_guard.py`, PostgreSQL with two roles, and Dask with TLS. "What came back" counts HTTP statuses: 401 asks
+for an account, 403 and 404 refuse. A row counts as refused only if every request in it was refused, and if no file was
+read, made or deleted outside its place.
+
+`test_probes.py` checks every row in CI. `python benchmarks/probes.py > docs/explanation/security-probes.md` prints this
+page.
 
 | family | what somebody tries | what came back | refused |
 |---|---|---|---|"""
 LIMITS = """
 Known limits, by MLflow's design:
 
-- `/health`, `/api/3.0/mlflow/server-info` and the page's static files answer without an account; they tell features,
-  no address.
-- Every account may list the names of the other accounts, and read every sweep (`STACK_PERMISSION=NO_PERMISSIONS`
-  closes that).
-- The server reads a request to its end before it looks at the account: a body of gigabytes takes memory. The
-  container's limit restarts it; put a proxy with a limit in front before others than the team can reach it.
-- `Authorization` travels in the clear without TLS: loopback, a private network, or a proxy with TLS.
-- Whoever has a certificate of the cluster runs code on its workers: that is what they are for."""
+- `/health`, `/api/3.0/mlflow/server-info` and the page's static files answer without an account. They show features,
+  but no address.
+- Every account can list the names of the other accounts and read every sweep. `STACK_PERMISSION=NO_PERMISSIONS`
+  prevents that.
+- The server reads a whole request before it checks the account, so a body of gigabytes takes memory. The container's
+  limit then restarts it. Before anybody outside the team can reach the server, put a proxy with a limit in front of it.
+- Without TLS, `Authorization` travels unencrypted. Use loopback, a private network, or a proxy with TLS.
+- Whoever has a certificate of the cluster can run code on its workers. That is what the workers are for."""
 
 
 def main() -> int:

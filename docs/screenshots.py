@@ -1,4 +1,4 @@
-"""Makes the pictures of the README from a recorded sweep: python docs/screenshots.py HOME [NAME].
+"""Makes the pictures of the documentation from a recorded sweep: python docs/screenshots.py HOME [NAME].
 
 HOME is left as it is: its ledger is copied, and MLflow filled from the copy. Look at the pictures before keeping them.
 """

@@ -1,4 +1,4 @@
-"""Runs trials on Dask workers, here or on a cluster, and tells what happens to them; records nothing."""
+"""Runs trials on Dask workers, here or on a cluster, and reports what happens to them. Records nothing."""
 
 import itertools
 import queue
@@ -15,7 +15,7 @@ from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from mnist_ablate.errors import AblateError, UnreachableError
-from mnist_ablate.execution.cluster import MemoryKills, connected, default_jobs, replace_dead, scheduler_id
+from mnist_ablate.execution.cluster import MemoryKills, connected, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S
 from mnist_ablate.execution.tls import Tls
 from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
@@ -23,18 +23,16 @@ from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.workload import default_workload
 
-__all__ = ["RETRIES", "Engine", "Event", "Finished", "Preparing", "Progress", "Retried", "Started", "default_jobs"]
-
 RETRIES = 2
 """How often a lost trial is run again."""
 PATIENCE = 10
-"""A trial is hung after this many times the median epoch of its pace without an epoch."""
+"""A trial counts as hung when it ends no epoch in this many times the median epoch of its pace."""
 MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
-"""Before the first epoch of a pace, which may compile; a long preparation gives signs of its own."""
+"""The patience before the first epoch of a pace, which may compile. A long preparation reports its own progress."""
 DRAIN_S = 30.0
 NO_WORKER_S = 180.0
-"""Without any local worker; those of a cluster may join later."""
+"""The longest time without any local worker. Workers of a cluster may join later."""
 _TICK_S = 0.25
 _START_S = 2.0
 _UNSTARTED = 10
@@ -54,7 +52,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Preparing:
-    """What takes long before the trial's first epoch, and how far it is."""
+    """Something that takes long before the trial's first epoch, and how far it is."""
 
     trial: Trial
     text: str
@@ -70,7 +68,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Retried:
-    """The trial was lost and is run again, for the `attempt`-th of at most `RETRIES` times."""
+    """The trial was lost. It is run again, for the `attempt`-th of at most `RETRIES` times."""
 
     trial: Trial
     reason: str
@@ -90,7 +88,7 @@ Event = Started | Preparing | Progress | Retried | Finished
 
 @dataclass
 class _Task:
-    """A trial on its way; `submission` tells late messages of an earlier attempt from those of this one."""
+    """A trial on its way. `submission` separates late messages of an earlier attempt from those of this one."""
 
     trial: Trial
     future: Any = None
@@ -106,7 +104,7 @@ class _Task:
 
 
 class Engine:
-    """A context manager: workers with the plugin are up inside it, `jobs` local ones or the cluster at `address`."""
+    """A context manager. Inside it, workers with the plugin are up: `jobs` local ones, or those of the cluster."""
 
     def __init__(
         self,
@@ -121,7 +119,7 @@ class Engine:
         self._timeout_s = trial_timeout_s
         self._events: queue.SimpleQueue[tuple[str, Any, float]] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
-        self._coming: Iterator[Trial] = iter(())
+        self._upcoming: Iterator[Trial] = iter(())
         self._running: dict[str, _Task] = {}
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
         self._draining_since: float | None = None
@@ -145,11 +143,11 @@ class Engine:
         self._stack.close()
 
     def drain(self) -> None:
-        """Start nothing more; `run` ends when the running trials have, or after `DRAIN_S` seconds."""
+        """Start nothing more. `run` ends when the running trials have ended, or after `DRAIN_S` seconds."""
         self._draining_since = self._draining_since or time.monotonic()
 
     def prune(self, trial_id: str) -> None:
-        """Let a running trial end with this epoch or the next, and finish as "pruned"; too late changes nothing."""
+        """End a running trial after this epoch or the next, as "pruned". If it has ended already, nothing changes."""
         task = self._running.get(trial_id)
         if task is None or not task.worker:
             return
@@ -161,52 +159,52 @@ class Engine:
         threading.Thread(target=ask, args=(task.worker,), name="prune", daemon=True).start()
 
     def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
-        """Events of these trials until each is finished; a lost one is run again at most `RETRIES` times.
+        """The events of these trials until each is finished. A lost one is run again at most `RETRIES` times.
 
-        The next trial is asked for when the last event has been dealt with, so that it can be chosen by it.
+        The next trial is taken when the last event has been handled, so that the event can decide which it is.
         Raises UnreachableError if the scheduler goes away.
         """
         for events in self.batches(trials, ahead=False):
             yield from events
 
     def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
-        """As `run`, but all events that wait at once; if `ahead`, the workers have their next trials already."""
-        self._coming, self._waiting = iter(trials), deque()
-        self._tick()
-        self._fill()
+        """As `run`, but all waiting events at once. If `ahead`, workers get their next trial before that is handled."""
+        self._upcoming, self._waiting = iter(trials), deque()
+        self._check_workers()
+        self._submit_waiting()
         while self._waiting or self._running:
-            if self._drained():
+            if self._is_drained():
                 return
-            events = [*self._news(all_=ahead)]
+            events = [*self._next_events(all_=ahead)]
             if ahead:
-                self._fill()
+                self._submit_waiting()
             if events:
                 yield events
-            self._fill()
+            self._submit_waiting()
 
-    def _news(self, *, all_: bool) -> Iterator[Event]:
-        """What the next message means, or all that have come; waits a tick for the first."""
+    def _next_events(self, *, all_: bool) -> Iterator[Event]:
+        """The events of the next message, or of all that have arrived. Waits `_TICK_S` for the first."""
         with suppress(queue.Empty):
-            yield from self._meant(*self._events.get(timeout=_TICK_S))
+            yield from self._events_of(*self._events.get(timeout=_TICK_S))
             while all_:
-                yield from self._meant(*self._events.get_nowait())
+                yield from self._events_of(*self._events.get_nowait())
         if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
-            self._tick()
+            self._check_workers()
 
-    def _meant(self, kind: str, payload: Any, at: float) -> Iterator[Event]:
-        return self._told(payload, at) if kind == "message" else self._ended(*payload)
+    def _events_of(self, kind: str, payload: Any, at: float) -> Iterator[Event]:
+        return self._on_message(payload, at) if kind == "message" else self._on_done(*payload)
 
     def _put(self, kind: str, payload: Any) -> None:
         self._events.put((kind, payload, time.monotonic()))
 
-    def _fill(self) -> None:
-        """One trial a worker, so that a killed worker loses one and nothing waits behind a slow one.
+    def _submit_waiting(self) -> None:
+        """Give each worker one trial: a killed worker then loses one, and no trial waits behind a slow one.
 
-        A trial that ran out of memory has all workers to itself.
+        A trial that ran out of memory runs alone.
         """
         while self._draining_since is None and len(self._running) < self._slots:
             if not self._waiting:
-                self._waiting.extend(_Task(trial) for trial in itertools.islice(self._coming, 1))
+                self._waiting.extend(_Task(trial) for trial in itertools.islice(self._upcoming, 1))
             if not self._waiting:
                 return
             alone = self._waiting[0].alone or any(task.alone for task in self._running.values())
@@ -222,16 +220,16 @@ class Engine:
         try:
             task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
         except ClosedClientError as error:
-            raise self._gone() from error
+            raise self._scheduler_is_gone() from error
         self._running[task.trial.id] = task
         task.future.add_done_callback(lambda future: self._put("done", (task, future)))
 
-    def _told(self, message: dict[str, Any], at: float) -> Iterator[Event]:
+    def _on_message(self, message: dict[str, Any], at: float) -> Iterator[Event]:
         task = self._running.get(message["trial_id"])
         if task is None or message["submission"] != task.submission:
             return
         if "started" in message:
-            if task.worker and (yield from self._gave_up(task)):
+            if task.worker and (yield from self._on_dask_retry(task)):
                 return
             task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
             yield Started(task.trial, task.worker)
@@ -245,8 +243,8 @@ class Engine:
             task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
 
-    def _gave_up(self, task: _Task) -> Generator[Event, None, bool]:
-        """Dask itself began the trial again: its worker left the cluster, or a scheduler elsewhere retried."""
+    def _on_dask_retry(self, task: _Task) -> Generator[Event, None, bool]:
+        """Dask itself started the trial again: its worker left the cluster, or a scheduler elsewhere retried it."""
         reason = task.verdict or "its worker left"
         if task.losses == RETRIES:
             task.verdict = reason
@@ -256,7 +254,7 @@ class Engine:
         yield Retried(task.trial, reason, task.losses)
         return False
 
-    def _ended(self, task: _Task, future: Any) -> Iterator[Event]:
+    def _on_done(self, task: _Task, future: Any) -> Iterator[Event]:
         if self._running.get(task.trial.id) is not task or task.future is not future:
             return
         del self._running[task.trial.id]
@@ -267,10 +265,10 @@ class Engine:
         if outcome.status != "lost":
             yield Finished(task.trial, outcome)
         elif self._draining_since is None:
-            yield from self._lost(task, outcome)
+            yield from self._on_loss(task, outcome)
 
-    def _lost(self, task: _Task, outcome: Outcome) -> Iterator[Event]:
-        self._tick()
+    def _on_loss(self, task: _Task, outcome: Outcome) -> Iterator[Event]:
+        self._check_workers()
         if not task.worker and task.unstarted < _UNSTARTED and not task.verdict:
             task.unstarted += 1  # it waited at a worker that another trial killed: not its own doing
             self._waiting.appendleft(task)
@@ -286,15 +284,15 @@ class Engine:
             self._waiting.appendleft(task)
             yield Retried(task.trial, outcome.reason, task.losses)
 
-    def _tick(self) -> None:
-        """Count the workers and replace the hung ones; a pause of this process (Ctrl-Z) is nobody's silence."""
+    def _check_workers(self) -> None:
+        """Count the workers and replace the hung ones. Time this process was suspended (Ctrl-Z) is not silence."""
         now = time.monotonic()
         self._slots = max(1, self._count_workers(now))
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
             if not task.verdict and now - task.last_sign > self._patience(default_workload().pace(task.trial.settings)):
-                if worker := task.worker or self._holder(task.future.key):
+                if worker := task.worker or self._worker_that_holds(task.future.key):
                     task.verdict = f"no progress for {now - task.last_sign:.0f} s"
                     self._replace(worker)
                 else:
@@ -308,7 +306,7 @@ class Engine:
         return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
 
     def _replace(self, worker: str) -> None:
-        """Takes 5 s for a worker that does not listen; in a thread, so that the other trials are heard."""
+        """Restart a worker in a thread: it takes 5 s if the worker does not listen, and other events must not wait."""
 
         def restart() -> None:
             with suppress(Exception):
@@ -316,26 +314,26 @@ class Engine:
 
         threading.Thread(target=restart, name="replace-worker", daemon=True).start()
 
-    def _holder(self, key: str) -> str:
-        """The worker that was given a trial and nothing else, such as another sweep's trial; empty if there is none."""
-        given = self._asked(self._client.scheduler.processing, workers=None)
+    def _worker_that_holds(self, key: str) -> str:
+        """The worker that holds this trial and nothing else, not even a trial of another sweep. Empty if none does."""
+        given = self._query_scheduler(self._client.scheduler.processing, workers=None)
         return next((worker for worker, keys in given.items() if [*keys] == [key]), "")
 
-    def _asked(self, question: Callable[..., Any], **arguments: Any) -> Any:
-        """The scheduler's answer. Raises UnreachableError if it is gone, or another that knows nothing of this run."""
+    def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
+        """The scheduler's answer. Raises UnreachableError if it is gone, or if another one has taken its place."""
         try:
             if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
                 return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
-            raise self._gone() from error
-        raise self._gone()
+            raise self._scheduler_is_gone() from error
+        raise self._scheduler_is_gone()
 
-    def _gone(self) -> UnreachableError:
+    def _scheduler_is_gone(self) -> UnreachableError:
         where = mask(self._address or "the local cluster")
         return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again")
 
     def _count_workers(self, now: float) -> int:
-        cores = self._asked(self._client.scheduler.ncores)
+        cores = self._query_scheduler(self._client.scheduler.ncores)
         replace_dead(self._client)
         if cores or self._address:
             self._seen_worker = now
@@ -343,7 +341,7 @@ class Engine:
             raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
         return sum(cores.values())
 
-    def _drained(self) -> bool:
+    def _is_drained(self) -> bool:
         if self._draining_since is None:
             return False
         now = time.monotonic()
@@ -352,7 +350,7 @@ class Engine:
 
 
 def _outcome(task: _Task, future: Any) -> Outcome:
-    """What a settled future says, and the worker told; anything but an outcome means that the worker was lost."""
+    """The outcome of a settled future, from the worker's message or the result. Without one, the worker was lost."""
     reason = task.verdict or "its result was lost"
     if future.status == "finished":
         if task.outcome is not None:

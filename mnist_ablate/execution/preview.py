@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate.execution.engine import default_jobs
+from mnist_ablate.execution.cluster import default_jobs
 from mnist_ablate.statistics.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
 from mnist_ablate.sweep.adaptive_schedule import ONCE
 from mnist_ablate.sweep.plan import Plan, control_count, count, expand, label, planned_settings
@@ -16,17 +16,24 @@ from mnist_ablate.text import counted
 from mnist_ablate.workloads.keras_mnist import input_words
 from mnist_ablate.workloads.workload import Inputs, default_workload, metric_named
 
-ASSUMED_SD = 0.002
-"""Of paired differences in accuracy between seeds: what the shipped MLP sweeps show, as a fraction."""
 START_S = 6.0
-"""Workers, keras and the first compilation."""
+"""Starting the workers, and what they import and compile first."""
+
+
+@dataclass(frozen=True)
+class ClaimPower:
+    """The smallest effect beyond its margin that a claim finds with 80% power; None if no size would be found."""
+
+    name: str
+    margin: float
+    smallest_effect: float | None
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A plan's size, its time on this machine's cores, and the effects that it can tell from its margins.
+    """A plan's size, its time on this machine's cores, and the effects that it can find.
 
-    Seeds, trials and time are the most that there can be; an adaptive sweep may do with the `least`.
+    Seeds, trials and time are the most that there can be. An adaptive sweep may need only the `least`.
     """
 
     sweep: str
@@ -41,9 +48,10 @@ class Preview:
     least_trials: int
     jobs: int
     estimated_s: float
-    claims: list[dict[str, Any]]
+    claims: list[ClaimPower]
     fingerprints: list[dict[str, Any]]
     warnings: list[str]
+    assumed_sd: float | None
 
     def document(self) -> dict[str, Any]:
         """As JSON; an effect that no size would reveal is null."""
@@ -65,11 +73,11 @@ class Preview:
         about, jobs = "at most" if adaptive else "about", counted(self.jobs, "job")
         yield f"{about} {self.estimated_s / 60:.1f} min with {jobs} (one short trial of each shape was timed)"
         for claim in self.claims:
-            if (size := claim["smallest_effect"]) is not None:
-                beyond = f"{size:.2%} beyond its margin of {claim['margin']:.2%}"
-                yield f"  {claim['name']}: finds effects {beyond} (80% power)"
-        if self.claims:
-            yield f"  (accuracy, if paired differences between seeds have a standard deviation of {ASSUMED_SD:.2%})"
+            if claim.smallest_effect is not None:
+                beyond = f"{claim.smallest_effect:.2%} beyond its margin of {claim.margin:.2%}"
+                yield f"  {claim.name}: finds effects {beyond} (80% power)"
+        if self.assumed_sd is not None:
+            yield f"  (if paired differences between seeds have a standard deviation of {self.assumed_sd:.2%})"
         yield f"{input_words.TITLE}:"
         for found in self.fingerprints:
             yield f"  {found['normalizer']}"
@@ -78,9 +86,9 @@ class Preview:
 
 
 def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | None = None) -> Preview:
-    """Expand a sweep and time each of its network shapes on a tenth of the images at `path`.
+    """Expand a sweep, and time a short trial of each kind of arm on the data at `path`.
 
-    `weights` is a file for `weights: imagenet`; one that is not there is warned of.
+    `weights` is the file of --weights. What trials would lack is among the warnings.
     """
     workload = default_workload()
     inputs = workload.load(path)
@@ -99,17 +107,18 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         least_trials=count(sweep, sweep.least_seeds),
         jobs=default_jobs(),
         estimated_s=_time_s(plan, inputs),
-        claims=[_claim(sweep, claim) for claim in sweep.claims],
+        claims=[_power(sweep, claim) for claim in sweep.claims],
         fingerprints=found,
         warnings=[*_warnings(sweep), *workload.warnings(planned_settings(plan), weights), *input_words.damage(found)],
+        assumed_sd=next((sd for claim in sweep.claims if (sd := metric_named(claim.metric).seed_sd)), None),
     )
 
 
-def _claim(sweep: Sweep, claim: Claim) -> dict[str, Any]:
+def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.most_seeds, ALPHA * (sweep.looks or ONCE)[-1].share
-    size = smallest_effect(seeds, len(sweep.claims), ASSUMED_SD, alpha, margin=claim.margin)
-    known = metric_named(claim.metric).is_share and math.isfinite(size)
-    return {"name": claim.name, "margin": claim.margin, "smallest_effect": size if known else None}
+    sd = metric_named(claim.metric).seed_sd
+    size = smallest_effect(seeds, len(sweep.claims), sd, alpha, margin=claim.margin) if sd else math.inf
+    return ClaimPower(claim.name, claim.margin, size if math.isfinite(size) else None)
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Searches recipes with Optuna's TPE by validation accuracy: suggests, prunes, learns; trains and records nothing."""
+"""Searches settings with Optuna's TPE by the selection metric: suggests, prunes, learns. Trains and records nothing."""
 
 import warnings
 from collections.abc import Iterator, Mapping

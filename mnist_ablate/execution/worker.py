@@ -1,4 +1,4 @@
-"""What runs inside a Dask worker: trains the trials it is given; holds no database or tracker credentials."""
+"""What runs inside a Dask worker: it trains the trials it is given. It holds no database or tracker credentials."""
 
 import os
 import socket
@@ -58,7 +58,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     def setup(self, worker: Any) -> None:
         """Called by Dask when a worker starts, and for workers that join or are restarted later.
 
-        Raises DataError if the images are not those that the driver planned with, UnreachableError if the worker
+        Raises DataError if the inputs are not those that the driver planned with, UnreachableError if the worker
         has other versions than the driver: its numbers would not be comparable.
         """
         send_at_once()

@@ -6,10 +6,12 @@ Designs, tuning, adaptive seeds, resumption, MLflow, verdicts and reports know a
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, JsonValue
@@ -25,6 +27,7 @@ class Metric:
     """A number that a trial reports. `low` and `high` bound it, infinite where it has no bound.
 
     A share is a fraction of one, which reports show in percent. `per_epoch` says that every epoch reports it too.
+    `seed_sd` is the usual standard deviation of its paired differences between seeds, if it is known before a sweep.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Metric:
     low: float = -math.inf
     high: float = math.inf
     per_epoch: bool = False
+    seed_sd: float | None = None
 
     @property
     def is_share(self) -> bool:
@@ -249,8 +253,12 @@ def epochs_of(trial: Trial) -> int:
     return int(trial.settings[default_workload().budget])
 
 
+@cache
 def default_workload() -> Workload:
-    """The workload of a sweep that names none."""
+    """The workload of a sweep that names none: that of MNIST_ABLATE_WORKLOAD, `module:object`, else Keras on MNIST."""
+    if named := os.environ.get("MNIST_ABLATE_WORKLOAD"):
+        found: Workload = resolve_name(named)
+        return found
     from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
     return KERAS_MNIST

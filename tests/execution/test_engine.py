@@ -119,8 +119,8 @@ def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin
     killed.worker = "tcp://127.0.0.1:1"
     lost = Outcome(trial_id="x", status="lost", reason="worker killed")
     with Engine(plugin, jobs=1) as running:
-        assert list(running._lost(waited, lost)) == []
-        assert list(running._lost(killed, lost)) == [Retried(killed.trial, "worker killed", 1)]
+        assert list(running._on_loss(waited, lost)) == []
+        assert list(running._on_loss(killed, lost)) == [Retried(killed.trial, "worker killed", 1)]
         assert list(running._waiting) == [killed, waited]
 
 

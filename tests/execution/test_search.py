@@ -194,7 +194,7 @@ def pruned_search(plan, entries=None):
             trial_id=trial.id,
             status="complete" if whole else "pruned",
             epochs=tuple(told),
-            metrics={"val_accuracy": told[-1].val_accuracy} if whole else {},
+            metrics={"val_accuracy": told[-1].metrics["val_accuracy"]} if whole else {},
         )
         entries[trial.id] = RecordedTrial(trial, planned.arm.params, planned.stage, ended)
         search.tell(ended)

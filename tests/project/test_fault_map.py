@@ -1,4 +1,4 @@
-"""docs/faults.md names tests that exist, for every fault."""
+"""docs/explanation/faults.md names tests that exist, for every fault."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ FAULTS = 30
 
 def test_every_fault_names_tests_that_exist() -> None:
     tests = Path(__file__).parents[1]
-    rows = re.findall(r"^\| (\d+) \|.*\|(.*)\|$", (tests.parent / "docs" / "faults.md").read_text(), re.MULTILINE)
+    page = (tests.parent / "docs" / "explanation" / "faults.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\|(.*)\|$", page, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, FAULTS + 1))
     for number, cell in rows:
         named = re.findall(r"`(\w+)::(\w+)`", cell)

@@ -11,12 +11,22 @@ import yaml
 
 from mnist_ablate.sweep import sweep_file
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-]
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = [ROOT / "docs" / "guides" / f"{name}.md" for name in ("everyday-commands", "judge-a-table")]
+MOST_LINES = 120
+
+
+def console(text: str) -> list[str]:
+    return [
+        line.removeprefix("$ ")
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+
+COMMANDS = [*console(README), *(line for guide in GUIDES for line in console(guide.read_text(encoding="utf-8")))]
+"""In the order in which somebody reads them; later ones need what earlier ones recorded."""
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +34,12 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("readme")
     example = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
     (made / "dropout.yaml").write_text(example)
-    rows = [f"{d},{seed},{0.9 + d / 100 + seed / 1000}" for d in (0.0, 0.5) for seed in range(6)]
-    (made / "table.csv").write_text("\n".join(["dropout,seed,test_accuracy", *rows]))
+    (made / "table.csv").write_text(re.findall(r"```csv\n(.*?)```", GUIDES[1].read_text(), re.DOTALL)[0])
     return made
+
+
+def test_the_readme_is_a_front_page():
+    assert len(README.splitlines()) <= MOST_LINES
 
 
 def test_example_sweep_loads(folder):
@@ -34,7 +47,7 @@ def test_example_sweep_loads(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_command_of_the_readme_works(folder, command):
     name, *arguments = shlex.split(command)
     assert name == "mnist-ablate"
@@ -46,6 +59,13 @@ def test_command_of_the_readme_works(folder, command):
         assert noise not in done.stderr
 
 
+def test_the_commands_that_people_need_are_among_those_that_run():
+    ran = {shlex.split(command)[1] for command in COMMANDS}
+    assert ran >= {"list", "plan", "sweep", "report", "verify", "sync", "judge"}
+    for suffix in (".json", ".html", ".zip"):
+        assert any("--output" in command and suffix in command for command in COMMANDS)
+
+
 def test_verdict_table_has_every_claim_of_the_sweep():
     table = README.split("| claim | verdict |")[1].split("\n\n")[0]
     rows = [line for line in table.splitlines()[2:] if line.startswith("|")]
@@ -53,9 +73,20 @@ def test_verdict_table_has_every_claim_of_the_sweep():
 
 
 def test_makefile_targets_named_in_the_readme_exist():
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert {"sweep", "ui", "test"} <= {*named}
+    for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_make_alone_lists_every_target():
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+    told = {line.split()[1]: line.split(maxsplit=2)[2:] for line in done.stdout.splitlines()}
+    assert sorted(told) == sorted(phony)
+    assert all(told.values())
 
 
 def test_documented_exit_codes_are_those_of_the_errors():
@@ -63,6 +94,9 @@ def test_documented_exit_codes_are_those_of_the_errors():
 
     codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
     assert codes == {1, 2, 3, 4, 5, 6}
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    documented = [int(code) for code in re.findall(r"^\| (\d+) \| \S", page, re.MULTILINE)]
+    assert documented == [0, *sorted(codes), 7, 129, 130, 143]
 
 
 def test_yaml_examples_are_strict_yaml_for_other_readers_too():

@@ -135,7 +135,7 @@ def test_each_service_sees_only_the_secrets_it_needs() -> None:
 
 
 def test_docs_hold_the_policy_table() -> None:
-    assert policy.table(COMPOSE) in (ROOT / "docs" / "stack.md").read_text(encoding="utf-8")
+    assert policy.table(COMPOSE) in (ROOT / "docs" / "guides" / "team-stack.md").read_text(encoding="utf-8")
 
 
 def test_script_prints_the_table_and_is_content() -> None:

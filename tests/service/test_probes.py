@@ -1,4 +1,4 @@
-"""Every attack on the running service is refused, and nothing leaks; the table is docs/security-probes.md."""
+"""Every attack on the running service is refused, and nothing leaks; the table is in docs/explanation/."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from attacks import Ground, Probe, all_probes
 from service_stack import stack
 
 PROBES = all_probes()
-TABLE = Path(__file__).parents[2] / "docs" / "security-probes.md"
+TABLE = Path(__file__).parents[2] / "docs" / "explanation" / "security-probes.md"
 
 pytestmark = pytest.mark.service
 
