@@ -171,7 +171,7 @@ def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Setting
 @pytest.mark.usefixtures("tracker", "fake")
 def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
     about = drive(small(), settings, Watcher()).about
-    assert about.preregistration == registered(settings)
+    assert about.preregistration == Preregistration.model_validate(registered(settings))
 
 
 def texts(preregistered: dict[str, Any] | None) -> tuple[str, str, str]:
