@@ -340,9 +340,10 @@ def _reason(verdict: ClaimVerdict, found: Pairs, estimate: _Estimate, family: _F
     says = f"{limits} {verdict.interval_says('{:.4g}'.format)}"
     if verdict.is_unbacked:
         return f"{says}, {_too_high(estimate.n, verdict.p_value, family)}; {_wanted(verdict.seeds_needed)}"
+    if verdict.verdict != "inconclusive":
+        return says
     equal = f"{estimate.n} equal differences do not show their spread: " if estimate.span else ""
-    open_ = f"; {_wanted(verdict.seeds_needed)}" if verdict.verdict == "inconclusive" else ""
-    return f"{equal}{says}{open_}"
+    return f"{equal}{says}; {_wanted(verdict.seeds_needed)}"
 
 
 def _too_high(n: int, p_value: float, family: _Family) -> str:

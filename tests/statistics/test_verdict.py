@@ -269,7 +269,10 @@ def test_equal_differences_say_that_they_hide_their_spread_and_how_many_would_do
         "6 equal differences do not show their spread: the 95% interval, -0.393 to 0.393, includes the margin, -0.1;"
         " about 29 seeds would decide it if mean and spread stay as they are"
     )
-    assert judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])[0].verdict == "equivalent"
+    (enough,) = judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])
+    assert enough.verdict == "equivalent"
+    assert enough.reason.endswith("% interval, -0.0981 to 0.0981, lies wholly within ±0.1")
+    assert "equal" not in enough.reason
 
 
 @pytest.mark.parametrize("metric", ["test_loss", "epochs_to_95", "f1"])
