@@ -108,18 +108,18 @@ def _wrong_verdicts(bundle: Bundle) -> Iterator[str]:
     """Everything in the report that the records do not say, verdicts first."""
     judged = judging.of_raw(bundle.study, bundle.earlier, bundle.fingerprints)
     found: JsonValue = json.loads(judged.model_dump_json())
-    differing = [*_differences(bundle.verdicts, found, "")]
+    differing = [*differences(bundle.verdicts, found)]
     yield from sorted(differing, key=lambda text: ".verdict is " not in text)
 
 
-def _differences(told: JsonValue, found: JsonValue, where: str) -> Iterator[str]:
+def differences(told: JsonValue, found: JsonValue, where: str = "") -> Iterator[str]:
     """Where two JSON values differ; numbers may by what other versions of a library round otherwise."""
     if isinstance(told, dict) and isinstance(found, dict):
         for key in dict.fromkeys([*told, *found]):
-            yield from _differences(told.get(key), found.get(key), f"{where}.{key}" if where else key)
+            yield from differences(told.get(key), found.get(key), f"{where}.{key}" if where else key)
     elif isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
         for place, (one, other) in enumerate(zip(told, found, strict=True)):
-            yield from _differences(one, other, f"{where}[{_name(other, place)}]")
+            yield from differences(one, other, f"{where}[{_name(other, place)}]")
     elif not _same(told, found):
         yield f"{where} is {shown(told)} in verdicts.json, the records say {shown(found)}"
 

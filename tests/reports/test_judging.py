@@ -1,14 +1,19 @@
 """The JSON of a report is the contract's."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import judged_sweep
 import pytest
 from judged_sweep import as_json
 
 from mnist_ablate.ledger.progress import count
 from mnist_ablate.reports.judging import of_rows
+from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
+from mnist_ablate.verification import bundle_check
 
 
 def sweep(*claims: Claim) -> Sweep:
@@ -87,3 +92,14 @@ def test_nothing_yet_is_a_document_too() -> None:
     assert content["claims"][0]["effect"] is None
     assert content["claims"][0]["verdict"] == "inconclusive"
     assert of_rows(sweep(), [], count([])).claims == ()
+
+
+@pytest.mark.parametrize("name", ["normalization", "dropout", "adaptive"])
+def test_the_json_is_that_of_version_0_1(name: str) -> None:
+    """Files in `golden` were written by the program before it had a typed report."""
+    content = sweep_file.load("normalization" if name == "adaptive" else name).model_dump()
+    adaptive = {"seeds": {"min": 6, "max": 14}} if name == "adaptive" else {}
+    report, _ = judged_sweep.judged(Sweep.model_validate({**content, **adaptive}))
+    golden = json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text(encoding="utf-8"))
+    assert [*bundle_check.differences(golden, as_json(report))] == []
+    assert list(golden) == list(as_json(report))

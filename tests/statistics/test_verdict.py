@@ -271,7 +271,8 @@ def test_equal_differences_say_that_they_hide_their_spread_and_how_many_would_do
     )
     (enough,) = judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])
     assert enough.verdict == "equivalent"
-    assert enough.reason.endswith("% interval, -0.0981 to 0.0981, lies wholly within ±0.1")
+    assert enough.reason.startswith("the 95% interval, ")
+    assert enough.reason.endswith(" lies wholly within ±0.1")
     assert "equal" not in enough.reason
 
 
