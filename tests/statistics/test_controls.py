@@ -319,3 +319,17 @@ def test_it_raises_no_alarm_before_every_trial_has_run(missing: int) -> None:
 def test_a_sweep_without_a_positive_control_keeps_its_digest() -> None:
     sweep = sweep_files.load("normalization")
     assert known_to_hold("none of them").digest == sweep.digest != known_to_hold(FOUND).digest
+
+
+def test_the_control_of_an_adaptive_sweep_has_the_level_of_the_look_whose_seeds_it_has() -> None:
+    report, record = judged(trouble=False)
+    sweep = Sweep.model_validate({**record.sweep.model_dump(), "seeds": {"min": 6, "max": 14}})
+    noise = np.random.default_rng(3).normal(0.97, 0.001, (2, 6))
+    arm = dict(report.arms[0].params)
+    found = judging.of_rows(
+        sweep, rows(noise[0], **arm), {}, judging.About(control=ControlRuns(arm, 6, rows(noise[1], **arm)))
+    )
+    level = 0.05 * sweep.looks[0].share
+    assert found.negative_control == controls.negative_control(
+        ControlRuns(arm, 6, rows(noise[1], **arm)), rows(noise[0], **arm), sweep.claims, level
+    )
