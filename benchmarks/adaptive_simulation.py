@@ -31,7 +31,7 @@ from verdict_simulation import (
     wrong_share,
 )
 
-from mnist_ablate.ledger.adaptive import seeds_wanted
+from mnist_ablate.ledger.progress import seeds_wanted
 from mnist_ablate.statistics.paired_tests import holm, sign_flip_p_value
 from mnist_ablate.statistics.verdict import ALPHA, judge
 from mnist_ablate.sweep.adaptive_schedule import Look, looks

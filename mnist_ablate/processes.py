@@ -1,19 +1,28 @@
-"""Ctrl-C once ends a sweep in order, twice at once; SIGTERM and SIGHUP at once. Signals only, no clean-up."""
+"""What a process needs beside others: signals, a lock on a file, a whole file or none, a call with a deadline.
+
+One Ctrl-C ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once. No clean-up of a sweep is here.
+"""
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import IO, Self, TypeVar
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _AGAIN_S = 0.05
 _SIGNALLED = 128
+_LOCK_RETRY_S = 0.1
+T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], None]
 Hook = Callable[["sys.UnraisableHookArgs"], object]
 
@@ -27,9 +36,15 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def raising() -> Iterator[None]:
-    """While inside, every one of the signals raises Interrupted."""
-    with _handled(_raise):
+def raising(*, once: bool = False) -> Iterator[None]:
+    """While inside, each of the signals raises Interrupted. With `once` all signals after the first are ignored."""
+
+    def raise_first(number: int, frame: FrameType | None) -> None:
+        for each in _CAUGHT:
+            signal.signal(each, signal.SIG_IGN)
+        _raise(number, frame)
+
+    with _handled(raise_first if once else _raise):
         yield
 
 
@@ -63,8 +78,11 @@ class Interrupts:
 
 
 @contextmanager
-def masked() -> Iterator[None]:
-    """Threads and processes started inside never see Ctrl-C, which a terminal sends to all; the caller does, after."""
+def sigint_blocked() -> Iterator[None]:
+    """Threads and processes that are started inside never see Ctrl-C, which a terminal sends to all of them.
+
+    The caller gets a Ctrl-C that comes meanwhile at the end.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -106,6 +124,58 @@ def _sent_again(otherwise: Hook) -> Hook:
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however that does; Linux only, elsewhere nothing."""
+    """Ask the kernel to kill this process when its parent ends for any reason. Does nothing but on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def locked_file(path: Path, wait_s: float) -> Iterator[IO[str]]:
+    """Hold the lock (flock) on a file and give the file, open at its end; the folder is made.
+
+    The kernel frees the lock when the process ends for any reason, so no lock is ever left over.
+    Raises BlockingIOError with the content of the file if another process holds it for longer than `wait_s`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
+    with path.open("a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise BlockingIOError(file.read().strip()) from None
+                time.sleep(_LOCK_RETRY_S)
+        yield file
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to. At the end the file is on the disk and takes its name, after an error it goes.
+
+    So nobody ever reads a part of it, whenever the process or the machine ends.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def call_within(seconds: float, call: Callable[[], T]) -> T:
+    """Run a call in a thread, and return or raise what it does. Raises TimeoutError if it takes longer: it goes on."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is asked for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="call-within", daemon=True).start()
+    return answer.result(seconds)

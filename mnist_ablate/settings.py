@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnist_ablate.execution.tls import Tls
+    from mnist_ablate.execution.dask_settings import Tls
 
 MAX_TRIALS = 10_000
 DATABASE_WAIT_S = 600.0
 _DRIVER = "postgresql+psycopg2://"
 
 
-def _home() -> Path:
+def default_home() -> Path:
+    """MNIST_ABLATE_HOME, else `.mnist-ablate` in the current folder."""
     return Path(os.environ.get("MNIST_ABLATE_HOME") or ".mnist-ablate")
 
 
@@ -30,7 +31,7 @@ class Settings:
     `weights: imagenet` that is not in Keras's cache.
     """
 
-    home: Path = field(default_factory=_home)
+    home: Path = field(default_factory=default_home)
     data: Path | None = None
     weights: Path | None = None
     jobs: int = 1

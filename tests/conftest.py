@@ -11,6 +11,7 @@ from postgres import Postgres, postgres
 from sweep_runs import Tracker
 
 from mnist_ablate.execution import publishing
+from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.settings import Settings
 from mnist_ablate.workloads.keras_mnist import data
 
@@ -66,6 +67,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE_DIR", str(folder))
     monkeypatch.delenv("FAKE_FAULTS", raising=False)
     return folder
+
+
+@pytest.fixture
+def plugin(images: Path, digest: str, tmp_path: Path) -> TrainerPlugin:
+    """What sets up local workers with the fake trainer."""
+    return TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), tmp_path)
 
 
 @pytest.fixture

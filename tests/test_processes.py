@@ -15,7 +15,7 @@ from command import Command, Done, interrupt, left_running, wait_for
 from sweep_runs import small, starts, sweep_file
 
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.processes import Interrupted, Interrupts, masked, raising
+from mnist_ablate.processes import Interrupted, Interrupts, raising, sigint_blocked
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import expand, label
 
@@ -75,7 +75,7 @@ def test_ctrl_c_lets_running_trials_end_and_says_how_to_go_on(
     assert done.code == 130
     assert "stopping: running trials may finish (30 s at most); Ctrl-C again stops now" in done.err
     kept = recorded(command.folder / ".mnist-ablate")
-    assert f"stopped at {kept} of 12 trials; the same command goes on" in done.err
+    assert f"stopped at {kept} of 12 trials; run the same command again to continue" in done.err
     assert kept == len(starts(fake))
     assert "Traceback" not in done.err
     assert done.document["trials"]["complete"] == kept
@@ -102,7 +102,7 @@ def test_stopping_at_once_takes_seconds_and_leaves_nothing(
     done = ended(process)
     assert time.monotonic() - clock < 5
     assert done.code == code
-    assert done.err.splitlines()[-1] == "stopped; the same command goes on where it was"
+    assert done.err.splitlines()[-1] == "stopped; run the same command again to continue"
     assert "Traceback" not in done.err
     assert done.out == ""
     resumed(command, fake, sweep, recorded(command.folder / ".mnist-ablate"), digest)
@@ -136,7 +136,7 @@ def test_a_signal_before_anything_runs_is_one_line(command: Command) -> None:
     time.sleep(0.4)
     interrupt(process)
     done = ended(process)
-    assert (done.code, done.err) in {(130, "stopped; the same command goes on where it was\n"), (0, ""), (-2, "")}
+    assert (done.code, done.err) in {(130, "stopped; run the same command again to continue\n"), (0, ""), (-2, "")}
 
 
 ENDING = """
@@ -160,7 +160,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [((), "stopped; the same command goes on where it was\n"), (("--told",), "")]
+    ("options", "said"), [((), "stopped; run the same command again to continue\n"), (("--told",), "")]
 )
 def test_ctrl_c_after_the_last_line_ends_at_once_and_says_nothing(options: tuple[str, ...], said: str) -> None:
     command = [sys.executable, "-c", ENDING, "wait", *options]
@@ -209,7 +209,7 @@ def test_outside_a_sweep_every_signal_raises(number: int, code: int) -> None:
 
 def test_what_starts_masked_never_sees_ctrl_c() -> None:
     code = "import signal, os, sys; os.kill(os.getpid(), signal.SIGINT); print('alive')"
-    with masked():
+    with sigint_blocked():
         child = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
     assert child.stdout == "alive\n"
 

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mnist_ablate.cli import backup, compare, new, report, stack, sweep_ending, verify
-from mnist_ablate.cli.options import Home, Json, Source, settings_of
-from mnist_ablate.cli.scheduler import scheduler
-from mnist_ablate.cli.worker import TlsCaFile, TlsCert, TlsKey, worker
+from mnist_ablate.cli import cluster, compare, new, records, report, stack, sweep_ending
+from mnist_ablate.cli.options import Home, Json, Source, TlsCaFile, TlsCert, TlsKey, settings_of
 from mnist_ablate.errors import AblateError, DiskError, SweepError
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Turn a claim about training a network into evidence and a verdict.",
-    epilog="Add --debug to any command for a traceback where it says one line.",
+    epilog="Add --debug to any command to see a traceback in place of a one-line error.",
 )
 
 _RARELY = (100_000, 20, 20)
@@ -51,7 +49,9 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
-Data = Annotated[Path | None, typer.Option(metavar="FILE.npz", help="x_train, y_train, x_test, y_test as Keras ships.")]
+Data = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="Arrays x_train, y_train, x_test, y_test, as Keras's.")
+]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
 ]
@@ -100,7 +100,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Source,
     overrides: Overrides = None,
     seeds: Seeds = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one a core].")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
     quick: Quick = False,
     fresh: Annotated[bool, typer.Option(help="Begin a new record; the old one stays.")] = False,
@@ -108,7 +108,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     home: Home = None,
     data: Data = None,
     weights: Weights = None,
-    trial_timeout: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest silence of a trial.")] = None,
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=1, metavar="S", help="Longest wait for news of a trial.")
+    ] = None,
     require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
     register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
     max_trials: MaxTrials = 10_000,
@@ -117,18 +119,18 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls_key: TlsKey = None,
 ) -> None:
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
-    from mnist_ablate.execution import tls
+    from mnist_ablate.execution.dask_settings import tls_from_options
 
-    certificates = tls.chosen(cluster, tls_ca_file, tls_cert, tls_key)
+    certificates = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
     question = _load(source, overrides, seeds, quick)
     from mnist_ablate.cli.live_view import Watch
     from mnist_ablate.execution.cluster import default_jobs  # what takes seconds, after the file is found good
     from mnist_ablate.execution.driver import drive
-    from mnist_ablate.service.dask_service import must_be_address
+    from mnist_ablate.service.dask_service import check_address
     from mnist_ablate.service.webhook import failing
 
     if cluster is not None:
-        must_be_address(cluster)
+        check_address(cluster)
     settings = settings_of(
         home,
         data,
@@ -151,11 +153,11 @@ app.command()(report.report)
 
 @app.command()
 def judge(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, a trial a row.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, one trial per row.")],
     source: Annotated[str, typer.Option("--sweep", metavar="FILE", help="The sweep file with the claims.")],
     as_json: Json = False,
 ) -> None:
-    """Judge the claims of a sweep file on a finished table from anywhere."""
+    """Judge the claims of a sweep file on a table of results from anywhere."""
     from mnist_ablate.ledger import progress
     from mnist_ablate.ledger import results_table as tables
     from mnist_ablate.reports import judging
@@ -167,7 +169,7 @@ def judge(
     sweep_ending.show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
 
 
-app.command()(verify.verify)
+app.command()(records.verify)
 
 
 @app.command()
@@ -185,16 +187,14 @@ def ui(
     raise typer.Exit(page.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
 
 
-app.command()(worker)
-app.command()(scheduler)
-
-
+app.command()(cluster.worker)
+app.command()(cluster.scheduler)
 app.command()(compare.compare)
 app.command()(new.new)
 app.command()(new.schema)
-app.command()(backup.sync)
-app.command()(backup.export)
-app.command()(backup.restore)
+app.command()(records.sync)
+app.command()(records.export)
+app.command()(records.restore)
 app.add_typer(stack.app, name="stack")
 
 
@@ -216,7 +216,7 @@ def main() -> None:
     except Interrupted as error:
         if debug:
             sys.stderr.write(mask(traceback.format_exc()))
-        _leave("stopped; the same command goes on where it was", error.exit_code)
+        _leave("stopped; run the same command again to continue", error.exit_code)
     except Exception as error:  # noqa: BLE001 - this is where all of them end
         text, code = _explained(error)
         sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))

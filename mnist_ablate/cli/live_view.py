@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.time_left import TimeLeft
-from mnist_ablate.ledger import progress, rounds
+from mnist_ablate.ledger import progress
 from mnist_ablate.masking import mask
 from mnist_ablate.reports.wording import number
 from mnist_ablate.sweep.plan import Plan, Planned, label
@@ -154,7 +154,7 @@ def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
     """Whether an adaptive sweep needs no further seed."""
     ended = {trial_id: entry for trial_id, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
     wanted = progress.verdict_trials(plan, ended) if plan.sweep.looks else ()
-    return bool(wanted) and not rounds.due(plan, ended)
+    return bool(wanted) and not progress.due(plan, ended)
 
 
 def _tuned(planned: Planned) -> str:

@@ -28,6 +28,10 @@ Source = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on stdout.")]
 Home = Annotated[Path | None, typer.Option(help="Where results are kept [MNIST_ABLATE_HOME, else .mnist-ablate].")]
 
+TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate of the cluster's authority.")]
+TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]
+TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: its private key.")]
+
 
 def name_of(source: str) -> str:
     """The name of a recorded sweep: a file's own, a shipped one's, or one recorded with --quick."""
@@ -37,7 +41,6 @@ def name_of(source: str) -> str:
 
 def settings_of(home: Path | None, data: Path | None = None, **rest: Any) -> "Settings":
     """The settings of a command; what was not given is left to environment and default."""
-    from mnist_ablate.settings import Settings
+    from mnist_ablate.settings import Settings, default_home
 
-    given: dict[str, Any] = {"home": home, "data": data}
-    return Settings(**{name: value for name, value in given.items() if value is not None}, **rest)
+    return Settings(home=home or default_home(), data=data, **rest)

@@ -128,13 +128,10 @@ def _drawn(found: "Report", record: "Record", form: Format, output: Path | None)
 
 def _bundle(found: "Report", record: "Record", settings: "Settings", output: Path) -> str:
     from mnist_ablate.execution import publishing
+    from mnist_ablate.processes import whole_file
 
     content, digest = publishing.bundle(record, settings, found)
-    part = output.with_name(f"{output.name}.part")
-    try:
+    with whole_file(output) as part:
         part.write_bytes(content)
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
     typer.echo(f"{output}: digest {digest}")
     return ""

@@ -27,11 +27,13 @@ def end(result: "Result", settings: "Settings", *, as_json: bool, register: bool
     if in_step and not result.published and not result.interrupted:
         in_step = publishing.try_to_publish(result.record, result.records, result.mirror, settings, report)
     if not in_step:
-        typer.echo(f"MLflow is not in step: run: mnist-ablate sync {sweep.name}", err=True)
+        typer.echo(f"MLflow is not up to date: run: mnist-ablate sync {sweep.name}", err=True)
     if result.link:
         typer.echo(f"runs: {result.link}{settings.how_to_look}", err=True)
     if result.interrupted:
-        typer.echo(f"stopped at {result.recorded} of {result.planned} trials; the same command goes on", err=True)
+        typer.echo(
+            f"stopped at {result.recorded} of {result.planned} trials; run the same command again to continue", err=True
+        )
     elif register:
         in_step = _register(result, settings, report) if in_step else in_step
     code = _exit_code(result, in_step=in_step)

@@ -1,13 +1,28 @@
-"""How Dask is set in every process of a cluster of ours: driver, scheduler, nanny and worker; starts none of them."""
+"""How Dask is set in every process of a cluster: driver, scheduler, nanny and worker. Starts none of them.
+
+Importing this file imports nothing of Dask, so a command can check its options soon.
+"""
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from distributed.batched import BatchedSend
+from mnist_ablate.errors import SweepError
+from mnist_ablate.masking import mask
 
 CONNECT_TIMEOUT_S = 6
+TLS_SCHEME = "tls://"
 
-SETTINGS: dict[str, Any] = {
+WORKER_ENVIRONMENT = {
+    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+SETTINGS: dict[str, object] = {
     "distributed.scheduler.allowed-failures": 0,  # retries are ours, so that each is told and counted
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -19,14 +34,7 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,  # walks the stack of the training thread a hundred times a second
     "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs
     "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
-    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
-    "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_MMAP_THRESHOLD_": "4000000000",
-        "MALLOC_TRIM_THRESHOLD_": "8000000000",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    },
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
 }
 
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
@@ -37,11 +45,56 @@ SILENT_ENVIRONMENT = {f"DASK_LOGGING__{name.upper()}": str(_SILENT) for name in 
 
 
 def silence() -> None:
-    """What a user has to know of what Dask logs is ours to say, in one line."""
+    """Hide what Dask logs. We tell the user what matters of it, in one line."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(_SILENT)
 
 
 def send_at_once() -> None:
-    """Dask holds messages back for milliseconds of the wall clock: of one that is set back a day, for a day."""
+    """Send messages without delay. Dask delays them by the wall clock: if it is set back a day, by a day."""
+    from distributed.batched import BatchedSend
+
     BatchedSend.next_deadline = property(lambda _self: None, lambda _self, _deadline: None)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files: the authority that signed every certificate of the cluster, and the certificate and key used here."""
+
+    ca_file: Path
+    cert: Path
+    key: Path
+
+    def security(self) -> Any:
+        """Dask's form of it, for any part of a cluster. A peer without a certificate of the authority is refused."""
+        from distributed.security import Security
+
+        ca_file, cert, key = (str(path.absolute()) for path in (self.ca_file, self.cert, self.key))
+        roles = ("client", "scheduler", "worker")
+        certs = {f"tls_{role}_cert": cert for role in roles} | {f"tls_{role}_key": key for role in roles}
+        return Security(require_encryption=True, tls_ca_file=ca_file, **certs)
+
+
+def tls_from_options(address: str | None, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
+    """The certificates for a scheduler's address, None for one without TLS.
+
+    Raises SweepError if some are missing, cannot be read, or do not go with the address.
+    """
+    options = {"--tls-ca-file": ca_file, "--tls-cert": cert, "--tls-key": key}
+    encrypted = address is not None and address.startswith(TLS_SCHEME)
+    if not encrypted and not any(options.values()):
+        return None
+    if not (ca_file and cert and key):
+        missing = [name for name, path in options.items() if path is None]
+        raise SweepError(f"TLS needs {', '.join(options)}: give {' and '.join(missing)} too")
+    if not encrypted:
+        where = mask(address or "no --cluster")
+        raise SweepError(f"certificates, but {where}: the address must begin with {TLS_SCHEME}")
+    for name, path in zip(options, (ca_file, cert, key), strict=True):
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
+        if not content:
+            raise SweepError(f"{name} {path}: cannot be read: check the path and its permissions")
+    return Tls(ca_file, cert, key)

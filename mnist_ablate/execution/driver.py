@@ -1,8 +1,8 @@
-"""Drives a sweep: plan, tuning, trials, record, mirror; resumes what an earlier run left. Prints nothing."""
+"""Drives a sweep: plan, tuning, trials, record, mirror. Resumes what an earlier run left. Prints nothing."""
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,10 +12,10 @@ from mnist_ablate.execution import publishing
 from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.ledger import preregistration, progress, rounds
+from mnist_ablate.ledger import preregistration, progress
+from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.lock import Lock
-from mnist_ablate.ledger.outage import Outage
 from mnist_ablate.processes import Interrupts
 from mnist_ablate.reports.judging import About
 from mnist_ablate.reports.report import Preregistration, Selection
@@ -38,7 +38,7 @@ _REDO = frozenset({"failed", "lost"})
 
 
 class View(Protocol):
-    """Whoever shows a sweep to a person."""
+    """Shows a running sweep to a person."""
 
     def opened(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         """The plan is registered; these trials were recorded earlier."""
@@ -54,9 +54,9 @@ class View(Protocol):
 class Result:
     """What a sweep came to. `counts` and `rows` are those of the verdicts, `planned` and `recorded` of all trials.
 
-    `records` is the number of the ledger's records, which has a trial that was run again twice.
-    `delivered` says whether MLflow has every trial, `published` whether it has the verdicts too; `interrupted` is
-    the signal that ended the sweep early, else 0.
+    `records` is the number of records in the ledger, where a trial that was run again has two.
+    `delivered` says whether MLflow has every trial, `published` whether it has the verdicts too.
+    `interrupted` is the signal that ended the sweep early, else 0.
     """
 
     record: Record
@@ -81,7 +81,7 @@ class Result:
 
     @property
     def broken(self) -> bool:
-        """Whether a trial that a verdict or the negative control wants failed or was lost."""
+        """Whether a trial of a verdict or of the negative control failed or was lost."""
         written = self.selection.as_written
         lacking = (
             self.counts["failed"] or self.counts["lost"] or (written and (written.trials.failed or written.trials.lost))
@@ -97,7 +97,7 @@ class Result:
 def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
     """Run what is not yet recorded of a sweep, and return all of it.
 
-    Raises ConflictError if another driver runs it or the recorded sweep differs; the other errors as the parts do.
+    Raises ConflictError if another driver runs it or the recorded sweep differs, and the errors of its parts.
     """
     workload = default_workload()
     inputs = workload.load(settings.data)
@@ -113,7 +113,7 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
 
 
 class _Run:
-    """One run of the driver over one plan; the parts that it starts end with `stack`."""
+    """One run of the driver over one plan. The parts that it starts end with `stack`."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts that `drive` put together
         self,
@@ -157,22 +157,22 @@ class _Run:
             interrupted=self._interrupts.signal,
         )
 
+    def _search(self) -> None:
+        search = Search(self._plan, self.entries)
+        self._train(search.trials(), search)
+        search.check_not_exhausted()
+
     def _train_rounds(self) -> None:
-        """Train one round after the other; what failed in this run is not tried again in it."""
-        while due := rounds.due(self._plan, self._settled):
+        """Train one round after the other. What failed in this run is not tried again in it."""
+        while due := progress.due(self._plan, self._settled):
             self._train(due)
             if any(each.trial.id not in self._settled for each in due):
                 return
 
-    def _search(self) -> None:
-        search = Search(self._plan, self.entries)
-        self._train(search.trials(), search)
-        search.must_not_be_exhausted()
-
     def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
-        """Run `planned`, which may be those of a search, which decides by what it is told.
+        """Run these trials. With a search they are its suggestions, and it decides by what it is told.
 
-        What has finished is recorded, all that waits together, before anything else hears of it.
+        All finished trials that wait are recorded together, before anything else hears of them.
         """
         due = iter(planned)
         first = None if self._interrupts.stopping else next(due, None)
@@ -180,93 +180,92 @@ class _Run:
             return
         self._prepare()
         uploader, engine = self._uploading(), self._training()
-        todo: dict[str, Planned] = {}
-        batches = engine.batches(_noted(itertools.chain([first], due), todo), ahead=search is None)
-        for events in self._until_stopped(batches):
-            self._record_all([(todo[event.trial.id], event.outcome) for event in events if isinstance(event, Finished)])
-            _must_be_let_in(uploader)
+        taken: dict[str, Planned] = {}
+
+        def trials() -> Iterator[Trial]:
+            for each in itertools.chain([first], due):
+                taken[each.trial.id] = each
+                yield each.trial
+
+        for events in engine.batches(trials(), ahead=search is None):
+            self._record_all(
+                [(taken[event.trial.id], event.outcome) for event in events if isinstance(event, Finished)]
+            )
+            _check_credentials(uploader)
             for event in events:
-                planned_trial = todo[event.trial.id]
+                planned_trial = taken[event.trial.id]
                 if isinstance(event, Finished):
-                    self._finish(planned_trial, event, uploader)
+                    self._finish(planned_trial, event.outcome, uploader)
                     if search is not None:
-                        search.tell(event.outcome)
+                        search.learn(event.outcome)
                 elif isinstance(event, Progress):
                     uploader.epoch(event.trial, event.epoch)
                     if search is not None and search.gives_up(event.trial, event.epoch):
                         engine.prune(event.trial.id)
                 self._view.event(planned_trial, event)
+            self._stop_after_same_failures()
 
     def _prepare(self) -> None:
-        """Fetch what trials need, before anything is trained. Workers elsewhere have files of their own."""
+        """Fetch what trials need before anything is trained. Workers elsewhere have files of their own."""
         if self._engine is None and self._settings.cluster is None:
-            planned = planned_settings(self._plan)
-            default_workload().prepare(planned, self._settings.weights, self._view.message)
+            default_workload().prepare(planned_settings(self._plan), self._settings.weights, self._view.message)
 
-    def _until_stopped(self, batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
-        for events in batches:
-            yield events
-            if max(self._failures.values(), default=0) >= SAME_FAILURES:
-                reason, times = self._failures.most_common(1)[0]
+    def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+        """Write while the lock is held, and wait for a database that is down."""
+        if not finished:
+            return
+
+        def write() -> None:
+            self._lock.ensure()
+            self._record.add_all(finished)
+
+        self._outage.retry_until_available(write)
+        self._records += len(finished)
+        self._published = False
+
+    def _finish(self, planned: Planned, outcome: Outcome, uploader: Uploader) -> None:
+        trial, arm = planned.trial, planned.arm.params
+        self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
+        uploader.outcome(trial, arm, outcome)
+        if outcome.status == "failed":
+            self._failures[outcome.reason] += 1
+            (self._settings.log_dir / f"{trial.id}.log").write_text(outcome.traceback, encoding="utf-8")
+
+    def _stop_after_same_failures(self) -> None:
+        for reason, times in self._failures.most_common(1):
+            if times >= SAME_FAILURES:
                 raise AblateError(
                     f"{self._plan.sweep.name}: stopped, {times} trials failed alike: {reason}; "
                     f"tracebacks are in {self._settings.log_dir}"
                 )
 
-    def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
-        if finished:
-            self._write(lambda: self._record.add_all(finished))
-            self._records += len(finished)
-            self._published = False
-
-    def _finish(self, planned: Planned, event: Finished, uploader: Uploader) -> None:
-        trial, outcome = event.trial, event.outcome
-        self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(
-            trial, planned.arm.params, planned.stage, outcome
-        )
-        uploader.outcome(trial, planned.arm.params, outcome)
-        if outcome.status == "failed":
-            self._failures[outcome.reason] += 1
-            (self._settings.log_dir / f"{trial.id}.log").write_text(outcome.traceback, encoding="utf-8")
-
-    def _write(self, write: Callable[[], None]) -> None:
-        """Write while the lock is held, and wait for a database that is down."""
-
-        def once() -> None:
-            self._lock.ensure()
-            write()
-
-        self._outage.ride_out(once)
-
     def _training(self) -> Engine:
-        """The engine, started when there is something to train."""
+        """The engine. It starts when there is something to train."""
         if self._engine is None:
-            self._engine = self._stack.enter_context(self._new_engine())
+            settings = self._settings
+            settings.log_dir.mkdir(parents=True, exist_ok=True)
+            plugin = TrainerPlugin(
+                settings.trainer or default_workload().trainer,
+                self._plan.data_digest,
+                inputs=settings.data.read_bytes() if settings.data else None,
+                log_dir=None if settings.cluster else settings.log_dir,
+                environment=default_workload().environment(settings.weights),
+            )
+            engine = Engine(
+                plugin,
+                jobs=settings.jobs,
+                address=settings.cluster,
+                tls=settings.tls,
+                trial_timeout_s=settings.trial_timeout_s,
+            )
+            self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._engine.drain
             if self._interrupts.stopping:
                 self._engine.drain()
         return self._engine
 
-    def _new_engine(self) -> Engine:
-        settings = self._settings
-        settings.log_dir.mkdir(parents=True, exist_ok=True)
-        plugin = TrainerPlugin(
-            settings.trainer or default_workload().trainer,
-            self._plan.data_digest,
-            inputs=settings.data.read_bytes() if settings.data else None,
-            log_dir=None if settings.cluster else settings.log_dir,
-            environment=default_workload().environment(settings.weights),
-        )
-        return Engine(
-            plugin,
-            jobs=settings.jobs,
-            address=settings.cluster,
-            tls=settings.tls,
-            trial_timeout_s=settings.trial_timeout_s,
-        )
-
     def _uploading(self) -> Uploader:
-        """The uploader; what an earlier run may not have delivered is sent first."""
+        """The uploader. It first sends what an earlier run may not have delivered."""
         if self._uploader is None:
             if self._settings.require_mlflow:
                 self._mirror.open()
@@ -284,23 +283,16 @@ class _Run:
             return True
         wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
         delivered = self._uploading().close(wait_s, settle=True)
-        _must_be_let_in(self._uploading())
+        _check_credentials(self._uploading())
         return delivered
 
 
 def _is_tried_again(plan: Plan, entry: RecordedTrial) -> bool:
-    """Whether a trial recorded earlier counts as not run; a search goes on without what it lost."""
+    """Whether a trial recorded earlier counts as not run. A search goes on without what it lost."""
     return entry.outcome.status in _REDO and not (plan.sweep.design == "search" and entry.stage == "tuning")
 
 
-def _must_be_let_in(uploader: Uploader) -> None:
-    """Wrong credentials are the person's to correct, now and not after hours of training."""
+def _check_credentials(uploader: Uploader) -> None:
+    """Raises what MLflow said to wrong credentials: the person can correct them now, not after hours of training."""
     if uploader.rejection is not None:
         raise uploader.rejection
-
-
-def _noted(planned: Iterable[Planned], todo: dict[str, Planned]) -> Iterator[Trial]:
-    """The trials, each noted in `todo` when the engine takes it."""
-    for each in planned:
-        todo[each.trial.id] = each
-        yield each.trial

@@ -1,6 +1,5 @@
 """Runs trials on Dask workers, here or on a cluster, and reports what happens to them. Records nothing."""
 
-import itertools
 import queue
 import threading
 import time
@@ -8,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any, Self
 
@@ -16,8 +16,7 @@ from distributed.scheduler import KilledWorker
 
 from mnist_ablate.errors import AblateError, UnreachableError
 from mnist_ablate.execution.cluster import MemoryKills, connected, replace_dead, scheduler_id
-from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S
-from mnist_ablate.execution.tls import Tls
+from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
 from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -26,10 +25,10 @@ from mnist_ablate.workloads.workload import default_workload
 RETRIES = 2
 """How often a lost trial is run again."""
 PATIENCE = 10
-"""A trial counts as hung when it ends no epoch in this many times the median epoch of its pace."""
+"""A trial counts as hung if it ends no epoch within this many times the median epoch of its pace."""
 MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
-"""The patience before the first epoch of a pace, which may compile. A long preparation reports its own progress."""
+"""The patience before the first epoch of a pace, which may compile. A long preparation reports its progress."""
 DRAIN_S = 30.0
 NO_WORKER_S = 180.0
 """The longest time without any local worker. Workers of a cluster may join later."""
@@ -52,7 +51,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Preparing:
-    """Something that takes long before the trial's first epoch, and how far it is."""
+    """The trial prepares something that takes long before its first epoch. `text` says what, and how far it is."""
 
     trial: Trial
     text: str
@@ -84,11 +83,16 @@ class Finished:
 
 
 Event = Started | Preparing | Progress | Retried | Finished
+_Handler = Callable[[Any, float], Iterator[Event]]
+"""Makes events of what has arrived, and when."""
 
 
 @dataclass
 class _Task:
-    """A trial on its way. `submission` separates late messages of an earlier attempt from those of this one."""
+    """A trial that is not finished. `submission` tells late messages of an earlier attempt from those of this one.
+
+    `loss` says why the engine gave the attempt up.
+    """
 
     trial: Trial
     future: Any = None
@@ -99,7 +103,7 @@ class _Task:
     worker: str = ""
     pid: int = 0
     last_sign: float = field(default_factory=time.monotonic)
-    verdict: str = ""
+    loss: str = ""
     outcome: Outcome | None = None
 
 
@@ -117,7 +121,7 @@ class Engine:
     ) -> None:
         self._plugin, self._jobs, self._address, self._tls = plugin, jobs, address, tls
         self._timeout_s = trial_timeout_s
-        self._events: queue.SimpleQueue[tuple[str, Any, float]] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[tuple[_Handler, Any, float]] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
         self._upcoming: Iterator[Trial] = iter(())
         self._running: dict[str, _Task] = {}
@@ -126,16 +130,13 @@ class Engine:
         self._slots = 1
         self._ticked = self._seen_worker = time.monotonic()
         self._stack = ExitStack()
-        self._client: Any = None
-        self._scheduler = ""
-        self._memory_kills: MemoryKills | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin, self._tls))
             self._scheduler = scheduler_id(self._client)
             self._memory_kills = MemoryKills(self._client)
-            self._client.subscribe_topic(TOPIC, lambda event: self._put("message", event[1]))
+            self._client.subscribe_topic(TOPIC, lambda event: self._put(self._on_message, event[1]))
             self._stack = stack.pop_all()
         return self
 
@@ -143,32 +144,22 @@ class Engine:
         self._stack.close()
 
     def drain(self) -> None:
-        """Start nothing more. `run` ends when the running trials have ended, or after `DRAIN_S` seconds."""
+        """Start nothing more. `batches` ends when the running trials have ended, or after `DRAIN_S` seconds."""
         self._draining_since = self._draining_since or time.monotonic()
 
     def prune(self, trial_id: str) -> None:
         """End a running trial after this epoch or the next, as "pruned". If it has ended already, nothing changes."""
         task = self._running.get(trial_id)
-        if task is None or not task.worker:
-            return
-
-        def ask(worker: str) -> None:
-            with suppress(Exception):  # a worker that is gone has no trial to end
-                self._client.run(prune, self._plugin.name, trial_id, workers=[worker])
-
-        threading.Thread(target=ask, args=(task.worker,), name="prune", daemon=True).start()
-
-    def run(self, trials: Iterable[Trial]) -> Iterator[Event]:
-        """The events of these trials until each is finished. A lost one is run again at most `RETRIES` times.
-
-        The next trial is taken when the last event has been handled, so that the event can decide which it is.
-        Raises UnreachableError if the scheduler goes away.
-        """
-        for events in self.batches(trials, ahead=False):
-            yield from events
+        if task is not None and task.worker:
+            _in_thread(partial(self._client.run, prune, self._plugin.name, trial_id, workers=[task.worker]))
 
     def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
-        """As `run`, but all waiting events at once. If `ahead`, workers get their next trial before that is handled."""
+        """The events of these trials until each is finished. A lost one is run again at most `RETRIES` times.
+
+        If `ahead`, all waiting events come at once, and workers get their next trials before these are handled.
+        Otherwise the next trial is taken when the last event has been handled, which can decide what it is.
+        Raises UnreachableError if the scheduler goes away.
+        """
         self._upcoming, self._waiting = iter(trials), deque()
         self._check_workers()
         self._submit_waiting()
@@ -185,17 +176,17 @@ class Engine:
     def _next_events(self, *, all_: bool) -> Iterator[Event]:
         """The events of the next message, or of all that have arrived. Waits `_TICK_S` for the first."""
         with suppress(queue.Empty):
-            yield from self._events_of(*self._events.get(timeout=_TICK_S))
+            handle, content, at = self._arrived.get(timeout=_TICK_S)
+            yield from handle(content, at)
             while all_:
-                yield from self._events_of(*self._events.get_nowait())
-        if time.monotonic() - self._ticked > _TICK_S and self._events.empty():
+                handle, content, at = self._arrived.get_nowait()
+                yield from handle(content, at)
+        if time.monotonic() - self._ticked > _TICK_S and self._arrived.empty():
             self._check_workers()
 
-    def _events_of(self, kind: str, payload: Any, at: float) -> Iterator[Event]:
-        return self._on_message(payload, at) if kind == "message" else self._on_done(*payload)
-
-    def _put(self, kind: str, payload: Any) -> None:
-        self._events.put((kind, payload, time.monotonic()))
+    def _put(self, handle: _Handler, content: Any) -> None:
+        """Called by Dask's threads. The events are made in the thread that asks for them."""
+        self._arrived.put((handle, content, time.monotonic()))
 
     def _submit_waiting(self) -> None:
         """Give each worker one trial: a killed worker then loses one, and no trial waits behind a slow one.
@@ -204,17 +195,17 @@ class Engine:
         """
         while self._draining_since is None and len(self._running) < self._slots:
             if not self._waiting:
-                self._waiting.extend(_Task(trial) for trial in itertools.islice(self._upcoming, 1))
-            if not self._waiting:
-                return
-            alone = self._waiting[0].alone or any(task.alone for task in self._running.values())
-            if alone and self._running:
+                trial = next(self._upcoming, None)
+                if trial is None:
+                    return
+                self._waiting.append(_Task(trial))
+            if self._running and any(task.alone for task in (self._waiting[0], *self._running.values())):
                 return
             self._submit(self._waiting.popleft())
 
     def _submit(self, task: _Task) -> None:
         task.submission += 1
-        task.last_sign, task.worker, task.verdict, task.outcome = time.monotonic(), "", "", None
+        task.last_sign, task.worker, task.loss, task.outcome = time.monotonic(), "", "", None
         key = f"trial-{task.trial.id}-{task.submission}"
         arguments = (task.trial, self._plugin.name, task.submission)
         try:
@@ -222,7 +213,7 @@ class Engine:
         except ClosedClientError as error:
             raise self._scheduler_is_gone() from error
         self._running[task.trial.id] = task
-        task.future.add_done_callback(lambda future: self._put("done", (task, future)))
+        task.future.add_done_callback(lambda future: self._put(self._on_done, (task, future)))
 
     def _on_message(self, message: dict[str, Any], at: float) -> Iterator[Event]:
         task = self._running.get(message["trial_id"])
@@ -245,22 +236,23 @@ class Engine:
 
     def _on_dask_retry(self, task: _Task) -> Generator[Event, None, bool]:
         """Dask itself started the trial again: its worker left the cluster, or a scheduler elsewhere retried it."""
-        reason = task.verdict or "its worker left"
+        reason = task.loss or "its worker left"
         if task.losses == RETRIES:
-            task.verdict = reason
+            task.loss = reason
             task.future.cancel()
             return True
-        task.losses, task.verdict = task.losses + 1, ""
+        task.losses, task.loss = task.losses + 1, ""
         yield Retried(task.trial, reason, task.losses)
         return False
 
-    def _on_done(self, task: _Task, future: Any) -> Iterator[Event]:
+    def _on_done(self, done: tuple[_Task, Any], _at: float) -> Iterator[Event]:
+        task, future = done
         if self._running.get(task.trial.id) is not task or task.future is not future:
             return
         del self._running[task.trial.id]
         outcome = _outcome(task, future)
         task.future = None
-        if outcome.reason == _KILLED and self._memory_kills and self._memory_kills.include(task.pid):
+        if outcome.reason == _KILLED and self._memory_kills.include(task.pid):
             outcome = outcome.model_copy(update={"reason": OUT_OF_MEMORY})
         if outcome.status != "lost":
             yield Finished(task.trial, outcome)
@@ -269,7 +261,7 @@ class Engine:
 
     def _on_loss(self, task: _Task, outcome: Outcome) -> Iterator[Event]:
         self._check_workers()
-        if not task.worker and task.unstarted < _UNSTARTED and not task.verdict:
+        if not task.worker and task.unstarted < _UNSTARTED and not task.loss:
             task.unstarted += 1  # it waited at a worker that another trial killed: not its own doing
             self._waiting.appendleft(task)
             return
@@ -291,10 +283,11 @@ class Engine:
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
-            if not task.verdict and now - task.last_sign > self._patience(default_workload().pace(task.trial.settings)):
+            if not task.loss and now - task.last_sign > self._patience(default_workload().pace(task.trial.settings)):
                 if worker := task.worker or self._worker_that_holds(task.future.key):
-                    task.verdict = f"no progress for {now - task.last_sign:.0f} s"
-                    self._replace(worker)
+                    task.loss = f"no progress for {now - task.last_sign:.0f} s"
+                    # It takes 5 s if the worker does not listen.
+                    _in_thread(partial(self._client.restart_workers, [worker], raise_for_error=False))
                 else:
                     task.last_sign = now  # it waits for a worker
         self._ticked = time.monotonic()
@@ -305,22 +298,13 @@ class Engine:
         seen = self._epoch_s.get(pace)
         return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
 
-    def _replace(self, worker: str) -> None:
-        """Restart a worker in a thread: it takes 5 s if the worker does not listen, and other events must not wait."""
-
-        def restart() -> None:
-            with suppress(Exception):
-                self._client.restart_workers([worker], raise_for_error=False)
-
-        threading.Thread(target=restart, name="replace-worker", daemon=True).start()
-
     def _worker_that_holds(self, key: str) -> str:
         """The worker that holds this trial and nothing else, not even a trial of another sweep. Empty if none does."""
         given = self._query_scheduler(self._client.scheduler.processing, workers=None)
         return next((worker for worker, keys in given.items() if [*keys] == [key]), "")
 
     def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
-        """The scheduler's answer. Raises UnreachableError if it is gone, or if another one has taken its place."""
+        """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place."""
         try:
             if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
                 return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
@@ -330,7 +314,7 @@ class Engine:
 
     def _scheduler_is_gone(self) -> UnreachableError:
         where = mask(self._address or "the local cluster")
-        return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same again")
+        return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same command again")
 
     def _count_workers(self, now: float) -> int:
         cores = self._query_scheduler(self._client.scheduler.ncores)
@@ -349,9 +333,19 @@ class Engine:
         return not training or now - self._draining_since > DRAIN_S
 
 
+def _in_thread(ask_workers: Callable[[], object]) -> None:
+    """Ask workers for something, and wait for no answer. A worker that is gone gives none."""
+
+    def ask() -> None:
+        with suppress(Exception):
+            ask_workers()
+
+    threading.Thread(target=ask, name="ask-workers", daemon=True).start()
+
+
 def _outcome(task: _Task, future: Any) -> Outcome:
     """The outcome of a settled future, from the worker's message or the result. Without one, the worker was lost."""
-    reason = task.verdict or "its result was lost"
+    reason = task.loss or "its result was lost"
     if future.status == "finished":
         if task.outcome is not None:
             return task.outcome
@@ -360,6 +354,6 @@ def _outcome(task: _Task, future: Any) -> Outcome:
             return outcome
     with suppress(Exception):
         error = future.exception(timeout=1)
-        if not task.verdict:
+        if not task.loss:
             reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
     return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason))

@@ -5,8 +5,6 @@ import platform
 import subprocess
 import tempfile
 from dataclasses import replace
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from mnist_ablate.errors import UnreachableError
@@ -20,9 +18,9 @@ from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.verification import raw_ledger
+from mnist_ablate.workloads.versions import installed_versions
 
 _COMMIT = ("git", "rev-parse", "HEAD")
-_PACKAGES = ("mnist-ablate", "keras", "optuna", "mlflow", "numpy")
 _BUNDLE_DIGEST = "bundle_digest"
 """A tag of the parent run: whoever has the bundle can compare."""
 
@@ -36,8 +34,7 @@ def open_mirror(record: Record, settings: Settings) -> Mirror:
 def provenance(data_digest: str) -> dict[str, str]:
     """Where results come from: versions, git commit if there is one, machine, data."""
     return {
-        **_versions(),
-        "version.python": platform.python_version(),
+        **{f"version.{name}": value for name, value in installed_versions().items()},
         "git_commit": _git_commit(),
         "platform": platform.platform(),
         "data_digest": data_digest,
@@ -103,11 +100,6 @@ def try_to_publish(record: Record, records: int, mirror: Mirror, settings: Setti
     except UnreachableError:
         return False
     return True
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {f"version.{name}": version(name) for name in _PACKAGES}
 
 
 def _git_commit() -> str:

@@ -1,8 +1,8 @@
-"""Searches settings with Optuna's TPE by the selection metric: suggests, prunes, learns. Trains and records nothing."""
+"""Searches settings with Optuna's TPE by the selection metric: suggests, learns, prunes. Trains and records nothing."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
@@ -18,19 +18,25 @@ from mnist_ablate.workloads.workload import epochs_of
 REDUCTION = 3
 """Successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs."""
 _MOST_REPEATS = 100
-"""After so many suggestions in a row that were all tried before, the space is taken as exhausted."""
+"""After this many suggestions in a row that were all tried before, the space counts as exhausted."""
+
+
+_PRUNERS: Mapping[Pruning, Callable[[], BasePruner]] = {
+    "none": NopPruner,
+    "median": MedianPruner,
+    "asha": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
+}
 
 
 class Search:
-    """Suggests `tuning_trials` trials, each from what the finished ones came to; begins with those recorded."""
+    """Suggests `tuning_trials` trials, each from the results of the finished ones, first of all those recorded."""
 
     def __init__(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         self._plan, self._space = plan, space(plan.sweep)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, constant_liar=True)
-        pruner = _pruner(plan.sweep.pruning)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=_PRUNERS[plan.sweep.pruning]())
         self._asked: dict[str, optuna.Trial] = {}
         self._reported: set[tuple[int, int]] = set()
         self._known: dict[str, Outcome | None] = {}
@@ -40,20 +46,23 @@ class Search:
                 self._recall(entry)
 
     def trials(self) -> Iterator[Planned]:
-        """The trials still to be tried, each suggested when it is asked for; fewer if the space is exhausted."""
+        """The trials still to be tried, each suggested when it is asked for. Fewer if the space is exhausted."""
         while len(self._known) < self._plan.sweep.tuning_trials and self._repeats < _MOST_REPEATS:
-            asked = self._study.ask()
-            planned = self._plan.searched(self._suggested(asked))
+            asked, suggested = self._study.ask(), dict[str, Scalar]()
+            for name, choice in self._plan.sweep.space.items():
+                if self._plan.sweep.searches(name, suggested):
+                    suggested[name] = _suggest(asked, name, choice)
+            planned = self._plan.searched(suggested)
             trial_id = planned.trial.id
             if trial_id in self._known:
                 self._repeats += 1
-                self._learn(asked, self._known[trial_id])
+                self._tell_study(asked, self._known[trial_id])
                 continue
             self._repeats, self._known[trial_id], self._asked[trial_id] = 0, None, asked
             yield planned
 
-    def must_not_be_exhausted(self) -> None:
-        """Raises AblateError if the suggestions ended before `tuning_trials` were tried: there can be no winner."""
+    def check_not_exhausted(self) -> None:
+        """Raises AblateError if the space was exhausted before `tuning_trials` were tried: there can be no winner."""
         tried, sweep = len(self._known), self._plan.sweep
         if self._repeats >= _MOST_REPEATS:
             raise AblateError(
@@ -62,16 +71,16 @@ class Search:
             )
 
     def gives_up(self, trial: Trial, epoch: Epoch) -> bool:
-        """Whether a suggested trial that has ended this epoch is not worth the next one."""
+        """Whether a suggested trial is not worth another epoch after this one."""
         asked = self._asked.get(trial.id)
         if asked is None or self._plan.sweep.pruning == "none" or not self._report(asked, epoch):
             return False
         return epoch.number < epochs_of(trial) and asked.should_prune()
 
-    def tell(self, outcome: Outcome) -> None:
-        """Learn what a suggested trial came to; a failed or lost one teaches nothing."""
+    def learn(self, outcome: Outcome) -> None:
+        """Learn from the outcome of a suggested trial. A failed or lost one teaches nothing."""
         self._known[outcome.trial_id] = outcome
-        self._learn(self._asked.pop(outcome.trial_id), outcome)
+        self._tell_study(self._asked.pop(outcome.trial_id), outcome)
 
     def _report(self, asked: optuna.Trial, epoch: Epoch) -> bool:
         """False if the epoch was reported before: a lost trial is run again."""
@@ -81,14 +90,7 @@ class Search:
         asked.report(epoch.metrics[METRIC], epoch.number)
         return True
 
-    def _suggested(self, asked: optuna.Trial) -> dict[str, Scalar]:
-        params: dict[str, Scalar] = {}
-        for name, choice in self._plan.sweep.space.items():
-            if self._plan.sweep.searches(name, params):
-                params[name] = _suggest(asked, name, choice)
-        return params
-
-    def _learn(self, asked: optuna.Trial, outcome: Outcome | None) -> None:
+    def _tell_study(self, asked: optuna.Trial, outcome: Outcome | None) -> None:
         value = outcome.metrics.get(METRIC) if outcome else None
         if outcome is not None and outcome.status == "pruned":
             for epoch in outcome.epochs:
@@ -98,18 +100,18 @@ class Search:
             self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _recall(self, entry: RecordedTrial) -> None:
-        outcome, recipe = entry.outcome, entry.trial.settings
+        outcome, settings = entry.outcome, entry.trial.settings
         self._known[entry.trial.id] = outcome
         value = outcome.metrics.get(METRIC)
         if value is None and outcome.status != "pruned":
             return
-        own = {name: self._space[name] for name in self._space if self._plan.sweep.searches(name, recipe)}
+        own = {name: self._space[name] for name in self._space if self._plan.sweep.searches(name, settings)}
         curve = {epoch.number: epoch.metrics[METRIC] for epoch in outcome.epochs}
         self._study.add_trial(
             create_trial(
                 state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
                 value=outcome.epochs[-1].metrics[METRIC] if value is None else value,
-                params={name: recipe[name] for name in own},
+                params={name: settings[name] for name in own},
                 distributions=own,
                 intermediate_values=curve,
                 system_attrs=_rungs(curve) if self._plan.sweep.pruning == "asha" else {},
@@ -117,13 +119,7 @@ class Search:
         )
 
 
-def _pruner(name: Pruning) -> BasePruner:
-    if name == "asha":
-        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
-    return MedianPruner() if name == "median" else NopPruner()
-
-
-def _rungs(curve: Mapping[int, float]) -> dict[str, Any]:
+def _rungs(curve: Mapping[int, float]) -> dict[str, float]:
     """What Optuna notes of a trial at each rung that it reached, so that later trials compete with it."""
     steps = enumerate(REDUCTION**rung for rung in range(len(curve)))
     return {f"completed_rung_{rung}": curve[step] for rung, step in steps if step in curve}

@@ -12,26 +12,27 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
-from mnist_ablate import versions
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.execution.dask_settings import send_at_once
 from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
+from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.workload import Trainer, default_workload, epochs_of
 
 TOPIC = "mnist-ablate"
 OUT_OF_MEMORY = "out of memory"
-_MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError")
+_MEMORY_ERRORS = {"MemoryError", "ResourceExhaustedError"}
 _ORPHAN_CHECK_S = 0.5
 
 
 class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
-    """Sets a worker up: its inputs once by content, and the trainer that its trials share.
+    """Sets a worker up: reads its inputs once, and makes the trainer that its trials share.
 
     `inputs` is a data file as bytes, None for the inputs that ship. `trainer` is `module:factory`. A local worker
-    writes its noise to `log_dir` and ends when the driver's process does. `environment` has the variables that the
-    workload wants in a process that trains.
+    writes its output to `log_dir` and ends when the driver's process does. `environment` has the variables that the
+    workload wants in a process that trains. In the copy that a worker has, `pruned` are the trials that are to end
+    with their epoch, and `refusal` says why the worker cannot train.
     """
 
     def __init__(
@@ -43,88 +44,83 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = f"mnist-ablate-{data_digest[:16]}-{trainer}"
-        self._trainer = trainer
-        self._data_digest = data_digest
-        self._inputs = inputs
-        self._log_dir = log_dir
-        self._environment = dict(environment or {})
-        self._versions = versions.versions()
         self.trainer: Trainer | None = None
         self.pruned: set[str] = set()
-        """Trials that are to end with their epoch."""
         self.refusal = ""
-        """Why the worker that this copy is in cannot train."""
+        self._factory, self._inputs, self._data_digest = trainer, inputs, data_digest
+        self._log_dir, self._environment = log_dir, dict(environment or {})
+        self._versions = versions.deciding_versions()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The trainer itself stays in its worker."""
+        return {**self.__dict__, "trainer": None}
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask when a worker starts, and for workers that join or are restarted later.
+        """Called by Dask when a worker starts, joins later or is restarted.
 
-        Raises DataError if the inputs are not those that the driver planned with, UnreachableError if the worker
-        has other versions than the driver: its numbers would not be comparable.
+        Raises DataError if its inputs are not those that the driver planned with. Raises UnreachableError if it has
+        other versions than the driver: its numbers would not be comparable.
         """
         send_at_once()
         if self._log_dir is not None:
             _follow_driver(self._log_dir / f"worker-{worker.name}.log")
         os.environ.update(self._environment)
         try:
-            self.trainer = self._made(worker.address)
+            self.trainer = self._make_trainer(f"worker {worker.address}")
         except Exception as error:
             self.refusal = one_line(
-                f"{type(error).__name__}: {error}" if not isinstance(error, AblateError) else str(error)
+                str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
             )
             raise
 
-    def _made(self, address: str) -> Trainer:
-        if differs := versions.difference(self._versions, versions.versions()):
-            raise UnreachableError(f"worker {address} has {differs}: install the same on all and run again")
+    def _make_trainer(self, worker: str) -> Trainer:
+        if differs := versions.difference(self._versions, versions.deciding_versions()):
+            raise UnreachableError(f"{worker} has {differs}: install the same on all and run again")
         inputs = default_workload().read(self._inputs)
         if inputs.digest != self._data_digest:
-            raise DataError(f"the data file changed, or worker {address} has another: give all the same and run again")
-        made: Trainer = resolve_name(self._trainer)(inputs)
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The trainer itself stays in its worker."""
-        return {**self.__dict__, "trainer": None}
+            raise DataError(f"the data file changed, or {worker} has another: give all the same and run again")
+        trainer: Trainer = resolve_name(self._factory)(inputs)
+        return trainer
 
 
 class _PrunedError(Exception):
-    """Raised out of a trial that is to end."""
+    """Ends the training of a trial that is pruned."""
 
 
 def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
-    """Let a trial that trains here end with its epoch, as "pruned"; of one that is over nothing is changed."""
+    """End a trial that trains here with its epoch, as "pruned". If it has ended already, nothing changes."""
     dask_worker.plugins[plugin].pruned.add(trial_id)
 
 
 def run(trial: Trial, plugin: str, submission: int) -> Outcome:
-    """Train one trial; its outcome is told too, as the last message: to fetch it takes longer than a short trial."""
+    """Train one trial. Its outcome is also sent as the last message: fetching it takes longer than a short trial."""
     worker = get_worker()
 
-    def tell(message: dict[str, Any]) -> None:
-        worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **message})
+    def tell(**parts: Any) -> None:
+        worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **parts})
 
-    outcome = _trained(trial, worker.plugins[plugin], worker.address, tell)
-    tell({"outcome": outcome.model_dump()})
+    outcome = _train(trial, worker.plugins[plugin], worker.address, tell)
+    tell(outcome=outcome.model_dump())
     return outcome
 
 
-def _trained(trial: Trial, set_up: TrainerPlugin, address: str, tell: Callable[[dict[str, Any]], None]) -> Outcome:
+def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[..., None]) -> Outcome:
     """An exception is an outcome ("failed") with its traceback, not a lost worker."""
-    if set_up.trainer is None:  # Dask lets a worker in that joins later, whatever its set-up says
-        return Outcome(trial_id=trial.id, status="failed", reason=set_up.refusal or "its worker is not set up")
+    if plugin.trainer is None:  # Dask keeps a worker that joins later even if its set-up fails
+        return Outcome(trial_id=trial.id, status="failed", reason=plugin.refusal or "its worker is not set up")
     epochs: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
         epochs.append(epoch)
-        tell({"epoch": epoch.model_dump()})
-        if trial.id in set_up.pruned and epoch.number < epochs_of(trial):
+        tell(epoch=epoch.model_dump())
+        if trial.id in plugin.pruned and epoch.number < epochs_of(trial):
             raise _PrunedError
 
-    tell({"started": address, "pid": os.getpid()})
+    tell(started=address, pid=os.getpid())
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
-    set_up.pruned.discard(trial.id)
+    plugin.pruned.discard(trial.id)
     try:
-        return set_up.trainer.train(trial, on_epoch, lambda text: tell({"preparing": text}))
+        return plugin.trainer.train(trial, on_epoch, lambda text: tell(preparing=text))
     except _PrunedError:
         return Outcome(
             trial_id=trial.id,
@@ -136,26 +132,24 @@ def _trained(trial: Trial, set_up: TrainerPlugin, address: str, tell: Callable[[
             worker=socket.gethostname(),
         )
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
-        kind = type(error).__name__
-        trace = mask(traceback.format_exc())
+        kind, text, trace = type(error).__name__, one_line(str(error)), mask(traceback.format_exc())
         if kind in _MEMORY_ERRORS:
             return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=trace)
-        text = one_line(str(error))
         reason = f"{kind}: {text}" if text else kind
         return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=trace)
 
 
 def _follow_driver(log: Path) -> None:
+    """Write all output to a log, and end when the driver does, even if it is killed and cannot tell."""
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     driver = os.getppid()
-    end_with_parent()  # even where a trial holds the interpreter lock, and no thread of ours can
-    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    end_with_parent()  # even while a trial holds the interpreter lock, and no thread of ours can run
 
+    def end_with_driver() -> None:
+        while os.getppid() == driver:  # another process adopts a worker whose driver has ended
+            time.sleep(_ORPHAN_CHECK_S)
+        os._exit(1)
 
-def _end_with(parent: int) -> None:
-    """A killed driver cannot tell its workers: they notice that another process adopted them."""
-    while os.getppid() == parent:
-        time.sleep(_ORPHAN_CHECK_S)
-    os._exit(1)
+    threading.Thread(target=end_with_driver, daemon=True).start()

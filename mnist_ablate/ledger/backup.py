@@ -13,20 +13,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_ablate.errors import ConflictError, SweepError
-from mnist_ablate.ledger.database import explained, open_storage, sqlite_file
+from mnist_ablate.ledger.database import open_storage, sqlite_file, translate_errors
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.optuna_rows import TrialRows
-from mnist_ablate.ledger.raw_records import RawTrial
-from mnist_ablate.ledger.verify_record import against_itself
+from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.masking import mask
+from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
+from mnist_ablate.trial import Scalar
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -39,7 +40,17 @@ _BLOCK = 1_000_000
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError)
 """What reading a damaged zip, or lines that are not ours, can raise."""
 
-Line = dict[str, Any]
+
+class TrialLine(TypedDict):
+    """A trial as a line of the file."""
+
+    state: str
+    value: float | None
+    params: dict[str, Scalar]
+    distributions: dict[str, str]
+    attrs: dict[str, object]
+    steps: list[tuple[int, float]]
+    times: list[str | None]
 
 
 class Restored(NamedTuple):
@@ -57,19 +68,15 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
     damaged.
     """
     if target.exists():
-        raise SweepError(f"{target}: exists already and is left as it is: name another file")
+        raise SweepError(f"{target}: exists already and was not changed: choose another file name")
     ledger = Ledger(url, reading=True)
     if not names:
         where = sqlite_file(url) or mask(url)
-        raise SweepError(f"{where}: nothing recorded there: check --home and OPTUNA_STORAGE")
+        raise SweepError(f"{where}: no sweep is recorded there: check --home and OPTUNA_STORAGE")
     for name in names:
         ledger.find(name)
-    part = target.with_name(f"{target.name}.part")
-    try:
+    with whole_file(target) as part:
         counts = _write(url, names, part)
-        part.rename(target)
-    finally:
-        part.unlink(missing_ok=True)
     with target.open("rb") as file:
         return counts, hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -87,7 +94,7 @@ def restore(url: str, source: Path) -> list[Restored]:
             for name, member in members.items():
                 _check(name, _lines(archive, member))
         Ledger(url)  # makes the tables
-        with explained(url):
+        with translate_errors(url):
             storage = open_storage(url, create=False)
             known = set(optuna.get_all_study_names(storage))
             for name in members.keys() & known:
@@ -105,16 +112,16 @@ def _readable(source: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EINVAL:  # what seeking to a place before the file gives
             raise
-        raise SweepError(f"{source}: no whole backup of mnist-ablate: use another copy") from None
+        raise SweepError(f"{source}: not a complete mnist-ablate backup: use another copy") from None
     except _BROKEN as error:
         text = str(error).partition("\n")[0] or type(error).__name__
-        raise SweepError(f"{source}: no whole backup of mnist-ablate ({text}): use another copy") from None
+        raise SweepError(f"{source}: not a complete mnist-ablate backup ({text}): use another copy") from None
 
 
 def _write(url: str, names: Sequence[str], target: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     digests: dict[str, dict[str, str]] = {}
-    with explained(url), zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
+    with translate_errors(url), zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
         storage = open_storage(url, create=False)
         for study_name in sorted(optuna.get_all_study_names(storage), key=_order):
             if study_name.rpartition("/")[0] not in names:
@@ -124,7 +131,7 @@ def _write(url: str, names: Sequence[str], target: Path) -> dict[str, int]:
                 continue
             about = {name: value for name, value in study.user_attrs.items() if name != _ELSEWHERE}
             lines = [about, *map(_line, study.get_trials(deepcopy=False))]
-            _must_be_whole(study_name, lines)
+            _check_whole(study_name, lines)
             text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode()
             member = f"{len(digests):04}.jsonl"
             archive.writestr(_entry(member), text)
@@ -146,7 +153,7 @@ def _order(study_name: str) -> tuple[str, int]:
     return name, int(number) if number.isdecimal() else 0
 
 
-def _line(trial: FrozenTrial) -> Line:
+def _line(trial: FrozenTrial) -> TrialLine:
     return {
         "state": trial.state.name,
         "value": None if trial.values is None else trial.values[0],
@@ -154,11 +161,11 @@ def _line(trial: FrozenTrial) -> Line:
         "distributions": {name: distribution_to_json(each) for name, each in trial.distributions.items()},
         "attrs": trial.user_attrs,
         "steps": sorted(trial.intermediate_values.items()),
-        "times": [time and time.isoformat() for time in (trial.datetime_start, trial.datetime_complete)],
+        "times": [time.isoformat() if time else None for time in (trial.datetime_start, trial.datetime_complete)],
     }
 
 
-def _must_be_whole(study_name: str, lines: Sequence[Line]) -> None:
+def _check_whole(study_name: str, lines: Sequence[Any]) -> None:
     try:
         _check(study_name, iter(lines))
     except (SweepError, *_BROKEN) as error:
@@ -181,13 +188,13 @@ def _members(archive: zipfile.ZipFile) -> dict[str, str]:
     return {name: about["member"] for name, about in manifest["records"].items()}
 
 
-def _lines(archive: zipfile.ZipFile, member: str) -> Iterator[Line]:
+def _lines(archive: zipfile.ZipFile, member: str) -> Iterator[Any]:
     with archive.open(member) as file:
         while text := file.readline(_LONGEST_LINE):
             yield json.loads(text)
 
 
-def _check(study_name: str, lines: Iterator[Line]) -> None:
+def _check(study_name: str, lines: Iterator[Any]) -> None:
     """Raises SweepError if a record is not what it says it is."""
     name, _, number = study_name.rpartition("/")
     about = next(lines)
@@ -199,12 +206,12 @@ def _check(study_name: str, lines: Iterator[Line]) -> None:
     for place, line in enumerate(lines):
         attrs = {key: json.dumps(value) for key, value in line["attrs"].items()}
         values = () if line["value"] is None else (line["value"],)
-        found = against_itself(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs))
+        found = record_problems(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs))
         if found:
             raise SweepError(f"{study_name}: record {place} {found[0]}")
 
 
-def _missing(study: optuna.Study, lines: Sequence[Line]) -> Sequence[Line]:
+def _missing(study: optuna.Study, lines: Sequence[Any]) -> Sequence[TrialLine]:
     """The trials that the ledger lacks of a record that it has. Raises ConflictError if it has others."""
     about, trials = lines[0], lines[1:]
     there = [json.loads(json.dumps(_line(trial))) for trial in study.get_trials(deepcopy=False)]
@@ -212,19 +219,19 @@ def _missing(study: optuna.Study, lines: Sequence[Line]) -> Sequence[Line]:
     same_plan = all(study.user_attrs.get(name, about[name]) == about[name] for name in _PLAN)
     if not same_plan or [_identity(line) for line in there[:both]] != [_identity(line) for line in trials[:both]]:
         raise ConflictError(
-            f"{study.study_name}: the ledger has another record of this name, which stays; nothing was restored: "
+            f"{study.study_name}: the ledger has a different record of this name and keeps it; nothing was restored: "
             "restore to another --home or OPTUNA_STORAGE"
         )
     return trials[both:]
 
 
-def _identity(line: Line) -> tuple[str, str]:
+def _identity(line: TrialLine) -> tuple[object, str]:
     return line["attrs"].get("sha256", ""), line["state"]
 
 
-def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, lines: Sequence[Line]) -> Restored:
+def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, lines: Sequence[Any]) -> Restored:
     """Write a record, or the rest of it, under the lock of its sweep."""
-    with Ledger(url).driving(study_name.rpartition("/")[0]), explained(url):
+    with Ledger(url).driving(study_name.rpartition("/")[0]), translate_errors(url):
         study = optuna.create_study(study_name=study_name, storage=storage, direction="maximize", load_if_exists=True)
         missing = _missing(study, lines)
         for name in sorted(lines[0], key=_PLAN[-1].__eq__):
@@ -236,8 +243,8 @@ def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, li
     return Restored(study_name, len(lines) - 1, len(missing))
 
 
-def _trial(line: Line) -> FrozenTrial:
-    start, complete = (text and datetime.fromisoformat(text) for text in line["times"])
+def _trial(line: TrialLine) -> FrozenTrial:
+    start, complete = (datetime.fromisoformat(text) if text else None for text in line["times"])
     return FrozenTrial(
         number=-1,  # Optuna gives the next one
         trial_id=-1,

@@ -1,21 +1,28 @@
-"""Optuna's storage at a URL, and its errors as one line without a password; knows no sweep."""
+"""The database at a URL: how it is opened, its errors as one line without a password, waiting while it is down.
+
+Knows no sweep. Optuna is imported when a storage is opened: whoever only reads does not need it.
+"""
 
 import os
 import select
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
 from mnist_ablate.errors import AblateError, DiskError, UnreachableError
 from mnist_ablate.masking import mask, one_line
 
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
 _DOWN = (OperationalError, InterfaceError, InternalError)
 _FULL = ("disk is full", "No space left", "readonly database", "unable to open database", "disk I/O error")
+_KINDS = "expected sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database"
 _REFUSED = ("authentication failed", "no password supplied", "permission denied", "role ", "no pg_hba.conf entry")
 
 
@@ -24,7 +31,7 @@ def sqlite_file(url: str) -> Path | None:
     try:
         parsed = sqlalchemy.make_url(url)
     except ArgumentError:
-        raise UnreachableError(f"OPTUNA_STORAGE {mask(url)} is no database URL: {_KINDS}") from None
+        raise UnreachableError(f"OPTUNA_STORAGE {mask(url)} is not a database URL: {_KINDS}") from None
     if parsed.drivername == "postgresql+psycopg2":
         return None
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
@@ -32,12 +39,9 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)).absolute()
 
 
-def real_folder(file: Path) -> Path:
-    """Where SQLite keeps its journal, and we the locks, of a file that may be a link."""
+def resolved_folder(file: Path) -> Path:
+    """The folder of a file that may be a link: SQLite keeps its journal there, and we our locks."""
     return Path(os.path.realpath(file)).parent
-
-
-_KINDS = "sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database is expected"
 
 
 ANSWER_S = 60.0
@@ -45,7 +49,7 @@ ANSWER_S = 60.0
 _PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 
 
-def connect_args(url: str) -> dict[str, Any]:
+def connect_args(url: str) -> dict[str, int]:
     """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s."""
     if sqlite_file(url) is not None:
         return {}
@@ -73,11 +77,13 @@ def _wait(connection: Any) -> None:
             raise Failure(f"no answer for {ANSWER_S:.0f} s")
 
 
-def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
-    """The storage, its tables made if `create`; every error of the database raises ours, at once.
+def open_storage(url: str, *, create: bool) -> "RDBStorage":
+    """Optuna's storage; its tables are made if `create`. Every error of the database raises ours, at once.
 
     Optuna itself would write a trial again when an answer is lost, and so twice.
     """
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     safe = url.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
     kwargs = {"pool_pre_ping": True, "connect_args": connect_args(url)}
@@ -86,26 +92,27 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     @sqlalchemy.event.listens_for(storage.engine, "handle_error")
     def explain(context: sqlalchemy.ExceptionContext) -> None:
         if isinstance(context.sqlalchemy_exception, _DOWN) and not context.is_pre_ping:
-            raise explanation(url, context.sqlalchemy_exception)
+            raise _explanation(url, context.sqlalchemy_exception)
 
     return storage
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Raises DiskError or UnreachableError, one line, for what a database or its lock file raises inside."""
+def translate_errors(url: str) -> Iterator[None]:
+    """Raise DiskError or UnreachableError, one line, for what a database or its lock file raises inside."""
     try:
         yield
     except AblateError:
         raise
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, ImportError) as error:
-        raise explanation(url, error) from error
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error  # Optuna wraps some
+        if not isinstance(cause, SQLAlchemyError | OSError | ImportError):
+            raise
+        raise _explanation(url, cause) from error
 
 
-def explanation(url: str, error: BaseException) -> AblateError:
-    """The error to raise for one of the database or of its lock file."""
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    text = one_line(str(getattr(cause, "orig", None) or cause))
+def _explanation(url: str, error: Exception) -> AblateError:
+    text = one_line(str(getattr(error, "orig", None) or error))
     path = sqlite_file(url)
     where = str(path.parent if path else mask(url))
     no_file = isinstance(error, OSError) and path is not None
@@ -121,3 +128,35 @@ def explanation(url: str, error: BaseException) -> AblateError:
 def writable(folder: Path) -> bool:
     """Whether files can be made in a folder that exists."""
     return os.access(folder, os.W_OK)
+
+
+_RETRY_S = 0.5
+_STOPPING_S = 10.0
+
+
+class Outage:
+    """Waits while the database is down, at most `limit_s`, or 10 s once `stopping` is true; tells it once."""
+
+    def __init__(self, tell: Callable[[str], None], limit_s: float, stopping: Callable[[], bool]) -> None:
+        self._tell, self._limit_s, self._stopping = tell, limit_s, stopping
+
+    def retry_until_available(self, write: Callable[[], None]) -> None:
+        """Call `write` until it succeeds; it must be safe to call again.
+
+        Raises the UnreachableError of the last attempt when the time is over.
+        """
+        began = time.monotonic()
+        told = False
+        while True:
+            try:
+                write()
+            except UnreachableError as error:
+                waited_s = time.monotonic() - began
+                if waited_s > (min(self._limit_s, _STOPPING_S) if self._stopping() else self._limit_s):
+                    raise UnreachableError(f"{error}; run the same command again to continue") from error
+                if not told:
+                    self._tell("database not reachable, retrying")
+                    told = True
+                time.sleep(_RETRY_S)
+            else:
+                return

@@ -9,7 +9,7 @@ in it. The interval is that of the percentile bootstrap over the trials.
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -29,7 +29,17 @@ FEWEST = 20
 """Trials below which the best tenth is no more than one."""
 
 
-def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Importance:
+    """A factor's share of the importance of all, and the interval of that share."""
+
+    factor: str
+    share: float
+    low: float
+    high: float
+
+
+def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[Importance]:
     """Each searched factor's share and its interval, the largest first; none of fewer than `FEWEST` trials."""
     trials = [_trial(sweep, entry) for entry in tried if _score(entry) is not None]
     if len(trials) < FEWEST or len(space(sweep)) < 2:  # noqa: PLR2004 - one factor has all there is to have
@@ -40,7 +50,7 @@ def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[dict[str, 
     found = []
     for name, share in sorted(whole.items(), key=lambda item: -item[1]):
         low, high = np.quantile([draw[name] for draw in draws], [tail, 1.0 - tail])
-        found.append({"factor": name, "share": share, "low": float(low), "high": float(high)})
+        found.append(Importance(name, share, float(low), float(high)))
     return found
 
 

@@ -17,11 +17,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
 from mnist_ablate.errors import ConflictError, SweepError
-from mnist_ablate.ledger.database import explained, open_storage, real_folder, sqlite_file, writable
-from mnist_ablate.ledger.differences import differences
+from mnist_ablate.ledger.database import open_storage, resolved_folder, sqlite_file, translate_errors, writable
 from mnist_ablate.ledger.lock import Lock, hold
 from mnist_ablate.ledger.optuna_rows import TrialRow, TrialRows
-from mnist_ablate.ledger.preregistration import Earlier, Registration, digests
+from mnist_ablate.ledger.preregistration import Earlier, Registration, differences, digests
 from mnist_ablate.problems import hint, plainly
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.sweep.sweep import Sweep
@@ -60,11 +59,11 @@ class Ledger:
         self._storage: optuna.storages.RDBStorage | None = None
         if reading and path and not path.exists():
             return
-        if reading and path and not writable(real_folder(path)):
-            with explained(url):
+        if reading and path and not writable(resolved_folder(path)):
+            with translate_errors(url):
                 self._storage = open_storage(url, create=False)
             return
-        with hold(url, _SCHEMA, wait_s=_SCHEMA_WAIT_S), explained(url):
+        with hold(url, _SCHEMA, wait_s=_SCHEMA_WAIT_S), translate_errors(url):
             self._storage = open_storage(url, create=True)
 
     @contextmanager
@@ -78,7 +77,7 @@ class Ledger:
 
         Raises ConflictError if the latest record of this name has another digest: the sweep file was changed.
         """
-        with explained(self.url):
+        with translate_errors(self.url):
             latest = self._latest(plan.sweep.name)
             if latest is None or (fresh and _is_registered(latest)):
                 latest = self._create(plan.sweep.name, latest)
@@ -96,7 +95,7 @@ class Ledger:
         def wanted(study: optuna.Study) -> bool:
             return _is_registered(study) and number in (None, int(study.study_name.rpartition("/")[2]))
 
-        with explained(self.url):
+        with translate_errors(self.url):
             latest = self._latest(name, wanted)
             if latest is not None:
                 return self._record(latest)
@@ -111,7 +110,7 @@ class Ledger:
         """Every sweep that is recorded, in the order of the alphabet."""
         if self._storage is None:
             return []
-        with explained(self.url):
+        with translate_errors(self.url):
             studies = optuna.get_all_study_names(self._storage)
             names = sorted({study.rpartition("/")[0] for study in studies})
             return [name for name in names if self._latest(name, _is_registered)]
@@ -211,7 +210,7 @@ class Record:
 
     @fingerprints.setter
     def fingerprints(self, found: list[dict[str, Any]]) -> None:
-        with explained(self._url):
+        with translate_errors(self._url):
             self._study.set_user_attr("fingerprints", found)
 
     @property
@@ -229,7 +228,7 @@ class Record:
         After an error it is not known whether they were written: called again for the same, it looks first.
         """
         ids, (_, first) = [planned.trial.id for planned, _ in finished], finished[0]
-        with explained(self._url):
+        with translate_errors(self._url):
             if self._unsure == ids and first in [entry.outcome for entry in self.records()]:
                 return
             self._unsure = ids
@@ -238,7 +237,7 @@ class Record:
 
     def records(self) -> list[RecordedTrial]:
         """Every finished trial in the order of writing; one that failed and was run again is there twice."""
-        with explained(self._url):
+        with translate_errors(self._url):
             trials = self._rows.read()
         try:
             return [_entry(trial) for trial in trials]
@@ -258,7 +257,7 @@ class Record:
 
     @mirrored.setter
     def mirrored(self, seen: Mirrored) -> None:
-        with explained(self._url):
+        with translate_errors(self._url):
             self._study.set_user_attr("mirrored", vars(seen))
 
     def _finished(self, planned: Planned, outcome: Outcome) -> FrozenTrial:
@@ -289,9 +288,9 @@ def _entry(recorded: TrialRow) -> RecordedTrial:
     )
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _content(sweep: Sweep, data_digest: str) -> dict[str, Any]:
+def _content(sweep: Sweep, data_digest: str) -> dict[str, object]:
     return {"sweep": sweep.model_dump(mode="json"), "data_digest": data_digest}

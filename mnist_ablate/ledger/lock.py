@@ -1,6 +1,5 @@
 """One driver per sweep: a lock that dies with its process, so that none is ever left to remove by hand."""
 
-import fcntl
 import hashlib
 import os
 import socket
@@ -14,7 +13,8 @@ import sqlalchemy
 from sqlalchemy import text
 
 from mnist_ablate.errors import ConflictError
-from mnist_ablate.ledger.database import connect_args, explained, real_folder, sqlite_file
+from mnist_ablate.ledger.database import connect_args, resolved_folder, sqlite_file, translate_errors
+from mnist_ablate.processes import locked_file
 
 _RETRY_S = 0.1
 _LOST_S = 2.0
@@ -38,9 +38,9 @@ def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
     the process that holds it; DiskError or UnreachableError if there can be no lock.
     """
     with ExitStack() as stack:
-        with explained(url):
+        with translate_errors(url):
             path = sqlite_file(url)
-            held = _file(real_folder(path), name, wait_s) if path else _postgresql(url, name, wait_s)
+            held = _file(resolved_folder(path), name, wait_s) if path else _postgresql(url, name, wait_s)
             lock = stack.enter_context(held)
         yield lock
 
@@ -52,18 +52,11 @@ class _FileLock:
 
 @contextmanager
 def _file(folder: Path, name: str, wait_s: float) -> Iterator[Lock]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a+") as file:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise _conflict(name, file.read().strip()) from None
-                time.sleep(_RETRY_S)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(locked_file(folder / f"{name}.lock", wait_s))
+        except BlockingIOError as error:
+            raise _conflict(name, str(error)) from None
         file.truncate(0)
         file.write(_me())
         file.flush()
@@ -90,7 +83,7 @@ class _AdvisoryLock:
         self._session = self._connection.scalar(_SESSION) or 0
 
     def ensure(self) -> None:
-        with explained(self._url):
+        with translate_errors(self._url):
             if self._current() != self._session:
                 self._connection.execute(_END, {"session": self._session})
                 self.take(_LOST_S)

@@ -17,6 +17,8 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, Insert, Integer, Table, bindparam, func, insert, select
 
+from mnist_ablate.trial import Scalar
+
 _STUDIES: Table = models.StudyModel.__table__
 _TRIALS: Table = models.TrialModel.__table__
 _VALUES: Table = models.TrialValueModel.__table__
@@ -24,14 +26,15 @@ _PARAMS: Table = models.TrialParamModel.__table__
 _ATTRS: Table = models.TrialUserAttributeModel.__table__
 _STEPS: Table = models.TrialIntermediateValueModel.__table__
 
-Row = dict[str, Any]
+DbRow = dict[str, Any]
+"""A row of one of Optuna's tables, by column."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
     """A trial as recorded: its parameters, and its attributes still as JSON."""
 
-    params: Mapping[str, Any]
+    params: Mapping[str, Scalar]
     attrs: Mapping[str, str]
 
 
@@ -49,7 +52,7 @@ class TrialRows:
         It takes as long however many trials there are: those seen before are not counted again.
         """
         seen, last_id = self._seen, self._last_id
-        rows: defaultdict[Insert, list[Row]] = defaultdict(list)
+        rows: defaultdict[Insert, list[DbRow]] = defaultdict(list)
         with self._engine.begin() as connection:
             connection.execute(_LOCK, {"study": self._study_id}).scalar_one()
             for trial in trials:
@@ -67,7 +70,7 @@ class TrialRows:
         order = select(_TRIALS.c.trial_id).where(self._own).order_by(_TRIALS.c.number, _TRIALS.c.trial_id)
         with self._engine.connect() as connection:
             ids = connection.execute(order).scalars().all()
-            params, attrs = defaultdict[int, Row](dict), defaultdict[int, dict[str, str]](dict)
+            params, attrs = defaultdict[int, DbRow](dict), defaultdict[int, dict[str, str]](dict)
             for trial_id, name, value, about in self._of_trials(connection, _PARAMS, *_OF_PARAM):
                 params[trial_id][name] = _distribution(about).to_external_repr(value)
             for trial_id, name, text in self._of_trials(connection, _ATTRS, _ATTRS.c.key, _ATTRS.c.value_json):
@@ -108,12 +111,12 @@ _INSERT = (
 _VALUE, _PARAM, _ATTR, _STEP = map(insert, (_VALUES, _PARAMS, _ATTRS, _STEPS))
 
 
-def _times(trial: FrozenTrial) -> Row:
+def _times(trial: FrozenTrial) -> DbRow:
     start, complete = _utc(trial.datetime_start), _utc(trial.datetime_complete)
     return {"state": trial.state, "start": start, "complete": complete}
 
 
-def _parts(trial: FrozenTrial) -> Iterator[tuple[Insert, Row]]:
+def _parts(trial: FrozenTrial) -> Iterator[tuple[Insert, DbRow]]:
     """The rows that belong to a trial's own, in the order of `Study.add_trial`."""
     for place, value in enumerate(trial.values or ()):
         yield _VALUE, {"objective": place, **_value(value)}
@@ -125,17 +128,17 @@ def _parts(trial: FrozenTrial) -> Iterator[tuple[Insert, Row]]:
         yield _STEP, {"step": step, **_step(value)}
 
 
-def _value(value: float) -> Row:
+def _value(value: float) -> DbRow:
     stored, kind = models.TrialValueModel.value_to_stored_repr(value)
     return {"value": stored, "value_type": kind}
 
 
-def _step(value: float) -> Row:
+def _step(value: float) -> DbRow:
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     return {"intermediate_value": stored, "intermediate_value_type": kind}
 
 
-def _param(name: str, value: Any, distribution: BaseDistribution) -> Row:
+def _param(name: str, value: Any, distribution: BaseDistribution) -> DbRow:
     stored = distribution.to_internal_repr(value)
     return {"param_name": name, "param_value": stored, "distribution_json": distribution_to_json(distribution)}
 

@@ -8,17 +8,20 @@ that would plan or judge it differently. A copy under another name is another sw
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnist_ablate.ledger.differences import differences
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
 
 PARTS = ("question", "plan", "claims", "margins")
+_MOST_DIFFERENCES = 3
+_LONGEST_VALUE = 60
+_UNNAMED = ("", "sweep", "fixed", "scientific")
+"""Sections whose keys say enough alone: `epochs 5 -> 8`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def digests(plan: Plan) -> dict[str, str]:
     """
     sweep = plan.sweep.model_dump(mode="json")
     trials = (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())
-    claims = [claim.model_dump(mode="json", exclude=_elsewhere(claim)) for claim in plan.sweep.claims]
+    claims = [claim.model_dump(mode="json", exclude=_not_in_digest(claim)) for claim in plan.sweep.claims]
     own = plan.sweep.model_dump(
         mode="json", include={"as_written", "conditions", "pruning", "target"}, exclude_defaults=True
     )
@@ -71,7 +74,7 @@ def digests(plan: Plan) -> dict[str, str]:
     return {part: _digest(content[part]) for part in PARTS}
 
 
-def _elsewhere(claim: Claim) -> set[str]:
+def _not_in_digest(claim: Claim) -> set[str]:
     """What is not of a claim's own digest: its margin, and what older versions did not know and is not used."""
     return {"margin"} if claim.positive_control else {"margin", "positive_control"}
 
@@ -113,3 +116,33 @@ def _known(plan: Plan, earlier: Sequence[Earlier]) -> list[str]:
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:
+    """`epochs 5 -> 8, seeds 4 -> 6 and 2 more`; sources, and values that are equal as numbers, do not count."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    changes = [
+        f"{name} {_value_text(before.get(name))} -> {_value_text(after.get(name))}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name) and name != "source"
+    ]
+    rest = len(changes) - _MOST_DIFFERENCES
+    return ", ".join(changes[:_MOST_DIFFERENCES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its path; an item of a list by its name, if it has one."""
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        value = {item["name"]: item for item in value}
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _flat(inner, key if path in _UNNAMED else f"{path}.{key}")
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

@@ -100,7 +100,7 @@ def _layout(records: Iterator[Record], factors: Sequence[str], metrics: Sequence
 def _position(number: int, header: list[str], name: str) -> int:
     if header.count(name) == 1:
         return header.index(name)
-    wrong = "stands twice in the header" if name in header else f"missing; {hint(name, header, 'the header has')}"
+    wrong = "appears twice in the header" if name in header else f"missing; {hint(name, header, 'the header has')}"
     raise SweepError(f"row {number}, column {plainly(name)}: {wrong}")
 
 
@@ -121,7 +121,7 @@ def _rows(records: Iterable[Record], layout: _Layout, values: Mapping[str, Seque
         earlier = arm.row_of_seed.setdefault(seed, number)
         if earlier != number:
             which = f"{label(arm.params)} with seed {seed}"
-            raise SweepError(f"row {number}, column seed: {which} stands in row {earlier} already: keep one")
+            raise SweepError(f"row {number}, column seed: {which} is in row {earlier} already: keep one")
         status = "complete" if layout.outcome is None else _status(number, cells[layout.outcome])
         ended = status in ("complete", "diverged")
         yield Row(arm.params, seed, _metrics(number, cells, layout.metrics, status) if ended else {}, status)

@@ -93,7 +93,7 @@ def _search(plan: Plan, entries: Entries) -> Search:
     from mnist_ablate.ledger.importance import LEVEL, RESAMPLES, importances  # here, because it imports optuna
 
     tried = _tried(entries)
-    factors = tuple(Importance.model_validate(each) for each in importances(plan.sweep, tried))
+    factors = tuple(Importance.model_validate(vars(each)) for each in importances(plan.sweep, tried))
     shares = Importances(level=LEVEL, resamples=RESAMPLES, factors=factors)
     return Search(gain=_gain(plan, entries, tried), importances=shares)
 

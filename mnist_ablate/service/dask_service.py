@@ -14,10 +14,16 @@ from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, Status
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.execution.dask_settings import SETTINGS, SILENT_ENVIRONMENT, send_at_once, silence
-from mnist_ablate.execution.tls import Tls
+from mnist_ablate.execution.dask_settings import (
+    SETTINGS,
+    SILENT_ENVIRONMENT,
+    WORKER_ENVIRONMENT,
+    Tls,
+    send_at_once,
+    silence,
+)
 from mnist_ablate.masking import mask, one_line
-from mnist_ablate.processes import masked
+from mnist_ablate.processes import sigint_blocked
 
 _AGAIN_S = 2.0
 _CLOSE_S = 3.0
@@ -26,21 +32,23 @@ _NAME_TAKEN = "name taken"
 _ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def must_be_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raises SweepError unless it is a scheduler's: tcp://host:port or tls://host:port."""
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
     if scheme not in {"tcp", "tls"} or not host or not port.isdecimal():
-        raise SweepError(f"{mask(address)} is no scheduler's address: tcp://host:8786 or tls://host:8786 is expected")
+        raise SweepError(
+            f"{mask(address)} is not the address of a scheduler: expected tcp://host:8786 or tls://host:8786"
+        )
 
 
-def must_be_size(memory: str) -> None:
+def check_memory_size(memory: str) -> None:
     """Raises SweepError unless it is an amount of memory, or auto."""
     try:
         if memory != "auto":
             parse_bytes(memory)
     except ValueError:
-        raise SweepError(f"--memory {memory} is no amount: 4GB, 2GiB or auto is expected") from None
+        raise SweepError(f"--memory {memory} is not an amount of memory: expected 4GB, 2GiB or auto") from None
 
 
 def serve_workers(
@@ -76,9 +84,10 @@ def serve_workers(
                 reason = _reason(error)
                 kind = _NAME_TAKEN if _NAME_TAKEN in reason else "no answer"
                 if kind != told and kind == _NAME_TAKEN:
-                    say(f"worker {name}: another worker of this scheduler has this name: give --name; trying on")
+                    taken = "another worker of this scheduler has this name: choose another --name"
+                    say(f"worker {name}: {taken}; still trying")
                 elif kind != told:
-                    say(f"worker {name}: {address} does not answer ({reason}); trying on")
+                    say(f"worker {name}: {address} does not answer ({reason}); still trying")
                 told = kind
             await asyncio.sleep(_AGAIN_S)
 
@@ -139,11 +148,11 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
 
 def _run(parts: Callable[[], list[Any]]) -> int:
     send_at_once()
-    environment = {**SETTINGS[_ENVIRONMENT], **SILENT_ENVIRONMENT}
+    environment = {**WORKER_ENVIRONMENT, **SILENT_ENVIRONMENT}
     resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     # Workers inherit the mask and see no Ctrl-C of the terminal's; this thread takes it for the command.
     threading.Thread(target=threading.Event().wait, name="signals", daemon=True).start()
-    with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}), masked():
+    with dask.config.set({**SETTINGS, _ENVIRONMENT: environment}), sigint_blocked():
         return asyncio.run(_until_signal(parts))
 
 

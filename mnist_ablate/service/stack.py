@@ -43,7 +43,7 @@ def init(folder: Path) -> list[Path]:
 def write_secrets(folder: Path) -> list[Path]:
     """Random secrets, each a file that only its owner reads, in letters that need no quoting in an address."""
     folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-    _must_be_private(folder)
+    _check_private(folder)
     names = list(_CONTENT)
     there = [name for name in names if (folder / name).exists()]
     if there and len(there) < len(names):
@@ -83,9 +83,9 @@ def _private(path: Path, text: str) -> Path:
     return path
 
 
-def _must_be_private(folder: Path) -> None:
+def _check_private(folder: Path) -> None:
     if folder.is_symlink() or folder.stat().st_mode & 0o077:
-        raise SweepError(f"{folder}: others may enter it: chmod 700 {folder}, or choose another folder")
+        raise SweepError(f"{folder}: other users can enter it: chmod 700 {folder}, or choose another folder")
 
 
 def _user(path: Path) -> list[Path]:
@@ -102,7 +102,7 @@ def _user(path: Path) -> list[Path]:
 def _files(folder: Path) -> list[Path]:
     """The source tree that the images are built from; a checkout is one already."""
     if (folder / COMPOSE).exists():
-        _must_be_ours(folder / COMPOSE)
+        _check_ours(folder / COMPOSE)
         return []
     sources = dict(_sources())
     taken = [name for name in sources if (folder / name).exists()]
@@ -118,7 +118,7 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in sources]
 
 
-def _must_be_ours(path: Path) -> None:
+def _check_ours(path: Path) -> None:
     if _NAME not in path.read_text(encoding="utf-8", errors="replace").splitlines():
         raise SweepError(f"{path}: belongs to something else: choose an empty folder")
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,9 @@ from pydantic import JsonValue
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.masking import mask, one_line
+from mnist_ablate.processes import call_within
 from mnist_ablate.reports.report import Report
-from mnist_ablate.tracking.opener import opener
+from mnist_ablate.tracking.client import opener
 
 TIMEOUT_S = 3.0
 _KINDS = ("http", "https")
@@ -71,15 +71,13 @@ def post(webhook: str, content: Mapping[str, JsonValue]) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in _KINDS or not parts.hostname:
-        return "MNIST_ABLATE_WEBHOOK is no http or https address: nobody was told; correct it, or unset it"
+        return "MNIST_ABLATE_WEBHOOK is not an http(s) URL; no notification was sent: correct it, or unset it"
     where = f"MNIST_ABLATE_WEBHOOK {parts.scheme}://{parts.hostname}/***"
-    answer: list[str] = []
-    # A thread, because a time-out of urllib is one of each read, and a slow host could make many.
-    thread = threading.Thread(target=lambda: answer.append(_send(webhook, content)), daemon=True)
-    thread.start()
-    thread.join(TIMEOUT_S)
-    reason = answer[0] if answer else f"no answer within {TIMEOUT_S:.0f} s"
-    return f"{where}: {reason}: nobody was told how the sweep ended" if reason else ""
+    try:  # a time-out of urllib is one of each read, and a slow host could make many
+        reason = call_within(TIMEOUT_S, lambda: _send(webhook, content))
+    except TimeoutError:
+        reason = f"no answer within {TIMEOUT_S:.0f} s"
+    return f"{where}: {reason}: no notification was sent" if reason else ""
 
 
 def _send(webhook: str, content: Mapping[str, JsonValue]) -> str:

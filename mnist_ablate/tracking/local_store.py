@@ -1,16 +1,14 @@
 """The MLflow store kept in the home: where it is, and its creation in one step; no run is written here."""
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
 from mnist_ablate.errors import UnreachableError
+from mnist_ablate.processes import locked_file
 
 _PREFIX = "sqlite:///"
 _CREATION_TIMEOUT_S = 120.0
@@ -57,7 +55,7 @@ def create(tracking_uri: str) -> None:
     if path is None:
         return
     try:
-        with _locked(path.parent):
+        with locked_file(path.parent / ".mlflow.lock", wait_s=2 * _CREATION_TIMEOUT_S):
             if not path.exists():
                 _create(path)
     except (OSError, subprocess.SubprocessError) as error:
@@ -75,12 +73,3 @@ def _create(path: Path) -> None:
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=timeout_s)  # noqa: S603 - ours
     (scratch / "mlflow.db").rename(path)
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Held by one process at a time, released by the kernel if it dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import AblateError
-from mnist_ablate.ledger import winner
+from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Record
 from mnist_ablate.masking import one_line
 from mnist_ablate.settings import Settings
-from mnist_ablate.tracking.client import connect
+from mnist_ablate.tracking.client import connect, translate_errors
 from mnist_ablate.tracking.mirror import Mirror
-from mnist_ablate.tracking.retrain import OUTCOME, TRIAL
+from mnist_ablate.tracking.registered_model import OUTCOME, TRIAL
 from mnist_ablate.tracking.run_format import run_name
-from mnist_ablate.tracking.tracker_errors import explained
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload
 
@@ -39,20 +38,20 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
     Raises UnreachableError if MLflow cannot be reached, AblateError if there is no winner or it cannot be trained.
     """
     plan = record.plan
-    found = winner.winner(plan, record.entries())
+    found = progress.winner(plan, record.entries())
     if found is None:
         raise AblateError(f"{record.sweep.name}: nothing to register: no arm has completed every seed")
     name = model_name(record.sweep.name)
     arm = run_name(found.params, found.trial.seed)
     client = connect(settings.tracking_uri)
-    with explained(settings.tracking_uri):
+    with translate_errors(settings.tracking_uri):
         version = _version(client, name, found, record.sweep.digest)
     if version:
         return f"registered: {name} version {version} ({arm}), as it was"
     run_id = mirror.stored()[found.trial.id].run_id
     with tempfile.TemporaryDirectory() as folder:
         outcome = _trained(found, Path(folder), settings)
-        with explained(settings.tracking_uri):
+        with translate_errors(settings.tracking_uri):
             _describe(Path(folder), run_id)
             client.log_artifacts(run_id, folder, _FOLDER)
             tags = _tags(found, outcome, record.sweep.digest, verdicts)
@@ -76,7 +75,7 @@ def _trained(found: RecordedTrial, folder: Path, settings: Settings) -> Outcome:
     command = [
         sys.executable,
         "-m",
-        "mnist_ablate.tracking.retrain",
+        "mnist_ablate.tracking.registered_model",
         str(folder),
         settings.trainer or default_workload().trainer,
     ]
@@ -116,7 +115,7 @@ def _tags(found: RecordedTrial, outcome: Outcome, digest: str, verdicts: Mapping
         "sweep_digest": digest,
         "arm": run_name(found.params, found.trial.seed).rpartition(" seed ")[0],
         "seed": str(found.trial.seed),
-        "chosen_by": f"mean {winner.CHOSEN_BY} of its arm",
+        "chosen_by": f"mean {progress.CHOSEN_BY} of its arm",
         "same_numbers_as_recorded": str(outcome.metrics == found.outcome.metrics).lower(),
         "data_digest": found.trial.data_digest,
         **metrics,

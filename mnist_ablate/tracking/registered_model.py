@@ -1,11 +1,33 @@
-"""What `mlflow.pyfunc.load_model("models:/mnist-ablate-NAME/1")` gives: the model of a workload."""
+"""A winner's model: trained again with its weights, which sweeps do not keep, and opened from MLflow's registry.
 
+`python -m` trains the trial in a folder, in a process of its own. `mlflow.pyfunc.load_model` names this module.
+"""
+
+import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
+from mnist_ablate.trial import Trial
 from mnist_ablate.workloads.workload import default_workload
+
+TRIAL, OUTCOME = "trial.json", "outcome.json"
+"""In the folder: what is asked; what came out. The trainer writes the model beside them."""
+
+
+def train_again(folder: Path, trainer: str, images: Path | None = None) -> None:
+    """Train the trial in `folder`/trial.json."""
+    trial = Trial.model_validate_json((folder / TRIAL).read_text(encoding="utf-8"))
+    made = resolve_name(trainer)(default_workload().load(images))
+    outcome = made.train(trial, lambda _epoch: None)
+    made.save(trial, folder)
+    (folder / OUTCOME).write_text(outcome.model_dump_json(), encoding="utf-8")
 
 
 def _load_pyfunc(path: str) -> Any:
-    """Called by MLflow, which names it."""
+    """The model in a folder, as MLflow's pyfunc wants it; MLflow calls this by its name."""
     return default_workload().open_model(Path(path))
+
+
+if __name__ == "__main__":
+    train_again(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:4]))

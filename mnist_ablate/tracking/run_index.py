@@ -18,7 +18,7 @@ DELETED = "deleted"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRun:
     """What MLflow holds of a trial: `status` is MLflow's word, `outcome` ours and empty while it trains."""
 
     trial_id: str
@@ -37,7 +37,7 @@ class Stored:
 
 
 @dataclass
-class Book:
+class RunIndex:
     """What is known to be in MLflow of one sweep: its experiment, its parent run, the run of each trial.
 
     `shared` says that somebody else made the experiment and described it, which is left alone.
@@ -48,16 +48,16 @@ class Book:
     experiment_id: str
     shared: bool
     parent_id: str
-    trials: dict[str, Stored]
+    trials: dict[str, StoredRun]
 
 
-def look_up(client: "MlflowClient", experiment: "Experiment", digest: str, run_tags: Mapping[str, str]) -> Book:
+def look_up(client: "MlflowClient", experiment: "Experiment", digest: str, run_tags: Mapping[str, str]) -> RunIndex:
     """Finds or creates the parent run, and leaves one run for each trial that has any."""
     experiment_id = str(experiment.experiment_id)
     parent_id = open_parent(client, experiment_id, digest, experiment.name, run_tags)
     shared = SWEEP not in experiment.tags and NOTE in experiment.tags
     trials = open_trials(client, experiment_id, digest, parent_id)
-    return Book(client, digest, experiment_id, shared, parent_id, trials)
+    return RunIndex(client, digest, experiment_id, shared, parent_id, trials)
 
 
 def find_experiment(client: "MlflowClient", name: str) -> "Experiment | None":
@@ -90,7 +90,7 @@ def open_parent(client: "MlflowClient", experiment_id: str, digest: str, name: s
     return str(found[0].info.run_id)
 
 
-def open_trials(client: "MlflowClient", experiment_id: str, digest: str, parent_id: str) -> dict[str, Stored]:
+def open_trials(client: "MlflowClient", experiment_id: str, digest: str, parent_id: str) -> dict[str, StoredRun]:
     """The run of each trial that has one, a child of the parent; further runs of the same trial are deleted."""
     found = find_trials(client, experiment_id, digest)
     kept = by_trial(found)
@@ -102,29 +102,29 @@ def open_trials(client: "MlflowClient", experiment_id: str, digest: str, parent_
     return kept
 
 
-def find_trials(client: "MlflowClient", experiment_id: str, digest: str) -> list[Stored]:
+def find_trials(client: "MlflowClient", experiment_id: str, digest: str) -> list[StoredRun]:
     """All runs of the sweep's trials that are not deleted, finished ones first, then the oldest."""
     found = [_stored(run) for run in _search(client, experiment_id, digest, "trial")]
     return sorted(found, key=lambda run: not run.finished)
 
 
-def create_trial(book: Book, trial_id: str, started_ms: int, tags: Mapping[str, str]) -> str:
+def create_trial(index: RunIndex, trial_id: str, started_ms: int, tags: Mapping[str, str]) -> str:
     """Makes the run of a trial that has none and returns its id; `started_ms` 0 means now."""
-    own = {KIND: "trial", DIGEST: book.digest, TRIAL: trial_id, PARENT: book.parent_id}
-    run_id = str(book.client.create_run(book.experiment_id, started_ms, {**tags, **own}).info.run_id)
-    book.trials[trial_id] = Stored(trial_id, run_id)
+    own = {KIND: "trial", DIGEST: index.digest, TRIAL: trial_id, PARENT: index.parent_id}
+    run_id = str(index.client.create_run(index.experiment_id, started_ms, {**tags, **own}).info.run_id)
+    index.trials[trial_id] = StoredRun(trial_id, run_id)
     return run_id
 
 
-def history(client: "MlflowClient", run: Stored) -> dict[str, list[tuple[int, int, float]]]:
+def history(client: "MlflowClient", run: StoredRun) -> dict[str, list[tuple[int, int, float]]]:
     """Every point MLflow holds of a run, by metric: step, time in ms since 1970, value."""
     curves = {key: client.get_metric_history(run.run_id, key) for key in run.metrics}
     return {key: [(point.step, point.timestamp, point.value) for point in curve] for key, curve in curves.items()}
 
 
-def by_trial(runs: Iterable[Stored]) -> dict[str, Stored]:
+def by_trial(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
     """The first run of each trial, with the number of runs that claim to be it."""
-    kept: dict[str, Stored] = {}
+    kept: dict[str, StoredRun] = {}
     for run in runs:
         first = kept.get(run.trial_id, replace(run, copies=0))
         kept[run.trial_id] = replace(first, copies=first.copies + 1)
@@ -142,9 +142,9 @@ def _search(client: "MlflowClient", experiment_id: str, digest: str, kind: str) 
     return runs
 
 
-def _stored(run: "Run") -> Stored:
+def _stored(run: "Run") -> StoredRun:
     tags = run.data.tags
-    return Stored(
+    return StoredRun(
         trial_id=tags.get(TRIAL, ""),
         run_id=run.info.run_id,
         status=run.info.status,

@@ -12,8 +12,8 @@ from itertools import islice
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.masking import one_line
-from mnist_ablate.tracking.mirror import Ended, Mirror
-from mnist_ablate.tracking.tracker_errors import RefusedError, RejectedError
+from mnist_ablate.tracking.client import RefusedError, RejectedError
+from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 MAX_EPOCHS = 1000
@@ -47,7 +47,7 @@ class Uploader:
         self._warn = warn
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
-        self._outcomes: deque[Ended] = deque()
+        self._outcomes: deque[FinishedTrial] = deque()
         self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
         self._news = threading.Condition()
         self._closing = threading.Event()
@@ -60,11 +60,6 @@ class Uploader:
         self.rejection: RejectedError | None = None
         """Set if MLflow never let us in and never will; nothing more is sent then."""
         self._thread = threading.Thread(target=self._run, name="mlflow-uploader", daemon=True)
-
-    @property
-    def pending(self) -> int:
-        """Outcomes that MLflow does not have; `sync` sends them from the ledger."""
-        return len(self._outcomes) + self._refused
 
     def start(self) -> None:
         """Starts the thread, which opens the mirror and warns at once if it cannot."""

@@ -17,15 +17,14 @@ from typing import IO
 
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.masking import one_line
+from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.tracking import local_store
-from mnist_ablate.tracking.client import deep_link, must_answer
-from mnist_ablate.tracking.opener import opener
+from mnist_ablate.tracking.client import check_answer, deep_link, opener
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 4.0
 _POLL_S = 0.2
-_STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENVIRONMENT = {
     # Eight job consumers would take 1.5 GB and 12 seconds, for language models.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -36,14 +35,6 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_UVICORN_OPTS": "--log-level warning",
 }
-
-
-class _StopError(Exception):
-    """A signal asks the page to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def serve(
@@ -62,11 +53,11 @@ def serve(
         SweepError: the port is taken.
         UnreachableError: the store cannot be opened, or the server ended by itself.
     """
-    _must_be_free(port)
+    _check_free(port)
     local_store.create(tracking_db_uri)
-    must_answer(tracking_db_uri)
+    check_answer(tracking_db_uri)
     try:
-        with _signals_raise(), _server(tracking_db_uri, artifact_root, port) as (server, log):
+        with raising(once=True), _server(tracking_db_uri, artifact_root, port) as (server, log):
             _wait_for_answer(server, log, port)
             pages = _pages(port)
             for name, page in pages.items():
@@ -75,34 +66,17 @@ def serve(
                 webbrowser.open(next(iter(pages.values())))
             server.wait()
             raise UnreachableError(f"MLflow's server ended: {_last_line(log)}")
-    except _StopError as stop:
-        return 128 + stop.number
+    except Interrupted as stop:
+        return stop.exit_code
 
 
-def _must_be_free(port: int) -> None:
+def _check_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise SweepError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """The first signal raises, later ones are ignored so that the clean-up is not cut short."""
-
-    def stop(number: int, _frame: object) -> None:
-        for each in _STOPPED_BY:
-            signal.signal(each, signal.SIG_IGN)
-        raise _StopError(number)
-
-    before = {number: signal.signal(number, stop) for number in _STOPPED_BY}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -16,14 +16,14 @@ from pathlib import Path
 from pydantic import JsonValue
 from typing_extensions import TypeIs
 
-from mnist_ablate import versions
 from mnist_ablate.errors import AblateError
 from mnist_ablate.problems import shortened, shown
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.bundle import Bundle, unpack
 from mnist_ablate.sweep.plan import count
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.verification.ledger_check import Ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger
+from mnist_ablate.workloads import versions
 
 MOST_PLANNED = 200_000
 """Trials of a plan that is expanded: a few bytes can ask for more than a machine can hold."""
@@ -69,12 +69,12 @@ def check(source: Path) -> Checked:
         advice = _advice(bundle)
     except _BROKEN as error:
         text = _one_line(str(error)) or type(error).__name__
-        return Checked([f"bundle: {source.name} is not whole, or was altered: {text}: {_AGAIN}"])
+        return Checked([f"bundle: {source.name} is incomplete or was altered: {text}: {_AGAIN}"])
     if not found:
         claims = bundle.verdicts["claims"]
         return Checked([], bundle.digest, len(bundle.study.trials), len(claims) if isinstance(claims, list) else 0)
     lines = [f"bundle: {_one_line(text)}: {advice}" for text in found[:MOST_LINES]]
-    more = [f"bundle: and more of the kind: {advice}"] if len(found) > MOST_LINES else []
+    more = [f"bundle: and more problems like these: {advice}"] if len(found) > MOST_LINES else []
     return Checked([*lines, *more])
 
 
@@ -99,7 +99,7 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
     if lacking:
         yield f"there is no record {lacking[0]} among the {len(study.trials)} that it holds"
         return
-    for problem in Ledger([study]).problems:
+    for problem in CheckedLedger([study]).problems:
         what, _, _ = problem.removeprefix("ledger: ").rpartition(": ")  # what to do differs: there is no ledger
         yield what
 
@@ -143,7 +143,7 @@ def _is_number(value: JsonValue) -> TypeIs[int | float]:
 
 
 def _advice(bundle: Bundle) -> str:
-    packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.versions()["mnist-ablate"]
+    packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.deciding_versions()["mnist-ablate"]
     if packed != here:
         return f"it was packed by mnist-ablate {shown(packed)}, this is {here}: verify it with that one"
     return _AGAIN

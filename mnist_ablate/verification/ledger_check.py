@@ -1,30 +1,42 @@
-"""Is the ledger what the plan asks for? Every final record planned, once; shares no code with the driver."""
+"""Is the ledger what the plan asks for? Each planned trial has one final record; shares no code with the driver.
+
+Which trials a tuning, a search, an adaptive sweep or an ablation path asks for is worked out here a second time.
+"""
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
-from mnist_ablate.ledger.verify_record import FINAL, STATES, Final, final_of, lacking, wrong
-from mnist_ablate.statistics.verdict import ALPHA
+from mnist_ablate.ledger.raw_records import (
+    FINAL,
+    STATES,
+    FinalRecord,
+    RawStudy,
+    RawTrial,
+    content_problems,
+    final_of,
+    missing_parts,
+)
+from mnist_ablate.statistics.verdict import ALPHA, judge
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan, Planned, control_count, count, expand
 from mnist_ablate.sweep.sweep import Claim, Sweep
-from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Row, Trial
-from mnist_ablate.verification.expected_trials import follow, wanted
-from mnist_ablate.workloads.workload import default_workload
-from mnist_ablate.workloads.workload import trial_id as id_of
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Row, Scalar, Trial
+from mnist_ablate.workloads.workload import default_workload, trial_id
 
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
 _ANY_SIZE = 10**9
 Place = tuple[str, str, str]
 """A trial's id, its stage, its arm."""
+Best = dict[str, Params] | None
+"""The values that were chosen for each arm, by the words for the arm; None before the choice is made."""
 
 
-class Ledger:
+class CheckedLedger:
     """The latest study of a sweep, read strictly. `problems` is complete once the object is made."""
 
     def __init__(self, studies: Sequence[RawStudy]) -> None:
@@ -32,102 +44,184 @@ class Ledger:
         content = json.loads(study.attrs["content"])
         self.sweep = Sweep.model_validate(content["sweep"])
         self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
-        self.finals: dict[str, Final] = {}
-        self._again: set[str] = set()  # the stages of trials that were run again
-        self.problems = [*_unfinished(studies), *self._registered(study), *self._recorded(study.trials)]
-        self.missing = 0
+        self.finals: dict[str, FinalRecord] = {}
         self.rows: list[Row] = []
-        self.problems += [*self._planned()]
+        self.missing = 0
+        self._stages_run_again: set[str] = set()
+        self.problems = [*_unfinished(studies), *self._registration_problems(study)]
+        self.problems += [*self._record_problems(study.trials)]
+        self.problems += [*self._plan_problems()]
 
-    def _registered(self, study: RawStudy) -> Iterator[str]:
+    def _registration_problems(self, study: RawStudy) -> Iterator[str]:
         if json.loads(study.attrs.get("digest", '""')) != self.sweep.digest:
-            yield f"ledger: {study.name}: its digest is not that of the sweep it holds: {_RESTORE}"
+            yield f"ledger: {study.name}: its digest does not match the sweep it holds: {_RESTORE}"
         told = json.loads(study.attrs.get("preregistration", "{}"))  # older versions wrote none
         changed = [part for part, value in _parts(self.plan).items() if told and told.get(part) != value]
         if changed:
             what = " and ".join(changed)
-            yield f"ledger: {study.name}: {what} not as registered before the first trial: {_RESTORE}"
+            yield f"ledger: {study.name}: {what} not as it was registered before the first trial: {_RESTORE}"
 
-    def _recorded(self, trials: Sequence[RawTrial]) -> Iterator[str]:
-        numbers = [trial.number for trial in trials]
-        if len(set(numbers)) != len(numbers):
+    def _record_problems(self, trials: Sequence[RawTrial]) -> Iterator[str]:
+        if len({trial.number for trial in trials}) != len(trials):
             yield f"ledger: two records have one number: {_RESTORE}"
-        results: defaultdict[str, list[int]] = defaultdict(list)
+        result_of: dict[str, int] = {}
         for trial in trials:
             where = f"ledger: record {trial.number}"
-            if lacks := lacking(trial):
-                yield f"{where} is not whole, it lacks {', '.join(lacks)}: {_RESTORE}"
+            if missing := missing_parts(trial):
+                yield f"{where} is incomplete, it lacks {', '.join(missing)}: {_RESTORE}"
                 continue
             final = final_of(trial)
-            yield from (f"{where} (trial {final.trial_id}) {text}: {_RESTORE}" for text in wrong(trial, final))
-            if results[final.trial_id]:
-                first = results[final.trial_id][0]
+            for text in content_problems(trial, final):
+                yield f"{where} (trial {final.trial_id}) {text}: {_RESTORE}"
+            if final.trial_id in result_of:
+                first = result_of[final.trial_id]
                 yield f"{where}: trial {final.trial_id} had its result in record {first} already: {_RESTORE}"
             if final.outcome["status"] in FINAL:
-                results[final.trial_id].append(trial.number)
-            self._again |= {final.stage} if final.trial_id in self.finals else set()
+                result_of.setdefault(final.trial_id, trial.number)
+            if final.trial_id in self.finals:
+                self._stages_run_again.add(final.stage)
             self.finals[final.trial_id] = final
 
-    def _planned(self) -> Iterator[str]:
-        tuning, best = self._tuning(), _best(self.plan, self.finals)
-        judged = self._wanted(self.plan.verdict_trials(best)) if best is not None else ()
-        seeds = [each.trial.seed for each in judged if each.arm == self.plan.control_arm]
-        others = self.plan.control_trials(best)[: len(seeds)] if best is not None else ()
-        asked = [(_id(each.trial), each) for each in (*judged, *others, *self._wanted(self.plan.as_written_trials()))]
-        places = [*tuning, *(_place(id_, each) for id_, each in asked)]
-        recorded = [id_ for id_, _, _ in places if id_ in self.finals]
-        size = self.plan.size
+    def _plan_problems(self) -> Iterator[str]:
+        plan, expected = self.plan, ExpectedTrials(self.plan, self.finals)
+        best = expected.best()
+        judged = () if best is None else expected.wanted(plan.verdict_trials(best))
+        controls = sum(each.arm == plan.control_arm for each in judged)
+        others = () if best is None else plan.control_trials(best)[:controls]
+        asked = [_place(each) for each in (*judged, *others, *expected.wanted(plan.as_written_trials()))]
+        places = [*expected.tuning(), *asked]
+        size = plan.size
         if self.sweep.looks:  # what was asked for so far
-            size = max(count(self.sweep, self.sweep.least_seeds), self.plan.tuning_size + len(asked))
-        self.missing = size - len(recorded)
+            size = max(count(self.sweep, self.sweep.least_seeds), plan.tuning_size + len(asked))
+        self.missing = size - sum(id_ in self.finals for id_, _, _ in places)
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
-        yield from self._misplaced({*places, *self._late(best)})
-        for id_, each in asked[: len(judged)]:
-            if final := self.finals.get(id_):
+        if best is not None and self.sweep.looks and self._stages_run_again:
+            # A look may have asked for them before a failed trial, run again, decided it.
+            places += map(_place, (*plan.verdict_trials(best), *plan.control_trials(best), *plan.as_written_trials()))
+        yield from self._misplaced({*places})
+        for each in judged:
+            if final := expected.final(each):
                 metrics, status = final.outcome["metrics"], final.outcome["status"]
                 self.rows.append(Row(dict(each.arm.params), final.seed, metrics, status))
 
     def _misplaced(self, places: set[Place]) -> Iterator[str]:
         """What is recorded and was not planned, or is in another stage or arm than planned."""
         stages: defaultdict[str, set[str]] = defaultdict(set)  # a trial may be in two arms, or written as it was tuned
-        for trial_id, stage, _ in places:
-            stages[trial_id].add(stage)
-        for trial_id, final in self.finals.items():
-            if (trial_id, final.stage, _key(final.arm)) in places or self._is_given_up(final):
+        for id_, stage, _ in places:
+            stages[id_].add(stage)
+        for id_, final in self.finals.items():
+            if (id_, final.stage, _key(final.arm)) in places:
                 continue
-            what = "but not planned"
-            if trial_id in stages:
-                own = final.stage in stages[trial_id]
-                what = "in an arm that is not its own" if own else f"as {final.stage}, not as planned"
-            yield f"ledger: trial {trial_id} is recorded {what}: {_RESTORE}"
+            if "tuning" in self._stages_run_again and _can_be_chosen(final, self.plan):
+                continue  # it was planned until a tuning trial, run again, changed the choice
+            what = "but was not planned"
+            if id_ in stages:
+                own = final.stage in stages[id_]
+                what = "in another arm than planned" if own else f"as {final.stage}, not as planned"
+            yield f"ledger: trial {id_} is recorded {what}: {_RESTORE}"
 
-    def _wanted(self, trials: Sequence[Planned]) -> tuple[Planned, ...]:
-        finals = self.finals
-        return wanted(
-            self.sweep, trials, lambda each: finals[id_].outcome if (id_ := _id(each.trial)) in finals else None
-        )
 
-    def _late(self, best: dict[str, dict[str, Any]] | None) -> set[Place]:
-        """What a look may have asked for that was taken again, and decided, after a failed trial had been run again."""
-        if not (self.sweep.looks and self._again) or best is None:
-            return set()
-        plan = self.plan
-        trials = (*plan.verdict_trials(best), *plan.control_trials(best), *plan.as_written_trials())
-        return {_place(_id(each.trial), each) for each in trials}
+class ExpectedTrials:
+    """Which trials the plan asks for, as far as the records decide it."""
 
-    def _is_given_up(self, final: Final) -> bool:
-        """Whether it was planned until a tuning trial, run again, changed what was chosen for its arm."""
-        return "tuning" in self._again and _is_chosen(final, self.plan)
+    def __init__(self, plan: Plan, finals: Mapping[str, FinalRecord]) -> None:
+        self._plan, self._sweep, self._finals = plan, plan.sweep, finals
+        self._is_path = plan.sweep.design == "ablation_path"
+        self._path = self._followed_path() if self._is_path else ([], None)
 
-    def _tuning(self) -> list[Place]:
+    def final(self, planned: Planned) -> FinalRecord | None:
+        """The record of a planned trial, if there is one."""
+        return self._finals.get(_id(planned.trial))
+
+    def tuning(self) -> list[Place]:
         """The tuning trials; those of a search are what was tried of its space."""
-        if self.sweep.design == "search":
-            arm = _key(self.plan.arms[-1].params)
-            return [(id_, "tuning", arm) for id_, final in self.finals.items() if _in_space(final, self.plan)]
-        is_path = self.sweep.design == "ablation_path"
-        trials = _followed(self.plan, self.finals)[0] if is_path else self.plan.tuning
-        return [_place(_id(each.trial), each) for each in trials]
+        if self._sweep.design == "search":
+            return [(tried.trial_id, "tuning", _key(self._plan.arms[-1].params)) for tried in self._tried()]
+        return [_place(each) for each in (self._path[0] if self._is_path else self._plan.tuning)]
+
+    def best(self) -> Best:
+        """Each arm's settings with the highest validation accuracy, the first of equals; none if nothing is tuned."""
+        plan = self._plan
+        if self._sweep.design == "search":
+            return self._found()
+        if self._is_path:
+            return self._path[1]
+        scores: dict[str, list[float]] = {_words(arm.params): [] for arm in plan.arms if plan.points}
+        for planned in plan.tuning:  # all arms at the first point, then at the next
+            final = self.final(planned)
+            if final is None:
+                return None
+            scores[_words(planned.arm.params)].append(_score(final))
+        return {words: dict(plan.points[found.index(max(found))]) for words, found in scores.items()}
+
+    def _tried(self) -> list[FinalRecord]:
+        return [final for final in self._finals.values() if _in_space(final, self._plan)]
+
+    def _found(self) -> Best:
+        """The settings that a search found best, the first of equals; None before all are tried."""
+        tried = self._tried()
+        scored = [final for final in tried if final.outcome["metrics"]]
+        if len(tried) < self._sweep.tuning_trials or not scored:
+            return None
+        settings = max(scored, key=_score).settings
+        return {_words(self._plan.arms[-1].params): {name: settings[name] for name in self._sweep.space}}
+
+    def _followed_path(self) -> tuple[list[Planned], Best]:
+        """The trials that choose the steps of an ablation path, and each arm's settings once the path is whole."""
+        plan, asked, best = self._plan, list[Planned](), dict[str, Params]()
+        here = dict(plan.sweep.baseline)
+        changes = [(name, value) for name, value in plan.sweep.target.items() if name in plan.sweep.changes]
+        for number, arm in enumerate(plan.arms[1:]):
+            chosen = 0
+            if len(changes) > 1:
+                tried = [plan.changed({**here, name: value}, number) for name, value in changes]
+                asked += [each for planned in tried for each in planned]
+                known = [[final for each in planned if (final := self.final(each))] for planned in tried]
+                if [*map(len, known)] != [*map(len, tried)]:
+                    return asked, None
+                means = [fmean(map(_score, finals)) for finals in known]
+                chosen = means.index(max(means))
+            name, value = changes.pop(chosen)
+            here[name] = value
+            best[_words(arm.params)] = dict(here)
+        return asked, best
+
+    def wanted(self, trials: Sequence[Planned]) -> tuple[Planned, ...]:
+        """Of the trials with every seed those that were to be run so far; all if the sweep is not adaptive."""
+        sweep = self._sweep
+        if not sweep.looks:
+            return tuple(trials)
+        arms = {_key(each.arm.params): each.arm.params for each in trials}
+        taken: list[Planned] = []
+        running, earlier = set(arms), 0
+        for number, look in enumerate(sweep.looks, 1):
+            size = look.seeds or 0
+            taken += [each for each in trials if earlier <= each.trial.seed < size and _key(each.arm.params) in running]
+            outcomes = [(each, final.outcome) for each in taken if (final := self.final(each))]
+            if len(outcomes) < len(taken):
+                break
+            rows = [Row(each.arm.params, each.trial.seed, o["metrics"], o["status"]) for each, o in outcomes]
+            verdicts = judge(rows, sweep.claims, looks=sweep.looks[:number])
+            open_ = [
+                claim
+                for claim, found in zip(sweep.claims, verdicts, strict=True)
+                if (found.look, found.verdict) == (number, "inconclusive") and found.is_judged
+            ]
+            running = {key for key, arm in arms.items() if any(_is_compared(arm, c, arms.values()) for c in open_)}
+            earlier = size
+        return tuple(taken)
+
+
+def _is_compared(arm: Mapping[str, Scalar], claim: Claim, arms: Iterable[Mapping[str, Scalar]]) -> bool:
+    """Whether it is on a side of a claim, and every side has an arm that differs from it only in what sides name."""
+    contexts = [claim.where] if claim.versus is None else [claim.where, {**claim.where, **claim.versus}]
+    values = [claim.treatment] if claim.control is None else [claim.treatment, claim.control]
+    sides = [({**context, **value}).items() for context in contexts for value in values]
+    named = {name for side in sides for name, _ in side}
+    rest = {name: value for name, value in arm.items() if name not in named}.items()
+    like = [other.items() for other in arms if rest <= other.items()]
+    return any(side <= arm.items() for side in sides) and all(any(side <= other for other in like) for side in sides)
 
 
 def _parts(plan: Plan) -> dict[str, str]:
@@ -151,7 +245,7 @@ def _parts(plan: Plan) -> dict[str, str]:
     return {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()}
 
 
-def _without_margin(claim: Claim) -> dict[str, Any]:
+def _without_margin(claim: Claim) -> dict[str, object]:
     told = claim.model_dump(mode="json", exclude={"margin"})
     return told if claim.positive_control else {key: told[key] for key in told if key != "positive_control"}
 
@@ -163,110 +257,64 @@ def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
                 yield f"ledger: {study.name}: record {trial.number} is {trial.state}, not a final state: {_RESTORE}"
 
 
-def _place(trial_id: str, planned: Planned) -> Place:
-    return trial_id, planned.stage, _key(planned.arm.params)
+def _place(planned: Planned) -> Place:
+    return _id(planned.trial), planned.stage, _key(planned.arm.params)
 
 
 def _id(trial: Trial) -> str:
-    return id_of(default_workload(), trial.settings, trial.seed, trial.data_digest)
+    return trial_id(default_workload(), trial.settings, trial.seed, trial.data_digest)
 
 
-def _best(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
-    """Each arm's nuisance values with the highest validation accuracy, the first of equals; None before all are known.
-
-    Keyed by the words for the arm, as the plan wants them.
-    """
-    if plan.sweep.design == "search":
-        return _found(plan, finals)
-    if plan.sweep.design == "ablation_path":
-        return _followed(plan, finals)[1]
-    if not plan.points:
-        return {}
-    scored: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
-    for place, planned in enumerate(plan.tuning):
-        final = finals.get(_id(planned.trial))
-        if final is None:
-            return None
-        words = " ".join(str(value) for value in planned.arm.params.values())
-        point = place // len(plan.arms)
-        scored[words].append((-final.outcome["metrics"].get(default_workload().selection_metric, -1.0), point))
-    return {words: dict(plan.points[min(scores)[1]]) for words, scores in scored.items()}
+def _words(params: Mapping[str, Scalar]) -> str:
+    return " ".join(str(value) for value in params.values())
 
 
-def _found(plan: Plan, finals: Mapping[str, Final]) -> dict[str, dict[str, Any]] | None:
-    """The settings that a search found best, the first of equals; None before all are tried."""
-    tried = [final for final in finals.values() if _in_space(final, plan)]
-    scores = [
-        (final.outcome["metrics"][default_workload().selection_metric], final)
-        for final in tried
-        if final.outcome["metrics"]
-    ]
-    if len(tried) < plan.sweep.tuning_trials or not scores:
-        return None
-    recipe = max(scores, key=lambda scored: scored[0])[1].settings
-    words = " ".join(str(value) for value in plan.arms[-1].params.values())
-    return {words: {name: recipe[name] for name in _searched(plan.sweep)}}
+def _key(params: Mapping[str, Scalar]) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
-def _searched(sweep: Sweep) -> dict[str, Any]:
-    return {**sweep.scientific, **sweep.nuisance}
+def _score(final: FinalRecord) -> float:
+    return float(final.outcome["metrics"].get(default_workload().selection_metric, -1.0))
 
 
-def _in_space(final: Final, plan: Plan) -> bool:
+def _in_space(final: FinalRecord, plan: Plan) -> bool:
     """Whether a trial is one that the search of this plan can have tried."""
-    space, base = _searched(plan.sweep), plan.arms[-1].settings
-    settings = {name: final.settings[name] for name in space}
-    active = {name for name in space if _active(plan.sweep, name, settings)}
-    own = {name: value for name, value in settings.items() if name in active}
-    fits = final.settings == {**base, **own} and all(_holds(space[name], value) for name, value in own.items())
+    sweep, base = plan.sweep, plan.arms[-1].settings
+    own = {
+        name: final.settings[name]
+        for name in sweep.space
+        if all(final.settings[other] in values for other, values in sweep.conditions.get(name, {}).items())
+    }
+    fits = final.settings == {**base, **own} and all(_holds(sweep.space[name], value) for name, value in own.items())
     return fits and (final.stage, final.seed, final.data_digest) == ("tuning", TUNING_SEED, plan.data_digest)
-
-
-def _active(sweep: Sweep, name: str, settings: Mapping[str, Any]) -> bool:
-    return all(settings[other] in values for other, values in sweep.conditions.get(name, {}).items())
 
 
 def _holds(choice: Any, value: Any) -> bool:
     return value in choice if isinstance(choice, list) else bool(choice.low <= value <= choice.high)
 
 
-def _followed(plan: Plan, finals: Mapping[str, Final]) -> tuple[list[Planned], dict[str, dict[str, Any]] | None]:
-    """An ablation path as the records decide it: the trials that choose, and each arm's settings once it is whole."""
-    return follow(plan, lambda each: finals[id_].outcome["metrics"] if (id_ := _id(each.trial)) in finals else None)
-
-
-def _is_chosen(final: Final, plan: Plan) -> bool:
+def _can_be_chosen(final: FinalRecord, plan: Plan) -> bool:
     """Whether it is planned for something that tuning, or a path, can choose."""
-    first, most = _seeds(final.stage, plan)
-    if not first <= final.seed < first + most or final.data_digest != plan.data_digest:
+    is_path = plan.sweep.design == "ablation_path"
+    seeds = {
+        "verdict": range(plan.sweep.most_seeds),
+        "control": range(CONTROL_SEED, CONTROL_SEED + control_count(plan.sweep)),
+        "tuning": range(TUNING_SEED, TUNING_SEED + (plan.sweep.least_seeds if is_path else 0)),  # else none changes
+    }
+    if final.seed not in seeds.get(final.stage, ()) or final.data_digest != plan.data_digest:
         return False
-    if plan.sweep.design == "ablation_path":
+    if is_path:
         return _is_on_path(final, plan)
     arms = plan.arms if final.stage == "verdict" else (plan.control_arm,)
     tuned = (each for each in plan.tuning if each.arm in arms and _key(each.arm.params) == _key(final.arm))
     return any(each.trial.settings == final.settings for each in tuned)
 
 
-def _seeds(stage: str, plan: Plan) -> tuple[int, int]:
-    """The first seed of a stage whose trials follow from a choice, and how many there are at most."""
-    choosing = plan.sweep.least_seeds if plan.sweep.design == "ablation_path" else 0  # else a choice changes none
-    ranges = {
-        "verdict": (0, plan.sweep.most_seeds),
-        "control": (CONTROL_SEED, control_count(plan.sweep)),
-        "tuning": (TUNING_SEED, choosing),
-    }
-    return ranges.get(stage, (0, 0))
-
-
-def _is_on_path(final: Final, plan: Plan) -> bool:
+def _is_on_path(final: FinalRecord, plan: Plan) -> bool:
     """Whether its recipe is the baseline with as many of the changes as its arm has."""
     base, changes = plan.arms[0].settings, plan.sweep.changes
     made = {name: value for name, value in changes.items() if final.settings[name] != base[name]}
     idle = sum(base[name] == value for name, value in changes.items())  # 0 and 0.0 are a change to the plan
     arms = plan.arms[len(made) : len(made) + idle + 1]
-    recipe = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.settings
-    return recipe == final.settings and any(_key(arm.params) == _key(final.arm) for arm in arms)
-
-
-def _key(params: Mapping[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True)
+    settings = plan.changed({**plan.sweep.baseline, **made}, 0)[0].trial.settings
+    return settings == final.settings and any(_key(arm.params) == _key(final.arm) for arm in arms)

@@ -3,11 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from mnist_ablate.ledger.verify_record import Final
+from mnist_ablate.ledger.raw_records import FinalRecord, RawOutcome
 from mnist_ablate.statistics.verdict import judge
-from mnist_ablate.verification.ledger_check import Ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.verification.raw_mlflow import RawExperiment, RawRun
 from mnist_ablate.workloads.workload import default_workload
 
@@ -18,7 +17,7 @@ _OVER = "FINISHED"
 _CLOSE = 1e-9
 
 
-def problems(ledger: Ledger, experiment: RawExperiment | None) -> Iterator[str]:
+def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterator[str]:
     """What differs, a line each."""
     name, digest = ledger.sweep.name, ledger.sweep.digest
     if experiment is None:
@@ -39,7 +38,7 @@ def problems(ledger: Ledger, experiment: RawExperiment | None) -> Iterator[str]:
 
 
 def _stray(
-    experiment: RawExperiment, ledger: Ledger, own: Sequence[RawRun], parents: Sequence[RawRun]
+    experiment: RawExperiment, ledger: CheckedLedger, own: Sequence[RawRun], parents: Sequence[RawRun]
 ) -> Iterator[str]:
     """Runs that nobody knows, and runs that nobody runs."""
     ids = {run.run_id for run in parents}
@@ -53,7 +52,7 @@ def _stray(
             yield f"MLflow: run {run.run_id} is {run.status}: {_SYNC} unless the sweep is running"
 
 
-def _trials(finals: Mapping[str, Final], children: Sequence[RawRun], parents: Sequence[RawRun]) -> Iterator[str]:
+def _trials(finals: Mapping[str, FinalRecord], children: Sequence[RawRun], parents: Sequence[RawRun]) -> Iterator[str]:
     by_trial: dict[str, list[RawRun]] = {}
     for run in children:
         by_trial.setdefault(run.tags.get("trial_id", ""), []).append(run)
@@ -70,7 +69,7 @@ def _trials(finals: Mapping[str, Final], children: Sequence[RawRun], parents: Se
             yield from (f"MLflow: run of trial {trial_id} {text}: {_ANEW}" for text in _wrong(run, final, parent))
 
 
-def _wrong(run: RawRun, final: Final, parent: str | None) -> Iterator[str]:
+def _wrong(run: RawRun, final: FinalRecord, parent: str | None) -> Iterator[str]:
     outcome = final.outcome
     if run.status != _STATUSES[outcome["status"]]:
         yield f"is {run.status}, the ledger says {outcome['status']}"
@@ -89,7 +88,7 @@ def _wrong(run: RawRun, final: Final, parent: str | None) -> Iterator[str]:
     yield from _wrong_points(run, outcome)
 
 
-def _wrong_points(run: RawRun, outcome: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_points(run: RawRun, outcome: RawOutcome) -> Iterator[str]:
     """One row for each metric and step, with the recorded value and time."""
     wanted = _points(outcome)
     rows = Counter((key, step) for key, step, _, _ in run.points)
@@ -110,10 +109,14 @@ def _wrong_points(run: RawRun, outcome: Mapping[str, Any]) -> Iterator[str]:
         yield f"has {len(differing)} points with another value or time ({differing[0]})"
 
 
-def _points(outcome: Mapping[str, Any]) -> dict[tuple[str, int], tuple[int, float]]:
+def _points(outcome: RawOutcome) -> dict[tuple[str, int], tuple[int, float]]:
     """Time and value by metric and step. The numbers of the whole run stand at its last epoch."""
     epochs = outcome["epochs"]
-    curves = {(key, epoch["number"]): (epoch["ended_ms"], value) for epoch in epochs for key, value in _curves(epoch)}
+    curves = {
+        (key, int(epoch["number"])): (int(epoch["ended_ms"]), value)
+        for epoch in epochs
+        for key, value in _curves(epoch)
+    }
     last = len(epochs) + (outcome["status"] == "diverged")
     ended_ms = outcome["started_ms"] + round(outcome["seconds"] * 1000) if outcome["started_ms"] else 0
     diagnostics = {f"diagnostics/{name}": value for name, value in outcome["diagnostics"].items()}
@@ -121,7 +124,7 @@ def _points(outcome: Mapping[str, Any]) -> dict[tuple[str, int], tuple[int, floa
     return {**{(key, last): (ended_ms, value) for key, value in whole.items()}, **curves}
 
 
-def _curves(epoch: Mapping[str, Any]) -> list[tuple[str, float]]:
+def _curves(epoch: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(key, value) for key, value in epoch.items() if key not in ("number", "ended_ms")]
 
 
@@ -132,7 +135,7 @@ def _differs(wanted: tuple[int, float], found: tuple[int, float] | None) -> bool
     return found[0] != wanted[0] or not close
 
 
-def _parent(ledger: Ledger, parent: RawRun) -> Iterator[str]:
+def _parent(ledger: CheckedLedger, parent: RawRun) -> Iterator[str]:
     """The sweep's own run shows the verdicts of what is recorded, once all is."""
     if ledger.missing:
         return

@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.ledger.database import connect_args, explained, sqlite_file
+from mnist_ablate.ledger.database import connect_args, sqlite_file, translate_errors
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 
 
@@ -21,7 +21,7 @@ def read(url: str, sweep: str) -> list[RawStudy]:
     path = sqlite_file(url)
     found: list[RawStudy] = []
     if path is None or path.exists():
-        with explained(url):
+        with translate_errors(url):
             found = _studies(url, sweep)
     found = [study for study in found if study.trials or "content" in study.attrs]  # else cut off before it began
     if not found:

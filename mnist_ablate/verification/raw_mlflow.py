@@ -11,9 +11,8 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.tracking.client import connect, must_answer
+from mnist_ablate.tracking.client import check_answer, connect, database_error, translate_errors
 from mnist_ablate.tracking.local_store import database
-from mnist_ablate.tracking.tracker_errors import database_error, explained
 
 _PAGE = 1000
 _SQL = ("sqlite", "postgresql", "mysql", "mssql")
@@ -45,7 +44,7 @@ def read(uri: str, name: str) -> RawExperiment | None:
         return None
     if not uri.lower().startswith(_SQL):
         return _from_server(uri, name)
-    must_answer(uri)
+    check_answer(uri)
     try:
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
         with engine.connect() as connection:
@@ -88,7 +87,7 @@ def _from_database(connection: sqlalchemy.Connection, name: str) -> RawExperimen
 
 def _from_server(uri: str, name: str) -> RawExperiment | None:
     client = connect(uri)
-    with explained(uri):
+    with translate_errors(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mnist_ablate.ledger.raw_records import RawStudy
 from mnist_ablate.settings import Settings
 from mnist_ablate.verification import mlflow_check, raw_ledger, raw_mlflow
-from mnist_ablate.verification.ledger_check import Ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.verification.raw_mlflow import RawExperiment
 
 _SECRET = re.compile(r"://[^\s/:@]*:(?!\*\*\*@)[^\s/@]+@")
@@ -18,7 +18,7 @@ def problems(name: str, settings: Settings) -> list[str]:
     Raises SweepError if nothing is recorded, UnreachableError if the ledger or MLflow cannot be read.
     """
     studies = raw_ledger.read(settings.ledger_url, name)
-    ledger = Ledger(studies)
+    ledger = CheckedLedger(studies)
     experiment = raw_mlflow.read(settings.tracking_uri, name)
     return [*ledger.problems, *mlflow_check.problems(ledger, experiment), *_secrets(studies, experiment)]
 

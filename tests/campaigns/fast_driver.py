@@ -18,7 +18,7 @@ from typing import Any, Self
 import sqlalchemy
 from fake_trainer import FakeTrainer
 from mlflow.store.db import utils as mlflow_database
-from mlflow_helpers import new_home
+from mlflow_helpers import new_home, pending
 from optuna.storages._rdb.storage import _VersionManager
 from typer import Typer
 from typer.main import get_command
@@ -71,7 +71,7 @@ _uploaders: list[uploader.Uploader] = []
 def _wait_for_mlflow() -> None:
     """Trials here take no time: without this a sweep would be over before its first run is sent."""
     ends = time.monotonic() + LONGEST_WAIT_S
-    while _uploaders[-1].pending and time.monotonic() < ends:
+    while pending(_uploaders[-1]) and time.monotonic() < ends:
         time.sleep(0.002)
 
 

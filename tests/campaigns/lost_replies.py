@@ -18,7 +18,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from mlflow_helpers import ARM, epochs, free_port, new_home, outcome, trial, until
+from mlflow_helpers import ARM, epochs, free_port, new_home, outcome, pending, trial, until
 from mlflow_stub import Reply, Stub, _answer, running
 
 from mnist_ablate.tracking.mirror import Mirror
@@ -102,7 +102,7 @@ def _send(proxy: Losing, name: str) -> None:
         for epoch in epochs(3):
             sender.epoch(trial(seed), epoch)
         sender.outcome(trial(seed), ARM, outcome(trial(seed)))
-    until(lambda: sender.pending == 0, 120)
+    until(lambda: pending(sender) == 0, 120)
     while not sender.close(20, settle=True):
         sender = Uploader(mirror, lambda _text: None, first_wait_s=0.001, longest_wait_s=0.002)
         sender.start()

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import sqlalchemy
 from conftest import SUPPORT, write_images
+from engine_runs import each_event
 from keras_trials import keras_trial
 from mlflow_helpers import until
 from postgres import postgres
@@ -67,7 +68,7 @@ def after_killed_worker(times: int = 4) -> list[float]:
         trials = [keras_trial(Recipe(epochs=4), seed, digest) for seed in range(times * 3)]
         with Engine(plugin, jobs=2) as engine:
             killed: dict[str, float] = {}
-            for event in engine.run(trials):
+            for event in each_event(engine, trials):
                 id_ = event.trial.id
                 if isinstance(event, Started) and id_ in killed:
                     waits.append(time.monotonic() - killed.pop(id_))

@@ -65,7 +65,7 @@ def test_json_is_all_there_is_on_stdout_and_without_mlflow_it_is_7(command: Comm
     assert done.code == 7
     assert done.document["trials"] == {"planned": 6, "complete": 6, "diverged": 0, "failed": 0, "lost": 0}
     assert (done.document["sweep"], len(done.document["arms"]), len(done.document["claims"])) == ("small", 2, 1)
-    assert "MLflow is not in step: run: mnist-ablate sync small" in done.err
+    assert "MLflow is not up to date: run: mnist-ablate sync small" in done.err
     assert "\x1b" not in done.out + done.err
     report = command("report", "small", "--format", "json")
     assert (report.code, report.document, report.err) == (0, done.document, "")
@@ -189,7 +189,7 @@ def test_what_is_no_address_of_a_scheduler_is_2(call: Call, sweep: tuple[str, ..
     done = call(*sweep[:2], "--data", sweep[-1], "--cluster", "nonsense")
     assert (done.code, one_line(done.err)) == (
         2,
-        "nonsense is no scheduler's address: tcp://host:8786 or tls://host:8786 is expected",
+        "nonsense is not the address of a scheduler: expected tcp://host:8786 or tls://host:8786",
     )
 
 
@@ -336,7 +336,7 @@ def test_postgresql_down_for_too_long_is_3_and_resumable(
     out, err = process.communicate(timeout=100)
     server.start()
     assert (process.returncode, out) == (3, "")
-    assert err.splitlines()[-1].endswith("the same command goes on where it was")
+    assert err.splitlines()[-1].endswith("run the same command again to continue")
     again = command(*sweep, "--json", **environment)
     assert again.code == 7
     assert again.document["trials"]["complete"] == 6

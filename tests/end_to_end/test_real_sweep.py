@@ -76,7 +76,7 @@ def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(
         driver.send_signal(signal.SIGINT)
         _, messages = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert "the same command goes on" in messages
+    assert "run the same command again to continue" in messages
     assert "Traceback" not in messages
     assert 0 < recorded(ledger) < 6
     assert sweep(folder, "cut", "--jobs", "2")["arms"] == one["arms"]

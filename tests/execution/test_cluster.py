@@ -10,25 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from keras_trials import keras_trial
+from engine_runs import each_event, trials
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import engine
 from mnist_ablate.execution.engine import Engine, Finished
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.trial import Trial
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("fake")
-
-
-@pytest.fixture
-def plugin(images: Path, digest: str, tmp_path: Path) -> TrainerPlugin:
-    return TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), tmp_path)
-
-
-def trials(digest: str) -> list[Trial]:
-    return [keras_trial(Recipe(epochs=2), seed, digest) for seed in range(6)]
 
 
 def kill_workers(running: Engine, seconds: float) -> None:
@@ -46,10 +35,12 @@ def test_workers_killed_while_they_start_are_replaced(plugin: TrainerPlugin, dig
     with Engine(plugin, jobs=2) as running:
         killer = threading.Thread(target=kill_workers, args=(running, 2.5))
         killer.start()
-        ended = [event.outcome.status for event in running.run(trials(digest)) if isinstance(event, Finished)]
+        ended = [event.outcome.status for event in each_event(running, trials(digest)) if isinstance(event, Finished)]
         killer.join()
         if "complete" not in ended:  # all were over before the killing was
-            ended = [event.outcome.status for event in running.run(trials(digest)) if isinstance(event, Finished)]
+            ended = [
+                event.outcome.status for event in each_event(running, trials(digest)) if isinstance(event, Finished)
+            ]
     assert len(ended) == 6
     assert set(ended) <= {"complete", "lost"}
     assert "complete" in ended
@@ -64,7 +55,7 @@ def test_workers_that_never_start_end_the_run_in_words(
         killer = threading.Thread(target=kill_workers, args=(running, 60), daemon=True)
         killer.start()
         with pytest.raises(AblateError, match="no worker has come up for 3 s: see the logs in the home"):
-            for _ in running.run(trials(digest)[:1]):
+            for _ in each_event(running, trials(digest)[:1]):
                 pass
 
 

@@ -18,7 +18,7 @@ from mnist_ablate.ledger.lock import hold
 from mnist_ablate.reports import judging
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.tracking.tracker_errors import RejectedError
+from mnist_ablate.tracking.client import RejectedError
 from mnist_ablate.trial import Trial
 
 ALL = ["relu/0", "tanh/0", "relu/1", "tanh/1", "relu/2", "tanh/2"]

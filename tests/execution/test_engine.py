@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import write_images
 from distributed import Client
-from keras_trials import keras_trial
+from engine_runs import each_event, trials
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.execution import cluster, engine
@@ -22,23 +22,9 @@ from mnist_ablate.execution.engine import Engine, Event, Finished, Preparing, Pr
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.workloads.keras_mnist import data
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("fake")
 FAKE = "fake_trainer:factory"
-
-
-@pytest.fixture
-def plugin(images: Path, digest: str, tmp_path: Path) -> TrainerPlugin:
-    return TrainerPlugin(FAKE, digest, images.read_bytes(), tmp_path)
-
-
-def trials(digest: str, seeds: int = 3, epochs: int = 3) -> list[Trial]:
-    return [
-        keras_trial(Recipe(activation=activation, epochs=epochs), seed, digest)
-        for seed in range(seeds)
-        for activation in ("relu", "tanh")
-    ]
 
 
 def faults(monkeypatch: pytest.MonkeyPatch, **by_trial: str) -> None:
@@ -48,7 +34,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, **by_trial: str) -> None:
 
 def events(plugin: TrainerPlugin, asked: list[Trial], jobs: int = 2, timeout_s: float | None = None) -> list[Event]:
     with Engine(plugin, jobs=jobs, trial_timeout_s=timeout_s) as running:
-        return list(running.run(asked))
+        return list(each_event(running, asked))
 
 
 def outcomes(told: list[Event], asked: list[Trial]) -> dict[str, Outcome]:
@@ -193,7 +179,7 @@ def test_draining_lets_running_trials_end_and_starts_no_other(plugin: TrainerPlu
     asked = trials(digest, seeds=20)
     with Engine(plugin, jobs=2) as running:
         told = []
-        for event in running.run(asked):
+        for event in each_event(running, asked):
             told.append(event)
             if isinstance(event, Finished):
                 running.drain()
@@ -211,7 +197,7 @@ def test_draining_drops_what_does_not_end_in_time(
     monkeypatch.setattr(engine, "DRAIN_S", 0.2)
     clock = time.monotonic()
     with Engine(plugin, jobs=2) as running:
-        for event in running.run(trials(digest, seeds=1, epochs=60)):
+        for event in each_event(running, trials(digest, seeds=1, epochs=60)):
             if isinstance(event, Started):
                 running.drain()
     assert time.monotonic() - clock < 5
@@ -265,7 +251,7 @@ if __name__ == "__main__":
     digest = data.load(images).digest
     plugin = TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), Path({str(tmp_path)!r}))
     with Engine(plugin, jobs=2) as engine:
-        list(engine.run(trials(digest)))
+        list(each_event(engine, trials(digest)))
 """
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -327,7 +313,7 @@ def test_workers_of_a_cluster_get_the_images_and_may_join_and_leave(images: Path
     remote = TrainerPlugin(FAKE, digest, images.read_bytes(), None)
     told: list[Event] = []
     with scheduler() as (address, _), external_worker(address) as first, ExitStack() as stack:
-        for event in stack.enter_context(Engine(remote, address=address)).run(asked):
+        for event in each_event(stack.enter_context(Engine(remote, address=address)), asked):
             told.append(event)
             workers = {each.worker for each in told if isinstance(each, Started)}
             if isinstance(event, Finished) and len(told) < 30:
@@ -346,7 +332,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_address(images: Path, diges
 
         def run() -> None:
             with engine_ as running:
-                for event in running.run(trials(digest, seeds=60)):
+                for event in each_event(running, trials(digest, seeds=60)):
                     if isinstance(event, Finished) and not killed_at:
                         kill_group(process_)
                         killed_at.append(time.monotonic())
@@ -384,7 +370,7 @@ def test_a_scheduler_that_was_given_up_meanwhile_is_told_with_its_address(images
 
         def run() -> None:
             with engine_ as running:
-                for event in running.run(trials(digest)):
+                for event in each_event(running, trials(digest)):
                     if isinstance(event, Finished):
                         kill_group(process_)
                         wait_for(lambda: running._client.status == "closed", timeout_s=60)
@@ -397,7 +383,7 @@ def test_a_scheduler_that_was_given_up_meanwhile_is_told_with_its_address(images
 def test_a_worker_that_freezes_between_two_trials_is_replaced(plugin: TrainerPlugin, digest: str) -> None:
     asked, told = trials(digest), []
     with Engine(plugin, jobs=1, trial_timeout_s=2.0) as running:
-        for event in running.run(asked):
+        for event in each_event(running, asked):
             if isinstance(event, Finished) and not any(isinstance(each, Finished) for each in told):
                 (nanny,) = running._client.cluster.workers.values()
                 os.kill(nanny.pid, signal.SIGSTOP)
@@ -442,9 +428,9 @@ def test_a_trial_that_waits_behind_another_sweeps_does_not_end_it(
     plugin = TrainerPlugin(FAKE, digest, images.read_bytes(), None)
     told: list[Event] = []
     with scheduler() as (address, _), external_worker(address), Engine(plugin, address=address) as first:
-        for event in first.run([long]):
+        for event in each_event(first, [long]):
             told.append(event)
             if isinstance(event, Started):
                 with Engine(plugin, address=address, trial_timeout_s=1.5) as second:
-                    assert outcomes([*second.run([short])], [short])["tanh/0"].status == "complete"
+                    assert outcomes([*each_event(second, [short])], [short])["tanh/0"].status == "complete"
     assert [type(event) for event in told] == [Started, *[Progress] * 6, Finished]

@@ -46,7 +46,7 @@ def searched(plan, score, entries=None):
     for planned in search.trials():
         ended = outcome(planned.trial, score(recipe_of(planned.trial)))
         entries[planned.trial.id] = RecordedTrial(planned.trial, planned.arm.params, planned.stage, ended)
-        search.tell(ended)
+        search.learn(ended)
     return entries
 
 
@@ -197,7 +197,7 @@ def pruned_search(plan, entries=None):
             metrics={"val_accuracy": told[-1].metrics["val_accuracy"]} if whole else {},
         )
         entries[trial.id] = RecordedTrial(trial, planned.arm.params, planned.stage, ended)
-        search.tell(ended)
+        search.learn(ended)
     return entries, trained
 
 
@@ -249,7 +249,7 @@ def test_pruned_trials_end_on_their_worker_are_recorded_and_not_tried_again(
     assert all(0 < len(each.epochs) < 9 and not each.metrics and each.seconds > 0 for each in pruned)
     assert (result.planned, result.recorded, result.broken) == (20, 20, False)
     assert result.counts == {"planned": 4, "complete": 4, "diverged": 0, "failed": 0, "lost": 0}
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert ledger.problems == []
     again = len(starts(fake))
     drive(sweep, settings, Watcher())

@@ -18,47 +18,47 @@ from mlflow_helpers import free_port
 from service_stack import process
 from sweep_runs import sweep_file
 
-from mnist_ablate import versions
 from mnist_ablate.errors import SweepError, UnreachableError
-from mnist_ablate.execution import tls
+from mnist_ablate.execution.dask_settings import Tls, tls_from_options
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.service.dask_service import must_be_address, must_be_size
+from mnist_ablate.service.dask_service import check_address, check_memory_size
+from mnist_ablate.workloads import versions
 
 
 @pytest.mark.parametrize(
     "address", ["tcp:/host:1", "host:8786", "tcp://host", "http://host:8786", "tcp://:1", "tls://host:x"]
 )
 def test_what_is_no_scheduler_s_address_is_refused(address: str) -> None:
-    with pytest.raises(SweepError, match="tcp://host:8786 or tls://host:8786 is expected"):
-        must_be_address(address)
+    with pytest.raises(SweepError, match="expected tcp://host:8786 or tls://host:8786"):
+        check_address(address)
 
 
 def test_what_is_no_amount_of_memory_is_refused() -> None:
-    must_be_size("2GiB")
-    must_be_size("auto")
-    with pytest.raises(SweepError, match="--memory much is no amount"):
-        must_be_size("much")
+    check_memory_size("2GiB")
+    check_memory_size("auto")
+    with pytest.raises(SweepError, match="--memory much is not an amount"):
+        check_memory_size("much")
 
 
 def test_tls_needs_all_three_files_and_an_address_that_says_so(tmp_path: Path) -> None:
     files = certificates.made(tmp_path)
     given = (files.ca_file, files.cert, files.key)
-    assert tls.chosen("tcp://h:1", None, None, None) is None
-    assert tls.chosen("tls://h:1", *given) == tls.Tls(*given)
+    assert tls_from_options("tcp://h:1", None, None, None) is None
+    assert tls_from_options("tls://h:1", *given) == Tls(*given)
     with pytest.raises(SweepError, match="give --tls-cert and --tls-key too"):
-        tls.chosen("tls://h:1", files.ca_file, None, None)
+        tls_from_options("tls://h:1", files.ca_file, None, None)
     with pytest.raises(SweepError, match="TLS needs"):
-        tls.chosen("tls://h:1", None, None, None)
+        tls_from_options("tls://h:1", None, None, None)
     with pytest.raises(SweepError, match="tcp://h:1: the address must begin with tls://"):
-        tls.chosen("tcp://h:1", *given)
+        tls_from_options("tcp://h:1", *given)
     with pytest.raises(SweepError, match=r"--tls-key .*nowhere: cannot be read"):
-        tls.chosen("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
+        tls_from_options("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
 
 
 def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), None)
-    other = {**versions.versions(), "keras": "9.9"}
-    monkeypatch.setattr(versions, "versions", lambda: other)
+    other = {**versions.deciding_versions(), "keras": "9.9"}
+    monkeypatch.setattr(versions, "deciding_versions", lambda: other)
 
     class Worker:
         address = "tcp://10.0.0.1:5"
@@ -133,7 +133,7 @@ def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when
     with process(command, base_environment(), second):
         wait_for(second.read_text, 60)
         time.sleep(3)  # the next attempt, of which nothing is said
-        refused = "worker x: another worker of this scheduler has this name: give --name; trying on"
+        refused = "worker x: another worker of this scheduler has this name: choose another --name; still trying"
         assert second.read_text() == f"{refused}\n"
         first.terminate()
         wait_for(lambda: second.read_text().count("\n") == 2, 60)

@@ -14,8 +14,7 @@ from sweep_texts import problems
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger.ablation_path import walk
-from mnist_ablate.ledger.progress import tuned
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due, tuned
 from mnist_ablate.reports import html, judging, sections, terminal
 from mnist_ablate.reports.judging import About
 from mnist_ablate.reports.markdown import markdown
@@ -166,7 +165,7 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
     assert isinstance(console.file, io.StringIO)
     for shown in (text, console.file.getvalue(), markdown(made, "q?")):
         assert "The path from the baseline to the target" in shown
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 12)
     again = len(starts(fake))
     drive(sweep, settings, Watcher())

@@ -10,11 +10,11 @@ from rich.console import Console
 from sweep_runs import Watcher, small
 
 from mnist_ablate.execution.driver import drive
-from mnist_ablate.ledger import progress, rounds
-from mnist_ablate.ledger.adaptive import seeds_wanted
+from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.preregistration import digests
-from mnist_ablate.ledger.winner import winner
+from mnist_ablate.ledger.progress import seeds_wanted, winner
+from mnist_ablate.ledger.raw_records import FinalRecord
 from mnist_ablate.reports import judging, terminal
 from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.settings import Settings
@@ -22,8 +22,7 @@ from mnist_ablate.sweep.plan import Plan, Planned, expand, label
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
 from mnist_ablate.verification import raw_ledger
-from mnist_ablate.verification.expected_trials import wanted
-from mnist_ablate.verification.ledger_check import Ledger as Verified
+from mnist_ablate.verification.ledger_check import CheckedLedger, ExpectedTrials
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
 FACTORS = {"activation": ["relu", "tanh", "elu"], "dropout": [0.0, 0.5]}
@@ -71,7 +70,7 @@ def run(
     """All rounds, on top of what is recorded."""
     entries = dict(entries or {})
     asked: list[list[Planned]] = []
-    while due := rounds.due(plan, entries):
+    while due := progress.due(plan, entries):
         asked.append(list(due))
         entries |= {each.trial.id: entry(each) for each in due}
     return entries, asked
@@ -115,7 +114,7 @@ def test_the_report_says_what_was_saved_and_where_each_claim_stopped() -> None:
 
 def test_before_the_last_round_nothing_is_called_saved() -> None:
     plan = plan_of()
-    first = rounds.due(plan, {})
+    first = progress.due(plan, {})
     entries = {each.trial.id: entry(each) for each in first}
     assert progress.counts(plan, entries)["saved"] == 0
     assert progress.again(plan, {}).planned == 6  # type: ignore[union-attr]
@@ -134,8 +133,8 @@ def test_after_a_crash_the_same_trials_are_asked_for(cut: int) -> None:
 
 def test_a_trial_that_was_lost_counts_as_taken() -> None:
     plan = plan_of()
-    entries = {each.trial.id: entry(each, "lost") for each in rounds.due(plan, {})}
-    second = rounds.due(plan, entries)
+    entries = {each.trial.id: entry(each, "lost") for each in progress.due(plan, {})}
+    second = progress.due(plan, entries)
     assert {each.trial.seed for each in second if each.stage == "verdict"} == {6, 7, 8}
 
 
@@ -199,11 +198,13 @@ def test_verify_works_out_the_same_rounds(design: str, claims: list[dict[str, An
     order = [each.trial.id for each_round in asked for each in each_round]
     for cut in range(0, len(order) + 1, 11):
         kept = {trial_id: entries[trial_id] for trial_id in order[:cut]}
-        found = wanted(
-            plan.sweep,
-            plan.verdict_trials(),
-            lambda each, kept=kept: kept[each.trial.id].outcome.model_dump() if each.trial.id in kept else None,
-        )
+        finals = {
+            id_: FinalRecord(
+                id_, {}, each.trial.seed, "", each.params, each.stage, each.outcome.model_dump(), frozenset()
+            )
+            for id_, each in kept.items()
+        }
+        found = ExpectedTrials(plan, finals).wanted(plan.verdict_trials())
         assert {each.trial.id for each in found} == {each.trial.id for each in progress.verdict_trials(plan, kept)}
 
 
@@ -228,10 +229,10 @@ def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
     result = drive(small(**ADAPTIVE), settings, Watcher())
     record = Ledger(settings.ledger_url).find("small")
     entries = record.entries()
-    assert rounds.due(record.plan, entries) == ()
+    assert progress.due(record.plan, entries) == ()
     counts = result.counts
     assert counts["complete"] + counts["saved"] == counts["planned"] == 18
-    assert Verified(raw_ledger.read(settings.ledger_url, "small")).problems == []
+    assert CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems == []
     found = judging.of_records(record.plan, entries, record.registration, [])
     assert as_json(found)["trials"] == dict(counts)
     again = drive(small(**ADAPTIVE), settings, Watcher())
@@ -243,9 +244,9 @@ def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
 def test_verify_finds_a_round_that_nobody_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_wanted", lambda _plan, trials, _entries: trials)
     drive(small(**ADAPTIVE), settings, Watcher())
-    problems = Verified(raw_ledger.read(settings.ledger_url, "small")).problems
+    problems = CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems
     assert problems
-    assert all("is recorded but not planned" in problem for problem in problems)
+    assert all("is recorded but was not planned" in problem for problem in problems)
 
 
 @pytest.mark.slow
@@ -254,7 +255,7 @@ def test_verify_finds_a_round_that_is_lacking(settings: Settings, monkeypatch: p
     content = {**ADAPTIVE, "claims": [{**ADAPTIVE["claims"][0], "margin": 0.0}]}  # type: ignore[index, dict-item]
     monkeypatch.setattr(progress, "_wanted", lambda _plan, trials, _entries: trials[:6])
     drive(small(**content), settings, Watcher())
-    (problem,) = Verified(raw_ledger.read(settings.ledger_url, "small")).problems
+    (problem,) = CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems
     assert "planned trials are not recorded: run the sweep again" in problem
 
 

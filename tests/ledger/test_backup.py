@@ -13,7 +13,7 @@ from mlflow_helpers import active_runs, new_home
 from postgres import Postgres
 from sweep_runs import small, sweep_file
 
-from mnist_ablate.cli import backup as commands
+from mnist_ablate.cli import records as commands
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger import backup
@@ -153,7 +153,7 @@ def test_records_that_differ_are_never_overwritten(what: str, other: Settings, p
     first = plan.verdict_trials()[0]
     record.add(first, outcome(first, "failed" if what == "results" else "complete"))
     before = rows(other)
-    with pytest.raises(ConflictError, match="small/1: the ledger has another record of this name, which stays"):
+    with pytest.raises(ConflictError, match="small/1: the ledger has a different record of this name and keeps it"):
         backup.restore(other.ledger_url, file)
     assert rows(other) == before
 
@@ -161,13 +161,13 @@ def test_records_that_differ_are_never_overwritten(what: str, other: Settings, p
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"test_accuracy": 0.9', '"test_accuracy": 0.8', "record 0 was altered after it had been written"),
+        ('"test_accuracy": 0.9', '"test_accuracy": 0.8', "record 0 was altered after it was written"),
         ('"value": 0.9', '"value": 0.8', "record 0 has another value in Optuna than its test_accuracy"),
         ('"params": {"dropout": 0.5', '"params": {"dropout": 0.0', "was trained with other factors than its arm's"),
         ('"state": "COMPLETE"', '"state": "FAIL"', "record 0 is FAIL in Optuna"),
         ('"margin": 0.002', '"margin": 0.001', "the sweep was altered"),
         ('"name": "small"', '"name": "../small"', "is not the name of its sweep"),
-        ('"sha256"', '"sha255"', "record 0 is not whole, it lacks sha256"),
+        ('"sha256"', '"sha255"', "record 0 is incomplete, it lacks sha256"),
     ],
 )
 def test_an_altered_backup_is_refused_whole(old: str, new: str, told: str, file: Path, other: Settings) -> None:
@@ -186,7 +186,7 @@ def test_checksum_that_does_not_fit_is_told(file: Path, other: Settings) -> None
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
 def test_what_is_no_backup_is_told_in_one_line(content: bytes, tmp_path: Path, other: Settings) -> None:
     (tmp_path / "x.zip").write_bytes(content)
-    with pytest.raises(SweepError, match=r"x\.zip: no whole backup of mnist-ablate \(.*\): use another copy"):
+    with pytest.raises(SweepError, match=r"x\.zip: not a complete mnist-ablate backup \(.*\): use another copy"):
         backup.restore(other.ledger_url, tmp_path / "x.zip")
 
 
@@ -210,7 +210,7 @@ def test_any_byte_that_is_lost_or_changed_is_found(file: Path, other: Settings) 
 
 def test_export_overwrites_nothing_and_leaves_no_part(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_text("mine")
-    with pytest.raises(SweepError, match=r"a\.zip: exists already and is left as it is: name another file"):
+    with pytest.raises(SweepError, match=r"a\.zip: exists already and was not changed: choose another file name"):
         backup.export(settings.ledger_url, ["small"], tmp_path / "a.zip")
     with pytest.raises(SweepError, match="nothing recorded"):
         backup.export(settings.ledger_url, ["smal"], tmp_path / "b.zip")
@@ -240,13 +240,15 @@ def test_all_of_nothing_is_told_and_creates_nothing(tmp_path: Path, made: bool) 
     if made:
         home.mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SweepError, match=f"^{home}/ledger.db: nothing recorded there: check --home and OPTUNA_STORAGE"):
+    with pytest.raises(
+        SweepError, match=f"^{home}/ledger.db: no sweep is recorded there: check --home and OPTUNA_STORAGE"
+    ):
         commands.export([str(tmp_path / "a.zip")], everything=True, home=home)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_all_of_an_empty_ledger_is_nothing(other: Settings, tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="nothing recorded there"):
+    with pytest.raises(SweepError, match="no sweep is recorded there"):
         commands.export([str(tmp_path / "b.zip")], everything=True, home=other.home)
 
 

@@ -24,10 +24,10 @@ from tcp_proxy import proxy
 
 from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
 from mnist_ablate.ledger import database
+from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
 from mnist_ablate.ledger.lock import Lock
-from mnist_ablate.ledger.outage import Outage
-from mnist_ablate.ledger.verify_record import against_itself
+from mnist_ablate.ledger.raw_records import record_problems
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.tracking import client
@@ -201,7 +201,7 @@ def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
     assert [entry.trial.seed for entry in entries] == [n // 2 for n in range(len(entries))]
     (study,) = raw_ledger.read(url, "small")
     assert {trial.state for trial in study.trials} == {"COMPLETE"}
-    assert [problem for trial in study.trials for problem in against_itself(trial)] == []
+    assert [problem for trial in study.trials for problem in record_problems(trial)] == []
 
 
 COMPETE = """
@@ -268,7 +268,7 @@ def test_an_answer_that_was_lost_is_not_written_twice(url: str, monkeypatch: pyt
     messages: list[str] = []
     outage = Outage(messages.append, 30.0, lambda: False)
     for each in wanted.verdict_trials():
-        outage.ride_out(functools.partial(record.add, each, outcome(each)))
+        outage.retry_until_available(functools.partial(record.add, each, outcome(each)))
     assert not lost
     assert [entry.trial.id for entry in record.records()] == [each.trial.id for each in wanted.verdict_trials()]
 
@@ -317,7 +317,7 @@ def add_through(record: Record, lock: Lock, wanted: Plan, troubles: Mapping[int,
             lock.ensure()
             record.add(each, outcome(each))
 
-        outage.ride_out(write)
+        outage.retry_until_available(write)
     return messages
 
 
@@ -356,8 +356,8 @@ def test_an_outage_that_lasts_too_long_gives_up_with_the_reason() -> None:
     def down() -> None:
         raise UnreachableError("database x not reachable")
 
-    with pytest.raises(UnreachableError, match="database x not reachable; the same command goes on where it was"):
-        Outage(messages.append, 0.6, lambda: False).ride_out(down)
+    with pytest.raises(UnreachableError, match="database x not reachable; run the same command again to continue"):
+        Outage(messages.append, 0.6, lambda: False).retry_until_available(down)
     assert messages == ["database not reachable, retrying"]
 
 
@@ -418,7 +418,7 @@ def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
 
 @pytest.mark.service
 @pytest.mark.parametrize(
-    "read", [lambda url: raw_ledger.read(url, "small"), client.must_answer], ids=["ledger", "MLflow"]
+    "read", [lambda url: raw_ledger.read(url, "small"), client.check_answer], ids=["ledger", "MLflow"]
 )
 def test_who_reads_a_database_that_says_nothing_is_told_so(
     server: Postgres, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], object]

@@ -27,7 +27,7 @@ from mnist_ablate.sweep.plan import expand
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger
-from mnist_ablate.verification.ledger_check import Ledger as Checked
+from mnist_ablate.verification.ledger_check import CheckedLedger
 
 DATA = "d1" * 32
 
@@ -141,7 +141,7 @@ def altered(home: Settings, key: str, change: Any) -> None:
 
 def registration_problems(home: Settings) -> list[str]:
     """What the independent checker says of the registration; the made-up trials have other faults."""
-    problems = Checked(raw_ledger.read(home.ledger_url, "small")).problems
+    problems = CheckedLedger(raw_ledger.read(home.ledger_url, "small")).problems
     return [each.split(":")[2].strip() for each in problems if "registered" in each]
 
 
@@ -156,7 +156,7 @@ def test_a_margin_altered_in_the_database_is_noticed_by_report_and_checker(home:
     altered(home, "content", widened)
     altered(home, "digest", lambda _: other_margin(0.0001).digest)
     assert registered(home)["reasons"] == ["margins differ from what was registered"]
-    assert registration_problems(home) == ["margins not as registered before the first trial"]
+    assert registration_problems(home) == ["margins not as it was registered before the first trial"]
 
 
 def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Settings) -> None:

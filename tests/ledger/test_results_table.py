@@ -133,7 +133,7 @@ def test_a_seed_is_a_whole_number(tmp_path: Path, seed: str) -> None:
             "row 1, column test_accuracy: missing; did you mean",
         ),
         (["normalizer,dropout,test_accuracy", "a,0,1"], "row 1, column seed: missing"),
-        (["normalizer,dropout,seed,seed,test_accuracy"], "row 1, column seed: stands twice in the header"),
+        (["normalizer,dropout,seed,seed,test_accuracy"], "row 1, column seed: appears twice in the header"),
         (["normalizer;dropout;seed;test_accuracy"], "row 1: one column"),
         ([HEADER], "no row below the header"),
         (['normalizer,"dropout'], "not a CSV file"),
@@ -148,7 +148,7 @@ def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path: Path, lines: l
 
 
 def test_a_duplicate_says_where_the_first_one_stands(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="stands in row 2 already: keep one"):
+    with pytest.raises(SweepError, match="is in row 2 already: keep one"):
         load(write(tmp_path, HEADER, FIRST, FIRST))
 
 

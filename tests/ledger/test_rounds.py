@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mnist_ablate.ledger.rounds import due, rounds
+from mnist_ablate.ledger.progress import due, rounds
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Status

@@ -18,15 +18,15 @@ from judged_sweep import as_json
 from ledger_records import outcome, recorded
 from sweep_runs import SWEEP, small
 
-from mnist_ablate import versions
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due
 from mnist_ablate.reports import bundle
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import expand
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.verification.bundle_check import Checked, check
+from mnist_ablate.workloads import versions
 
 DATA = "d1" * 32
 ALLOWED = {
@@ -263,7 +263,7 @@ def no_number(members: Members) -> None:
 
 
 TAMPERED: dict[Callable[[Members], None], str] = {
-    metric: r"record 3 \(trial [0-9a-f]{16}\) was altered after it had been written",
+    metric: r"record 3 \(trial [0-9a-f]{16}\) was altered after it was written",
     metric_sealed: "record 3 .* has another value in Optuna than its test_accuracy",
     metric_everywhere: r"arms\[relu\].mean is 0.9\d+ in verdicts.json, the records say 0.9|claims|arms",
     removed: "there is no record 3 among the 20 that it holds",
@@ -273,11 +273,11 @@ TAMPERED: dict[Callable[[Members], None], str] = {
     verdict: r"claims\[tanh-hurts\].verdict is '\w+' in verdicts.json, the records say '\w+'",
     effect: r"claims\[tanh-hurts\].effect is .* in verdicts.json, the records say",
     alarm_hidden: "negative_control is nothing in verdicts.json, the records say a mapping",
-    margin: "small/1: its digest is not that of the sweep it holds",
+    margin: "small/1: its digest does not match the sweep it holds",
     margin_registered: r"digest is .* in verdicts.json|claims\[tanh-hurts\]",
-    question: "small/1: its digest is not that of the sweep it holds",
+    question: "small/1: its digest does not match the sweep it holds",
     claim_dropped: "planned|digest is|claims is",
-    seed: "record 3 .* does not have the content that its id stands for",
+    seed: "record 3 .* has content that does not match its id",
     seed_and_id: "1 of 21 planned trials are not recorded",
     swapped_arm: "record 2 .* has seed|record 2 .* was trained with other factors than its arm's",
     swapped_outcomes: "in verdicts.json, the records say",
@@ -285,7 +285,7 @@ TAMPERED: dict[Callable[[Members], None], str] = {
     curve_metric: "record 3 .* has another val_accuracy than its epochs give",
     diverged_whole: "record 3 .* is diverged with 2 of 2 epochs",
     diverged_above_chance: "record 3 .* has another test_accuracy and .* and val_loss than chance and its epochs give",
-    control_without_arm: "trial .* is recorded in an arm that is not its own",
+    control_without_arm: "trial .* is recorded in another arm than planned",
     epoch: "record 3 .* lacks an epoch, or has one twice",
     fingerprint: "fingerprints is a list in verdicts.json, the records say a list",
     giant: "its plan has 7,000,000,000,007 trials; up to 200,000 can be verified",
@@ -433,7 +433,7 @@ def test_another_version_of_the_program_is_named(whole: bytes, tmp_path: Path) -
     verdict(members)
     members[bundle.VERSIONS]["version.mnist-ablate"] = "9.9"
     (line,) = said(closed(members), tmp_path).problems
-    here = versions.versions()["mnist-ablate"]
+    here = versions.deciding_versions()["mnist-ablate"]
     assert line.endswith(f"it was packed by mnist-ablate '9.9', this is {here}: verify it with that one")
 
 
@@ -471,7 +471,7 @@ def damaged(whole: bytes) -> Iterator[tuple[str, bytes, str]]:
 def test_a_damaged_file_is_one_line_and_nothing_is_written(whole: bytes, tmp_path: Path) -> None:
     for name, content, wanted in damaged(whole):
         (line,) = said(content, tmp_path).problems
-        assert line.startswith("bundle: x.zip is not whole, or was altered: "), name
+        assert line.startswith("bundle: x.zip is incomplete or was altered: "), name
         assert re.search(wanted, line), (name, line)
         assert line.isprintable(), name
         assert [path.name for path in tmp_path.rglob("*")] == ["x.zip"], name

@@ -14,7 +14,7 @@ from mnist_ablate.ledger.progress import done, verdict_trials
 from mnist_ablate.reports.report import TrialCounts
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, Planned, expand
-from mnist_ablate.tracking.mirror import Ended
+from mnist_ablate.tracking.mirror import FinishedTrial
 from mnist_ablate.trial import Outcome
 from mnist_ablate.workloads.keras_mnist import data
 
@@ -117,7 +117,7 @@ def test_sync_beside_a_running_sweep_remembers_only_what_it_sent(
     record = recorded(settings, plan, tuple(first))
     send = tracker.outcomes_together
 
-    def sent_while_another_ends(ended: Sequence[Ended]) -> dict[str, bool]:
+    def sent_while_another_ends(ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         record.add(last, outcome(last))
         return send(ended)
 

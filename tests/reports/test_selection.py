@@ -12,8 +12,7 @@ from sweep_runs import Watcher, small
 from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.progress import rows
-from mnist_ablate.ledger.rounds import due
+from mnist_ablate.ledger.progress import due, rows
 from mnist_ablate.reports import html, judging, markdown, sections, terminal
 from mnist_ablate.reports.judging import About
 from mnist_ablate.reports.report import AsWritten, Report, Selection, TrialCounts
@@ -185,5 +184,5 @@ def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
     shown = Reader(html.html(made, publishing.recorded_sweep(record)))
     assert "as-written" in shown.values("id")
     assert "as written (learning rate 0.05)" in shown.text
-    ledger = ledger_check.Ledger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 4)

@@ -90,7 +90,7 @@ def test_it_tells_counts_verdicts_and_the_page() -> None:
 def test_what_is_refused_is_one_line_without_the_path(answer: Any, told: str) -> None:
     with hook(answer) as (url, taken):
         line = webhook.ended(url, DOCUMENT, "", 0)
-    assert line.endswith(f"{told}: nobody was told how the sweep ended")
+    assert line.endswith(f"{told}: no notification was sent")
     assert line.startswith("MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: ")
     assert "canary" not in line
     assert len(taken) == 1
@@ -109,10 +109,10 @@ def test_a_webhook_that_drips_takes_no_longer_than_the_time_out(monkeypatch: pyt
     [
         (f"http://user:pw-canary@127.0.0.1:9/{SECRET}", "http://127.0.0.1/***: "),
         (f"http://nowhere.invalid/{SECRET}", "http://nowhere.invalid/***: "),
-        (f"file:///etc/{SECRET}", "is no http or https address"),
-        (SECRET, "is no http or https address"),
-        (f"http://[{SECRET}", "is no http or https address"),
-        (f"http://127.0.0.1:port/{SECRET}", "nobody was told"),
+        (f"file:///etc/{SECRET}", "is not an http(s) URL"),
+        (SECRET, "is not an http(s) URL"),
+        (f"http://[{SECRET}", "is not an http(s) URL"),
+        (f"http://127.0.0.1:port/{SECRET}", "no notification was sent"),
     ],
 )
 def test_an_address_that_nobody_answers_is_one_line(url: str, told: str) -> None:
@@ -150,5 +150,5 @@ def test_a_sweep_tells_and_its_exit_code_stays(command: Command, images: Path) -
     assert taken[0][2]["exit_code"] == 7
     again = command(*words, MNIST_ABLATE_WEBHOOK=url)
     assert again.code == 7
-    assert "MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: Connection refused: nobody was told" in again.err
+    assert "MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: Connection refused: no notification was sent" in again.err
     assert "canary" not in done.err + done.out + again.err + again.out

@@ -30,7 +30,7 @@ from mnist_ablate.sweep.plan import count, expand, label
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.tracking.run_format import run_name
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, RecordedTrial, Row, Trial
-from mnist_ablate.verification.ledger_check import Ledger as Checked
+from mnist_ablate.verification.ledger_check import CheckedLedger
 
 DATA = "d1" * 32
 CLAIM = Claim.model_validate(SWEEP["claims"][0])
@@ -274,7 +274,7 @@ def test_the_checker_wants_the_control_too(command: Command, images: Path) -> No
     done = command("sweep", str(file), "--data", str(images), "--json")
     assert done.code == 7, done.err  # there is no MLflow
     url = f"sqlite:///{command.folder / '.mnist-ablate' / 'ledger.db'}"
-    checked = Checked(raw_ledger.read(url, "small"))
+    checked = CheckedLedger(raw_ledger.read(url, "small"))
     assert (checked.problems, checked.missing, len(checked.rows)) == ([], 0, 6)
 
 

@@ -16,6 +16,7 @@ from mlflow.entities import Run
 
 from mnist_ablate.tracking import local_store
 from mnist_ablate.tracking.mirror import Mirror
+from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
@@ -118,3 +119,8 @@ def until(true: Callable[[], object], seconds: float = 5.0) -> None:
     while not true():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+def pending(uploader: Uploader) -> int:
+    """Outcomes that MLflow does not have."""
+    return len(uploader._outcomes) + uploader._refused

@@ -9,8 +9,8 @@ from mnist_ablate.errors import UnreachableError
 from mnist_ablate.execution.engine import Event, Finished, Retried
 from mnist_ablate.sweep.plan import Plan, Planned
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.tracking.mirror import Ended
-from mnist_ablate.tracking.run_index import Stored
+from mnist_ablate.tracking.mirror import FinishedTrial
+from mnist_ablate.tracking.run_index import StoredRun
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 
 SWEEP: dict[str, Any] = {
@@ -105,7 +105,7 @@ class Tracker:
         self.outcomes[trial.id] = outcome
         return not known
 
-    def outcomes_together(self, ended: Sequence[Ended]) -> dict[str, bool]:
+    def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         """Takes half of them."""
         self._reach()
         return {each[0].id: self.outcome(*each) for each in ended[::2]}
@@ -120,6 +120,6 @@ class Tracker:
         self._reach()
         self.settled += 1
 
-    def stored(self) -> dict[str, Stored]:
+    def stored(self) -> dict[str, StoredRun]:
         self._reach()
         return {}

@@ -84,7 +84,7 @@ def test_hung_server_is_given_up_within_five_seconds() -> None:
 @pytest.mark.slow
 def test_server_that_hangs_later_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr(client, "must_answer", lambda _uri: None)
+    monkeypatch.setattr(client, "check_answer", lambda _uri: None)
     with socket.create_server(("127.0.0.1", 0)) as hung:
         assert message(f"http://127.0.0.1:{hung.getsockname()[1]}").endswith("does not answer: timed out")
 

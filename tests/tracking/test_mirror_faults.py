@@ -28,7 +28,7 @@ from mlflow_helpers import (
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import mirror as mirror_module
-from mnist_ablate.tracking.mirror import SENDERS, Ended
+from mnist_ablate.tracking.mirror import SENDERS, FinishedTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
 
@@ -56,7 +56,7 @@ def losing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lose
 
 
-def many(*seeds: int) -> list[Ended]:
+def many(*seeds: int) -> list[FinishedTrial]:
     return [(trial(seed), ARM, outcome(trial(seed))) for seed in seeds]
 
 
@@ -114,7 +114,7 @@ from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.tracking.uploader import Uploader
 
 class Slow(Mirror):
-    def open(self): self._book = object()
+    def open(self): self._index = object()
     def _send(self, *_):
         os.write(1, b"sent\\n")
         time.sleep(6)

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow_helpers import new_home
 from sweep_runs import small, sweep_file
 
-from mnist_ablate.ledger.winner import winner
+from mnist_ablate.ledger.progress import winner
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.trial import RecordedTrial
 

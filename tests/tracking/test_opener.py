@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from mlflow_stub import Reply, Stub, running
 
-from mnist_ablate.tracking.opener import exempt_from_proxies, opener
+from mnist_ablate.tracking.client import exempt_from_proxies, opener
 
 
 @pytest.fixture

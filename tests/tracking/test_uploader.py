@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import pytest
-from mlflow_helpers import ARM, START_MS, epochs, outcome, trial, until
+from mlflow_helpers import ARM, START_MS, epochs, outcome, pending, trial, until
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import uploader
-from mnist_ablate.tracking.mirror import Ended, Mirror
-from mnist_ablate.tracking.tracker_errors import RefusedError
+from mnist_ablate.tracking.client import RefusedError
+from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
@@ -54,7 +54,7 @@ class FakeMirror(Mirror):
         self._record(trial.seed)
         return True
 
-    def outcomes_together(self, ended: Sequence[Ended]) -> dict[str, bool]:
+    def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         taken = [each for each in ended if each[0].seed in self.together]
         self.calls.extend([{of.seed: told.seconds for of, _, told in taken}] if taken else [])
         return {of.id: True for of, _, _ in taken}
@@ -92,7 +92,7 @@ def test_everything_is_delivered_in_order(sender: Uploader, fake: FakeMirror) ->
     send(sender, 1, 2, 3)
     assert sender.close(5)
     assert fake.calls == ["open", 1, 2, 3]
-    assert sender.pending == 0
+    assert pending(sender) == 0
 
 
 def test_what_piled_up_goes_side_by_side_and_alone_what_did_not(sender: Uploader, fake: FakeMirror) -> None:
@@ -101,7 +101,7 @@ def test_what_piled_up_goes_side_by_side_and_alone_what_did_not(sender: Uploader
     sender.start()
     assert sender.close(5)
     assert fake.calls == ["open", {1: 3.25, 3: 3.25, 4: 3.25}, 2, 5]
-    assert sender.pending == 0
+    assert pending(sender) == 0
 
 
 def test_two_outcomes_of_a_trial_go_one_after_the_other(sender: Uploader, fake: FakeMirror) -> None:
@@ -125,7 +125,7 @@ def test_caller_never_waits_for_a_hung_tracker(sender: Uploader, fake: FakeMirro
     assert time.monotonic() - started < 2
     assert not sender.close(0.1)
     assert time.monotonic() - started < 3
-    assert sender.pending == 100
+    assert pending(sender) == 100
 
 
 def test_outcomes_arrive_after_the_tracker_is_back(sender: Uploader, fake: FakeMirror) -> None:
@@ -241,7 +241,7 @@ def test_a_refused_outcome_holds_up_no_other(
     sender.start()
     assert not sender.close(5)
     assert fake.calls == ["open", 2]
-    assert sender.pending == 1
+    assert pending(sender) == 1
     assert warnings[0].endswith(f"{error}; trial {trial(1).id} is in the ledger only")
 
 
@@ -253,7 +253,7 @@ def test_a_dead_tracker_does_not_hold_up_the_end(sender: Uploader, fake: FakeMir
     started = time.monotonic()
     assert not sender.close(30)
     assert time.monotonic() - started < 1
-    assert sender.pending == 1
+    assert pending(sender) == 1
 
 
 def test_one_failure_while_closing_is_tried_again(sender: Uploader, fake: FakeMirror) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_helpers import ARM, active_runs, epochs, free_port, mirror, new_home, outcome, points, trial, until
+from mlflow_helpers import ARM, active_runs, epochs, free_port, mirror, new_home, outcome, pending, points, trial, until
 from mlflow_server import mlflow_server
 from mlflow_stub import Fault, Reply, Stub, running
 
@@ -64,7 +64,7 @@ def test_everything_arrives_once_whatever_the_server_does(server: tuple[str, int
             sender.epoch(trial(seed), epoch)
             time.sleep(0.05)
         send(sender, seed)
-    until(lambda: sender.pending == 0, 60)
+    until(lambda: pending(sender) == 0, 60)
     assert sender.close(10)
     until(lambda: not proxy.busy, 10)  # what hung may be carried out after it was given up and done again
     copy.verdicts("done", {}, [])
@@ -86,12 +86,12 @@ def test_server_that_is_killed_and_started_again_misses_nothing(
     with mlflow_server(uri, port):
         sender.start()
         send(sender, 1)
-        until(lambda: sender.pending == 0, 30)
+        until(lambda: pending(sender) == 0, 30)
         sender.epoch(trial(2), epochs()[0])
     send(sender, 2, 3)
     until(lambda: said, 10)
     with mlflow_server(uri, port):
-        until(lambda: sender.pending == 0, 30)
+        until(lambda: pending(sender) == 0, 30)
         assert sender.close(10, settle=True)
     assert [row[0] for row in active_runs(uri)] == ["sweep", "trial", "trial", "trial"]
     assert len(points(uri)) == 3 * (3 * 4 + 4)

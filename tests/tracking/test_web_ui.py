@@ -132,7 +132,7 @@ def test_password_of_the_store_is_no_argument(tmp_path: Path, monkeypatch: pytes
         raise OSError
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(web_ui, "must_answer", lambda _uri: None)
+    monkeypatch.setattr(web_ui, "check_answer", lambda _uri: None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     with pytest.raises(OSError):  # noqa: PT011 - raised above
         web_ui.serve("postgresql+psycopg2://me:canary@db/mlflow", tmp_path, free_port())

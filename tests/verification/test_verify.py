@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,26 +20,26 @@ from sweep_runs import SWEEP, small
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger, Record
-from mnist_ablate.ledger.raw_records import RawTrial
-from mnist_ablate.ledger.rounds import due
-from mnist_ablate.ledger.verify_record import against_itself
+from mnist_ablate.ledger.progress import due
+from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, Planned, expand
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger, verify
-from mnist_ablate.verification.ledger_check import Ledger as Checked
+from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.metrics import curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
-SUPPORT = Path(__file__).parents[1] / "support"
+TESTS = Path(__file__).parents[1]
 
 
 @cache
 def said() -> dict[str, dict[str, list[str]]]:
     """In a process of its own: it forks, and threads of other tests would not survive that."""
-    program = [sys.executable, "-W", "ignore", str(SUPPORT / "planted.py")]
-    answer = subprocess.run(program, capture_output=True, text=True, timeout=250, check=False)
+    program = [sys.executable, "-W", "ignore", str(TESTS / "campaigns" / "planted_bugs.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS / 'support'}"}
+    answer = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
     found: dict[str, dict[str, list[str]]] = json.loads(answer.stdout)
     return found
@@ -87,7 +88,7 @@ def trained(plan: Plan, record: Record, *lost: Planned, ended: Callable[[Planned
 
 
 def problems(home: Path) -> list[str]:
-    return Checked(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
+    return CheckedLedger(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
 
 
 def best(plan: Plan) -> Planned:
@@ -253,7 +254,7 @@ def test_a_trial_recorded_for_another_arm_is_found_in_every_stage(tmp_path: Path
             first = each.arm == plan.arms[0] and moved.setdefault(each.stage, each.id) == each.id
             record.add(replace(each, arm=plan.arms[1]) if first else each, outcome(each))
     assert set(moved) == {"tuning", "verdict", "control", "as_written"}
-    told = "ledger: trial {} is recorded in an arm that is not its own: "
+    told = "ledger: trial {} is recorded in another arm than planned: "
     assert all(line.startswith(told.format(id_)) for line, id_ in zip(problems(tmp_path), moved.values(), strict=True))
 
 
@@ -282,6 +283,6 @@ CURVE = [*curve_metrics([], 2, 10), "train_loss", "train_accuracy", "val_loss", 
     [*(("complete", name) for name in CURVE), *(("diverged", name) for name in ("test_accuracy", "test_loss", *CURVE))],
 )
 def test_a_metric_that_does_not_follow_from_the_epochs_is_found(status: str, name: str) -> None:
-    assert against_itself(raw(status)) == []
+    assert record_problems(raw(status)) == []
     told = f"has another {name} than {'chance and ' * (status == 'diverged')}its epochs give"
-    assert told in against_itself(raw(status, **{name: 0.75}))
+    assert told in record_problems(raw(status, **{name: 0.75}))

@@ -20,8 +20,9 @@ from typing import IO
 
 import numpy as np
 
-from mnist_ablate import versions
 from mnist_ablate.errors import DiskError
+from mnist_ablate.processes import whole_file
+from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.data import Digits
@@ -107,7 +108,7 @@ class Store:
             "source": source,
             "size": BASES[source.base].size,
             "weights": file.digest if file else "",
-            "tensorflow": versions.versions()["tensorflow"],
+            "tensorflow": versions.deciding_versions()["tensorflow"],
         }
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         return cache_folder() / "features" / f"{source.base}-{source.weights}-{source.normalizer}-{key}"
@@ -192,12 +193,8 @@ def _write(path: Path, values: Features) -> None:
     body = io.BytesIO()
     np.save(body, values)
     content = body.getvalue()
-    partial = path.with_suffix(".part")
-    with _writable(path), partial.open("wb") as file:
-        file.write(content + hashlib.sha256(content).digest())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with _writable(path), whole_file(path) as part:
+        part.write_bytes(content + hashlib.sha256(content).digest())
 
 
 @contextmanager

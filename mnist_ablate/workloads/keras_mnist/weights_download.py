@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.errors import DataError
+from mnist_ablate.processes import call_within, whole_file
 from mnist_ablate.workloads.keras_mnist.choices.base_weights import WEIGHTS, File
 
 Arrays = npt.NDArray[np.float32]
@@ -20,7 +20,6 @@ Arrays = npt.NDArray[np.float32]
 ENVIRONMENT = "MNIST_ABLATE_WEIGHTS"
 CONNECT_S = 8.0
 _PIECE = 2**20
-_KERNEL_AXES = 4
 
 
 def file_of(weights: str, given: Path | None = None) -> File | None:
@@ -110,32 +109,16 @@ def _hash(algorithm: str) -> Any:
 def _download(file: File) -> None:
     """To a name of this process, checked, then to its own: no other process ever reads a part of it."""
     file.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.path.with_name(f".{file.path.name}.{os.getpid()}")
-    try:
+    with whole_file(file.path) as partial:
         with _opened(file.url) as answer, partial.open("wb") as out:
             while piece := answer.read(_PIECE):
                 out.write(piece)
         _check(file, partial)
-        partial.replace(file.path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _opened(url: str) -> Any:
     """Resolving a name has no time-out of its own where packets vanish: a thread's wait has."""
-    found: list[Any] = []
-
-    def connect() -> None:
-        try:
-            found.append(urllib.request.urlopen(url, timeout=CONNECT_S))  # noqa: S310 - https, from choices/weights.py
-        except (OSError, HTTPException) as error:
-            found.append(error)
-
-    thread = threading.Thread(target=connect, name="download", daemon=True)
-    thread.start()
-    thread.join(CONNECT_S)
-    if not found:
-        raise TimeoutError(f"no answer in {CONNECT_S:.0f} s")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    try:
+        return call_within(CONNECT_S, lambda: urllib.request.urlopen(url, timeout=CONNECT_S))  # noqa: S310 - https
+    except TimeoutError:
+        raise TimeoutError(f"no answer in {CONNECT_S:.0f} s") from None

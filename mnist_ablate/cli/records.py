@@ -1,4 +1,4 @@
-"""`export` and `restore`: the ledger as one file. `sync`: MLflow from the ledger."""
+"""The commands on what is recorded: `sync` to MLflow, `export` to a file, `restore` from it, `verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from mnist_ablate.cli.options import Home, complete_source, name_of, settings_of
+from mnist_ablate.cli.sweep_ending import FAILED_TRIALS
 from mnist_ablate.errors import SweepError
 
+_BUNDLE = ".zip"
 All = Annotated[bool, typer.Option("--all", help="Every recorded sweep.")]
 
 
@@ -21,7 +23,7 @@ def export(
     everything: All = False,
     home: Home = None,
 ) -> None:
-    """Write every record of a sweep, or of all, to one file that `restore` reads."""
+    """Write every record of a sweep, or of all sweeps, to one file that `restore` reads."""
     from mnist_ablate.ledger import backup
     from mnist_ablate.ledger.ledger import Ledger
 
@@ -41,13 +43,13 @@ def restore(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
     home: Home = None,
 ) -> None:
-    """Put the records of a backup into the ledger; what is there already stays."""
+    """Add the records of a backup to the ledger. Records that are already there stay."""
     from mnist_ablate.ledger import backup
 
     settings = settings_of(home)
     for done in backup.restore(settings.ledger_url, source):
         typer.echo(f"{done.name}: {done.trials} trials, {done.written} written now")
-    typer.echo("bring MLflow in step with: mnist-ablate sync --all", err=True)
+    typer.echo("update MLflow with: mnist-ablate sync --all", err=True)
 
 
 def sync(
@@ -57,7 +59,7 @@ def sync(
     everything: All = False,
     home: Home = None,
 ) -> None:
-    """Bring MLflow in step with the ledger; with --all, rebuild it for every recorded sweep."""
+    """Send MLflow what it lacks of a recorded sweep, or of every sweep with --all."""
     from mnist_ablate.execution import recorded_report
     from mnist_ablate.ledger.ledger import Ledger
 
@@ -68,3 +70,45 @@ def sync(
     for name in names:
         sent, total = recorded_report.sync(name, settings)
         typer.echo(f"{name}: MLflow has all {total} trials ({sent} sent now)")
+
+
+def verify(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|BUNDLE.zip",
+            help="A recorded sweep, or what `report --format bundle` wrote.",
+            autocompletion=complete_source,
+        ),
+    ],
+    home: Home = None,
+) -> None:
+    """Check that plan, ledger and MLflow agree, or that the verdicts of a bundle follow from its records."""
+    found = (
+        _verified_bundle(Path(source)) if source.lower().endswith(_BUNDLE) else _verified_ledger(name_of(source), home)
+    )
+    if found:
+        raise typer.Exit(FAILED_TRIALS)
+
+
+def _verified_ledger(name: str, home: Path | None) -> bool:
+    from mnist_ablate.verification import verify as checks
+
+    found = checks.problems(name, settings_of(home, None))
+    for problem in found:
+        typer.echo(problem)
+    if not found:
+        typer.echo(f"{name}: plan, ledger and MLflow agree")
+    return bool(found)
+
+
+def _verified_bundle(path: Path) -> bool:
+    from mnist_ablate.verification import bundle_check
+
+    checked = bundle_check.check(path)
+    for problem in checked.problems:
+        typer.echo(problem)
+    if not checked.problems:
+        typer.echo(f"{path.name}: {checked.claims} verdicts follow from {checked.trials} recorded trials")
+        typer.echo(f"digest {checked.digest}: compare it with the one that was published")
+    return bool(checked.problems)

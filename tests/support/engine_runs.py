@@ -1,0 +1,23 @@
+"""What tests of the engine share: trials of the fake trainer, and the events of a run one by one."""
+
+from collections.abc import Iterable, Iterator
+
+from keras_trials import keras_trial
+
+from mnist_ablate.execution.engine import Engine, Event
+from mnist_ablate.trial import Trial
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+
+
+def trials(digest: str, seeds: int = 3, epochs: int = 3) -> list[Trial]:
+    return [
+        keras_trial(Recipe(activation=activation, epochs=epochs), seed, digest)
+        for seed in range(seeds)
+        for activation in ("relu", "tanh")
+    ]
+
+
+def each_event(engine: Engine, asked: Iterable[Trial]) -> Iterator[Event]:
+    """The events of these trials, one by one: each is handled before the next trial is taken."""
+    for events in engine.batches(asked, ahead=False):
+        yield from events
