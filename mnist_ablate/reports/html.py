@@ -87,7 +87,7 @@ def html(report: Report, record: RecordedSweep) -> str:
         alarms=[*wording.alarms(report), *_warnings(report)],
         counts=Counter(claim.verdict for claim in report.claims),
         size=_size(report, record),
-        claims=list(zip(record.sweep.claims, report.claims, sections.claim_texts(report), strict=True)),
+        claims=list(zip(record.sweep.claims, report.claims, strict=True)),
         sections=list(_sections(report, record)),
         signs=charts.SIGNS,
         chart_style=chart_files.STYLE,

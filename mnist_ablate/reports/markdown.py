@@ -1,7 +1,7 @@
 """A report as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mnist_ablate.reports import sections, wording
 from mnist_ablate.reports.report import Report
@@ -26,13 +26,24 @@ def markdown(report: Report, question: str) -> str:
 
 
 def _claims(report: Report) -> Iterator[str]:
-    claims = sections.claim_texts(report)
     yield from (f"{wording.tally(report)}.", "")
-    heads = ("claim", "verdict", *sections.claim_heads(report))
-    rows = [(_inline(each.statement), f"**{each.verdict}**{each.mark}", *map(_inline, each.cells)) for each in claims]
+    heads = ("claim", "verdict", "difference", f"{wording.level(report)} interval", "margin", "p", "pairs")
+    rows = [
+        (
+            _inline(claim.statement),
+            f"**{claim.verdict}**{wording.mark(report)}",
+            wording.effect(claim.metric, claim.effect),
+            wording.interval(claim),
+            wording.margin(claim),
+            wording.p_value(claim.p_value),
+            str(claim.n_pairs),
+        )
+        for claim in report.claims
+    ]
     yield from (*_rows(heads, rows, 2), "")
-    for each in claims:
-        yield f"- **{_inline(each.name)}**: {_inline(f'{each.explanation} {each.left_out}')}"
+    for claim in report.claims:
+        text = f"{wording.explanation(claim, report)} {wording.left_out(claim)}"
+        yield f"- **{_inline(claim.name)}**: {_inline(text)}"
     yield from ("", wording.glossary(report), "")
     for remark in wording.remarks(report):
         yield from (_inline(remark), "")
@@ -58,7 +69,7 @@ def _table(table: Table) -> Iterator[str]:
     return _rows(tuple(map(_inline, table.heads)), [tuple(map(_inline, row)) for row in table.rows], table.numbers_from)
 
 
-def _rows(heads: tuple[str, ...], rows: list[tuple[str, ...]], numbers_from: int) -> Iterator[str]:
+def _rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers_from: int) -> Iterator[str]:
     """A table of cells that are Markdown already."""
     marks = ["---:" if i >= numbers_from and head != EXCEPTIONS else "---" for i, head in enumerate(heads)]
     for row in (heads, marks, *rows):

@@ -1,7 +1,6 @@
 """The sections of a report, each made once: titles, texts, tables. The formats only render them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from mnist_ablate.reports import wording
@@ -24,49 +23,6 @@ _IMPORTANCE_NOTE = (
     " of the sum, with intervals from a bootstrap over the trials. It says what the best trials agree on, in the part"
     " of the space that the search visited. It is not the size of an effect."
 )
-
-
-@dataclass(frozen=True)
-class ClaimText:
-    """A claim in words: `sentence` has all numbers, `explanation` those that the cells beside it do not have."""
-
-    name: str
-    statement: str
-    verdict: str
-    mark: str
-    cells: tuple[str, ...]
-    sentence: str
-    explanation: str
-    left_out: str
-
-
-def claim_texts(report: Report) -> list[ClaimText]:
-    """Every claim in words, in order."""
-    return [_claim_text(claim, report) for claim in report.claims]
-
-
-def _claim_text(claim: ClaimVerdict, report: Report) -> ClaimText:
-    return ClaimText(
-        name=claim.name,
-        statement=claim.statement,
-        verdict=claim.verdict,
-        mark=" (exploratory)" if report.is_exploratory else "",
-        cells=(
-            effect(claim.metric, claim.effect),
-            wording.interval(claim),
-            wording.margin(claim),
-            wording.p_value(claim.p_value),
-            str(claim.n_pairs),
-        ),
-        sentence=wording.sentence(claim, report),
-        explanation=wording.explanation(claim, report),
-        left_out=wording.left_out(claim),
-    )
-
-
-def claim_heads(report: Report) -> tuple[str, ...]:
-    """What the cells of a claim are."""
-    return "difference", f"{wording.level(report)} interval", "margin", "p", "pairs"
 
 
 def arm_table(report: Report, arms: Sequence[Arm]) -> Table:

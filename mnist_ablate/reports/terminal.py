@@ -90,13 +90,14 @@ def _width(table: Table) -> int:
 
 
 def _claims(report: Report) -> Iterator[RenderableType]:
-    for claim in sections.claim_texts(report):
+    for claim in report.claims:
         head = RichTable.grid(padding=(0, 1, 0, 0))
         head.add_column(width=_INDENT - 1)
         verdict = Text(claim.verdict.upper(), style=f"bold {_COLORS[claim.verdict]}")
-        head.add_row(verdict, Text(f"{one_line(claim.statement)}{claim.mark}", style="bold"))
+        head.add_row(verdict, Text(f"{one_line(claim.statement)}{wording.mark(report)}", style="bold"))
         yield head
-        yield Padding(Text(f"{claim.sentence} {claim.left_out}".rstrip()), (0, 0, 0, _INDENT))
+        text = f"{wording.sentence(claim, report)} {wording.left_out(claim)}".rstrip()
+        yield Padding(Text(text), (0, 0, 0, _INDENT))
     if report.claims:
         yield Text(f"\n{wording.glossary(report)}", style="dim")
         yield from (Text(remark, style="dim") for remark in wording.remarks(report))

@@ -103,6 +103,11 @@ def p_value(value: float) -> str:
     return f"{value:.3g}"
 
 
+def mark(report: Report) -> str:
+    """What follows every claim of an exploratory sweep; empty for others."""
+    return " (exploratory)" if report.is_exploratory else ""
+
+
 def sentence(claim: ClaimVerdict, report: Report) -> str:
     """Difference, interval, what it says of the margin, pairs, and what would decide an open claim."""
     if not claim.is_judged:

@@ -1,4 +1,4 @@
-"""From finished rows to one difference per seed, and the names of the seeds left out; judges nothing."""
+"""From finished rows to one difference for each seed, with the sides that kept a seed out. Judges nothing."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +31,8 @@ class ArmRows:
 class Pairs:
     """Differences by seed, in the metric's unit.
 
-    `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences, `excluded` names
-    every side that kept a seed out, and `problem`, unless empty, says why what is left must not be judged.
+    `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences. `excluded` names
+    every side that kept a seed out. `problem`, unless empty, says why the claim must not be judged.
     `span` is what a difference can be at all: bounded if the metric is declared with bounds.
     """
 
@@ -44,7 +44,7 @@ class Pairs:
     span: tuple[float, float] = (-math.inf, math.inf)
 
     def rounding(self, margin: float) -> float:
-        """What float64 can have added to a difference, and to what is compared with the margin."""
+        """How far float64 sums can be off, in a difference and in what is compared with the margin."""
         return _ROUNDING * max(self.scale, margin)
 
 
@@ -79,10 +79,10 @@ def unusable(row: Row | None, metric: str) -> str:
 
 
 def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pairs:
-    """One difference per seed that has every side, averaged over the factors the claim does not name.
+    """One difference for each seed that has every side, averaged over the factors that the claim does not name.
 
-    Only settings of those factors that every side has somewhere are compared, and a seed needs all of them.
-    With `first`, only so many seeds are looked at, the lowest ones.
+    Only values of those factors that every side has are compared, and a seed needs all of them.
+    With `first`, only so many seeds are read, the lowest ones.
     """
     found = compared(arms, claim)
     return found if isinstance(found, Pairs) else _differences(found, claim, first)
@@ -125,7 +125,7 @@ def _rest(arm: ArmRows, named: set[str]) -> Rest:
 
 
 def _ambiguous(matches: Sequence[ArmRows], fixed: Mapping[str, Scalar], named: set[str]) -> str:
-    """Which factor one side names and this one leaves open with several values; '' if none."""
+    """The factor that another side names and this side leaves open with several values; '' if there is none."""
     for name in sorted(named - fixed.keys()):
         if len({arm.params.get(name) for arm in matches}) > 1:
             return f"{label(fixed)} leaves {name} open, which another side fixes: name it on every side"

@@ -67,7 +67,7 @@ _NEED_P_VALUE = (Finding.SUPPORTED, Finding.BEYOND)
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting over its seeds: mean of the metric, its t interval (infinite if unknown), its rows."""
+    """An arm over its seeds: the mean of the metric, its t interval (infinite if unknown), and how its trials ended."""
 
     params: Mapping[str, Scalar]
     n: int
@@ -79,13 +79,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """What the rows say of one claim; `effect` and its interval are treatment minus control in any direction.
+    """What the rows say of one claim. `effect` and its interval are treatment minus control, whatever is claimed.
 
-    `p_value` is the sign-flip p-value after Holm's correction over all claims, `p_raw` the one before.
-    `effect` is nan without a pair; the interval is infinite where the spread is unknown.
-    `seeds_needed` is None unless inconclusive, and where no number up to 10,000 would decide.
-    Of an adaptive sweep, `look` is the number of the look that decided, or the last one; interval and `p_raw` are
-    corrected for the looks, and every number is of the seeds that it read.
+    `p_value` is the sign-flip p-value with Holm's correction over all claims, `p_raw` the one without it.
+    `effect` is nan without a pair. The interval is infinite where the spread is unknown.
+    `seeds_needed` is None if the claim is decided, or if no number up to 10,000 would decide it.
+    In an adaptive sweep `look` is the number of the look that decided, or the last one. Every number is of the seeds
+    that this look read. The interval and `p_raw` are corrected for the looks.
     JSON leaves out `finding`, `direction`, and `rounding`, which is what float64 can have added to a difference.
     """
 
@@ -147,9 +147,9 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """The numbers behind one verdict; `rounding` is what float64 sums can have added to a limit.
+    """The numbers behind one verdict; `rounding` is how far float64 sums can be off at a limit.
 
-    `span` is what a difference can be, where that and not the spread gives the interval.
+    `span` is where differences can lie, if the interval follows from that and not from the spread.
     """
 
     n: int
@@ -162,7 +162,7 @@ class _Estimate:
     span: tuple[float, float] | None
 
     def limits(self, n: int, alpha: float) -> tuple[float, float]:
-        """Of the interval that n pairs with this mean and spread have."""
+        """The limits of the interval of n pairs with this mean and spread."""
         if self.span:
             return equal_interval(self.mean, n, alpha, self.span)
         half = t_quantile(n, alpha) * self.sd / math.sqrt(n)
@@ -171,7 +171,7 @@ class _Estimate:
 
 @dataclass(frozen=True)
 class _Family:
-    """The claims that are judged together share one error rate, and the looks at a claim its part."""
+    """Claims that are judged together share one error rate. The looks at a claim share its part of it."""
 
     n_claims: int
     alpha: float
@@ -179,26 +179,26 @@ class _Family:
 
     @property
     def each(self) -> float:
-        """What all looks at a claim may err together."""
+        """The error rate of a claim, over all of its looks."""
         return self.alpha / max(self.n_claims, 1)
 
     @property
     def now(self) -> float:
-        """What this look at a claim may err."""
+        """The error rate of a claim at this look."""
         return self.each * self.look.share
 
     @property
     def flips(self) -> float:
-        """What sign flips of all claims may err at this look."""
+        """The error rate of the sign-flip tests of all claims at this look."""
         return self.alpha * self.look.share
 
 
 def judge(
     rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA, looks: Sequence[Look] = ()
 ) -> tuple[ClaimVerdict, ...]:
-    """One verdict per claim, in order: of an adaptive sweep that of the first of its `looks` that decides.
+    """One verdict for each claim, in order. In an adaptive sweep the first of its `looks` that decides gives it.
 
-    A look is taken when its seeds are there; the first is taken with what there is.
+    A look is taken once all of its seeds are there. The first one is taken with the seeds that are there.
     Raises SweepError if an arm has two rows with one seed.
     """
     arm_rows = by_arm(rows)
@@ -221,7 +221,7 @@ def judge(
 
 
 def arms(rows: Sequence[Row], metric: str, alpha: float = ALPHA) -> tuple[Arm, ...]:
-    """The arms in the order first seen; a row counts in n and mean if it ended with a finite `metric`."""
+    """The arms in the order first seen. A row counts in n and mean if it ended with a finite `metric`."""
     return tuple(_arm(each.params, list(each.by_seed.values()), metric, alpha) for each in by_arm(rows))
 
 
@@ -232,14 +232,14 @@ def _arm(params: Mapping[str, Scalar], rows: Sequence[Row], metric: str, alpha: 
 
 
 def _nulls(claim: Claim) -> tuple[float, ...]:
-    """The differences about which signs are flipped: zero for an effect, the margins for the lack of one."""
+    """The values that signs are flipped about: zero for an effect, the margins for the lack of one."""
     if claim.direction == "same":
         return (-claim.margin, claim.margin)
     return (0.0,) if claim.direction in ("lower", "higher") else (-_SIGN[claim.direction] * claim.margin,)
 
 
 def interval(claim: Claim, found: Pairs, alpha: float) -> Interval:
-    """The t interval of the differences; of equal ones that of `equal_interval`."""
+    """The t interval of the differences; for equal differences the one of `equal_interval`."""
     values = _values(found)
     usual = t_interval(values, alpha, found.rounding(claim.margin))
     span = _span(claim, found)
@@ -251,9 +251,10 @@ def _values(found: Pairs) -> Floats:
 
 
 def _span(claim: Claim, found: Pairs) -> tuple[float, float] | None:
-    """Where differences can lie that were not seen, if those that were are equal; else None.
+    """Where the differences of unseen seeds can lie, if all seen ones are equal; None if these differ.
 
-    Beside those that show an effect there may be some that show none; beside others, whatever the metric can be.
+    If the seen ones show an effect, unseen ones may show none: from zero to the effect. Otherwise they may be anything
+    within the metric's bounds.
     """
     values, rounding = _values(found), found.rounding(claim.margin)
     if values.size <= 1 or float(np.ptp(values)) > rounding:
@@ -362,7 +363,7 @@ def _wanted(seeds: int | None) -> str:
 
 
 def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | None:
-    """The smallest number of seeds that decides if mean and spread stay; if unknown, that can at all."""
+    """The smallest number of seeds that decides the claim if mean and spread stay; if unknown, that can decide one."""
     fewest = fewest_seeds(family.n_claims, family.flips)
     if math.isnan(estimate.sd):
         return max(fewest, estimate.n + 1)
@@ -376,7 +377,7 @@ def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | N
 
 
 def _seeds_for_p_value(claim: Claim, estimate: _Estimate, alpha: float) -> float:
-    """From how many seeds on the sign flips reject, as normally they do where |sum d| > z * sqrt(sum d^2)."""
+    """The number of seeds from which on the sign flips reject, by the normal rule: |sum d| > z * sqrt(sum d^2)."""
     distance = min(abs(estimate.mean - null) for null in _nulls(claim))
     if distance <= estimate.rounding:
         return math.inf
