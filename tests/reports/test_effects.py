@@ -12,6 +12,7 @@ from mnist_ablate.reports import judging, sections, terminal
 from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import Report
 from mnist_ablate.statistics.effect_sizes import improvement, standardized
+from mnist_ablate.sweep.adaptive_schedule import look_schedule
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.workload import Table
