@@ -18,8 +18,8 @@ import numpy as np
 
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.backend import tf
-from mnist_ablate.workloads.keras_mnist.compiled_program import Slice, shape_of
-from mnist_ablate.workloads.keras_mnist.data import Digits
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, program_key
+from mnist_ablate.workloads.keras_mnist.data import Dataset
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.trainer import Inputs, Trainer
 from mnist_ablate.workloads.workload import default_workload, trial_of
@@ -89,25 +89,25 @@ def flops(layers: list[int], first: float, *, training: bool) -> float:
 
 def trained_share(inputs: Inputs) -> float:
     """The share of an image's pixels that the first layer multiplies in an epoch."""
-    if inputs.foreground is None:
+    if inputs.active_pixels is None:
         return 1.0
     order = np.random.default_rng(0).permutation(len(inputs.train[0])).astype(np.int32)
-    columns = inputs.foreground[0].columns(order, BATCH)
+    columns = inputs.active_pixels[0].columns(order, BATCH)
     return float(columns.index.shape[1] / columns.position.shape[1]) if columns else 1.0
 
 
-def evaluated_share(slices: Sequence[Slice], pixels: int) -> float:
+def evaluated_share(slices: Sequence[EvaluationBatch], pixels: int) -> float:
     """The same of an evaluation."""
     shares = [1.0 if each.index is None else len(each.index) / pixels for each in slices]
     return float(np.average(shares, weights=[len(each.labels) for each in slices]))
 
 
-def rates(model: str, digits: Digits) -> Iterator[tuple[str, float, float]]:
+def rates(model: str, digits: Dataset) -> Iterator[tuple[str, float, float]]:
     """What was timed, and FLOP/s of the network's products and of those that were multiplied."""
     trainer = Trainer(digits)
     recipe = Recipe(model=model, learning_rate=0.001, batch_size=BATCH, epochs=1)
     trainer.train(trial_of(default_workload(), recipe.model_dump(), 0, digits.digest))
-    program, inputs = trainer.program(shape_of(recipe)), trainer.inputs(recipe)
+    program, inputs = trainer.program(program_key(recipe)), trainer.inputs(recipe)
     shares = trained_share(inputs), evaluated_share(inputs.val, digits.x_val[0].size)
     layers = LAYERS[model]
     train, left_of_train = (len(digits.x_train) * flops(layers, share, training=True) for share in (1, shares[0]))

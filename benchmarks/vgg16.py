@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from mnist_ablate.workloads.keras_mnist import data
-from mnist_ablate.workloads.keras_mnist.features import CACHE
+from mnist_ablate.workloads.keras_mnist.frozen_features import CACHE
 
 BATCH, LATER = 64, 12
 _TRAINED = (0, 7)  # 7: all is trained, MLflow is behind

@@ -7,10 +7,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from mnist_ablate.errors import UnreachableError
+from mnist_ablate.errors import UnreachableError, mask
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Mirrored, Record
-from mnist_ablate.masking import mask
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.bundle import begun, pack
 from mnist_ablate.reports.markdown import markdown

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
-from mnist_ablate.problems import plainly
 from mnist_ablate.reports.report import Report
+from mnist_ablate.text import plainly
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import mask
 from mnist_ablate.reports import chart_files, charts, figures, sections, wording
 from mnist_ablate.reports.chart_files import Chart
 from mnist_ablate.reports.report import RecordedSweep, Report
@@ -104,7 +104,7 @@ def write(report: Report, record: RecordedSweep, path: Path) -> Path:
 
 def _size(report: Report, record: RecordedSweep) -> str:
     sweep = record.sweep
-    seeds = f"{sweep.least_seeds:,} to " * bool(sweep.looks) + counted(sweep.most_seeds, "seed")
+    seeds = f"{sweep.min_seeds:,} to " * bool(sweep.looks) + counted(sweep.max_seeds, "seed")
     return f"{counted(len(report.arms), 'arm')}, {seeds} each. {wording.trials(report)}."
 
 
@@ -274,7 +274,7 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 def _caveats(report: Report, record: RecordedSweep) -> Section:
     """What was held fixed, what the method assumes, and what so many seeds can miss."""
-    n = record.sweep.least_seeds
+    n = record.sweep.min_seeds
     none = f"none of whose {n} seeds collapsed" if n > 1 else "whose one seed did not collapse"
     missed = 1 - (1 - _CONFIDENCE) ** (1 / n)
     rare = (

@@ -15,8 +15,8 @@ from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
 from mnist_ablate.statistics.controls import ControlRuns, NegativeControl
 from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, arms, judge
-from mnist_ablate.sweep.adaptive_schedule import ONCE, SPENDING
-from mnist_ablate.sweep.plan import Plan, expand
+from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
+from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Trial
 
@@ -97,7 +97,7 @@ def of_raw(
     """Judge what lies in a ledger or a bundle; `earlier` says how records before it were begun."""
     attrs = {key: json.loads(value) for key, value in study.attrs.items()}
     content = attrs["content"]
-    plan = expand(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
+    plan = make_plan(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
     before = tuple(map(_earlier, earlier))
     registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), before)
     return of_records(plan, {entry.trial.id: entry for entry in map(_entry, study.trials)}, registration, fingerprints)
@@ -119,7 +119,7 @@ def _entry(trial: RawTrial) -> RecordedTrial:
 
 def _level(sweep: Sweep, verdict: ClaimVerdict, alpha: float) -> float:
     """The error rate of the interval of a claim, at its look if there are several."""
-    return alpha / len(sweep.claims) * (sweep.looks or ONCE)[(verdict.look or 1) - 1].share
+    return alpha / len(sweep.claims) * (sweep.looks or SINGLE_LOOK)[(verdict.look or 1) - 1].share
 
 
 def _control(runs: ControlRuns, sweep: Sweep, rows: Sequence[Row], alpha: float) -> NegativeControl:
@@ -132,4 +132,4 @@ def _adaptive(sweep: Sweep) -> Adaptive | None:
     looks = tuple(LookShare(seeds=look.seeds or 0, share=look.share) for look in sweep.looks)
     if not looks:
         return None
-    return Adaptive(min=sweep.least_seeds, max=sweep.most_seeds, spending=SPENDING, looks=looks)
+    return Adaptive(min=sweep.min_seeds, max=sweep.max_seeds, spending=SPENDING, looks=looks)

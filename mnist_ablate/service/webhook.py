@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from mnist_ablate.errors import AblateError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import AblateError, mask, one_line
 from mnist_ablate.processes import call_within
 from mnist_ablate.reports.report import Report
 from mnist_ablate.tracking.client import opener

@@ -15,7 +15,7 @@ from mnist_ablate.reports.judging import About
 from mnist_ablate.reports.report import ChosenValues, Report, Selection, Tuning
 from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome, RecordedTrial, Scalar
 from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
@@ -31,7 +31,7 @@ SPACE = {
 
 
 def plan(**changes) -> Plan:
-    return expand(small(**{**SPACE, **changes}), "digest")
+    return make_plan(small(**{**SPACE, **changes}), "digest")
 
 
 def outcome(trial, accuracy):

@@ -21,8 +21,9 @@ from mlflow_helpers import new_home
 from mnist_ablate.cli.app import app
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import control_count, count
-from mnist_ablate.sweep.sweep import METRICS, Claim, Sweep
+from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.workloads.keras_mnist.data import MNIST
+from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -299,7 +300,7 @@ def test_the_steps_for_a_normalizer_lead_to_one(tmp_path: Path) -> None:
 def test_the_step_for_a_metric_leads_to_one(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     line = blocks("guides/add-a-metric.md", "python")[0]
-    copy.insert("mnist_ablate/workloads/keras_mnist/metrics.py", "_OF_CURVE: ", "\n)\n", f"\n{line.rstrip()}")
+    copy.insert("mnist_ablate/workloads/keras_mnist/metrics.py", "CURVE_METRICS: ", "\n}\n", f"\n{line.rstrip()}")
     assert '"epochs_to_99"' in copy.command("schema")
     example = blocks("tutorial.md", "yaml")[0].replace("first_epoch_val_accuracy", "epochs_to_99")
     (tmp_path / "sooner.yaml").write_text(example)

@@ -12,7 +12,7 @@ from mnist_ablate.reports import judging, sections, terminal
 from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import Report
 from mnist_ablate.statistics.effect_sizes import improvement, standardized
-from mnist_ablate.sweep.adaptive_schedule import looks
+from mnist_ablate.sweep.adaptive_schedule import look_schedule
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.workload import Table
@@ -79,7 +79,7 @@ def test_a_difference_of_two_differences_improves_nothing() -> None:
 def test_an_adaptive_claim_has_the_level_of_its_look() -> None:
     found = report(sweep(seeds={"min": 6, "max": 30}), rows(6))
     values = list(found.claims[0].differences.values())
-    level = 0.05 * looks(6, 30)[0].share
+    level = 0.05 * look_schedule(6, 30)[0].share
     assert found.effect_sizes[0].standardized == standardized(values, level)
 
 

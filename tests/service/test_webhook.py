@@ -14,8 +14,7 @@ from command import Command
 from judged_sweep import as_json, judged, with_claim, with_trials
 from sweep_runs import sweep_file
 
-from mnist_ablate.errors import ConflictError
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import ConflictError, mask
 from mnist_ablate.service import webhook
 
 SECRET = "services/T0/hook-canary"

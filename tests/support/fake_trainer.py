@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.workloads.keras_mnist.data import Digits
+from mnist_ablate.workloads.keras_mnist.data import Dataset
 
 EPOCH_S = 0.02
 SLOW_S = 1.0
@@ -64,7 +64,7 @@ class FakeTrainer:
         path.write_text(trial.id)
 
 
-def factory(_digits: Digits) -> FakeTrainer:
+def factory(_digits: Dataset) -> FakeTrainer:
     if "hang" in os.environ.get("FAKE_FAULTS", ""):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "FAKE_SET_UP" in os.environ:

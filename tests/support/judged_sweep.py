@@ -13,7 +13,7 @@ from mnist_ablate.ledger import progress
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import Arm, Planned, expand, label
+from mnist_ablate.sweep.plan import Arm, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Row
 
@@ -50,7 +50,7 @@ def judged(
 ) -> tuple[Report, RecordedSweep]:
     """The report on a finished sweep, and its trials."""
     sweep = sweep or sweep_file.load("normalization")
-    plan = expand(sweep, "b8370d41" * 8, max_trials=10**6)
+    plan = make_plan(sweep, "b8370d41" * 8, max_trials=10**6)
     entries = [_entry(planned, reason, trouble=trouble) for planned in plan.verdict_trials()]
     rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in entries]
     report = judging.of_rows(sweep, rows, progress.count(rows))
@@ -74,7 +74,7 @@ def as_json(value: BaseModel) -> Any:
     return json.loads(value.model_dump_json())
 
 
-def _entry(planned: Planned, reason: str, *, trouble: bool) -> RecordedTrial:
+def _entry(planned: PlannedTrial, reason: str, *, trouble: bool) -> RecordedTrial:
     name, trial = label(planned.arm.params), planned.trial
     status = FAILED.get((name, trial.seed), "complete") if trouble else "complete"
     diverged = trouble and (name, trial.seed) in DIVERGED

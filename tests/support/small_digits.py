@@ -3,10 +3,10 @@
 import dataclasses
 
 from mnist_ablate.workloads.keras_mnist import data
-from mnist_ablate.workloads.keras_mnist.data import Digits
+from mnist_ablate.workloads.keras_mnist.data import Dataset
 
 
-def small(train: int = 300, val: int = 100, test: int = 100) -> Digits:
+def small(train: int = 300, val: int = 100, test: int = 100) -> Dataset:
     full = data.load()
     return dataclasses.replace(
         full,

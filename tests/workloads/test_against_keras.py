@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from small_digits import small
 from usual_models import build
 
 from mnist_ablate.workloads.keras_mnist.backend import keras
 from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
-from mnist_ablate.workloads.keras_mnist.choices.models import CONVOLUTIONAL
+from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
-from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
 from mnist_ablate.workloads.keras_mnist.network import Dense
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
@@ -29,11 +28,6 @@ class GivenMask(keras.layers.Layer):
 
     def call(self, x, *, training=False):
         return x * self.mask / (1 - self.rate) if training else x
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return small()
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +66,7 @@ def weights(program):
 def assert_same_steps(recipe, usual, x, y):
     """Both take the same batches with the same masks; one weight in 10,000 may be where a rounding decides."""
     usual.compile(optimizer_of(recipe), "categorical_crossentropy", metrics=["accuracy"])
-    program = Program(shape_of(recipe), x.shape[1:], 10, compiled=recipe.model not in CONVOLUTIONAL)
+    program = Program(program_key(recipe), x.shape[1:], 10, compiled=MODELS[recipe.model].compiled)
     program.reset(recipe, seed=1)
     for variable, value in zip(usual.trainable_variables, weights(program), strict=True):
         assert value.mean() == pytest.approx(variable.numpy().mean(), abs=0.01)
@@ -81,8 +75,8 @@ def assert_same_steps(recipe, usual, x, y):
     one_hot = keras.utils.to_categorical(y, 10)
     dropouts = [layer for layer in usual.layers if isinstance(layer, GivenMask)]
     for step in range(STEPS):
-        rows = stream(step, "shuffle").permutation(len(x))[:BATCH].astype(np.int32)
-        masks = [stream(step, f"mask/{i}").random((BATCH, 500)) >= recipe.dropout for i in range(len(dropouts))]
+        rows = random_stream(step, "shuffle").permutation(len(x))[:BATCH].astype(np.int32)
+        masks = [random_stream(step, f"mask/{i}").random((BATCH, 500)) >= recipe.dropout for i in range(len(dropouts))]
         for layer, mask in zip(dropouts, masks, strict=True):
             layer.mask.assign(mask)
         usual.reset_metrics()
@@ -90,7 +84,7 @@ def assert_same_steps(recipe, usual, x, y):
         assert program.epoch(x, y, rows, masks) == pytest.approx(expected, rel=1e-5)
     for variable, value in zip(usual.trainable_variables, weights(program), strict=True):
         assert np.mean(np.abs(variable.numpy() - value) > 1e-5) < 1e-4
-    assert program.evaluate([Slice(x, y)]) == pytest.approx(usual.evaluate(x, one_hot, verbose=0), rel=1e-5)
+    assert program.evaluate([EvaluationBatch(x, y)]) == pytest.approx(usual.evaluate(x, one_hot, verbose=0), rel=1e-5)
 
 
 def recipe_of(optimizer="adam", **settings):
@@ -101,16 +95,16 @@ def recipe_of(optimizer="adam", **settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("model", ["mlp", "mlp3", "cnn"])
-def test_networks_of_the_benchmarks_train_alike(digits, model, activation):
+def test_networks_of_the_benchmarks_train_alike(dataset, model, activation):
     recipe = recipe_of(model=model, activation=activation)
-    assert_same_steps(recipe, build(model, activation), digits.x_train.astype(np.float32) / 256, digits.y_train)
+    assert_same_steps(recipe, build(model, activation), dataset.x_train.astype(np.float32) / 256, dataset.y_train)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [name for name in choices.OPTIMIZERS if name != "adam"])
-def test_optimizers_are_those_of_keras(digits, optimizer):
-    x = digits.x_train.astype(np.float32) / 256
-    assert_same_steps(recipe_of(optimizer), build("mlp", "relu"), x, digits.y_train)
+def test_optimizers_are_those_of_keras(dataset, optimizer):
+    x = dataset.x_train.astype(np.float32) / 256
+    assert_same_steps(recipe_of(optimizer), build("mlp", "relu"), x, dataset.y_train)
 
 
 @pytest.mark.slow
@@ -123,9 +117,9 @@ def test_optimizers_are_those_of_keras(digits, optimizer):
         ("vgg16", {"model": "vgg16"}),
     ],
 )
-def test_the_other_networks_and_norm_layers_train_alike(digits, name, settings):
-    x = digits.x_train.astype(np.float32) / 256
+def test_the_other_networks_and_norm_layers_train_alike(dataset, name, settings):
+    x = dataset.x_train.astype(np.float32) / 256
     if name == "vgg16":
-        x = stream(0, "features").random((len(x), 512), np.float32)
+        x = random_stream(0, "features").random((len(x), 512), np.float32)
     usual = keras.Sequential([keras.Input(x.shape[1:]), *variants(keras.layers)[name]])
-    assert_same_steps(recipe_of(**settings), usual, x, digits.y_train)
+    assert_same_steps(recipe_of(**settings), usual, x, dataset.y_train)

@@ -53,22 +53,22 @@ def test_packaged_images_are_the_official_ones(file, array):
 
 
 def test_split_is_the_articles_last_thirty_percent():
-    digits = data.load()
+    dataset = data.load()
     whole = np.load(data.MNIST)
-    assert digits.x_train.shape == (42_000, 28, 28, 1)
-    assert digits.x_val.shape == (18_000, 28, 28, 1)
-    assert digits.x_test.shape == (10_000, 28, 28, 1)
-    np.testing.assert_array_equal(digits.x_val[..., 0], whole["x_train"][42_000:])
-    np.testing.assert_array_equal(digits.y_val, whole["y_train"][42_000:])
-    assert digits.classes == 10
+    assert dataset.x_train.shape == (42_000, 28, 28, 1)
+    assert dataset.x_val.shape == (18_000, 28, 28, 1)
+    assert dataset.x_test.shape == (10_000, 28, 28, 1)
+    np.testing.assert_array_equal(dataset.x_val[..., 0], whole["x_train"][42_000:])
+    np.testing.assert_array_equal(dataset.y_val, whole["y_train"][42_000:])
+    assert dataset.classes == 10
 
 
 def test_another_set_in_keras_layout_is_read(tmp_path, arrays):
     path = saved(tmp_path, arrays, y_train=arrays["y_train"][:, None])
-    digits = data.load(path)
-    assert digits.x_train.shape == (14, 4, 4, 1)
-    assert digits.image_shape == (4, 4, 1)
-    assert digits.y_train.dtype == np.int32
+    dataset = data.load(path)
+    assert dataset.x_train.shape == (14, 4, 4, 1)
+    assert dataset.image_shape == (4, 4, 1)
+    assert dataset.y_train.dtype == np.int32
 
 
 def test_digest_changes_with_one_pixel(tmp_path, arrays):
@@ -129,13 +129,13 @@ def test_flipped_byte_never_changes_the_images_unseen(tmp_path, arrays, position
     content[position % len(content)] ^= 0xFF
     path.write_bytes(content)
     try:
-        digits = data.load(path)
+        dataset = data.load(path)
     except DataError as error:
         problem = str(error)
         assert problem.startswith(str(path))
     else:
-        assert digits.digest == before.digest
-        np.testing.assert_array_equal(digits.x_train, before.x_train)
+        assert dataset.digest == before.digest
+        np.testing.assert_array_equal(dataset.x_train, before.x_train)
 
 
 class Bomb:
@@ -180,5 +180,5 @@ def test_member_that_is_no_array_is_named(tmp_path, arrays):
     path = saved(tmp_path, arrays)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("x_test.npy", b"not an array")
-    with pytest.raises(DataError, match=r"x_test is no array: fetch or make the file again"):
+    with pytest.raises(DataError, match=r"x_test is not an array: fetch or make the file again"):
         data.load(path)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,18 +15,23 @@ from keras_trials import keras_trial
 from small_digits import small
 
 from mnist_ablate.errors import DataError, DiskError
-from mnist_ablate.workloads.keras_mnist import features
+from mnist_ablate.workloads.keras_mnist import frozen_features
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, Base
-from mnist_ablate.workloads.keras_mnist.choices.models import FROZEN
+from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.classifier import Classifier
-from mnist_ablate.workloads.keras_mnist.extractor import Extractor, Source, resized, source_of
-from mnist_ablate.workloads.keras_mnist.features import Store
+from mnist_ablate.workloads.keras_mnist.frozen_features import (
+    Extractor,
+    FeatureCache,
+    InputSource,
+    input_source,
+    resized,
+)
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 SUPPORT = Path(__file__).parents[1] / "support"
-UNIT = Source("unit", "tiny", "random")
+UNIT = InputSource("unit", "tiny", "random")
 
 
 def tiny(keras, shape):
@@ -37,15 +43,10 @@ def tiny(keras, shape):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(features.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(features, "CHUNK", 40)
+    monkeypatch.setenv(frozen_features.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(frozen_features, "CHUNK", 40)
     monkeypatch.setitem(BASES, "tiny", Base(tiny, size=16, outputs=(1, 1, 4)))
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return small()
 
 
 @pytest.fixture
@@ -61,63 +62,63 @@ def same(one, other):
     return all(np.array_equal(one[name], other[name]) for name in ("train", "val", "test"))
 
 
-def test_images_are_resized_as_uint8_before_the_normalizer(digits):
-    expected = cv2.resize(digits.x_train[7][..., 0], (48, 48))
-    np.testing.assert_array_equal(resized(digits.x_train[:9], 48)[7, ..., 0], expected)
+def test_images_are_resized_as_uint8_before_the_normalizer(dataset):
+    expected = cv2.resize(dataset.x_train[7][..., 0], (48, 48))
+    np.testing.assert_array_equal(resized(dataset.x_train[:9], 48)[7, ..., 0], expected)
 
 
-def test_gray_images_are_seen_in_three_equal_channels(digits):
-    found = Extractor(UNIT, digits.x_train)(digits.x_train[:5])
-    rgb = np.repeat(digits.x_train[:5], 3, axis=-1)
+def test_gray_images_are_seen_in_three_equal_channels(dataset):
+    found = Extractor(UNIT, dataset.x_train)(dataset.x_train[:5])
+    rgb = np.repeat(dataset.x_train[:5], 3, axis=-1)
     np.testing.assert_array_equal(Extractor(UNIT, rgb)(rgb), found)
 
 
-def test_other_channels_are_refused(digits):
+def test_other_channels_are_refused(dataset):
     with pytest.raises(DataError, match="tiny takes gray or RGB images, not 2 channels"):
-        Extractor(UNIT, np.repeat(digits.x_train[:5], 2, axis=-1))
+        Extractor(UNIT, np.repeat(dataset.x_train[:5], 2, axis=-1))
 
 
-def test_features_are_computed_once(digits, counted):
-    first = Store(digits).features(UNIT)
+def test_features_are_computed_once(dataset, counted):
+    first = FeatureCache(dataset).features(UNIT)
     assert sum(counted) == 500
     assert [len(first[name]) for name in ("train", "val", "test")] == [300, 100, 100]
-    np.testing.assert_allclose(first["val"], Extractor(UNIT, digits.x_train)(digits.x_val), rtol=1e-4)
+    np.testing.assert_allclose(first["val"], Extractor(UNIT, dataset.x_train)(dataset.x_val), rtol=1e-4)
     counted.clear()
-    assert same(Store(digits).features(UNIT), first)
+    assert same(FeatureCache(dataset).features(UNIT), first)
     assert counted == []
 
 
-def test_other_images_normalizers_weights_and_sizes_have_features_of_their_own(digits, monkeypatch):
-    folders = {Store(digits).folder(UNIT), Store(small(test=50)).folder(UNIT)}
-    folders |= {Store(digits).folder(UNIT._replace(normalizer="raw"))}
-    folders |= {Store(digits).folder(UNIT._replace(weights="bsds500"))}
+def test_other_images_normalizers_weights_and_sizes_have_features_of_their_own(dataset, monkeypatch):
+    folders = {FeatureCache(dataset).folder(UNIT), FeatureCache(small(test=50)).folder(UNIT)}
+    folders |= {FeatureCache(dataset).folder(UNIT._replace(normalizer="raw"))}
+    folders |= {FeatureCache(dataset).folder(UNIT._replace(weights="bsds500"))}
     monkeypatch.setitem(BASES, "tiny", Base(tiny, size=32, outputs=(1, 1, 4)))
-    folders |= {Store(digits).folder(UNIT)}
+    folders |= {FeatureCache(dataset).folder(UNIT)}
     assert len(folders) == 5
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:-50] + b"x" * 50])
-def test_a_damaged_file_is_computed_again(digits, counted, damage):
-    first = Store(digits).features(UNIT)
-    file = Store(digits).folder(UNIT) / "train-000040.features"
+def test_a_damaged_file_is_computed_again(dataset, counted, damage):
+    first = FeatureCache(dataset).features(UNIT)
+    file = FeatureCache(dataset).folder(UNIT) / "train-000040.features"
     file.write_bytes(damage(file.read_bytes()))
     counted.clear()
-    assert same(Store(digits).features(UNIT), first)
+    assert same(FeatureCache(dataset).features(UNIT), first)
     assert counted == [40]
 
 
-def test_progress_is_told_in_images(digits):
+def test_progress_is_told_in_images(dataset):
     told = []
-    Store(digits).prepare(UNIT, told.append)
+    FeatureCache(dataset).prepare(UNIT, told.append)
     assert told[0] == "features of tiny (random, unit): 40 of 500 images"
     assert told[-1] == "features of tiny (random, unit): 500 of 500 images"
     told.clear()
-    Store(digits).prepare(UNIT, told.append)
+    FeatureCache(dataset).prepare(UNIT, told.append)
     assert told == []
 
 
-def test_a_chunk_that_another_process_is_at_is_waited_for(digits, monkeypatch):
-    store, told = Store(digits), []
+def test_a_chunk_that_another_process_is_at_is_waited_for(dataset, monkeypatch):
+    store, told = FeatureCache(dataset), []
     folder = store.folder(UNIT)
     folder.mkdir(parents=True)
     code = f"import fcntl, time; f = open({str(folder / 'locks')!r}, 'ab'); fcntl.lockf(f, fcntl.LOCK_EX, 1, 3)"
@@ -129,21 +130,21 @@ def test_a_chunk_that_another_process_is_at_is_waited_for(digits, monkeypatch):
         other.kill()
         other.communicate()
 
-    monkeypatch.setattr(features.time, "sleep", end)
+    monkeypatch.setattr(frozen_features.time, "sleep", end)
     store.prepare(UNIT, told.append)
     assert other.returncode == -signal.SIGKILL
     assert store.missing(UNIT) == 0
 
 
-def test_progress_counts_what_another_process_wrote(digits, monkeypatch):
-    store, told = Store(digits), []
+def test_progress_counts_what_another_process_wrote(dataset, monkeypatch):
+    store, told = FeatureCache(dataset), []
     extract = Extractor.__call__
 
     def shared(self, images):
         values = extract(self, images)
         if not told:
             last = store._chunks(UNIT)[-1]
-            features._write(last.path, extract(self, digits.x_test[last.start : last.stop]))
+            frozen_features._write(last.path, extract(self, dataset.x_test[last.start : last.stop]))
         return values
 
     monkeypatch.setattr(Extractor, "__call__", shared)
@@ -151,22 +152,22 @@ def test_progress_counts_what_another_process_wrote(digits, monkeypatch):
     assert told[0] == "features of tiny (random, unit): 60 of 500 images"
 
 
-def test_a_cache_that_cannot_be_written_is_named(digits, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_named(dataset, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(features.CACHE, str(tmp_path / "file"))
+    monkeypatch.setenv(frozen_features.CACHE, str(tmp_path / "file"))
     with pytest.raises(DiskError, match=r"file/features/tiny-.*set MNIST_ABLATE_CACHE to another folder"):
-        Store(digits).features(UNIT)
+        FeatureCache(dataset).features(UNIT)
 
 
 def test_weights_belong_to_models_with_a_base_alone():
-    assert source_of(Recipe(model="mlp", weights="random")) == ("unit", "", "")
-    assert source_of(Recipe(model="vgg16", weights="random", normalizer="raw")) == ("raw", "vgg16", "random")
+    assert input_source(Recipe(model="mlp", weights="random")) == ("unit", "", "")
+    assert input_source(Recipe(model="vgg16", weights="random", normalizer="raw")) == ("raw", "vgg16", "random")
 
 
 @pytest.fixture
 def head(monkeypatch):
     """The article's head on the tiny base."""
-    monkeypatch.setitem(FROZEN, "vgg16", "tiny")
+    monkeypatch.setitem(MODELS, "vgg16", replace(MODELS["vgg16"], frozen_base="tiny"))
 
 
 def trial(**settings):
@@ -178,12 +179,12 @@ def trial(**settings):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("head")
-def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(digits, counted):
-    first = Trainer(digits).train(trial())
+def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(dataset, counted):
+    first = Trainer(dataset).train(trial())
     assert first.status == "complete"
     assert sum(counted) == 500
     counted.clear()
-    trainer = Trainer(digits)
+    trainer = Trainer(dataset)
     trainer.train(trial(dropout=0.0, epochs=1, optimizer="sgd"))
     again = trainer.train(trial())
     assert counted == []
@@ -192,16 +193,16 @@ def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("head")
-def test_normalizers_and_weights_reach_the_head(digits):
-    trainer = Trainer(digits)
+def test_normalizers_and_weights_reach_the_head(dataset):
+    trainer = Trainer(dataset)
     energies = {name: trainer.train(trial(normalizer=name)).diagnostics["input_energy"] for name in ("unit", "raw")}
     assert energies["raw"] == pytest.approx(256**2 * energies["unit"], rel=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("head")
-def test_timing_an_epoch_computes_no_features(digits, counted, cache):
-    assert Trainer(digits).epoch_seconds(recipe_of(trial())) > 0
+def test_timing_an_epoch_computes_no_features(dataset, counted, cache):
+    assert Trainer(dataset).epoch_seconds(recipe_of(trial())) > 0
     assert counted == []
     assert not cache.exists()
 
@@ -209,33 +210,32 @@ def test_timing_an_epoch_computes_no_features(digits, counted, cache):
 @pytest.mark.slow
 @pytest.mark.usefixtures("head")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
-def test_a_registered_network_sees_images_through_its_base(digits, tmp_path):
-    trainer, asked = Trainer(digits), trial(epochs=5, width=32).model_copy(update={"data_digest": MNIST_DIGEST})
+def test_a_registered_network_sees_images_through_its_base(dataset, tmp_path):
+    trainer, asked = Trainer(dataset), trial(epochs=5, width=32).model_copy(update={"data_digest": MNIST_DIGEST})
     outcome = trainer.train(asked)
     trainer.save(asked, tmp_path)
-    found = Classifier(tmp_path).predict(digits.x_test)
-    assert (found == digits.y_test).mean() == pytest.approx(outcome.metrics["test_accuracy"])
+    found = Classifier(tmp_path).predict(dataset.x_test)
+    assert (found == dataset.y_test).mean() == pytest.approx(outcome.metrics["test_accuracy"])
 
 
 CHILD = """
 import sys, time
 sys.path[:0] = {tests!r}
 import test_frozen_features as t
-from mnist_ablate.workloads.keras_mnist import extractor
-from mnist_ablate.workloads.keras_mnist import features
-features.CHUNK = 40
+from mnist_ablate.workloads.keras_mnist import frozen_features as f
+f.CHUNK = 40
 t.BASES["tiny"] = t.Base(t.tiny, size=16, outputs=(1, 1, 4))
-run = extractor.Extractor._batch
+run = f.Extractor._batch
 def slow(self, images):
     time.sleep(0.1)
     return run(self, images)
-extractor.Extractor._batch = slow
-features.Store(t.small()).prepare(t.UNIT, lambda text: print(text, flush=True))
+f.Extractor._batch = slow
+f.FeatureCache(t.small()).prepare(t.UNIT, lambda text: print(text, flush=True))
 """
 
 
 def child(cache):
-    environment = {**os.environ, features.CACHE: str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, frozen_features.CACHE: str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
     code = CHILD.format(tests=[str(Path(__file__).parent), str(SUPPORT)])
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)
 
@@ -245,7 +245,7 @@ def files(cache):
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_from_whole_chunks(digits, cache, counted):
+def test_killed_in_the_middle_it_goes_on_from_whole_chunks(dataset, cache, counted):
     for _ in range(2):
         process, before = child(cache), len(files(cache))
         while len(files(cache)) < before + 2:
@@ -255,18 +255,18 @@ def test_killed_in_the_middle_it_goes_on_from_whole_chunks(digits, cache, counte
         process.communicate()
     kept = files(cache)
     assert 4 <= len(kept) < 14
-    found = Store(digits).features(UNIT)
+    found = FeatureCache(dataset).features(UNIT)
     assert sum(counted) <= 500 - 40 * (len(kept) - 1)
     assert kept.items() <= files(cache).items()
-    np.testing.assert_allclose(found["train"], Extractor(UNIT, digits.x_train)(digits.x_train), rtol=1e-4)
+    np.testing.assert_allclose(found["train"], Extractor(UNIT, dataset.x_train)(dataset.x_train), rtol=1e-4)
 
 
 @pytest.mark.slow
-def test_processes_share_the_work(digits, cache, counted):
+def test_processes_share_the_work(dataset, cache, counted):
     both = [child(cache) for _ in range(2)]
     lines = [process.communicate(timeout=120)[0].splitlines() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert len(files(cache)) == 14
     assert all(each[-1].endswith("500 of 500 images") for each in lines)
-    Store(digits).features(UNIT)
+    FeatureCache(dataset).features(UNIT)
     assert counted == []

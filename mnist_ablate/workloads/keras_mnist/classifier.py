@@ -1,4 +1,4 @@
-"""A trained network as a model that MLflow's registry serves: images in, digits out. No pickle is read."""
+"""A trained network as a model that MLflow's registry serves: images in, digits out. Reads no pickle."""
 
 import json
 from pathlib import Path
@@ -14,32 +14,34 @@ from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, 
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
 ABOUT, WEIGHTS = "model.json", "model.weights.h5"
-"""In a model's folder: what it was trained as, and its weights."""
+"""The files of a model's folder: its trial with the shape of its inputs, and its weights."""
 ROWS = 2000
+"""Images at once, which bounds memory."""
 
 
 class Classifier:
     """The network of a trial with its weights, and the normalizer or frozen base that it was trained with.
 
-    A base's own weights are not in the folder, but where they were for the training; see
-    `mnist_ablate.workloads.keras_mnist.weights_download`.
+    The folder does not hold the weights of a frozen base: `weights_download` finds them as it did for the training.
     """
 
     def __init__(self, folder: Path) -> None:
         from mnist_ablate.workloads.keras_mnist import network
         from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
-        from mnist_ablate.workloads.keras_mnist.extractor import Extractor, source_of
+        from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, input_source
 
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         trial = Trial.model_validate(about["trial"])
-        digits = data.load()
-        if digits.digest != trial.data_digest:
-            raise DataError(f"the model {folder} was trained on other images than MNIST, which its normalizer needs")
+        dataset = data.load()
+        if dataset.digest != trial.data_digest:
+            raise DataError(
+                f"the model {folder} was trained on other images than MNIST, and its normalizer needs those"
+            )
         self._shape = tuple(about["image_shape"])
         recipe = recipe_of(trial)
-        source = source_of(recipe)
+        source = input_source(recipe)
         self._transform: Transform = (
-            Extractor(source, digits.x_train) if source.base else NORMALIZERS[source.normalizer](digits.x_train)
+            Extractor(source, dataset.x_train) if source.base else NORMALIZERS[source.normalizer](dataset.x_train)
         )
         seen = BASES[source.base].outputs if source.base else self._shape
         self._network = network.build(recipe, seen, about["classes"])

@@ -1,7 +1,7 @@
-"""One compiled training program per network shape, reused by every trial of that shape; picks no data."""
+"""One compiled training program per network shape, reused by every trial of that shape; loads no data."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +12,14 @@ from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
-from mnist_ablate.workloads.keras_mnist.diagnostics import unit_fractions
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
-class Slice(NamedTuple):
-    """A piece of a split that fits one evaluation call: images float32 (rows, ...), labels int32 (rows,).
+class EvaluationBatch(NamedTuple):
+    """A part of a split that fits one evaluation call: images float32 (rows, ...), labels int32 (rows,).
 
-    With `index` int32 (columns,), images are those columns of their difference from the background, float32 (rows,
-    columns), which is zero elsewhere, and `background` is float32 (inputs,), or None if it is zero.
+    With `index` int32 (columns,), `images` float32 (rows, columns) are these columns of their difference from the
+    background; other columns are zero. Then `background` is float32 (inputs,), or None if it is zero.
     """
 
     images: Any
@@ -29,14 +28,14 @@ class Slice(NamedTuple):
     background: Any = None
 
 
-def stream(seed: int, use: str) -> np.random.Generator:
-    """The random stream of one use (a kernel, a mask, the shuffle) of one seed; no two uses share draws."""
+def random_stream(seed: int, use: str) -> np.random.Generator:
+    """The random stream of a seed for one use: a kernel, a mask, the shuffle. No two uses share draws."""
     words = np.frombuffer(hashlib.sha256(use.encode()).digest(), np.uint32)
     return np.random.Generator(np.random.SFC64([seed, *map(int, words)]))
 
 
-def shape_of(recipe: Recipe) -> Recipe:
-    """The recipe with all that does not change the program set aside: equal shapes share one program."""
+def program_key(recipe: Recipe) -> Recipe:
+    """The recipe without what does not change the program. Recipes with equal keys share one."""
     return recipe.model_copy(
         update={
             "normalizer": "",
@@ -65,7 +64,7 @@ class Program:
         self._probe = tf.function(self._run_probe)
 
     def reset(self, recipe: Recipe, seed: int) -> None:
-        """Put every variable at its start, kernels drawn from the seed; no trace of the last trial is left."""
+        """Put every variable at its start and draw the kernels from the seed. Nothing of the last trial remains."""
         for variable, value in self._start:
             variable.assign(value)
         for layer in self.model.layers:
@@ -80,18 +79,18 @@ class Program:
     ) -> tuple[float, float]:
         """One pass over images float32 (n, ...) in `order` int32 (n,); mean loss and accuracy while training.
 
-        With `columns`, those of this order and for networks with a dense first layer, images come minus the background.
+        `columns` are those of this order, for networks with a dense first layer. Then images come minus the background.
         """
         loss, correct = self._epoch(images, labels, tf.constant(order), masks, columns)
         return float(loss) / len(order), float(correct) / len(order)
 
-    def evaluate(self, slices: Sequence[Slice]) -> tuple[float, float]:
+    def evaluate(self, slices: Sequence[EvaluationBatch]) -> tuple[float, float]:
         """Mean loss in nats and accuracy over a split, without dropout."""
         sums = np.sum([[float(value) for value in self._evaluate(*each)] for each in slices], axis=0)
         return sums[0] / sums[2], sums[1] / sums[2]
 
     def probe(self, images: Any, labels: Any) -> dict[str, float]:
-        """Dead and always-on fractions per layer over `images`, and the first kernel's gradient norm on them."""
+        """Fractions of dead and always-on units per layer over `images`, and the gradient norm of the first kernel."""
         return {name: float(value) for name, value in self._probe(images, labels).items()}
 
     def _run_epoch(
@@ -130,7 +129,7 @@ class Program:
         first = self.network.first
         if columns is None or first is None:
             return self.model([x, *masks], training=True)[0]
-        output = first.of_columns(tf.reshape(x, (x.shape[0], -1)), columns)
+        output = first.forward_batch_columns(tf.reshape(x, (x.shape[0], -1)), columns)
         return self.network.rest([output, *masks], training=True)
 
     def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any, int]:
@@ -138,7 +137,7 @@ class Program:
         if index is None or first is None:
             logits, _ = self.model([images, *self._no_masks], training=False)
         else:
-            output = first.of_part(images, index, background)
+            output = first.forward_columns(images, index, background)
             logits = self.network.rest([output, *self._no_masks], training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return tf.reduce_sum(losses), _correct(labels, logits), tf.shape(labels)[0]
@@ -152,8 +151,10 @@ class Program:
 
 
 def _kernel(initializer: str, seed: int, layer: Any) -> Any:
-    """Start values of a layer's kernel from its own stream; fans are those of the (inputs, units) layout."""
-    draw = INITIALIZERS[initializer](keras.initializers, int(stream(seed, f"kernel/{layer.name}").integers(2**31)))
+    """Start values of a layer's kernel from a stream of its own. Fans are those of the (inputs, units) layout."""
+    draw = INITIALIZERS[initializer](
+        keras.initializers, int(random_stream(seed, f"kernel/{layer.name}").integers(2**31))
+    )
     shape = tuple(layer.kernel.shape)
     return tf.transpose(draw(shape[::-1])) if isinstance(layer, network.Dense) else draw(shape)
 
@@ -161,3 +162,22 @@ def _kernel(initializer: str, seed: int, layer: Any) -> Any:
 def _correct(labels: Any, logits: Any) -> Any:
     hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
     return tf.reduce_sum(tf.cast(hits, tf.float32))
+
+
+def unit_fractions(preactivations: Mapping[str, Any]) -> dict[str, Any]:
+    """Fractions of dead and of always-on units, from each hidden layer's pre-activations (n, ..., units).
+
+    The pre-activation of a dead unit (for a convolution, of a channel) is positive for no image, that of one that is
+    always on for all. relu turns the first into a constant and the second into a linear unit.
+    """
+    fractions = {}
+    for layer, values in preactivations.items():
+        positive = values > 0.0
+        axes = list(range(len(values.shape) - 1))
+        fractions[f"dead_{layer}"] = _fraction(tf.logical_not(tf.reduce_any(positive, axes)))
+        fractions[f"always_on_{layer}"] = _fraction(tf.reduce_all(positive, axes))
+    return fractions
+
+
+def _fraction(flags: Any) -> Any:
+    return tf.reduce_mean(tf.cast(flags, tf.float32))

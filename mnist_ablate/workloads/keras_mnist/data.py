@@ -1,12 +1,12 @@
-"""The images: a checked `.npz` in Keras's layout, split as the article splits it; trains nothing."""
+"""The images: a checked `.npz` in Keras's layout, with the article's split; trains nothing."""
 
 import hashlib
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 VALIDATION_PART = 0.3
 MAX_BYTES = 4 * 2**30
 MAX_RATIO = 100
-"""Images shrink to a fifth; what shrinks further than this may only be small: a few bytes can unpack to gigabytes."""
+"""Images shrink to a fifth. What shrinks further may unpack to UNPACKED_BYTES: a few bytes can become gigabytes."""
 UNPACKED_BYTES = 64 * 2**20
 FEWEST_IMAGES = 10
 MOST_CLASSES = 1000
@@ -30,7 +30,7 @@ Labels = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
-class Digits:
+class Dataset:
     """Images uint8 (n, height, width[, channels]), 0-255; labels int32 (n,), 0 to classes - 1.
 
     `digest` is the sha256 of the four arrays' names, dtypes, shapes and bytes.
@@ -49,14 +49,24 @@ class Digits:
         """(height, width, channels)."""
         return self.x_train.shape[1:]
 
+    @property
+    def images(self) -> dict[str, Images]:
+        """The images by split: train, val and test."""
+        return {"train": self.x_train, "val": self.x_val, "test": self.x_test}
+
+    def every(self, step: int) -> Self:
+        """Every `step`-th image of each split, with its label. The digest stays that of all images."""
+        names = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
+        return replace(self, **{name: getattr(self, name)[::step] for name in names})
+
     @cached_property
     def classes(self) -> int:
         """The number of classes: one more than the largest label."""
         return 1 + int(max(self.y_train.max(), self.y_val.max(), self.y_test.max()))
 
 
-def load(path: Path | None = None) -> Digits:
-    """Read and check `path`, or the packaged MNIST; the last 30% of the training images are the validation split.
+def load(path: Path | None = None) -> Dataset:
+    """Read and check `path`, or the packaged MNIST. The last 30% of the training images are the validation split.
 
     Raises DataError with one line that names the file, what is wrong and what is expected.
     """
@@ -64,18 +74,18 @@ def load(path: Path | None = None) -> Digits:
     if not path.is_file():
         raise DataError(f"{path}: no such data file: give a .npz with {', '.join(ARRAYS)} (see --data)")
     with path.open("rb") as file:
-        digits = read(str(path), file)
-    if path == MNIST and digits.digest != MNIST_DIGEST:
+        dataset = read(str(path), file)
+    if path == MNIST and dataset.digest != MNIST_DIGEST:
         raise DataError(f"{path.name}: the packaged images are damaged (sha256 differs): reinstall mnist-ablate")
-    return digits
+    return dataset
 
 
-def read(name: str, file: BinaryIO) -> Digits:
-    """As `load`, from an open file that errors call `name`."""
+def read(name: str, file: BinaryIO) -> Dataset:
+    """As `load`, from an open file. Errors call it `name`."""
     arrays = _arrays(name, file)
     images, labels = _check(name, arrays)
     split = round(len(images["x_train"]) * (1 - VALIDATION_PART))
-    return Digits(
+    return Dataset(
         x_train=images["x_train"][:split],
         y_train=labels["y_train"][:split],
         x_val=images["x_train"][split:],
@@ -105,7 +115,7 @@ def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
     strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
     if strange:
-        raise DataError(f"{name}: {', '.join(strange)} is no array: fetch or make the file again")
+        raise DataError(f"{name}: {', '.join(strange)} is not an array: fetch or make the file again")
     return arrays
 
 

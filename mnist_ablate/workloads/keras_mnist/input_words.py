@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mnist_ablate.workloads.keras_mnist.gate import SEVERE
+from mnist_ablate.workloads.keras_mnist.data_gate import SEVERE
 
 Print = Mapping[str, Any]
 """What `Fingerprint.document` gives."""
@@ -61,7 +61,7 @@ def paths(prints: Sequence[Print]) -> Iterator[str]:
 
 
 def damage(prints: Sequence[Print]) -> Iterator[str]:
-    """What must be known first: the normalizers that damage the images."""
+    """The normalizers that damage the images: a reader must know them before any verdict."""
     for found in prints:
         for flag in found["flags"]:
             if flag["name"] in SEVERE:

@@ -1,10 +1,10 @@
-"""What a trial of this workload reports: each metric with its bounds and unit, and how it follows from the epochs.
+"""The metrics of this workload, each with bounds and unit, and how it follows from the epochs of a trial.
 
 Needs no TensorFlow: records are checked with it where none is installed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnist_ablate.trial import Epoch
@@ -18,9 +18,9 @@ SEED_SD = 0.002
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation curve of a trial: an entry for each planned epoch.
+    """The validation curve of a trial, with an entry for each planned epoch.
 
-    Epochs that a diverged trial never ended count with chance.
+    Epochs that a diverged trial never finished count with chance.
     """
 
     accuracies: Sequence[float]
@@ -54,25 +54,26 @@ _MEASURED = (
     _accuracy("train_accuracy", "The share of training images, as they were trained on.", per_epoch=True),
     _loss("train_loss", "The mean cross-entropy on the training images, as they were trained on.", per_epoch=True),
 )
-_OF_CURVE: tuple[tuple[Metric, Callable[[Curve], float]], ...] = (
-    (_accuracy("best_val_accuracy", "The highest validation accuracy of any epoch."), lambda of: max(of.accuracies)),
-    (
-        _accuracy("mean_val_accuracy", "The validation accuracy averaged over the epochs."),
-        lambda of: sum(of.accuracies) / len(of.accuracies),
+CURVE_METRICS: Mapping[Metric, Callable[[Curve], float]] = {
+    _accuracy("best_val_accuracy", "The highest validation accuracy of any epoch."): lambda curve: max(
+        curve.accuracies
     ),
-    (_accuracy("first_epoch_val_accuracy", "The validation accuracy after one epoch."), lambda of: of.accuracies[0]),
-    (_loss("first_epoch_val_loss", "The validation loss after one epoch."), lambda of: of.losses[0]),
-    (_epochs_to(90), lambda of: of.epochs_to(0.90)),
-    (_epochs_to(95), lambda of: of.epochs_to(0.95)),
-    (_epochs_to(97), lambda of: of.epochs_to(0.97)),
-    (
-        Metric(
-            "converged", "1 if the last validation loss is at most half of that of guessing, else 0.", low=0, high=1
-        ),
-        lambda of: float(of.losses[-1] <= math.log(of.classes) / 2),
+    _accuracy("mean_val_accuracy", "The validation accuracy averaged over the epochs."): lambda curve: (
+        sum(curve.accuracies) / len(curve.accuracies)
     ),
-)
-METRICS: dict[str, Metric] = {each.name: each for each in (*_MEASURED, *(metric for metric, _ in _OF_CURVE))}
+    _accuracy("first_epoch_val_accuracy", "The validation accuracy after one epoch."): lambda curve: curve.accuracies[
+        0
+    ],
+    _loss("first_epoch_val_loss", "The validation loss after one epoch."): lambda curve: curve.losses[0],
+    _epochs_to(90): lambda curve: curve.epochs_to(0.90),
+    _epochs_to(95): lambda curve: curve.epochs_to(0.95),
+    _epochs_to(97): lambda curve: curve.epochs_to(0.97),
+    Metric(
+        "converged", "1 if the last validation loss is at most half of that of guessing, else 0.", low=0, high=1
+    ): lambda curve: float(curve.losses[-1] <= math.log(curve.classes) / 2),
+}
+"""How each metric of the validation curve follows from it. A new metric is an entry here."""
+METRICS: dict[str, Metric] = {each.name: each for each in (*_MEASURED, *CURVE_METRICS)}
 
 
 def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[str, float]:
@@ -83,10 +84,10 @@ def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[s
         [epoch.metrics["val_loss"] for epoch in epochs] + [math.log(classes)] * missing,
         classes,
     )
-    return {metric.name: measure(curve) for metric, measure in _OF_CURVE}
+    return {metric.name: measure(curve) for metric, measure in CURVE_METRICS.items()}
 
 
 def chance_metrics(classes: int, parts: Sequence[str] = PARTS) -> dict[str, float]:
-    """What guessing gives: a diverged trial counts with it."""
+    """The metrics of guessing, with which a diverged trial counts."""
     split = {"accuracy": 1 / classes, "loss": math.log(classes)}
     return {f"{part}_{name}": value for part in parts for name, value in split.items()}

@@ -1,4 +1,4 @@
-"""Keras layers and the builder that the models in `choices/` are drawn with; trains nothing."""
+"""The layers of the networks, and the builder that the models in `choices/` use; trains nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,55 +12,59 @@ from mnist_ablate.workloads.keras_mnist.choices.norm_layers import NORM_LAYERS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
-class Dense(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
+class _FullyConnected(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
+    """From (n, inputs) to (n, units). Kernel and bias are zero until `Program.reset` sets them.
+
+    Files of weights name each layer by its class, so registered models need the names of the subclasses to stay.
+    """
+
+    def __init__(self, units: int, name: str) -> None:
+        super().__init__(name=name)
+        self.units = units
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
+
+    def _create(self, *kernel_shape: int | None) -> None:
+        self.kernel = self.add_weight(shape=kernel_shape, name="kernel", initializer="zeros")
+        self.bias = self.add_weight(shape=(self.units,), name="bias", initializer="zeros")
+
+
+class Dense(_FullyConnected):
     """Fully connected layer whose kernel is stored (units, inputs).
 
     Both products of a training step then read it along its rows: 6 to 10% faster in XLA than (inputs, units).
     """
 
-    def __init__(self, units: int, name: str) -> None:
-        super().__init__(name=name)
-        self.units = units
-
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create kernel (units, inputs) and bias (units,)."""
-        self.kernel = self.add_weight(shape=(self.units, input_shape[-1]), name="kernel", initializer="zeros")
-        self.bias = self.add_weight(shape=(self.units,), name="bias", initializer="zeros")
+        self._create(self.units, input_shape[-1])
 
     def call(self, x: Any) -> Any:
         """X (n, inputs) to (n, units)."""
         return tf.matmul(x, self.kernel, transpose_b=True) + self.bias
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """(n, units)."""
-        return (*input_shape[:-1], self.units)
 
+class PixelDense(_FullyConnected):
+    """Fully connected layer on the pixels of images, whose kernel is stored (inputs, units): a row per pixel.
 
-class PixelDense(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
-    """Fully connected layer on the pixels of images, whose kernel is stored (inputs, units), a pixel a row.
-
-    A training step can leave out the rows of pixels that its batch leaves at the background: see `of_columns`.
+    The methods `forward_...` leave out rows of pixels that a batch leaves at the background.
     """
-
-    def __init__(self, units: int, name: str) -> None:
-        super().__init__(name=name)
-        self.units = units
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create kernel (inputs, units) and bias (units,)."""
-        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel", initializer="zeros")
-        self.bias = self.add_weight(shape=(self.units,), name="bias", initializer="zeros")
+        self._create(input_shape[-1], self.units)
 
     def call(self, x: Any) -> Any:
         """X (n, inputs) to (n, units)."""
         return tf.matmul(x, self.kernel) + self.bias
 
-    def of_part(self, part: Any, index: Any, background: Any) -> Any:
-        """What `call` makes of x + background, from the columns `index` of x, which is zero elsewhere."""
+    def forward_columns(self, part: Any, index: Any, background: Any) -> Any:
+        """`call` of x + background, given the columns `index` of x; x is zero elsewhere. For evaluation."""
         return _product(part, index, background, self.kernel) + self.bias
 
-    def of_columns(self, x: Any, columns: Columns) -> Any:
-        """What `call` makes of x + background, from x (n, inputs) that is zero outside one batch's columns."""
+    def forward_batch_columns(self, x: Any, columns: Columns) -> Any:
+        """`call` of x + background, given x (n, inputs), which is zero outside its batch's columns. For training."""
         part = tf.gather(x, columns.index, axis=1)
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -78,10 +82,6 @@ class PixelDense(keras.layers.Layer):  # type: ignore[misc]  # keras ships no ty
 
         return product(tf.convert_to_tensor(self.kernel)) + self.bias
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """(n, units)."""
-        return (*input_shape[:-1], self.units)
-
 
 def _product(part: Any, index: Any, background: Any, kernel: Any) -> Any:
     result = tf.matmul(part, tf.gather(kernel, index))
@@ -89,9 +89,9 @@ def _product(part: Any, index: Any, background: Any, kernel: Any) -> Any:
 
 
 class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
-    """Inverted dropout whose mask comes in as an input, so that its random stream is the trial's own.
+    """Inverted dropout whose mask is an input, so that its random stream is the trial's own.
 
-    Keras's layer draws from a generator that other layers share; inside XLA on CPU it is also ten times slower.
+    Keras's layer draws from a generator that other layers share. Inside XLA on CPU it is also ten times slower.
     """
 
     def build(self, _input_shape: object) -> None:
@@ -105,7 +105,7 @@ class MaskedDropout(keras.layers.Layer):  # type: ignore[misc]  # keras ships no
 
 @dataclass
 class Builder:
-    """The network under construction: plain settings in, layers wired; see `choices/models.py` for its use."""
+    """The network under construction. `choices/models.py` shows its use."""
 
     recipe: Recipe
     classes: int
@@ -116,7 +116,7 @@ class Builder:
     preactivations: dict[str, Any] = field(default_factory=dict)
 
     def frozen(self, x: Any) -> Any:
-        """The features of the model's frozen base, which come in as the input: `features` computes them."""
+        """The features of the model's frozen base. They come in as the input: `frozen_features` computes them."""
         self.image = None
         return x
 
@@ -149,7 +149,7 @@ class Builder:
         return ACTIVATIONS[self.recipe.activation](keras.ops, x)
 
     def dropout(self, x: Any) -> Any:
-        """Dropout at the recipe's rate with a mask of its own; nothing at rate 0."""
+        """Dropout at the recipe's rate with a mask of its own; no layer at rate 0."""
         if not self.recipe.dropout:
             return x
         mask = keras.Input(x.shape[1:], dtype="bool", name=f"mask_{1 + len(self.masks)}")
@@ -170,8 +170,8 @@ class Builder:
 class Network:
     """A Keras model from [images, masks...] to (logits, pre-activations by hidden layer).
 
-    If its first layer is dense, `first` is that layer and `rest` the model from [its output, masks...] to logits.
-    `mask_units` has the number of units that each mask covers.
+    If the first layer is dense, `first` is that layer and `rest` the model from [its output, masks...] to logits.
+    `mask_units` has the number of units of each mask.
     """
 
     model: Any
@@ -181,10 +181,10 @@ class Network:
 
 
 def build(recipe: Recipe, image_shape: tuple[int, ...], classes: int) -> Network:
-    """The network of a recipe for images float32 (n, height, width, channels); kernels still zero."""
+    """The network of a recipe for images float32 (n, height, width, channels). Its kernels are still zero."""
     image = keras.Input(image_shape, name="image")
     net = Builder(recipe, classes, image)
-    logits = MODELS[recipe.model](net, image)
+    logits = MODELS[recipe.model].build(net, image)
     first, output = net.first or (None, None)
     return Network(
         model=keras.Model([image, *net.masks], (logits, net.preactivations)),

@@ -1,4 +1,4 @@
-"""The settings of this workload: what can be chosen of a training run, and what it is called."""
+"""The settings of this workload: what can be chosen for a training run; trains nothing."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,10 +9,10 @@ TRAINER_VERSION = 4
 
 
 class Recipe(BaseModel):
-    """Every setting of one training run of this workload; the only place where their defaults stand.
+    """Every setting of one training run. Only here do their defaults stand.
 
-    `learning_rate` 0 stands for the optimizer's own default, which `plan` fills in; `weights` are those of a frozen
-    base, and mean nothing to a model without one.
+    A `learning_rate` of 0 stands for the optimizer's own default. `weights` mean nothing to a model without a frozen
+    base.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

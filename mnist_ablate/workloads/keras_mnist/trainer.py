@@ -1,4 +1,4 @@
-"""`train`: a trial in, an outcome out; the only place that fits a model. Knows no cluster and no ledger."""
+"""Trains a trial: settings in, outcome out. The only place that fits a model; knows no cluster and no ledger."""
 
 import json
 import math
@@ -14,40 +14,39 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.workloads.keras_mnist.active_pixels import Foreground, parts
+from mnist_ablate.workloads.keras_mnist.active_pixels import ActivePixels, group_by_active_pixels
 from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
-from mnist_ablate.workloads.keras_mnist.choices.models import CONVOLUTIONAL
+from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.classifier import ABOUT, WEIGHTS
-from mnist_ablate.workloads.keras_mnist.compiled_program import Program, Slice, shape_of, stream
-from mnist_ablate.workloads.keras_mnist.data import Digits, Labels
-from mnist_ablate.workloads.keras_mnist.diagnostics import input_statistics
-from mnist_ablate.workloads.keras_mnist.extractor import Features, Source, source_of
-from mnist_ablate.workloads.keras_mnist.features import Store
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.data import Dataset, Labels
+from mnist_ablate.workloads.keras_mnist.data_gate import input_statistics
+from mnist_ablate.workloads.keras_mnist.frozen_features import FeatureCache, Features, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 
 PROGRAMS_KEPT = 8
 INPUTS_KEPT = 2
 EVALUATION_ROWS = 2000
-"""Rows per evaluation call: bounds memory for convolutions, keeps a dense layer's in cache."""
+"""Rows per evaluation call: bounds memory for convolutions, and keeps a dense layer's rows in cache."""
 MIN_IMAGES = 10_000
-"""With fewer an epoch saves less by its columns than it costs to compile for another number of them."""
+"""With fewer images, compiling for another number of columns costs an epoch more than leaving columns out saves."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
 
-    `foreground` is that of the training images, and the tensor of their difference from the background, for a network
-    whose first layer is dense on them. `probe` is the first piece of the validation split, whole images.
+    For a network whose first layer is dense on images, `active_pixels` has those of the training images, and the tensor
+    of their difference from the background. `probe` is the first piece of the validation split, whole images.
     """
 
     train: tuple[Any, Any]
-    foreground: tuple[Foreground, Any] | None
-    val: tuple[Slice, ...]
-    test: tuple[Slice, ...]
+    active_pixels: tuple[ActivePixels, Any] | None
+    val: tuple[EvaluationBatch, ...]
+    test: tuple[EvaluationBatch, ...]
     probe: tuple[Any, Any]
     statistics: dict[str, float]
 
@@ -55,12 +54,12 @@ class Inputs:
 class Trainer:
     """Trains trials on one data set, keeping compiled programs and normalized images or features between them."""
 
-    def __init__(self, digits: Digits) -> None:
-        self.digits = digits
-        self.store = Store(digits)
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.cache = FeatureCache(dataset)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
         self._inputs = lru_cache(INPUTS_KEPT)(self._load)
-        self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](digits.x_train))
+        self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](dataset.x_train))
 
     def train(
         self,
@@ -71,17 +70,17 @@ class Trainer:
         """Train from the seed to the last epoch, or to the first whose loss is not finite ("diverged").
 
         `on_wait` is told what takes long before the first epoch. A diverged trial counts with chance: accuracy
-        1 / classes, loss ln(classes). A blind one is not shown the test set. Same trial, same outcome, to the bit,
-        whatever else runs.
+        1 / classes, loss ln(classes). A blind trial never sees the test set. The same trial has the same outcome, to
+        the bit, whatever else runs.
         """
         started_ms, clock = _now_ms(), time.perf_counter()
         recipe = recipe_of(trial)
-        source = source_of(recipe)
+        source = input_source(recipe)
         if source.base:
-            self.store.prepare(source, on_wait)
-        program, inputs = self.program(shape_of(recipe)), self.inputs(recipe)
+            self.cache.prepare(source, on_wait)
+        program, inputs = self.program(program_key(recipe)), self.inputs(recipe)
         program.reset(recipe, trial.seed)
-        diagnostics = {**inputs.statistics, **_named(program.probe(*inputs.probe), "start")}
+        diagnostics = {**inputs.statistics, **_with_suffix(program.probe(*inputs.probe), "start")}
         epochs: list[Epoch] = []
         for number in range(1, recipe.epochs + 1):
             epoch = _epoch(program, inputs, trial, number)
@@ -91,12 +90,12 @@ class Trainer:
             on_epoch(epoch)
         diverged = len(epochs) < recipe.epochs
         parts = ("train", "val") if trial.is_blind else ("test", "train", "val")
-        final = chance_metrics(self.digits.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
+        final = chance_metrics(self.dataset.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
-            metrics={**final, **curve_metrics(epochs, recipe.epochs, self.digits.classes)},
-            diagnostics=_finite({**diagnostics, **_named(program.probe(*inputs.probe), "end")}),
+            metrics={**final, **curve_metrics(epochs, recipe.epochs, self.dataset.classes)},
+            diagnostics=_finite({**diagnostics, **_with_suffix(program.probe(*inputs.probe), "end")}),
             epochs=tuple(epochs),
             reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
             started_ms=started_ms,
@@ -105,11 +104,11 @@ class Trainer:
         )
 
     def epoch_seconds(self, recipe: Recipe) -> float:
-        """The time of one epoch of a recipe, compilation and a frozen base set aside: its features are zeros here."""
-        source = source_of(recipe)
-        program = self.program(shape_of(recipe))
+        """Seconds of one epoch of a recipe, without compilation and frozen base, whose features are zeros here."""
+        source = input_source(recipe)
+        program = self.program(program_key(recipe))
         inputs = self._zeros(source.base) if source.base else self.inputs(recipe)
-        trial = Trial(settings=recipe.model_dump(), seed=0, data_digest=self.digits.digest)
+        trial = Trial(settings=recipe.model_dump(), seed=0, data_digest=self.dataset.digest)
         program.reset(recipe, trial.seed)
         _epoch(program, inputs, trial, 1)
         clock = time.perf_counter()
@@ -117,48 +116,47 @@ class Trainer:
         return time.perf_counter() - clock
 
     def save(self, trial: Trial, folder: Path) -> None:
-        """Write the weights, as Keras does (.weights.h5), that the last training of a shape ended with, and `ABOUT`."""
-        self.program(shape_of(recipe_of(trial))).model.save_weights(folder / WEIGHTS)
-        about = {"image_shape": self.digits.image_shape, "classes": self.digits.classes, "trial": trial.model_dump()}
+        """Write `ABOUT`, and as Keras does (.weights.h5) the weights after the last training of this shape."""
+        self.program(program_key(recipe_of(trial))).model.save_weights(folder / WEIGHTS)
+        about = {"image_shape": self.dataset.image_shape, "classes": self.dataset.classes, "trial": trial.model_dump()}
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _program(self, shape: Recipe) -> Program:
-        base = source_of(shape).base
-        seen = BASES[base].outputs if base else self.digits.image_shape
-        return Program(shape, seen, self.digits.classes, compiled=shape.model not in CONVOLUTIONAL)
+        base = input_source(shape).base
+        seen = BASES[base].outputs if base else self.dataset.image_shape
+        return Program(shape, seen, self.dataset.classes, compiled=MODELS[shape.model].compiled)
 
     def inputs(self, recipe: Recipe) -> Inputs:
-        """What the recipe's network is fed; kept for the next trial that is fed the same."""
-        first = self.program(shape_of(recipe)).network.first
-        return self._inputs(source_of(recipe), first_is_dense=first is not None)
+        """What the recipe's network is fed. It is kept for the next trial that is fed the same."""
+        first = self.program(program_key(recipe)).network.first
+        return self._inputs(input_source(recipe), first_is_dense=first is not None)
 
-    def _load(self, source: Source, *, first_is_dense: bool) -> Inputs:
+    def _load(self, source: InputSource, *, first_is_dense: bool) -> Inputs:
         if source.base:
-            return self._fed(self.store.features(source), _as_is)
-        digits, transform = self.digits, self._transform(source.normalizer)
-        images = {"train": digits.x_train, "val": digits.x_val, "test": digits.x_test}
-        is_split = first_is_dense and len(digits.x_train) >= MIN_IMAGES
-        return self._fed(images, transform, transform(np.zeros_like(digits.x_train[:1])) if is_split else None)
+            return self._inputs_from(self.cache.features(source), _as_is)
+        images, transform = self.dataset.images, self._transform(source.normalizer)
+        if not first_is_dense or len(images["train"]) < MIN_IMAGES:
+            return self._inputs_from(images, transform)
+        return self._inputs_from(images, transform, transform(np.zeros_like(images["train"][:1])))
 
     def _zeros(self, base: str) -> Inputs:
-        digits, shape = self.digits, BASES[base].outputs
-        sizes = {"train": len(digits.y_train), "val": len(digits.y_val), "test": len(digits.y_test)}
-        return self._fed({name: np.zeros((n, *shape), np.float32) for name, n in sizes.items()}, _as_is)
+        shapes = {name: (len(images), *BASES[base].outputs) for name, images in self.dataset.images.items()}
+        return self._inputs_from({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, _as_is)
 
-    def _fed(
+    def _inputs_from(
         self,
         splits: Mapping[str, npt.NDArray[Any]],
         transform: Callable[[Any], Features],
         background: Features | None = None,
     ) -> Inputs:
-        digits, train = self.digits, transform(splits["train"])
+        dataset, train = self.dataset, transform(splits["train"])
         images = tf.constant(train)
         return Inputs(
-            train=(images, tf.constant(digits.y_train)),
-            foreground=None if background is None else _foreground(train, images, background[0]),
-            val=_slices(transform, splits["val"], digits.y_val, background),
-            test=_slices(transform, splits["test"], digits.y_test, background),
-            probe=_whole(transform, splits["val"], digits.y_val, slice(EVALUATION_ROWS)),
+            train=(images, tf.constant(dataset.y_train)),
+            active_pixels=None if background is None else _active_pixels(train, images, background[0]),
+            val=_slices(transform, splits["val"], dataset.y_val, background),
+            test=_slices(transform, splits["test"], dataset.y_test, background),
+            probe=_whole(transform, splits["val"], dataset.y_val, slice(EVALUATION_ROWS)),
             statistics=input_statistics(train),
         )
 
@@ -167,11 +165,11 @@ def _as_is(features: Features) -> Features:
     return features
 
 
-def _foreground(train: Features, images: Any, background: Features) -> tuple[Foreground, Any]:
+def _active_pixels(train: Features, images: Any, background: Features) -> tuple[ActivePixels, Any]:
     if not background.any():
-        return Foreground(train, background), images
+        return ActivePixels(train, background), images
     difference = train - background
-    return Foreground(difference, background), tf.constant(difference)
+    return ActivePixels(difference, background), tf.constant(difference)
 
 
 def _slices(
@@ -179,17 +177,17 @@ def _slices(
     images: npt.NDArray[Any],
     labels: Labels,
     background: Features | None,
-) -> tuple[Slice, ...]:
-    """A split in pieces, whole, or if there is a background the few columns of each piece that differ from it."""
+) -> tuple[EvaluationBatch, ...]:
+    """A split in pieces: whole images or, with a background, the few columns of each piece that differ from it."""
     if background is None:
         starts = range(0, len(images), EVALUATION_ROWS)
         pieces = [slice(start, start + EVALUATION_ROWS) for start in starts]
-        return tuple(Slice(*_whole(transform, images, labels, piece)) for piece in pieces)
+        return tuple(EvaluationBatch(*_whole(transform, images, labels, piece)) for piece in pieces)
     flat = (transform(images) - background).reshape(len(images), -1)
     left_out = tf.constant(background.ravel()) if background.any() else None
     return tuple(
-        Slice(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
-        for rows, index in parts(flat, EVALUATION_ROWS)
+        EvaluationBatch(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
+        for rows, index in group_by_active_pixels(flat, EVALUATION_ROWS)
     )
 
 
@@ -202,14 +200,14 @@ def _whole(
 def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
     """Train and validate one epoch; None if its loss is not finite."""
     n = len(inputs.train[0])
-    order = stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
+    order = random_stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
     masks = [
-        _mask(stream(trial.seed, f"dropout_{i}/{number}"), n, units, float(trial.settings["dropout"]))
+        _mask(random_stream(trial.seed, f"dropout_{i}/{number}"), n, units, float(trial.settings["dropout"]))
         for i, units in enumerate(program.network.mask_units, 1)
     ]
     (images, labels), columns = inputs.train, None
-    if inputs.foreground and (columns := inputs.foreground[0].columns(order, program.batch_size)):
-        images = inputs.foreground[1]
+    if inputs.active_pixels and (columns := inputs.active_pixels[0].columns(order, program.batch_size)):
+        images = inputs.active_pixels[1]
     train_loss, train_accuracy = program.epoch(images, labels, order, masks, columns)
     val_loss, val_accuracy = program.evaluate(inputs.val)
     if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
@@ -219,7 +217,7 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
 
 
 def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
-    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536; a bit or a byte where it is exact."""
+    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536 where a bit or a byte is not exact."""
     if rate == 0.5:  # noqa: PLR2004 - what a bit is
         draws = np.frombuffer(rng.bytes(-(-rows * units // 8)), np.uint8)
         return tf.constant(np.unpackbits(draws, count=rows * units).view(bool).reshape(rows, units))
@@ -237,7 +235,7 @@ def _final(program: Program, inputs: Inputs, last: Epoch, parts: Collection[str]
     return {"test_loss": test_loss, "test_accuracy": test_accuracy, **last.metrics}
 
 
-def _named(values: dict[str, float], when: str) -> dict[str, float]:
+def _with_suffix(values: dict[str, float], when: str) -> dict[str, float]:
     return {f"{name}_{when}": value for name, value in values.items()}
 
 

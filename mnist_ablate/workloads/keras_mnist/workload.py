@@ -1,6 +1,6 @@
-"""This workload behind the seam: shared Keras networks, trained on MNIST or on images of its layout.
+"""This workload behind the seam: shared Keras networks, trained on MNIST or on other images in its layout.
 
-Importing it needs neither Keras nor NumPy: both are loaded when a trial, or its inputs, are.
+Importing it needs neither Keras nor NumPy. They are loaded with a trial or its inputs.
 """
 
 import io
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel
 
 from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar
-from mnist_ablate.workloads.keras_mnist.choices.models import FROZEN, is_used
+from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
 from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section
 
 if TYPE_CHECKING:
-    from mnist_ablate.workloads.keras_mnist.data import Digits
+    from mnist_ablate.workloads.keras_mnist.data import Dataset
 
 MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914"
-_WEIGHTS = "MNIST_ABLATE_WEIGHTS"
 _CLASSES = {MNIST_DIGEST: 10}
-"""Of images known here; those of others are what the chance of a diverged trial says."""
+"""The number of classes of known images. That of others follows from a diverged trial, which counts with chance."""
 
 
 class KerasMnist:
@@ -60,57 +59,59 @@ class KerasMnist:
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Weights have a meaning only for a model with a frozen base."""
-        return is_used(setting, str(settings["model"]))
+        return setting != "weights" or _has_frozen_base(settings["model"])
 
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         """The model."""
         return str(settings["model"])
 
-    def load(self, path: Path | None) -> "Digits":
+    def load(self, path: Path | None) -> "Dataset":
         """Images and labels of a `.npz`, or MNIST."""
         from mnist_ablate.workloads.keras_mnist import data
 
         return data.load(path)
 
-    def read(self, content: bytes | None) -> "Digits":
+    def read(self, content: bytes | None) -> "Dataset":
         """The same from the bytes of a `.npz`."""
         from mnist_ablate.workloads.keras_mnist import data
 
         return data.load() if content is None else data.read("--data", io.BytesIO(content))
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
-        """Download the weights of frozen bases that are not there."""
+        """Download the missing weights of frozen bases."""
         from mnist_ablate.workloads.keras_mnist import weights_download
 
         for weights in _weights_needed(planned):
-            weights_download.fetch(weights, given, say)
+            weights_download.ensure_downloaded(weights, given, say)
 
     def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
-        """The weights that are not there."""
+        """The weights that are missing."""
         from mnist_ablate.workloads.keras_mnist import weights_download
 
-        return [text for each in _weights_needed(planned) if (text := weights_download.problem(each, given))]
+        return [text for each in _weights_needed(planned) if (text := weights_download.why_unavailable(each, given))]
 
     def environment(self, given: Path | None) -> dict[str, str]:
-        """Where the file of pretrained weights is."""
-        return {_WEIGHTS: str(given.absolute())} if given else {}
+        """The variable that names the file of pretrained weights."""
+        from mnist_ablate.workloads.keras_mnist.weights_download import ENVIRONMENT
+
+        return {ENVIRONMENT: str(given.absolute())} if given else {}
 
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, Any]]:
-        """Of every normalizer that the plan can train with, in its order."""
-        from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprints
+        """The fingerprint of every normalizer that the plan can train with, in its order."""
+        from mnist_ablate.workloads.keras_mnist.data_gate import fingerprints
 
         own = (settings["normalizer"] for settings in planned.arms)
         names = dict.fromkeys([*own, *planned.tried.get("normalizer", ())])
-        return fingerprints(map(str, names), Recipe.model_validate(planned.arms[0]), cast("Digits", inputs))
+        return fingerprints(map(str, names), Recipe.model_validate(planned.arms[0]), cast("Dataset", inputs))
 
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
         """Times a trial on a part of the images, of each network shape."""
         from mnist_ablate.workloads.keras_mnist.timing import cost
 
-        return cost(cast("Digits", inputs), [Recipe.model_validate(settings) for settings in arms])
+        return cost(cast("Dataset", inputs), [Recipe.model_validate(settings) for settings in arms])
 
     def implied_metrics(self, settings: Mapping[str, Any], data_digest: str, outcome: Outcome) -> dict[str, float]:
-        """The last epoch's and the curve's; of a diverged trial, which counts with chance, every one."""
+        """The metrics of the last epoch and the curve; all metrics of a diverged trial, which counts with chance."""
         epochs, planned, classes = outcome.epochs, settings[self.budget], _CLASSES.get(data_digest)
         if outcome.status == "complete" and len(epochs) == planned:
             curve = curve_metrics(epochs, planned, classes or 1)
@@ -147,6 +148,11 @@ class KerasMnist:
         return Classifier(folder)
 
 
+def _has_frozen_base(model: Scalar) -> bool:
+    found = MODELS.get(str(model))  # a record can have a model of another version
+    return found is not None and bool(found.frozen_base)
+
+
 def _weights_needed(planned: PlannedSettings) -> list[str]:
     """The names of the weights that frozen bases are trained on."""
     pairs = (
@@ -155,7 +161,7 @@ def _weights_needed(planned: PlannedSettings) -> list[str]:
         for model in (arm["model"], *planned.tried.get("model", ()))
         for weights in (arm["weights"], *planned.tried.get("weights", ()))
     )
-    return list(dict.fromkeys(str(weights) for model, weights in pairs if model in FROZEN))
+    return list(dict.fromkeys(str(weights) for model, weights in pairs if _has_frozen_base(model)))
 
 
 KERAS_MNIST = KerasMnist()

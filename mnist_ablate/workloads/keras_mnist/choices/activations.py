@@ -1,4 +1,4 @@
-"""Activations of the hidden layers; each gets `keras.ops` and the pre-activations, any shape."""
+"""Activations of the hidden layers. Each function gets `keras.ops` and the pre-activations, of any shape."""
 
 from collections.abc import Callable
 from typing import Any

@@ -3,17 +3,17 @@
 Entries get what they build with (`keras.ops`, `keras.optimizers`, the network so far) as arguments.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from mnist_ablate.workloads.keras_mnist.choices.activations import ACTIVATIONS
 from mnist_ablate.workloads.keras_mnist.choices.base_weights import WEIGHTS
 from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
-from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
+from mnist_ablate.workloads.keras_mnist.choices.models import MODELS, Model
 from mnist_ablate.workloads.keras_mnist.choices.norm_layers import NORM_LAYERS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
 
-CHOICES: Mapping[str, Mapping[str, Callable[..., object]]] = {
+CHOICES: Mapping[str, Mapping[str, object]] = {
     "model": MODELS,
     "activation": ACTIVATIONS,
     "normalizer": NORMALIZERS,
@@ -24,6 +24,7 @@ CHOICES: Mapping[str, Mapping[str, Callable[..., object]]] = {
 }
 
 
-def summary(entry: Callable[..., object]) -> str:
-    """The first line of an entry's docstring."""
-    return (entry.__doc__ or "").strip().split("\n", 1)[0]
+def summary(entry: object) -> str:
+    """The first line of the docstring of an entry's function."""
+    function = entry.build if isinstance(entry, Model) else entry
+    return (function.__doc__ or "").strip().split("\n", 1)[0]

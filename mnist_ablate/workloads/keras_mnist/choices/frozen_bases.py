@@ -1,4 +1,4 @@
-"""Frozen bases: networks that images go through once; what a trial trains is a head on what comes out."""
+"""Frozen bases: networks that turn each image into features once. A trial trains a head on these features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ CHANNELS = 3
 
 @dataclass(frozen=True)
 class Base:
-    """`build` gets `keras` and an input shape; images are resized to `size` x `size`, gray to three channels.
+    """`build` gets `keras` and an input shape. Images are resized to `size` x `size`, and gray becomes three channels.
 
     `outputs` is the shape of an image's features.
     """

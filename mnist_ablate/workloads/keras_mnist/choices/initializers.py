@@ -1,4 +1,4 @@
-"""Initial kernels; each gets `keras.initializers` and a seed; biases start at zero."""
+"""Initial kernels. Each function gets `keras.initializers` and a seed. Biases start at zero."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,21 @@
-"""Networks as the article draws them; each gets a `network.Builder` and the input, and returns logits."""
+"""Networks as the article draws them. Each function gets a `network.Builder` and the input, and returns logits."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a network is built, and how it is trained.
+
+    `compiled` says that an epoch is one program compiled by XLA. `frozen_base` names the entry of `frozen_bases.BASES`
+    whose features, computed once, the network gets in place of images.
+    """
+
+    build: Callable[[Any, Any], Any]
+    compiled: bool = True
+    frozen_base: str = ""
 
 
 def mlp(net: Any, x: Any) -> Any:
@@ -38,22 +52,10 @@ def vgg16(net: Any, x: Any) -> Any:
     return net.logits(net.dropout(net.hidden(x)))
 
 
-MODELS: dict[str, Callable[[Any, Any], Any]] = {
-    "mlp": mlp,
-    "mlp_relu": mlp_relu,
-    "mlp3": mlp3,
-    "cnn": cnn,
-    "vgg16": vgg16,
+MODELS: dict[str, Model] = {
+    "mlp": Model(mlp),
+    "mlp_relu": Model(mlp_relu),
+    "mlp3": Model(mlp3),
+    "cnn": Model(cnn, compiled=False),  # XLA's convolutions take many times longer than oneDNN's
+    "vgg16": Model(vgg16, frozen_base="vgg16"),
 }
-
-FROZEN: dict[str, str] = {"vgg16": "vgg16"}
-"""The base in `bases.py` that a model stands on: it gets the base's features, computed once, in place of images."""
-
-
-CONVOLUTIONAL = frozenset({"cnn"})
-"""Models whose epoch stays a plain graph: XLA's convolutions take many times longer than oneDNN's."""
-
-
-def is_used(setting: str, model: str) -> bool:
-    """Whether a setting of a recipe has a meaning for its model: weights have none without a frozen base."""
-    return setting != "weights" or model in FROZEN

@@ -1,4 +1,4 @@
-"""Normalization between a hidden layer and its activation; each gets `keras.layers` and the layer's name."""
+"""Normalization between a hidden layer and its activation. Each function gets `keras.layers` and the layer's name."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Normalizers: from the training images, a transform of uint8 images (n, ...), 0-255, to float32.
+"""Normalizers. Each function gets the training images and returns a transform of uint8 images, 0-255, to float32.
 
 Statistics are fitted on the training images only. /256 and 127 are the article's numbers.
 """

@@ -1,4 +1,4 @@
-"""Optimizers; each gets `keras.optimizers` and a learning rate whose default is the optimizer's own."""
+"""Optimizers. Each function gets `keras.optimizers` and a learning rate whose default is the optimizer's own."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ def article_sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
     from keras import ops
 
     class DecayingSGD(optimizers.SGD):  # type: ignore[misc]  # the base comes in as an argument
-        """SGD with the time decay of old Keras, whose rate stays a variable that can be assigned."""
+        """SGD with the time decay of old Keras. Its rate stays a variable that can be assigned."""
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             decay = 1.0 + 1e-6 * ops.cast(self.iterations, "float32")

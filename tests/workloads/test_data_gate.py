@@ -1,4 +1,4 @@
-"""Fingerprints are the numbers that numpy gives on all training images, and the article's line is caught by them."""
+"""Fingerprints are numpy's numbers on all training images. Flags look at what is done to the pixels, not at a name."""
 
 import json
 import subprocess
@@ -10,15 +10,24 @@ import pytest
 from small_digits import small
 
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import expand, planned_settings
+from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.data import Images
-from mnist_ablate.workloads.keras_mnist.dtype_path import dtype_path
-from mnist_ablate.workloads.keras_mnist.fingerprint import Fingerprint, fingerprint, occurring
+from mnist_ablate.workloads.keras_mnist.data_gate import (
+    NOT_CENTERED_OFFSET,
+    Fingerprint,
+    Floats,
+    dtype_path,
+    fingerprint,
+    flags,
+    occurring,
+)
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
+LEVELS = np.arange(256, dtype=np.uint8)
+X = LEVELS.astype(np.float32)
 FLAGS = {
     "raw": ["unscaled"],
     "unit": [],
@@ -103,9 +112,9 @@ def test_images_of_any_shape_have_fingerprints() -> None:
 
 
 def test_a_sweep_has_one_for_each_normalizer_it_can_train_with() -> None:
-    digits = small()
-    plan = expand(sweep_file.load("normalization"), digits.digest)
-    assert [found["normalizer"] for found in KERAS_MNIST.fingerprints(digits, planned_settings(plan))] == [
+    dataset = small()
+    plan = make_plan(sweep_file.load("normalization"), dataset.digest)
+    assert [found["normalizer"] for found in KERAS_MNIST.fingerprints(dataset, planned_settings(plan))] == [
         *("unit", "raw", "centered", "centered_uint8", "standardized", "inverted")
     ]
 
@@ -116,7 +125,8 @@ def test_ten_take_a_second_or_two_of_the_processor_and_no_tensorflow() -> None:
 import sys, time
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
-from mnist_ablate.workloads.keras_mnist.fingerprint import fingerprint, occurring
+from mnist_ablate.workloads.keras_mnist.data_gate import fingerprint, occurring
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 import cv2
 train = data.load().x_train
 seconds = []
@@ -142,3 +152,58 @@ def test_eigenvalues_of_the_sample_are_those_of_all_images() -> None:
     found = of("unit", train)
     assert found.top_eigenvalue == pytest.approx(top[0], rel=0.02)
     assert found.eigenvalue_ratio == pytest.approx(top[0] / top[1], rel=0.05)
+
+
+def named(outputs: Floats | None, mean: float = 0.0, std: float = 1.0, levels: object = None) -> list[str]:
+    columns = None if outputs is None else np.column_stack([outputs, outputs])
+    return [flag.name for flag in flags(LEVELS if levels is None else np.asarray(levels), columns, mean, std)]
+
+
+MAPS = {
+    "kept": (lambda x: x, []),
+    "negated": (lambda x: -x, []),
+    "shifted": (lambda x: x / 256 - 0.5, []),
+    "logarithm": (np.log1p, []),
+    "root": (np.sqrt, []),
+    "rounded to pairs": (lambda x: np.round(x / 2), []),
+    "in order but for rounding": (lambda x: (x + np.where(LEVELS % 2, -1e-5, 1e-5)) * np.float32(0.999), []),
+    "in pairs but for rounding": (lambda x: np.repeat(x[::2], 2) + np.tile([0.0, -1e-4], 128), []),
+    "2 clipped": (lambda x: np.maximum(x, 1), []),
+    "16 clipped": (lambda x: np.maximum(x, 15), []),
+    "17 clipped": (lambda x: np.maximum(x, 16), ["saturated"]),
+    "all clipped": (lambda x: np.maximum(x, 255), ["saturated"]),
+    "thresholded": (lambda x: x > 127, ["saturated"]),
+    "folded": (lambda x: np.abs(x - 127.5), ["wrapped"]),
+    "wrapped by 1": (lambda _x: LEVELS - np.uint8(1), ["wrapped"]),
+    "wrapped by 127": (lambda _x: LEVELS - np.uint8(127), ["wrapped"]),
+    "wrapped by 255": (lambda _x: LEVELS - np.uint8(255), ["wrapped"]),
+    "negated and wrapped": (lambda _x: np.uint8(100) - LEVELS, ["wrapped"]),
+    "doubled": (lambda _x: LEVELS * np.uint8(2), ["wrapped"]),
+}
+
+
+@pytest.mark.parametrize(("function", "expected"), MAPS.values(), ids=MAPS)
+def test_a_map_is_flagged_for_values_out_of_order_or_many_that_become_one(function: Any, expected: list[str]) -> None:
+    assert named(np.asarray(function(X), np.float32)) == expected
+
+
+def test_a_flag_names_the_values_at_the_jump_and_one_pixel_is_enough() -> None:
+    (flag,) = flags(LEVELS, ((LEVELS - np.uint8(127)) / 127)[:, None], 0.0, 1.0)
+    assert flag.reason == "pixel values come out of order: 126 becomes 2.008, 127 becomes 0"
+    outputs = np.column_stack([X, (LEVELS - np.uint8(9)).astype(np.float32)])
+    assert [flag.name for flag in flags(LEVELS, outputs, 0.0, 1.0)] == ["wrapped"]
+
+
+def test_only_pixel_values_that_occur_count() -> None:
+    some = np.array([0, 255], np.uint8)
+    assert named(np.array([0.0, 1.0]), levels=some) == []
+    assert named(np.array([5.0]), levels=np.array([0], np.uint8)) == []
+
+
+def test_offset_and_size_have_their_thresholds() -> None:
+    assert named(None, mean=NOT_CENTERED_OFFSET, std=1.0) == []
+    assert named(None, mean=-0.51, std=1.0) == ["not centered"]
+    assert named(None, mean=0.3, std=0.0) == ["not centered"]
+    assert named(None, mean=0.0, std=10.1) == ["unscaled"]
+    assert named(None, mean=0.0, std=0.09) == ["unscaled"]
+    assert named(None, mean=0.0, std=0.1) == []

@@ -1,0 +1,7 @@
+import pytest
+from small_digits import small
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    return small()
