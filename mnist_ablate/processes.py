@@ -28,7 +28,7 @@ Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class Interrupted(BaseException):
-    """Raised where the main thread happens to be; `exit_code` is what a shell expects: 128 + signal."""
+    """Raised in the main thread, wherever it is. `exit_code` is what a shell expects: 128 + signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -44,18 +44,21 @@ def raising(*, once: bool = False) -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         _raise(number, frame)
 
-    with _handled(raise_first if once else _raise):
+    with _handling(raise_first if once else _raise):
         yield
 
 
 class Interrupts:
-    """A context manager that catches the signals; `signal` is the first one caught, 0 if none."""
+    """A context manager that catches the signals. `signal` is the first one, 0 if none came.
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    `on_first` is called at a first Ctrl-C.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.signal = 0
         self.on_first: Callable[[], None] = lambda: None
-        self._tell = tell
-        self._handled = _handled(self._caught)
+        self._say = say
+        self._handling = _handling(self._catch)
 
     @property
     def stopping(self) -> bool:
@@ -63,17 +66,17 @@ class Interrupts:
         return self.signal != 0
 
     def __enter__(self) -> Self:
-        self._handled.__enter__()
+        self._handling.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._handled.__exit__(None, None, None)
+        self._handling.__exit__(None, None, None)
 
-    def _caught(self, number: int, frame: FrameType | None) -> None:
+    def _catch(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGINT or self.signal:
             _raise(number, frame)
         self.signal = number
-        self._tell("stopping: running trials may finish (30 s at most); Ctrl-C again stops now")
+        self._say("stopping: running trials may finish (30 s at most); Ctrl-C again stops now")
         self.on_first()
 
 
@@ -95,12 +98,12 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _handled(handler: Handler) -> Iterator[None]:
-    """Handle the signals, but leave SIGHUP ignored where `nohup` made it so."""
+def _handling(handler: Handler) -> Iterator[None]:
+    """Handle the signals inside. SIGHUP stays ignored if `nohup` ignores it."""
     numbers = [n for n in _CAUGHT if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers}
     hook = sys.unraisablehook
-    sys.unraisablehook = _sent_again(hook)
+    sys.unraisablehook = _sending_again(hook)
     try:
         yield
     finally:
@@ -109,14 +112,14 @@ def _handled(handler: Handler) -> Iterator[None]:
             signal.signal(number, earlier)
 
 
-def _sent_again(otherwise: Hook) -> Hook:
-    """Python drops what is raised while an object is deleted: the signal comes again, when that is over."""
+def _sending_again(otherwise: Hook) -> Hook:
+    """Python drops what is raised while an object is deleted. So the signal is sent again when that is over."""
 
-    def hook(lost: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(lost.exc_value, Interrupted):
-            otherwise(lost)
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, Interrupted):
+            otherwise(dropped)
             return
-        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), lost.exc_value.exit_code - _SIGNALLED))
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
         again.daemon = True
         again.start()
 

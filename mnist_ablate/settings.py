@@ -1,4 +1,4 @@
-"""Where a command keeps and finds things: flag, else environment, else default; reads no files."""
+"""Where a command keeps and finds things: by its option, else by the environment, else by default. Reads no files."""
 
 import os
 import re
@@ -25,10 +25,9 @@ def _sqlite(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """`jobs` local worker processes, or the Dask scheduler at `cluster`; `trainer` is `module:factory`.
+    """The settings of a command. Trials run on `jobs` local worker processes, or on the Dask cluster at `cluster`.
 
-    `data` is a file of images, None for those that ship. `weights` is a file for
-    `weights: imagenet` that is not in Keras's cache.
+    `data` is a file of inputs, None for those that ship. `weights` is a file of trained weights that trials begin with.
     """
 
     home: Path = field(default_factory=default_home)
@@ -67,12 +66,12 @@ class Settings:
 
     @property
     def webhook(self) -> str:
-        """MNIST_ABLATE_WEBHOOK: who is told when a sweep ends; empty for nobody."""
+        """MNIST_ABLATE_WEBHOOK: the address that is told when a sweep ends. Empty for none."""
         return os.environ.get("MNIST_ABLATE_WEBHOOK") or ""
 
     @property
     def how_to_look(self) -> str:
-        """What must be started before the page of the runs opens."""
+        """What to start before the page of the runs opens, as text behind its link."""
         return "" if os.environ.get("MLFLOW_TRACKING_URI") else "  (start it with: mnist-ablate ui)"
 
     @property
@@ -82,5 +81,5 @@ class Settings:
 
     @property
     def trainer(self) -> str:
-        """MNIST_ABLATE_TRAINER, `module:factory`, which tests put in the place of the workload's own; else empty."""
+        """MNIST_ABLATE_TRAINER, `module:factory`, which tests put in the place of the workload's. Empty if not set."""
         return os.environ.get("MNIST_ABLATE_TRAINER") or ""

@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import json
 import os
 import signal
 import sys
@@ -10,18 +9,29 @@ import threading
 import traceback
 import warnings
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from mnist_ablate.cli import cluster, compare, new, records, report, stack, sweep_ending
-from mnist_ablate.cli.options import Home, Json, Source, TlsCaFile, TlsCert, TlsKey, settings_of
+from mnist_ablate.cli import cluster, compare, new, plan, records, report, stack, sweep_ending
+from mnist_ablate.cli.options import (
+    Data,
+    Home,
+    Json,
+    MaxTrials,
+    Overrides,
+    Quick,
+    Seeds,
+    Source,
+    TlsCaFile,
+    TlsCert,
+    TlsKey,
+    Weights,
+    load_sweep,
+    settings_of,
+)
 from mnist_ablate.errors import AblateError, DiskError, SweepError
-
-if TYPE_CHECKING:
-    from mnist_ablate.sweep.sweep import Sweep
 
 app = typer.Typer(
     add_completion=True,
@@ -33,66 +43,29 @@ app = typer.Typer(
 )
 
 _RARELY = (100_000, 20, 20)
-"""The collector's thresholds: by default it takes a quarter of `report` at 10,000 trials, and finds nothing."""
+"""Thresholds of the garbage collector. By default it takes a quarter of `report` at 10,000 trials, for nothing."""
 _LEAVE_S = 1.0
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
 
 
-class Listing(StrEnum):
-    """What `list` can list."""
-
-    sweeps = "sweeps"
-    choices = "choices"
-
-
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
-]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
-Data = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="Arrays x_train, y_train, x_test, y_test, as Keras's.")
-]
-Weights = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
-]
-Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
-MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
-
-
 @app.command(name="list")
-def list_(what: Annotated[Listing | None, typer.Argument()] = None) -> None:
-    """List the shipped sweeps, and what a setting can be."""
+def list_(what: Annotated[Literal["sweeps", "choices"] | None, typer.Argument()] = None) -> None:
+    """List the shipped sweeps, and the values that a setting can have."""
     from mnist_ablate.sweep import sweep_file
     from mnist_ablate.workloads.workload import default_workload
 
-    if what in (None, Listing.sweeps):
+    if what != "choices":
         typer.echo("sweeps")
         for name in sweep_file.shipped():
             typer.echo(f"  {name:22} {sweep_file.load(name).question}")
-    if what in (None, Listing.choices):
+    if what != "sweeps":
         for setting, known in default_workload().choices.items():
             typer.echo(setting)
             for name, meaning in known.items():
                 typer.echo(f"  {name:22} {meaning}")
 
 
-@app.command()
-def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
-    source: Source,
-    overrides: Overrides = None,
-    seeds: Seeds = None,
-    data: Data = None,
-    weights: Weights = None,
-    quick: Quick = False,
-    max_trials: MaxTrials = 10_000,
-    as_json: Json = False,
-) -> None:
-    """Show what a sweep would train, how long it takes here, and the smallest effect it can find."""
-    found = _load(source, overrides, seeds, quick)
-    from mnist_ablate.execution import preview  # after the file is found good: a second for what it needs
-
-    shown = preview.preview(found, data, max_trials, weights)
-    typer.echo(json.dumps(shown.document()) if as_json else shown.text())
+app.command()(plan.plan)
 
 
 @app.command()
@@ -103,7 +76,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
     quick: Quick = False,
-    fresh: Annotated[bool, typer.Option(help="Begin a new record; the old one stays.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Begin a new record, and keep the old one.")] = False,
     as_json: Json = False,
     home: Home = None,
     data: Data = None,
@@ -122,9 +95,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mnist_ablate.execution.dask_settings import tls_from_options
 
     certificates = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
-    question = _load(source, overrides, seeds, quick)
+    question = load_sweep(source, overrides, seeds, quick)
+    # These imports take seconds, so they wait until the file is found good.
     from mnist_ablate.cli.live_view import Watch
-    from mnist_ablate.execution.cluster import default_jobs  # what takes seconds, after the file is found good
+    from mnist_ablate.execution.cluster import default_jobs
     from mnist_ablate.execution.driver import drive
     from mnist_ablate.service.dask_service import check_address
     from mnist_ablate.service.webhook import failing
@@ -160,13 +134,13 @@ def judge(
     """Judge the claims of a sweep file on a table of results from anywhere."""
     from mnist_ablate.ledger import progress
     from mnist_ablate.ledger import results_table as tables
-    from mnist_ablate.reports import summary
+    from mnist_ablate.reports import judging
     from mnist_ablate.sweep import sweep_file
 
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
     rows = tables.read(table, question.factors, metrics)
-    sweep_ending.show(summary.document(question, rows, progress.count(rows)), as_json=as_json)
+    sweep_ending.show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
 
 
 app.command()(records.verify)
@@ -179,12 +153,12 @@ def ui(
     home: Home = None,
 ) -> None:
     """Serve MLflow's web page on the embedded store."""
-    from mnist_ablate.tracking import web_ui as page
+    from mnist_ablate.tracking import web_ui
 
-    settings = settings_of(home, None)
+    settings = settings_of(home)
     settings.home.mkdir(parents=True, exist_ok=True)
     root = settings.home.absolute() / "mlartifacts"
-    raise typer.Exit(page.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
+    raise typer.Exit(web_ui.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
 
 
 app.command()(cluster.worker)
@@ -199,8 +173,8 @@ app.add_typer(stack.app, name="stack")
 
 
 def main() -> None:
-    """Run a command; every error is one line on stderr and an exit code, a traceback only with --debug."""
-    from mnist_ablate.masking import mask
+    """Run a command. Every error is one line on stderr and an exit code, with --debug a traceback."""
+    from mnist_ablate.errors import mask
     from mnist_ablate.processes import Interrupted, raising
 
     gc.set_threshold(*_RARELY)
@@ -216,24 +190,24 @@ def main() -> None:
     except Interrupted as error:
         if debug:
             sys.stderr.write(mask(traceback.format_exc()))
-        _leave("stopped; run the same command again to continue", error.exit_code)
+        _leave_soon(error.exit_code)
     except Exception as error:  # noqa: BLE001 - this is where all of them end
-        text, code = _explained(error)
+        text, code = _message_and_code(error)
         sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))
         sys.exit(code)
 
 
-def _leave(text: str, code: int) -> NoReturn:
-    """End in good order, but soon: whoever interrupts does not want to wait for threads that may hang."""
+def _leave_soon(code: int) -> NoReturn:
+    """Exit in order if that takes no longer than a second. A thread may hang, and an interrupt must not wait for it."""
     deadline = threading.Timer(_LEAVE_S, os._exit, (code,))
     deadline.daemon = True
     deadline.start()
     with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write("stopped; run the same command again to continue\n")
     sys.exit(code)
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _message_and_code(error: Exception) -> tuple[str, int]:
     if isinstance(error, AblateError):
         return str(error), error.exit_code
     if not isinstance(error, OSError):
@@ -243,9 +217,3 @@ def _explained(error: Exception) -> tuple[str, int]:
         where = error.filename or "the disk"
         return f"no space on, or no right to write, {where}: free it and run again", DiskError.exit_code
     return f"{error.filename or 'input'}: {error.strerror or error}: check the path", SweepError.exit_code
-
-
-def _load(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":
-    from mnist_ablate.sweep import sweep_file
-
-    return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)

@@ -1,9 +1,9 @@
-"""The live view of a running sweep: a table on a terminal, plain lines elsewhere; on stderr, never stdout."""
+"""The live view of a running sweep, on stderr: a table on a terminal, plain lines elsewhere. It says the time left."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
-from statistics import fmean
+from statistics import fmean, median
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -12,34 +12,31 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_ablate.errors import mask
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
-from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.ledger import progress
-from mnist_ablate.masking import mask
-from mnist_ablate.sweep.plan import Plan, Planned, label
-from mnist_ablate.text import number
-from mnist_ablate.trial import Outcome, RecordedTrial
+from mnist_ablate.reports.wording import number
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
+from mnist_ablate.trial import Outcome, Params, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload, epochs_of
 
 _PLAIN_EVERY_S = 10.0
 _REFRESH_PER_S = 4
-_MANY = 20
+_MOST_RUNNING_LINES = 20
 _OTHER_LINES = 4
 _BAR = 30
+_EPOCHS_KEPT = 200
 
 
 class Watch:
-    """What a person can see of a sweep; `driver.View`. A context manager: the live table is up inside it."""
+    """Shows a sweep to a person, as a `driver.View`. A context manager: the live table is up inside it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._size = 0
-        self._most = ""  # said of the size of an adaptive sweep
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
-        self._running: dict[str, tuple[str, str]] = {}
+        self._running: dict[str, tuple[str, str]] = {}  # by trial: its worker, and what is shown of it
         self._done = self._workers = 0
-        self._left = TimeLeft()
         self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -50,9 +47,9 @@ class Watch:
             self._live.stop()
 
     def opened(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
-        """Show the plan, and what was recorded of it earlier; a trial that failed is run again, and not done."""
-        self._size, self._most = plan.size, "at most " if plan.sweep.looks else ""
-        self._left.opened(plan)
+        """Show the plan, and what was recorded of it earlier. A trial that failed is not done: it is run again."""
+        self._size, self._left = plan.size, TimeLeft(plan)
+        self._total = f"at most {plan.size}" if plan.sweep.looks else f"{plan.size}"
         for entry in entries.values():
             if entry.outcome.status in {"complete", "diverged", "pruned"}:
                 self._count(label(entry.params), entry.stage, entry.outcome)
@@ -60,94 +57,152 @@ class Watch:
         if self._done >= plan.size or _is_decided(plan, entries):
             return
         if entries:
-            self.message(f"resuming: {self._done} of {self._most}{plan.size} done")
+            self.message(f"resuming: {self._done} of {self._total} done")
         if self._console.is_terminal:
             self._live = Live(
                 console=self._console, refresh_per_second=_REFRESH_PER_S, get_renderable=self._table, transient=True
             )
             self._live.start()
 
-    def event(self, planned: Planned, event: Event) -> None:
-        """Take an event in; say what a person must know."""
-        trial, arm = event.trial, label(planned.arm.params)
+    def event(self, planned: PlannedTrial, event: Event) -> None:
+        """Take an event in, and print a line if a person must know of it."""
+        trial, arm, now, plain_line = event.trial, label(planned.arm.params), time.monotonic(), ""
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         name = f"negative control: {name}" if planned.stage == "control" else name
-        now = time.monotonic()
-        if isinstance(event, Started):
-            self._left.started(trial, now)
-            self._start(trial.id, event.worker, f"{name}: starting")
-        elif isinstance(event, Preparing) and trial.id in self._running:
-            self._left.started(trial, now)
-            self._prepare(trial.id, name, event.text)
-        elif isinstance(event, Progress) and trial.id in self._running:
-            self._left.progressed(trial, now)
-            score = default_workload().selection_metric
-            shown = f"{number(score, event.epoch.metrics[score])} {score.replace('_', ' ')}"
-            worker, _ = self._running[trial.id]
-            line = f"{name}: epoch {event.epoch.number} of {epochs_of(trial)}, {shown}"
-            self._running[trial.id] = worker, line
-        elif isinstance(event, Retried):
-            self._left.lost(trial)
-            self._running.pop(trial.id, None)
-            self.message(f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}")
-        elif isinstance(event, Finished):
-            self._left.ended(trial, arm, now)
-            self._running.pop(trial.id, None)
-            self._count(arm, planned.stage, event.outcome)
-            if event.outcome.status != "complete":
-                self.message(f"trial {name} {_end(event.outcome)}")
-        self._plain_line()
+        match event:
+            case Started():
+                self._left.started(trial, now)
+                # A worker trains one trial at a time: the one before has ended, even if that is not yet known.
+                self._running = {other: shown for other, shown in self._running.items() if shown[0] != event.worker}
+                self._running[trial.id] = event.worker, f"{name}: starting"
+                self._workers = max(self._workers, len(self._running))
+            case Preparing() if trial.id in self._running:
+                self._left.started(trial, now)
+                self._running[trial.id] = self._running[trial.id][0], f"{name}: {event.text}"
+                plain_line = event.text
+            case Progress() if trial.id in self._running:
+                self._left.progressed(trial, now)
+                score = default_workload().selection_metric
+                shown = f"{number(score, event.epoch.metrics[score])} {score.replace('_', ' ')}"
+                line = f"{name}: epoch {event.epoch.number} of {epochs_of(trial)}, {shown}"
+                self._running[trial.id] = self._running[trial.id][0], line
+            case Retried():
+                self._left.lost(trial)
+                self._running.pop(trial.id, None)
+                self.message(f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}")
+            case Finished():
+                self._left.ended(trial, arm, now)
+                self._running.pop(trial.id, None)
+                self._count(arm, planned.stage, event.outcome)
+                if event.outcome.status == "diverged":
+                    self.message(f"trial {name} diverged at epoch {len(event.outcome.epochs) + 1}")
+                elif event.outcome.status != "complete":
+                    self.message(f"trial {name} {event.outcome.status}: {event.outcome.reason}")
+        if not self._console.is_terminal and now - self._printed >= _PLAIN_EVERY_S:
+            self._printed = now
+            self.message(plain_line or self._status())
 
     def message(self, text: str) -> None:
-        """A line of its own, above the live table."""
+        """Print a line of its own, above the live table."""
         self._console.print(Text(mask(text)), highlight=False, soft_wrap=True)
-
-    def _prepare(self, trial_id: str, name: str, text: str) -> None:
-        self._running[trial_id] = self._running[trial_id][0], f"{name}: {text}"
-        self._plain_line(text)
-
-    def _start(self, trial_id: str, worker: str, line: str) -> None:
-        """A worker trains one trial at a time: what it did before has ended, even if that is not yet known."""
-        self._running = {other: shown for other, shown in self._running.items() if shown[0] != worker}
-        self._running[trial_id] = worker, line
-        self._workers = max(self._workers, len(self._running))
 
     def _count(self, arm: str, stage: str, outcome: Outcome) -> None:
         self._done += 1
-        if stage == "verdict" and default_workload().main_metric in outcome.metrics:
-            self._scores[arm].append(outcome.metrics[default_workload().main_metric])
-
-    def _plain_line(self, text: str = "") -> None:
-        if self._console.is_terminal or time.monotonic() - self._printed < _PLAIN_EVERY_S:
-            return
-        self._printed = time.monotonic()
-        self.message(text or self._status())
+        metric = default_workload().main_metric
+        if stage == "verdict" and metric in outcome.metrics:
+            self._scores[arm].append(outcome.metrics[metric])
 
     def _status(self) -> str:
-        return f"{self._done} of {self._most}{self._size} trials, {len(self._running)} running, {self._time_left()}"
-
-    def _time_left(self) -> str:
-        found = self._left.seconds(self._workers, time.monotonic())
-        if not found:
-            return "time left: measuring"
-        left_s, is_all = found
-        text = f"{left_s / 60:.1f} min left" if left_s > 90 else f"{left_s:.0f} s left"  # noqa: PLR2004 - seconds read well so far
-        return text if is_all else f"over {text}"
+        time_left, found = "time left: measuring", self._left.seconds(self._workers, time.monotonic())
+        if found:
+            seconds, is_all = found
+            time_left = f"{seconds / 60:.1f} min left" if seconds > 90 else f"{seconds:.0f} s left"  # noqa: PLR2004 - seconds read well so far
+            time_left = time_left if is_all else f"over {time_left}"
+        return f"{self._done} of {self._total} trials, {len(self._running)} running, {time_left}"
 
     def _table(self) -> RenderableType:
-        """Arms, running trials and the status, as many as the terminal has lines for: the status is never cut off."""
-        running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MANY]]
+        """Arms, running trials and the status, as many as the terminal has lines for. The status is never cut off."""
+        running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MOST_RUNNING_LINES]]
         room = max(1, self._console.height - len(running) - _OTHER_LINES)
-        arms = list(self._scores.items())
+        arms, metric = list(self._scores.items()), default_workload().main_metric
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("arm", "n", f"{default_workload().main_metric} so far"):
+        for column in ("arm", "n", f"{metric} so far"):
             table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
         for arm, scores in arms[:room]:
-            table.add_row(arm, str(len(scores)), number(default_workload().main_metric, fmean(scores)))
+            table.add_row(arm, str(len(scores)), number(metric, fmean(scores)))
         more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
         status = Table.grid(padding=(0, 2, 0, 0))
         status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
         return Group(*([table] if arms else []), *more, *running, status)
+
+
+class TimeLeft:
+    """How long a plan still takes, by what trials of each arm took so far. Arms can differ a hundredfold.
+
+    It is told what happens to the trials, at seconds of any one clock.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._settings = {label(arm.params): arm.settings for arm in plan.arms}
+        self._left = Counter(dict.fromkeys(self._settings, plan.sweep.max_seeds))
+        self._left.update(label(each.arm.params) for each in plan.tuning)
+        if plan.sweep.has_negative_control:
+            self._left[label(plan.control_arm.params)] += plan.sweep.max_seeds
+        self._others = max(0, plan.size - self._left.total())
+        self._began: dict[str, float] = {}
+        self._last_epoch: dict[str, float] = {}
+        self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
+        self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
+
+    def started(self, trial: Trial, at: float) -> None:
+        """It begins to train. If this is said again, the time before was preparation, which no later trial needs."""
+        self._began[trial.id] = self._last_epoch[trial.id] = at
+
+    def progressed(self, trial: Trial, at: float) -> None:
+        """It ended an epoch."""
+        if trial.id in self._last_epoch:
+            self._epoch_s[default_workload().pace(trial.settings)].append(at - self._last_epoch[trial.id])
+            self._last_epoch[trial.id] = at
+
+    def lost(self, trial: Trial) -> None:
+        """It will begin again."""
+        self._began.pop(trial.id, None)
+        self._last_epoch.pop(trial.id, None)
+
+    def ended(self, trial: Trial, arm: str, at: float) -> None:
+        """It needs no more time. Other trials of its arm take about as long as it did."""
+        if trial.id in self._began:
+            self._trial_s[arm].append(at - self._began[trial.id])
+        self.lost(trial)
+        self.recorded(arm)
+
+    def recorded(self, arm: str) -> None:
+        """A trial of the arm was done in an earlier run."""
+        if self._left[arm]:
+            self._left[arm] -= 1
+        else:
+            self._others = max(0, self._others - 1)
+
+    def seconds(self, workers: int, at: float) -> tuple[float, bool] | None:
+        """The time that so many workers need, and whether that is all: trials of an unknown arm may be left.
+
+        None before anything is known.
+        """
+        costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
+        known = [cost for cost in costs.values() if cost is not None]
+        if not known:
+            return None
+        usual = fmean(known)
+        work = sum(self._left[arm] * (usual if cost is None else cost) for arm, cost in costs.items())
+        spent = sum(at - began for began in self._began.values())
+        is_all = all(cost is not None for arm, cost in costs.items() if self._left[arm])
+        return max(0.0, work + self._others * usual - spent) / max(1, workers), is_all
+
+    def _cost(self, arm: str, settings: Params) -> float | None:
+        if taken := self._trial_s[arm]:
+            return fmean(taken)
+        epochs = self._epoch_s[default_workload().pace(settings)]
+        return float(settings[default_workload().budget]) * median(epochs) if epochs else None
 
 
 def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
@@ -157,14 +212,7 @@ def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
     return bool(wanted) and not progress.due(plan, ended)
 
 
-def _tuned(planned: Planned) -> str:
-    """The nuisance values that a tuning trial tries: where its recipe is not its arm's."""
+def _tuned(planned: PlannedTrial) -> str:
+    """The values that a tuning trial tries: the settings that differ from its arm's."""
     arm, tried = planned.arm.settings, planned.trial.settings
     return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])
-
-
-def _end(outcome: Outcome) -> str:
-    """How a trial ended that did not complete."""
-    if outcome.status == "diverged":
-        return f"diverged at epoch {len(outcome.epochs) + 1}"
-    return f"{outcome.status}: {outcome.reason}"

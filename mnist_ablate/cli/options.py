@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from mnist_ablate.settings import Settings
+    from mnist_ablate.sweep.sweep import Sweep
 
 
 def complete_source(incomplete: str) -> Iterator[str]:
@@ -27,7 +28,18 @@ Source = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on stdout.")]
 Home = Annotated[Path | None, typer.Option(help="Where results are kept [MNIST_ABLATE_HOME, else .mnist-ablate].")]
-
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
+Data = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="Arrays x_train, y_train, x_test, y_test, as Keras's.")
+]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
+]
+Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
+MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
 TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate of the cluster's authority.")]
 TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: its private key.")]
@@ -37,6 +49,13 @@ def name_of(source: str) -> str:
     """The name of a recorded sweep: a file's own, a shipped one's, or one recorded with --quick."""
     name = Path(source).name.rpartition(".")[0] if source.lower().endswith((".yaml", ".yml")) else source
     return unicodedata.normalize("NFC", name)
+
+
+def load_sweep(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":
+    """The sweep of a command, with what its options change."""
+    from mnist_ablate.sweep import sweep_file
+
+    return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
 
 
 def settings_of(home: Path | None, data: Path | None = None, **rest: Any) -> "Settings":

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import publishing
@@ -17,11 +17,12 @@ from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.lock import Lock
 from mnist_ablate.processes import Interrupts
-from mnist_ablate.reports import selection
-from mnist_ablate.reports.summary import About
+from mnist_ablate.reports.judging import About
+from mnist_ablate.reports.report import Preregistration, Selection
+from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
-from mnist_ablate.statistics.negative_control import Again
-from mnist_ablate.sweep.plan import Plan, Planned, expand, planned_settings
+from mnist_ablate.statistics.controls import ControlRuns
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
@@ -42,7 +43,7 @@ class View(Protocol):
     def opened(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         """The plan is registered; these trials were recorded earlier."""
 
-    def event(self, planned: Planned, event: Event) -> None:
+    def event(self, planned: PlannedTrial, event: Event) -> None:
         """A trial started, ended an epoch, is retried, or has finished."""
 
     def message(self, text: str) -> None:
@@ -61,8 +62,8 @@ class Result:
     record: Record
     mirror: Mirror
     rows: tuple[Row, ...]
-    again: Again | None
-    selection: Mapping[str, Any]
+    again: ControlRuns | None
+    selection: Selection
     counts: Mapping[str, int]
     planned: int
     recorded: int
@@ -74,15 +75,17 @@ class Result:
     @property
     def about(self) -> About:
         """What a report says beside the verdicts."""
-        registered = preregistration.document(self.record.plan, self.record.registration)
+        document = preregistration.document(self.record.plan, self.record.registration)
+        registered = Preregistration.model_validate(document)
         return About(self.record.fingerprints, self.again, registered, self.selection)
 
     @property
     def broken(self) -> bool:
         """Whether a trial of a verdict or of the negative control failed or was lost."""
-        written = self.selection["as_written"]
-        counted = [self.counts, written["trials"]] if written else [self.counts]
-        lacking = any(counts["failed"] or counts["lost"] for counts in counted)
+        written = self.selection.as_written
+        lacking = (
+            self.counts["failed"] or self.counts["lost"] or (written and (written.trials.failed or written.trials.lost))
+        )
         return bool(lacking or (self.again and self.again.broken))
 
     @property
@@ -98,7 +101,7 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
     """
     workload = default_workload()
     inputs = workload.load(settings.data)
-    plan = expand(sweep, inputs.digest, settings.max_trials)
+    plan = make_plan(sweep, inputs.digest, settings.max_trials)
     ledger = Ledger(settings.ledger_url)
     with Interrupts(view.message) as interrupts, ledger.driving(sweep.name) as lock, ExitStack() as stack:
         record = ledger.begin(plan, fresh=settings.fresh)
@@ -144,7 +147,7 @@ class _Run:
             mirror=self._mirror,
             rows=progress.rows(self._plan, self.entries),
             again=progress.again(self._plan, self.entries),
-            selection=selection.document(self._plan, self.entries),
+            selection=select(self._plan, self.entries),
             counts=progress.counts(self._plan, self.entries),
             planned=self._plan.size,
             recorded=progress.done(self._plan, self.entries),
@@ -166,7 +169,7 @@ class _Run:
             if any(each.trial.id not in self._settled for each in due):
                 return
 
-    def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
+    def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
         """Run these trials. With a search they are its suggestions, and it decides by what it is told.
 
         All finished trials that wait are recorded together, before anything else hears of them.
@@ -177,7 +180,7 @@ class _Run:
             return
         self._prepare()
         uploader, engine = self._uploading(), self._training()
-        taken: dict[str, Planned] = {}
+        taken: dict[str, PlannedTrial] = {}
 
         def trials() -> Iterator[Trial]:
             for each in itertools.chain([first], due):
@@ -207,7 +210,7 @@ class _Run:
         if self._engine is None and self._settings.cluster is None:
             default_workload().prepare(planned_settings(self._plan), self._settings.weights, self._view.message)
 
-    def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+    def _record_all(self, finished: Sequence[tuple[PlannedTrial, Outcome]]) -> None:
         """Write while the lock is held, and wait for a database that is down."""
         if not finished:
             return
@@ -220,7 +223,7 @@ class _Run:
         self._records += len(finished)
         self._published = False
 
-    def _finish(self, planned: Planned, outcome: Outcome, uploader: Uploader) -> None:
+    def _finish(self, planned: PlannedTrial, outcome: Outcome, uploader: Uploader) -> None:
         trial, arm = planned.trial, planned.arm.params
         self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
         uploader.outcome(trial, arm, outcome)

@@ -1,6 +1,7 @@
 """What a person sees of a running sweep: who runs, what came out, how long; plain lines where there is no terminal."""
 
 import io
+from collections.abc import Iterable
 
 import fake_trainer
 import pytest
@@ -8,28 +9,54 @@ from rich.console import Console
 from sweep_runs import small
 
 from mnist_ablate.cli import live_view
-from mnist_ablate.cli.live_view import Watch
+from mnist_ablate.cli.live_view import TimeLeft, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial
 
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
 
 
+class Clock:
+    """Seconds that pass as a test says."""
+
+    now = 1000.0
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(live_view.time, "monotonic", lambda: found.now)
+    return found
+
+
 def plan(**changes: object) -> Plan:
-    return expand(small(**changes), "d1" * 32)
+    return make_plan(small(**changes), "d1" * 32)
 
 
-def outcome(planned: Planned, status: str = "complete", reason: str = "") -> Outcome:
+def outcome(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Outcome:
     metrics = fake_trainer.metrics(planned.trial) if status == "complete" else {}
     return Outcome.model_validate(
         {"trial_id": planned.trial.id, "status": status, "metrics": metrics, "reason": reason}
     )
 
 
-def watch(*, terminal: bool = False) -> tuple[Watch, io.StringIO]:
+def finished(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Finished:
+    return Finished(planned.trial, outcome(planned, status, reason))
+
+
+def entries(trials: Iterable[PlannedTrial], status: str = "complete") -> dict[str, RecordedTrial]:
+    return {
+        each.trial.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials
+    }
+
+
+def watch(of: Plan, recorded: dict[str, RecordedTrial] | None = None, **options: bool) -> tuple[Watch, io.StringIO]:
+    """A view that has opened a plan, and where it writes."""
     written = io.StringIO()
-    return Watch(Console(file=written, force_terminal=terminal, width=100)), written
+    shown = Watch(Console(file=written, width=100, height=24, **options))  # type: ignore[arg-type]
+    shown.opened(of, recorded or {})
+    return shown, written
 
 
 def table(of: Watch) -> str:
@@ -39,81 +66,68 @@ def table(of: Watch) -> str:
     return capture.get()
 
 
-def test_the_table_has_the_running_trials_the_arms_and_the_time_left() -> None:
-    wanted = plan()
-    trials = wanted.verdict_trials()
-    shown, _ = watch()
-    shown.opened(wanted, {})
-    shown.event(trials[0], Started(trials[0].trial, "w1"))
-    assert "relu seed 0: starting" in table(shown)
-    assert "time left: measuring" in table(shown)
-    shown.event(trials[0], Progress(trials[0].trial, fake_trainer.epoch(trials[0].trial, 1)))
-    assert "relu seed 0: epoch 1 of 2, 9" in table(shown)
-    assert "0 of 6 trials, 1 running, 0 s left" in table(shown)
-    shown.event(trials[0], Finished(trials[0].trial, outcome(trials[0])))
-    text = table(shown)
-    assert "seed 0" not in text
-    accuracy = f"{fake_trainer.metrics(trials[0].trial)['test_accuracy']:.2%}"
-    assert ["relu", "1", accuracy] in [line.split() for line in text.splitlines()]
-    assert "1 of 6 trials, 0 running, 0 s left" in text
-
-
-def test_features_are_shown_as_they_come_and_are_not_counted_as_time_of_a_trial(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr(live_view.time, "monotonic", lambda: clock[0])
+def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: Clock) -> None:
     wanted = plan()
     first = wanted.verdict_trials()[0]
-    shown, written = watch()
-    shown.opened(wanted, {})
+    shown, _ = watch(wanted)
     shown.event(first, Started(first.trial, "w1"))
-    clock[0] += 600
-    shown.event(first, Preparing(first.trial, "features of vgg16: 500 of 70,000 images"))
-    assert "relu seed 0: features of vgg16: 500 of 70,000 images" in table(shown)
-    assert written.getvalue() == "features of vgg16: 500 of 70,000 images\n"
-    clock[0] += 5
+    assert "relu seed 0: starting" in table(shown)
+    assert "time left: measuring" in table(shown)
+    clock.now += 5
     shown.event(first, Progress(first.trial, fake_trainer.epoch(first.trial, 1)))
-    clock[0] += 5
-    shown.event(first, Finished(first.trial, outcome(first)))
-    assert "1 of 6 trials, 0 running, 50 s left" in table(shown)
+    assert "relu seed 0: epoch 1 of 2, 9" in table(shown)
+    assert "0 of 6 trials, 1 running, 55 s left" in table(shown)
+    clock.now += 35
+    shown.event(first, finished(first))
+    text = table(shown)
+    assert "seed 0" not in text
+    accuracy = f"{fake_trainer.metrics(first.trial)['test_accuracy']:.2%}"
+    assert ["relu", "1", accuracy] in [line.split() for line in text.splitlines()]
+    assert "1 of 6 trials, 0 running, 1.8 min left" in text
+
+
+def test_preparation_is_shown_as_it_goes_on_and_is_no_time_of_a_trial(clock: Clock) -> None:
+    wanted = plan()
+    first = wanted.verdict_trials()[0]
+    shown, written = watch(wanted)
+    shown.event(first, Started(first.trial, "w1"))
+    clock.now += 600
+    shown.event(first, Preparing(first.trial, "features: 500 of 70,000 images"))
+    assert "relu seed 0: features: 500 of 70,000 images" in table(shown)
+    assert written.getvalue() == "features: 500 of 70,000 images\n"
+    clock.now += 10
+    shown.event(first, finished(first))
+    assert "1 of 6 trials, 0 running, over 50 s left" in table(shown)
 
 
 def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:
     wanted = plan()
     trials = wanted.verdict_trials()
-    shown, _ = watch()
-    shown.opened(wanted, {})
-    for each, worker in zip(trials, ["w1", "w2", "w1", "w2", "w1", "w2"], strict=True):
+    shown, _ = watch(wanted)
+    for each, worker in zip(trials, ["w1", "w2"] * 3, strict=True):
         shown.event(each, Started(each.trial, worker))  # no word yet of how the one before ended
-        assert len(shown._running) <= 2
     late = trials[0]
     shown.event(late, Progress(late.trial, fake_trainer.epoch(late.trial, 2)))
-    assert len(shown._running) == 2
+    assert table(shown).count(": starting") == 2
+    assert "0 of 6 trials, 2 running" in table(shown)
 
 
 def test_means_are_per_arm_over_what_is_recorded_and_new_without_the_tuning() -> None:
     wanted = plan(**TUNED)
-    tuning, trials = wanted.tuning, wanted.verdict_trials()
-    recorded = {
-        each.trial.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each))
-        for each in (*tuning, trials[0])
-    }
-    shown, written = watch()
-    shown.opened(wanted, recorded)
-    shown.event(trials[2], Finished(trials[2].trial, outcome(trials[2])))
-    both = [fake_trainer.metrics(each.trial)["test_accuracy"] for each in (trials[0], trials[2])]
-    assert shown._scores == {"relu": both}
-    assert written.getvalue().startswith("resuming: 5 of 10 done\n")
+    trials = wanted.verdict_trials()
+    shown, written = watch(wanted, entries((*wanted.tuning, trials[0])))
+    shown.event(trials[2], finished(trials[2]))
+    mean = sum(fake_trainer.metrics(each.trial)["test_accuracy"] for each in (trials[0], trials[2])) / 2
+    assert ["relu", "2", f"{mean:.2%}"] in [line.split() for line in table(shown).splitlines()]
     assert "6 of 10 trials" in table(shown)
+    assert written.getvalue().startswith("resuming: 5 of 10 done\n")
 
 
 def test_many_arms_leave_room_for_the_status() -> None:
     wanted = plan(scientific={"width": list(range(1, 81))}, claims=[])
-    shown = Watch(Console(file=io.StringIO(), width=100, height=24))
-    shown.opened(wanted, {})
+    shown, _ = watch(wanted)
     for each in wanted.verdict_trials()[:80]:
-        shown.event(each, Finished(each.trial, outcome(each)))
+        shown.event(each, finished(each))
     lines = table(shown).splitlines()
     assert len(lines) <= 24
     assert lines[-2].strip() == "and 60 more arms"
@@ -122,8 +136,7 @@ def test_many_arms_leave_room_for_the_status() -> None:
 
 def test_tuning_trials_are_named_by_what_they_try() -> None:
     wanted = plan(**TUNED)
-    shown, _ = watch()
-    shown.opened(wanted, {})
+    shown, _ = watch(wanted)
     first = wanted.tuning[0]
     shown.event(first, Started(first.trial, "w1"))
     assert f"relu tuning learning_rate={first.trial.settings['learning_rate']}: starting" in table(shown)
@@ -132,11 +145,10 @@ def test_tuning_trials_are_named_by_what_they_try() -> None:
 def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:
     wanted = plan()
     one, two, three, *_ = wanted.verdict_trials()
-    shown, written = watch()
-    shown.opened(wanted, {})
+    shown, written = watch(wanted)
     shown.event(one, Retried(one.trial, "worker killed", 1))
-    shown.event(two, Finished(two.trial, outcome(two, "failed", "ValueError: [red]no[/red] [/]")))
-    shown.event(three, Finished(three.trial, outcome(three)))
+    shown.event(two, finished(two, "failed", "ValueError: [red]no[/red] [/]"))
+    shown.event(three, finished(three))
     assert written.getvalue().splitlines() == [
         "trial relu seed 0 lost (worker killed) - retrying 1/2",
         "trial tanh seed 0 failed: ValueError: [red]no[/red] [/]",
@@ -145,43 +157,78 @@ def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:
 
 def test_a_failed_trial_is_not_done_before_it_was_run_again() -> None:
     wanted = plan()
-    first = wanted.verdict_trials()[0]
-    shown, written = watch()
-    shown.opened(
-        wanted, {first.trial.id: RecordedTrial(first.trial, first.arm.params, "verdict", outcome(first, "failed"))}
-    )
+    _, written = watch(wanted, entries(wanted.verdict_trials()[:1], "failed"))
     assert written.getvalue() == "resuming: 0 of 6 done\n"
 
 
-def test_without_a_terminal_there_are_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_there_is_a_plain_line_now_and_then(clock: Clock) -> None:
     wanted = plan()
-    shown, written = watch()
-    shown.opened(wanted, {})
-    monkeypatch.setattr(live_view, "_PLAIN_EVERY_S", 0.0)
-    first = wanted.verdict_trials()[0]
+    first, second = wanted.verdict_trials()[:2]
+    shown, written = watch(wanted)
     shown.event(first, Started(first.trial, "w1"))
-    assert written.getvalue() == "0 of 6 trials, 1 running, time left: measuring\n"
-    assert "\x1b" not in written.getvalue()
+    assert written.getvalue() == ""
+    clock.now += 11
+    shown.event(second, Started(second.trial, "w2"))
+    assert written.getvalue() == "0 of 6 trials, 2 running, time left: measuring\n"
 
 
-def test_on_a_terminal_the_table_is_gone_at_the_end() -> None:
-    shown, written = watch(terminal=True)
+def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_none() -> None:
+    wanted = plan()
+    shown, written = watch(wanted, force_terminal=True)
     with shown:
-        shown.opened(plan(), {})
         shown.message("a line")
     assert "a line" in written.getvalue()
     assert written.getvalue().rstrip().endswith("\x1b[2K")
-    assert shown._live is not None
-    assert not shown._live.is_started
-
-
-def test_a_finished_sweep_has_no_table() -> None:
-    wanted = plan()
-    all_done = {
-        each.trial.id: RecordedTrial(each.trial, each.arm.params, "verdict", outcome(each))
-        for each in wanted.verdict_trials()
-    }
-    shown, written = watch(terminal=True)
+    shown, written = watch(wanted, entries(wanted.verdict_trials()), force_terminal=True)
     with shown:
-        shown.opened(wanted, all_done)
-    assert (shown._live, written.getvalue()) == (None, "")
+        assert written.getvalue() == ""
+
+
+NETWORKS = {
+    "design": "configurations",
+    "scientific": {},
+    "configurations": {"dense": {"model": "mlp", "epochs": 2}, "cnn": {"model": "cnn", "epochs": 10}},
+    "fixed": {},
+    "claims": [],
+    "seeds": 3,
+}
+
+
+def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
+    """That of a plan with two arms, and the trials of each."""
+    wanted = plan(**NETWORKS)
+    dense, cnn = (
+        [each for each in wanted.verdict_trials() if each.arm.params["configuration"] == arm]
+        for arm in ("dense", "cnn")
+    )
+    return TimeLeft(wanted), dense, cnn
+
+
+def test_an_arm_that_was_not_seen_makes_the_time_left_a_least() -> None:
+    left, (first, *_), _ = time_left()
+    left.started(first.trial, 0.0)
+    assert left.seconds(1, 5.0) is None
+    left.ended(first.trial, "dense", 4.0)
+    assert left.seconds(1, 4.0) == (5 * 4.0, False)
+
+
+def test_a_running_trial_tells_of_the_time_of_its_arm_by_its_epochs() -> None:
+    left, (dense, *_), (cnn, *_) = time_left()
+    left.started(dense.trial, 0.0)
+    left.ended(dense.trial, "dense", 4.0)
+    left.started(cnn.trial, 4.0)
+    left.progressed(cnn.trial, 34.0)
+    left.progressed(cnn.trial, 64.0)
+    assert left.seconds(1, 64.0) == (2 * 4.0 + 3 * 300.0 - 60.0, True)
+    assert left.seconds(2, 64.0) == ((2 * 4.0 + 3 * 300.0 - 60.0) / 2, True)
+
+
+def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_not_left() -> None:
+    left, (_, first, *_), _ = time_left()
+    for arm in ("dense", "cnn", "cnn", "cnn"):
+        left.recorded(arm)
+    left.started(first.trial, 0.0)
+    left.lost(first.trial)
+    left.started(first.trial, 50.0)
+    left.ended(first.trial, "dense", 54.0)
+    assert left.seconds(1, 54.0) == (4.0, True)

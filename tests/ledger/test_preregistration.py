@@ -8,7 +8,7 @@ from typing import Any
 
 import fake_trainer
 import pytest
-from judged_sweep import judged
+from judged_sweep import as_json, judged
 from pages import Reader
 from rich.console import Console
 from sweep_runs import SWEEP, Watcher, small
@@ -19,9 +19,11 @@ from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import preregistration
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports.html import html
-from mnist_ablate.reports.terminal import markdown, tables
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import Preregistration
+from mnist_ablate.reports.terminal import tables
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger
@@ -36,7 +38,7 @@ def home(tmp_path: Path) -> Settings:
 
 
 def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False, images: str = DATA) -> Record:
-    plan = expand(sweep, images)
+    plan = make_plan(sweep, images)
     record = Ledger(home.ledger_url).begin(plan, fresh=fresh)
     for each in plan.verdict_trials()[:trials]:
         record.add(each, Outcome(trial_id=each.trial.id, status="complete", metrics=fake_trainer.metrics(each.trial)))
@@ -44,12 +46,12 @@ def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False,
 
 
 def registered(home: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = recorded_report.document("small", home)[0]["preregistration"]
+    found: dict[str, Any] = as_json(recorded_report.report("small", home)[0])["preregistration"]
     return found
 
 
 def test_digests_are_those_that_earlier_versions_registered() -> None:
-    assert {part: digest[:16] for part, digest in preregistration.digests(expand(small(), DATA)).items()} == {
+    assert {part: digest[:16] for part, digest in preregistration.digests(make_plan(small(), DATA)).items()} == {
         "question": "c2948d479e6dac93",
         "plan": "02a346a439085b4e",
         "claims": "c95ff0e266915ad0",
@@ -73,19 +75,19 @@ def other_margin(margin: float = 0.001) -> Sweep:
     ],
 )
 def test_a_change_changes_the_digest_of_its_part_alone(changes: dict[str, Any], part: str) -> None:
-    before, after = (preregistration.digests(expand(small(**each), DATA)) for each in ({}, changes))
+    before, after = (preregistration.digests(make_plan(small(**each), DATA)) for each in ({}, changes))
     assert [name for name in before if before[name] != after[name]] == [part]
 
 
 def test_other_images_are_another_plan_and_the_source_is_none() -> None:
-    first = preregistration.digests(expand(small(), DATA))
-    assert preregistration.digests(expand(small(), "d2" * 32))["plan"] != first["plan"]
-    assert preregistration.digests(expand(small(source="page 3"), DATA)) == first
+    first = preregistration.digests(make_plan(small(), DATA))
+    assert preregistration.digests(make_plan(small(), "d2" * 32))["plan"] != first["plan"]
+    assert preregistration.digests(make_plan(small(source="page 3"), DATA)) == first
 
 
 def test_the_digests_are_recorded_before_the_first_trial(home: Settings) -> None:
     record = begun(home, small())
-    assert dict(record.registration.digests) == preregistration.digests(expand(small(), DATA))
+    assert dict(record.registration.digests) == preregistration.digests(make_plan(small(), DATA))
     begun(home, small(), 6)
     found = registered(home)
     assert (found["status"], found["reasons"], found["parts"]) == (
@@ -169,17 +171,18 @@ def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Setting
 @pytest.mark.usefixtures("tracker", "fake")
 def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
     about = drive(small(), settings, Watcher()).about
-    assert about.preregistration == registered(settings)
+    assert about.preregistration == Preregistration.model_validate(registered(settings))
 
 
 def texts(preregistered: dict[str, Any] | None) -> tuple[str, str, str]:
-    document, recorded = judged(trouble=False)
-    document["preregistration"] = preregistered
+    report, record = judged(trouble=False)
+    registered = preregistered and Preregistration.model_validate(preregistered)
+    report = report.model_copy(update={"preregistration": registered})
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(tables(document))
+    console.print(tables(report))
     assert isinstance(console.file, io.StringIO)
     table = " ".join(console.file.getvalue().split())
-    return table, markdown(document, "q"), Reader(html(document, recorded)).text
+    return table, markdown(report, "q"), Reader(html(report, record)).text
 
 
 FOUND = {"registered": "2026-11-24T06:32:50+00:00", "digest": "ab12" * 16, "parts": {}}

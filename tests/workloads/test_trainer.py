@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from keras_trials import keras_trial
 
-from mnist_ablate.sweep.sweep import METRICS
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
 from mnist_ablate.workloads.keras_mnist.classifier import WEIGHTS
 from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
