@@ -34,7 +34,7 @@ from verdict_simulation import (
 from mnist_ablate.ledger.progress import seeds_wanted
 from mnist_ablate.statistics.paired_tests import holm, sign_flip_p_value
 from mnist_ablate.statistics.verdict import ALPHA, judge
-from mnist_ablate.sweep.adaptive_schedule import Look, looks
+from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.trial import Row
 
 DESIGNS = ((1, 6, 30), (7, 6, 30), (7, 10, 20), (25, 10, 24))  # claims, fewest seeds, most seeds
@@ -79,9 +79,9 @@ def simulate(name: str, design: tuple[int, int, int], effect: float, sweeps: int
     """One cell: noise, (claims, fewest seeds, most), effect in margins, number of sweeps."""
     n_claims, least, most = design
     control, treated = drawn(name, design, effect, sweeps)
-    verdicts, seeds = adaptive(treated - control, looks(least, most))
+    verdicts, seeds = adaptive(treated - control, look_schedule(least, most))
     for sweep in range(min(CHECKED, sweeps)):
-        judged = by_rounds(control[sweep, 0], treated[sweep], looks(least, most))
+        judged = by_rounds(control[sweep, 0], treated[sweep], look_schedule(least, most))
         if judged != ([NAMES[verdict] for verdict in verdicts[sweep]], [int(seeds[sweep].max()), *seeds[sweep]]):
             raise AssertionError(f"the program says {judged}, the simulation {verdicts[sweep]} {seeds[sweep]}")
     trials = (seeds.sum(axis=1) + seeds.max(axis=1)).mean() / ((n_claims + 1) * most)

@@ -177,11 +177,11 @@ def _record_s(url: str) -> float:
     """Median seconds of writing one finished trial."""
     from mnist_ablate.ledger import progress
     from mnist_ablate.ledger.ledger import Ledger
-    from mnist_ablate.sweep.plan import expand
+    from mnist_ablate.sweep.plan import make_plan
     from mnist_ablate.trial import Outcome
 
     sweep = import_module("sweep_runs").small(seeds=RECORDS // 2)
-    plan, helpers = expand(sweep, "ab" * 32, 10_000), import_module("mlflow_helpers")
+    plan, helpers = make_plan(sweep, "ab" * 32, 10_000), import_module("mlflow_helpers")
     ledger, times = Ledger(url), []
     with ledger.driving(sweep.name):
         record = ledger.begin(plan, fresh=False)

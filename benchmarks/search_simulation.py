@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mnist_ablate.statistics.paired_tests import t_quantile
 from mnist_ablate.statistics.verdict import ALPHA, judge
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
@@ -105,7 +105,7 @@ def verdicts(apart: float, worse: float, sweeps: int) -> tuple[Counter[str], Cou
     """The verdicts as written and tuned over so many sweeps."""
     rng = np.random.default_rng([round(10 * apart), round(1e5 * worse), 2])
     sweep = Sweep.model_validate(SWEEP)
-    plan = expand(sweep, "made-up")
+    plan = make_plan(sweep, "made-up")
     truth = np.array(
         [accuracy(Recipe.model_validate(each.trial.settings), apart, worse) for each in plan.tuning]
     ).reshape(-1, len(plan.arms))

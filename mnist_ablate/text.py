@@ -1,9 +1,12 @@
-"""Metrics, differences, counts and arms as text: accuracies in percent and percentage points; knows no verdicts."""
+"""Numbers, counts, arms, lists and hints as text: accuracies in percent and percentage points; knows no verdicts."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 
 PERCENT = "accuracy"
 """A metric whose name ends so is a fraction, shown in percent."""
+_MAX_SHOWN = 60
+_MAX_LISTED = 30
 
 
 def number(metric: str, value: float | None) -> str:
@@ -43,3 +46,47 @@ def arm_name(params: Mapping[str, object]) -> str:
 def value_name(value: object) -> str:
     """A factor's value; of a number the digits that matter."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def shown(value: object) -> str:
+    """A value as an error line can hold it: short, on one line, invisible characters escaped."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    return repr(shortened(value)) if isinstance(value, str) else shortened(str(value))
+
+
+def shortened(text: str) -> str:
+    """The first characters of a text of any length."""
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+
+
+def plainly(text: str) -> str:
+    """A name or a path without quotes, unless it is long or a terminal would not show all of it."""
+    return text if text.isprintable() and 0 < len(text) <= 4 * _MAX_SHOWN else shown(text)
+
+
+def listed(allowed: Iterable[object]) -> str:
+    """What is allowed, comma-separated, in its own order."""
+    names = [plainly(name) if isinstance(name, str) else shown(name) for name in allowed]
+    rest = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def guess(word: object, allowed: Iterable[object]) -> str:
+    """`did you mean 'relu'?` when something allowed is close to the word, else nothing."""
+    by_folded = {name.casefold(): name for name in allowed if isinstance(name, str)}
+    folded = word[:_MAX_SHOWN].casefold() if isinstance(word, str) else ""
+    close = difflib.get_close_matches(folded, by_folded, n=1)
+    return f"did you mean {shown(by_folded[close[0]])}?" if close else ""
+
+
+def hint(word: object, allowed: Iterable[object], label: str = "allowed") -> str:
+    """The guess, then everything that is allowed."""
+    allowed = tuple(allowed)
+    return f"{guess(word, allowed)} {label}: {listed(allowed) or 'none'}".lstrip()

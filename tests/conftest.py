@@ -38,6 +38,14 @@ def server() -> Iterator[Postgres]:
         yield running
 
 
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """An embedded MLflow store that is ready."""
+    from mlflow_helpers import new_home  # late: MLflow takes seconds
+
+    return new_home(tmp_path / "home")
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A ledger of its own, on SQLite and on PostgreSQL."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import mask, one_line
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sweep_runs import small, starts, sweep_file
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.processes import Interrupted, Interrupts, raising, sigint_blocked
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import expand, label
+from mnist_ablate.sweep.plan import label, make_plan
 
 CHANGES: dict[str, Any] = {"seeds": 6, "fixed": {"epochs": 4}}
 ARGUMENTS = ("sweep", "small.yaml", "--jobs", "2", "--json", "--data")
@@ -49,7 +49,7 @@ def resumed(command: Command, fake: Path, sweep: tuple[str, ...], done: int, dig
     assert again.code == 7, again.err
     assert (f"resuming: {done} of 12 done" in again.err) == (done > 0)
     assert len(starts(fake)) == 12 - done
-    trials = expand(small(**CHANGES), digest).verdict_trials()
+    trials = make_plan(small(**CHANGES), digest).verdict_trials()
     found = {label(each.arm.params): [] for each in trials}  # type: dict[str, list[float]]
     for each in trials:
         found[label(each.arm.params)].append(fake_trainer.metrics(each.trial)["test_accuracy"])

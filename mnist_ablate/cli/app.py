@@ -173,7 +173,7 @@ app.add_typer(stack.app, name="stack")
 
 def main() -> None:
     """Run a command. Every error is one line on stderr and an exit code, with --debug a traceback."""
-    from mnist_ablate.masking import mask
+    from mnist_ablate.errors import mask
     from mnist_ablate.processes import Interrupted, raising
 
     gc.set_threshold(*_RARELY)

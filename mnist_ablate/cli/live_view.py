@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_ablate.errors import mask
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.ledger import progress
-from mnist_ablate.masking import mask
-from mnist_ablate.sweep.plan import Plan, Planned, label
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
 from mnist_ablate.text import number
 from mnist_ablate.trial import Outcome, Params, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload, epochs_of
@@ -64,7 +64,7 @@ class Watch:
             )
             self._live.start()
 
-    def event(self, planned: Planned, event: Event) -> None:
+    def event(self, planned: PlannedTrial, event: Event) -> None:
         """Take an event in, and print a line if a person must know of it."""
         trial, arm, now, plain_line = event.trial, label(planned.arm.params), time.monotonic(), ""
         name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
@@ -144,10 +144,10 @@ class TimeLeft:
 
     def __init__(self, plan: Plan) -> None:
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
-        self._left = Counter(dict.fromkeys(self._settings, plan.sweep.most_seeds))
+        self._left = Counter(dict.fromkeys(self._settings, plan.sweep.max_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
-        if plan.sweep.controlled:
-            self._left[label(plan.control_arm.params)] += plan.sweep.most_seeds
+        if plan.sweep.has_negative_control:
+            self._left[label(plan.control_arm.params)] += plan.sweep.max_seeds
         self._others = max(0, plan.size - self._left.total())
         self._began: dict[str, float] = {}
         self._last_epoch: dict[str, float] = {}
@@ -212,7 +212,7 @@ def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
     return bool(wanted) and not progress.due(plan, ended)
 
 
-def _tuned(planned: Planned) -> str:
+def _tuned(planned: PlannedTrial) -> str:
     """The values that a tuning trial tries: the settings that differ from its arm's."""
     arm, tried = planned.arm.settings, planned.trial.settings
     return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])

@@ -36,8 +36,8 @@ def lines(found: "Preview") -> Iterator[str]:
     from mnist_ablate.text import counted
     from mnist_ablate.workloads.keras_mnist import input_words
 
-    adaptive = found.least_seeds < found.seeds
-    seeds = f"{found.least_seeds} to " * adaptive + counted(found.seeds, "seed")
+    adaptive = found.min_seeds < found.seeds
+    seeds = f"{found.min_seeds} to " * adaptive + counted(found.seeds, "seed")
     trials = f"from {found.least_trials:,} to " * adaptive + counted(found.trials, "trial")
     tuning = f", {found.tuning_trials} of them tuning" if found.tuning_trials else ""
     as_written = f", {found.as_written_trials} as written" if found.as_written_trials else ""

@@ -79,7 +79,7 @@ def _told_by(output: Path | None) -> Format:
         return Format.table
     form = _SUFFIXES.get(output.suffix.lower())
     if form is None:
-        from mnist_ablate.problems import plainly
+        from mnist_ablate.text import plainly
 
         raise SweepError(
             f"{plainly(str(output))}: no format has this suffix; known: {', '.join(_SUFFIXES)}; or give --format"

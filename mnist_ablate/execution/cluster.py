@@ -15,10 +15,9 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
-from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, Tls, send_at_once, silence
 from mnist_ablate.execution.worker import TrainerPlugin
-from mnist_ablate.masking import mask
 from mnist_ablate.processes import call_within, sigint_blocked
 
 _CLOSE_S = 2

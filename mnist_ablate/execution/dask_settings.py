@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate.errors import SweepError
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import SweepError, mask
 
 CONNECT_TIMEOUT_S = 6
 TLS_SCHEME = "tls://"

@@ -21,7 +21,7 @@ from mnist_ablate.reports import selection
 from mnist_ablate.reports.summary import About
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.negative_control import Again
-from mnist_ablate.sweep.plan import Plan, Planned, expand, planned_settings
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
@@ -42,7 +42,7 @@ class View(Protocol):
     def opened(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         """The plan is registered; these trials were recorded earlier."""
 
-    def event(self, planned: Planned, event: Event) -> None:
+    def event(self, planned: PlannedTrial, event: Event) -> None:
         """A trial started, ended an epoch, is retried, or has finished."""
 
     def message(self, text: str) -> None:
@@ -98,7 +98,7 @@ def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
     """
     workload = default_workload()
     inputs = workload.load(settings.data)
-    plan = expand(sweep, inputs.digest, settings.max_trials)
+    plan = make_plan(sweep, inputs.digest, settings.max_trials)
     ledger = Ledger(settings.ledger_url)
     with Interrupts(view.message) as interrupts, ledger.driving(sweep.name) as lock, ExitStack() as stack:
         record = ledger.begin(plan, fresh=settings.fresh)
@@ -166,7 +166,7 @@ class _Run:
             if any(each.trial.id not in self._settled for each in due):
                 return
 
-    def _train(self, planned: Iterable[Planned], search: Search | None = None) -> None:
+    def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
         """Run these trials. With a search they are its suggestions, and it decides by what it is told.
 
         All finished trials that wait are recorded together, before anything else hears of them.
@@ -177,7 +177,7 @@ class _Run:
             return
         self._prepare()
         uploader, engine = self._uploading(), self._training()
-        taken: dict[str, Planned] = {}
+        taken: dict[str, PlannedTrial] = {}
 
         def trials() -> Iterator[Trial]:
             for each in itertools.chain([first], due):
@@ -207,7 +207,7 @@ class _Run:
         if self._engine is None and self._settings.cluster is None:
             default_workload().prepare(planned_settings(self._plan), self._settings.weights, self._view.message)
 
-    def _record_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+    def _record_all(self, finished: Sequence[tuple[PlannedTrial, Outcome]]) -> None:
         """Write while the lock is held, and wait for a database that is down."""
         if not finished:
             return
@@ -220,7 +220,7 @@ class _Run:
         self._records += len(finished)
         self._published = False
 
-    def _finish(self, planned: Planned, outcome: Outcome, uploader: Uploader) -> None:
+    def _finish(self, planned: PlannedTrial, outcome: Outcome, uploader: Uploader) -> None:
         trial, arm = planned.trial, planned.arm.params
         self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
         uploader.outcome(trial, arm, outcome)

@@ -14,11 +14,10 @@ from typing import Any, Self
 from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
-from mnist_ablate.errors import AblateError, UnreachableError
+from mnist_ablate.errors import AblateError, UnreachableError, mask, one_line
 from mnist_ablate.execution.cluster import MemoryKills, connected, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
 from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
-from mnist_ablate.masking import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.workload import default_workload
 

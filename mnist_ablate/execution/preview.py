@@ -9,8 +9,8 @@ from pydantic import JsonValue
 
 from mnist_ablate.execution.cluster import default_jobs
 from mnist_ablate.statistics.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
-from mnist_ablate.sweep.adaptive_schedule import ONCE
-from mnist_ablate.sweep.plan import Plan, control_count, count, expand, label, planned_settings
+from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
+from mnist_ablate.sweep.plan import Plan, control_count, count, label, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.workloads.keras_mnist import input_words
@@ -42,7 +42,7 @@ class Preview:
     digest: str
     arms: list[str]
     seeds: int
-    least_seeds: int
+    min_seeds: int
     tuning_trials: int
     as_written_trials: int
     control_trials: int
@@ -63,20 +63,20 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
     """
     workload = default_workload()
     inputs = workload.load(path)
-    plan = expand(sweep, inputs.digest, max_trials)
+    plan = make_plan(sweep, inputs.digest, max_trials)
     settings = planned_settings(plan)
     found = workload.fingerprints(inputs, settings)
     return Preview(
         sweep=sweep.name,
         digest=sweep.digest,
         arms=[label(arm.params) for arm in plan.arms],
-        seeds=sweep.most_seeds,
-        least_seeds=sweep.least_seeds,
+        seeds=sweep.max_seeds,
+        min_seeds=sweep.min_seeds,
         tuning_trials=plan.tuning_size,
         as_written_trials=len(plan.as_written_trials()),
         control_trials=control_count(sweep),
         trials=plan.size,
-        least_trials=count(sweep, sweep.least_seeds),
+        least_trials=count(sweep, sweep.min_seeds),
         jobs=default_jobs(),
         estimated_s=_time_s(plan, inputs),
         claims=[_power(sweep, claim) for claim in sweep.claims],
@@ -87,21 +87,21 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
 
 
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
-    seeds, alpha = sweep.most_seeds, ALPHA * (sweep.looks or ONCE)[-1].share
+    seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
     sd = metric_named(claim.metric).seed_sd
     size = smallest_effect(seeds, len(sweep.claims), sd, alpha, margin=claim.margin) if sd else math.inf
     return ClaimPower(claim.name, claim.margin, size if math.isfinite(size) else None)
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:
-    claims, looks = len(sweep.claims), sweep.looks or ONCE
+    claims, looks = len(sweep.claims), sweep.looks or SINGLE_LOOK
     if not claims:
         yield "no claims: the sweep will show arms and judge nothing"
-    elif not any(can_decide(look.seeds or sweep.most_seeds, claims, ALPHA * look.share) for look in looks):
+    elif not any(can_decide(look.seeds or sweep.max_seeds, claims, ALPHA * look.share) for look in looks):
         least = fewest_seeds(claims, ALPHA * looks[-1].share)
         option = f"--set seeds.max={least}" if sweep.looks else f"--seeds {least}"
         what = f"any of {claims} claims" if claims > 1 else "the claim"
-        yield f"{counted(sweep.most_seeds, 'seed')} cannot support {what}: sign flips need {least} ({option})"
+        yield f"{counted(sweep.max_seeds, 'seed')} cannot support {what}: sign flips need {least} ({option})"
 
 
 def _time_s(plan: Plan, inputs: Inputs) -> float:
@@ -110,7 +110,7 @@ def _time_s(plan: Plan, inputs: Inputs) -> float:
     cost = workload.cost(inputs, [arm.settings for arm in plan.arms])
     epochs = [float(arm.settings[workload.budget]) + 0.5 for arm in plan.arms]
     trial_s = [number * epoch_s for number, epoch_s in zip(epochs, cost.epoch_s, strict=True)]
-    runs = len(plan.points) + plan.sweep.most_seeds * (2 if plan.sweep.as_written else 1)
+    runs = len(plan.points) + plan.sweep.max_seeds * (2 if plan.sweep.as_written else 1)
     control_s = control_count(plan.sweep) * trial_s[plan.arms.index(plan.control_arm)]
     tried = plan.tuning_size - len(plan.tuning)  # of a search or a path: as long as the last arm, if none is pruned
     return START_S + (cost.preparation_s + runs * sum(trial_s) + control_s + tried * trial_s[-1]) / default_jobs()

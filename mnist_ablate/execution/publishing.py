@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnist_ablate.errors import UnreachableError
+from mnist_ablate.errors import UnreachableError, mask
 from mnist_ablate.ledger.ledger import Mirrored, Record
-from mnist_ablate.masking import mask
 from mnist_ablate.reports import html, judging, recorded
 from mnist_ablate.reports.bundle import begun, pack
 from mnist_ablate.reports.terminal import markdown

@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.ledger.importance import METRIC, space
-from mnist_ablate.sweep.plan import Plan, Planned
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Pruning, Range
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 from mnist_ablate.workloads.workload import epochs_of
@@ -45,12 +45,12 @@ class Search:
             if entry.stage == "tuning":
                 self._recall(entry)
 
-    def trials(self) -> Iterator[Planned]:
+    def trials(self) -> Iterator[PlannedTrial]:
         """The trials still to be tried, each suggested when it is asked for. Fewer if the space is exhausted."""
         while len(self._known) < self._plan.sweep.tuning_trials and self._repeats < _MOST_REPEATS:
             asked, suggested = self._study.ask(), dict[str, Scalar]()
             for name, choice in self._plan.sweep.space.items():
-                if self._plan.sweep.searches(name, suggested):
+                if self._plan.sweep.is_active(name, suggested):
                     suggested[name] = _suggest(asked, name, choice)
             planned = self._plan.searched(suggested)
             trial_id = planned.trial.id
@@ -105,7 +105,7 @@ class Search:
         value = outcome.metrics.get(METRIC)
         if value is None and outcome.status != "pruned":
             return
-        own = {name: self._space[name] for name in self._space if self._plan.sweep.searches(name, settings)}
+        own = {name: self._space[name] for name in self._space if self._plan.sweep.is_active(name, settings)}
         curve = {epoch.number: epoch.metrics[METRIC] for epoch in outcome.epochs}
         self._study.add_trial(
             create_trial(

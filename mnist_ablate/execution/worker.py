@@ -12,9 +12,8 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
-from mnist_ablate.errors import AblateError, DataError, UnreachableError
+from mnist_ablate.errors import AblateError, DataError, UnreachableError, mask, one_line
 from mnist_ablate.execution.dask_settings import send_at_once
-from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads import versions

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from mnist_ablate.sweep.plan import Plan, Planned
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import Params, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload
 
@@ -32,7 +32,7 @@ class Walk:
     """The steps decided so far, in order, and all trials of choosing that are known to be wanted."""
 
     steps: tuple[Step, ...]
-    trials: tuple[Planned, ...]
+    trials: tuple[PlannedTrial, ...]
 
     def ends(self, plan: Plan) -> bool:
         """Whether the target is reached."""
@@ -42,7 +42,7 @@ class Walk:
 def walk(plan: Plan, entries: Mapping[str, RecordedTrial]) -> Walk:
     """Follow the path as far as the recorded trials decide it; of equally good changes the first in `target`."""
     steps: list[Step] = []
-    trials: list[Planned] = []
+    trials: list[PlannedTrial] = []
     left = dict(plan.sweep.changes)
     settings = dict(plan.sweep.baseline)
     while left:

@@ -19,12 +19,11 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_ablate.errors import ConflictError, SweepError
+from mnist_ablate.errors import ConflictError, SweepError, mask
 from mnist_ablate.ledger.database import open_storage, sqlite_file, translate_errors
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.raw_records import RawTrial, record_problems
-from mnist_ablate.masking import mask
 from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
 from mnist_ablate.trial import Scalar

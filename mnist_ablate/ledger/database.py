@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from mnist_ablate.errors import AblateError, DiskError, UnreachableError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import AblateError, DiskError, UnreachableError, mask, one_line
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

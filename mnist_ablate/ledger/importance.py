@@ -81,7 +81,7 @@ def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> dict[str, float]:
 def _trial(sweep: Sweep, entry: RecordedTrial) -> FrozenTrial:
     recipe = entry.trial.settings
     own: dict[str, BaseDistribution] = {
-        name: choice for name, choice in space(sweep).items() if sweep.searches(name, recipe)
+        name: choice for name, choice in space(sweep).items() if sweep.is_active(name, recipe)
     }
     params = {name: recipe[name] for name in own}
     return create_trial(value=_score(entry), params=params, distributions=own)

@@ -21,9 +21,9 @@ from mnist_ablate.ledger.database import open_storage, resolved_folder, sqlite_f
 from mnist_ablate.ledger.lock import Lock, hold
 from mnist_ablate.ledger.optuna_rows import TrialRow, TrialRows
 from mnist_ablate.ledger.preregistration import Earlier, Registration, differences, digests
-from mnist_ablate.problems import hint, plainly
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload
 
@@ -190,7 +190,7 @@ class Record:
     @property
     def plan(self) -> Plan:
         """Its trials, however many: that was decided when it was begun."""
-        return expand(self.sweep, self.data_digest, max_trials=_ANY_SIZE)
+        return make_plan(self.sweep, self.data_digest, max_trials=_ANY_SIZE)
 
     @property
     def registered(self) -> str:
@@ -218,11 +218,11 @@ class Record:
         """The record's own name: the sweep's, and how many times it was begun."""
         return self._study.study_name
 
-    def add(self, planned: Planned, outcome: Outcome) -> None:
+    def add(self, planned: PlannedTrial, outcome: Outcome) -> None:
         """Write a finished trial."""
         self.add_all([(planned, outcome)])
 
-    def add_all(self, finished: Sequence[tuple[Planned, Outcome]]) -> None:
+    def add_all(self, finished: Sequence[tuple[PlannedTrial, Outcome]]) -> None:
         """Write finished trials, whole, all or none, in one transaction.
 
         After an error it is not known whether they were written: called again for the same, it looks first.
@@ -260,7 +260,7 @@ class Record:
         with translate_errors(self._url):
             self._study.set_user_attr("mirrored", vars(seen))
 
-    def _finished(self, planned: Planned, outcome: Outcome) -> FrozenTrial:
+    def _finished(self, planned: PlannedTrial, outcome: Outcome) -> FrozenTrial:
         workload, state = default_workload(), _STATES[outcome.status]
         score = workload.selection_metric
         complete = state == TrialState.COMPLETE

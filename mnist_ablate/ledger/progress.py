@@ -13,7 +13,7 @@ from mnist_ablate.statistics.negative_control import Again
 from mnist_ablate.statistics.pairing import ArmRows, Pairs, Rest, by_arm, compared
 from mnist_ablate.statistics.verdict import NOT_JUDGED, judge
 from mnist_ablate.sweep.adaptive_schedule import Look
-from mnist_ablate.sweep.plan import Plan, Planned, label
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row, Scalar
 from mnist_ablate.workloads.workload import default_workload
@@ -21,7 +21,7 @@ from mnist_ablate.workloads.workload import default_workload
 _UNTUNED = -2.0
 _NO_SCORE = -1.0
 CHOSEN_BY = default_workload().selection_metric
-Round = tuple[Planned, ...]
+Round = tuple[PlannedTrial, ...]
 Arms = Sequence[Mapping[str, Scalar]]
 Entries = Mapping[str, RecordedTrial]
 """Recorded trials by their ids."""
@@ -65,18 +65,18 @@ def _path_settings(plan: Plan, entries: Entries) -> dict[str, Params] | None:
     return {label(arm.params): step.settings for arm, step in zip(plan.arms[1:], walked.steps, strict=True)}
 
 
-def verdict_trials(plan: Plan, entries: Entries) -> tuple[Planned, ...]:
+def verdict_trials(plan: Plan, entries: Entries) -> tuple[PlannedTrial, ...]:
     """The trials of the verdicts, in an adaptive sweep those wanted so far; none before the tuning is complete."""
     best = tuned(plan, entries)
     return () if best is None else _wanted(plan, plan.verdict_trials(best), entries)
 
 
-def as_written_trials(plan: Plan, entries: Entries) -> tuple[Planned, ...]:
+def as_written_trials(plan: Plan, entries: Entries) -> tuple[PlannedTrial, ...]:
     """The trials of the verdicts on the recipe as written; their claims are open or decided by themselves."""
     return _wanted(plan, plan.as_written_trials(), entries)
 
 
-def _wanted(plan: Plan, trials: tuple[Planned, ...], entries: Entries) -> tuple[Planned, ...]:
+def _wanted(plan: Plan, trials: tuple[PlannedTrial, ...], entries: Entries) -> tuple[PlannedTrial, ...]:
     """Of an adaptive sweep's trials those whose seeds are wanted by what is recorded of them."""
     sweep = plan.sweep
     if not sweep.looks or not trials:
@@ -87,10 +87,10 @@ def _wanted(plan: Plan, trials: tuple[Planned, ...], entries: Entries) -> tuple[
     return tuple(each for each in trials if each.trial.seed < seeds[label(each.arm.params)])
 
 
-def control_trials(plan: Plan, entries: Entries) -> tuple[Planned, ...]:
+def control_trials(plan: Plan, entries: Entries) -> tuple[PlannedTrial, ...]:
     """The trials of the negative control, as many as its arm has; none before the tuning is complete."""
     best = tuned(plan, entries)
-    if best is None or not plan.sweep.controlled:
+    if best is None or not plan.sweep.has_negative_control:
         return ()
     seeds = sum(each.arm == plan.control_arm for each in verdict_trials(plan, entries))
     return plan.control_trials(best)[:seeds]
@@ -98,14 +98,14 @@ def control_trials(plan: Plan, entries: Entries) -> tuple[Planned, ...]:
 
 def again(plan: Plan, entries: Entries) -> Again | None:
     """What is recorded of the negative control; None if the sweep has none."""
-    if not plan.sweep.controlled:
+    if not plan.sweep.has_negative_control:
         return None
     wanted = control_trials(plan, entries)
     found = [each.trial for each in wanted if each.id in entries]
     outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
     params = plan.control_arm.params
     rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
-    return Again(params, len(wanted) or plan.sweep.least_seeds, rows_)
+    return Again(params, len(wanted) or plan.sweep.min_seeds, rows_)
 
 
 def as_written(plan: Plan, entries: Entries) -> tuple[Row, ...]:
@@ -121,7 +121,7 @@ def rows(plan: Plan, entries: Entries) -> tuple[Row, ...]:
     return _rows(plan, verdict_trials(plan, entries), entries)
 
 
-def _rows(plan: Plan, trials: Iterable[Planned], entries: Entries) -> tuple[Row, ...]:
+def _rows(plan: Plan, trials: Iterable[PlannedTrial], entries: Entries) -> tuple[Row, ...]:
     places = {label(arm.params): place for place, arm in enumerate(plan.arms)}
     found = [each for each in trials if each.id in entries]
     found.sort(key=lambda each: (places[label(each.arm.params)], each.trial.seed))
@@ -139,8 +139,8 @@ def as_written_counts(plan: Plan, entries: Entries) -> dict[str, int]:
     return _counted(plan, as_written_trials(plan, entries), entries)
 
 
-def _counted(plan: Plan, trials: tuple[Planned, ...], entries: Entries) -> dict[str, int]:
-    planned = len(plan.arms) * plan.sweep.most_seeds
+def _counted(plan: Plan, trials: tuple[PlannedTrial, ...], entries: Entries) -> dict[str, int]:
+    planned = len(plan.arms) * plan.sweep.max_seeds
     over = trials and all(each.id in entries for each in trials)
     saved = {"saved": planned - len(trials) if over else 0} if plan.sweep.looks else {}
     return {**count(_rows(plan, trials, entries), planned), **saved}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.problems import hint, plainly, shown
 from mnist_ablate.statistics.pairing import label
+from mnist_ablate.text import hint, plainly, shown
 from mnist_ablate.trial import COUNTED, Row, Scalar, Status
 
 _INTEGER = re.compile(r"([+-]?[0-9]{1,300})(\.0*)?")

@@ -110,7 +110,7 @@ def _counts(document: Document) -> Iterator[Markup]:
 
 def _size(document: Document, recorded: Recorded) -> str:
     arms, sweep = len(document["arms"]), recorded.sweep
-    seeds = f"{sweep.least_seeds:,} to " * bool(sweep.looks) + counted(sweep.most_seeds, "seed")
+    seeds = f"{sweep.min_seeds:,} to " * bool(sweep.looks) + counted(sweep.max_seeds, "seed")
     return f"{counted(arms, 'arm')}, {seeds} each. {sentences.trials(document)}."
 
 

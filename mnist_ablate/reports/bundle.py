@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
-from mnist_ablate.problems import plainly
+from mnist_ablate.text import plainly
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import mask
 from mnist_ablate.reports import sentences
 from mnist_ablate.reports.markup import Markup, element, join, table
 from mnist_ablate.reports.recorded import Recorded
@@ -58,7 +58,7 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 def caveats(document: Document, recorded: Recorded) -> Markup:
     """What was held fixed, what the method assumes, and what so many seeds can miss."""
-    level, n = sentences.level(document), recorded.sweep.least_seeds
+    level, n = sentences.level(document), recorded.sweep.min_seeds
     none = f"none of whose {n} seeds collapsed" if n > 1 else "whose one seed did not collapse"
     missed = 1 - (1 - _CONFIDENCE) ** (1 / n)
     fixed = [part for name, value in _fixed(recorded) for part in (element("dt", name), element("dd", value))]

@@ -8,7 +8,7 @@ from mnist_ablate.ledger import preregistration, progress
 from mnist_ablate.ledger.preregistration import Earlier, Registration
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 from mnist_ablate.reports import selection, summary
-from mnist_ablate.sweep.plan import Plan, expand
+from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 
@@ -35,7 +35,7 @@ def of_raw(
     """The same from what lies in a ledger or a bundle; `earlier` says how records before it were begun."""
     attrs = {key: json.loads(value) for key, value in study.attrs.items()}
     content = attrs["content"]
-    plan = expand(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
+    plan = make_plan(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
     before = tuple(map(_earlier, earlier))
     registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), before)
     return document(plan, {entry.trial.id: entry for entry in map(_entry, study.trials)}, registration, prints)

@@ -10,7 +10,7 @@ from mnist_ablate.reports import effects
 from mnist_ablate.statistics import negative_control, positive_control
 from mnist_ablate.statistics.negative_control import Again
 from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, arms, judge
-from mnist_ablate.sweep.adaptive_schedule import ONCE, SPENDING
+from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row
 
@@ -76,7 +76,7 @@ def claims(sweep: Sweep, verdicts: Sequence[ClaimVerdict]) -> list[dict[str, Any
 
 def _level(sweep: Sweep, verdict: ClaimVerdict, alpha: float) -> float:
     """What the interval of a claim may err, at its look if there are several."""
-    return alpha / len(sweep.claims) * (sweep.looks or ONCE)[(verdict.look or 1) - 1].share
+    return alpha / len(sweep.claims) * (sweep.looks or SINGLE_LOOK)[(verdict.look or 1) - 1].share
 
 
 def _control(again: Again, sweep: Sweep, rows: Sequence[Row], alpha: float) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _control(again: Again, sweep: Sweep, rows: Sequence[Row], alpha: float) -> d
 
 def _adaptive(sweep: Sweep) -> dict[str, Any]:
     return {
-        "min": sweep.least_seeds,
-        "max": sweep.most_seeds,
+        "min": sweep.min_seeds,
+        "max": sweep.max_seeds,
         "spending": SPENDING,
         "looks": [{"seeds": look.seeds, "share": look.share} for look in sweep.looks],
     }

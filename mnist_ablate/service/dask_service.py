@@ -13,7 +13,7 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, Status
 
-from mnist_ablate.errors import SweepError
+from mnist_ablate.errors import SweepError, mask, one_line
 from mnist_ablate.execution.dask_settings import (
     SETTINGS,
     SILENT_ENVIRONMENT,
@@ -22,7 +22,6 @@ from mnist_ablate.execution.dask_settings import (
     send_at_once,
     silence,
 )
-from mnist_ablate.masking import mask, one_line
 from mnist_ablate.processes import sigint_blocked
 
 _AGAIN_S = 2.0

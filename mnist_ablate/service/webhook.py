@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from mnist_ablate.errors import AblateError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import AblateError, mask, one_line
 from mnist_ablate.processes import call_within
 from mnist_ablate.tracking.client import opener
 

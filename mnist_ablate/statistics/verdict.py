@@ -21,7 +21,7 @@ from mnist_ablate.statistics.paired_tests import (
     t_quantile,
 )
 from mnist_ablate.statistics.pairing import Pairs, by_arm, pairs, unusable
-from mnist_ablate.sweep.adaptive_schedule import ONCE, Look
+from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, Look
 from mnist_ablate.sweep.sweep import Claim, Direction
 from mnist_ablate.trial import Row, Scalar
 
@@ -156,7 +156,7 @@ def judge(
     verdicts: dict[int, ClaimVerdict] = {}
     p_raw = [1.0] * len(claims)
     open_ = list(range(len(claims)))
-    for look in looks or ONCE:
+    for look in looks or SINGLE_LOOK:
         found = {i: pairs(arm_rows, claims[i], look.seeds) for i in open_}
         open_ = [i for i in open_ if look.number == 1 or found[i].seeds == look.seeds]
         family = _Family(len(claims), alpha, look)

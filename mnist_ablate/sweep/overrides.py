@@ -1,37 +1,35 @@
-"""`--set path=value`: puts a value into a document that was read, before anything is checked."""
+"""`--set path=value` and `--seeds N`: put values into a file that was read, before anything is checked."""
 
 from collections.abc import Iterable
 
-from mnist_ablate.problems import Address, Mark, Problem, dotted, hint, plainly, shortened
 from mnist_ablate.sweep import yaml_reader
-from mnist_ablate.sweep.source_tree import Document, Node
-from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.sweep.source_tree import Address, Mark, Node, Problem, SourceFile, dotted
+from mnist_ablate.sweep.sweep import SECTIONS
+from mnist_ablate.text import hint, plainly, shortened
 
-_SECTIONS = tuple(key for key in Sweep.model_fields if key != "name")
 
-
-def override(document: Document, setting: str) -> None:
-    """Set `fixed.epochs=2` or `claims.NAME.margin=0.01`; what is wrong is noted in the document."""
+def override(file: SourceFile, setting: str) -> None:
+    """Set `fixed.NAME=2` or `claims.NAME.margin=0.01`; what is wrong is noted in the file's problems."""
     mark = Mark(f"--set {plainly(shortened(setting))}")
     path, equals, text = setting.partition("=")
     if not equals or not text.strip() or not path.strip("."):
-        document.problems.append(Problem(mark, "write path=value, for example fixed.epochs=2"))
+        file.problems.append(Problem(mark, "write path=value, for example seeds=8"))
         return
     read = yaml_reader.parse(text.encode("utf-8", "surrogatepass"), mark.source)
-    document.problems += [Problem(mark, f"{plainly(path)}: {problem.text}") for problem in read.problems]
-    if read.root and document.root and (reason := _put(document.root, path, read.root.moved(mark), ())):
-        document.problems.append(Problem(mark, reason))
+    file.problems += [Problem(mark, f"{plainly(path)}: {problem.text}") for problem in read.problems]
+    if read.root and file.root and (reason := _put(file.root, path, read.root.moved(mark), ())):
+        file.problems.append(Problem(mark, reason))
 
 
-def override_seeds(document: Document, seeds: int) -> None:
-    """`--seeds N`."""
-    if document.root and isinstance(document.root.value, dict):
+def override_seeds(file: SourceFile, seeds: int) -> None:
+    """Set the number of seeds, as `--seeds` does."""
+    if file.root and isinstance(file.root.value, dict):
         mark = Mark(f"--seeds {seeds}")
-        document.root.value["seeds"] = Node(mark, seeds, mark)
+        file.root.value["seeds"] = Node(mark, seeds, mark)
 
 
 def _put(node: Node, path: str, value: Node, done: Address) -> str:
-    """Put the value at the path below the node; why that cannot be, or ''."""
+    """Put the value at the path below the node. Returns why that cannot be, or ''."""
     where = dotted(done)
     if isinstance(node.value, dict):
         return _put_entry(node.value, path, value, done)
@@ -39,13 +37,13 @@ def _put(node: Node, path: str, value: Node, done: Address) -> str:
         return _put_claim(node.value, path, value)
     if isinstance(node.value, list):
         return f"{where} is a list; set it whole: {where}=[a, b]"
-    return f"{where} is a single value, there is no {plainly(path)} in it" if done else ""
+    return f"{where} is a single value: it has no {plainly(path)}" if done else ""
 
 
 def _put_entry(entries: dict[str, Node], path: str, value: Node, done: Address) -> str:
     key, rest = _first(path, entries) or path.partition(".")[::2]
-    if not done and key not in _SECTIONS:
-        return f"no such key: {plainly(key)}; {hint(key, _SECTIONS)}"
+    if not done and key not in SECTIONS:
+        return f"no such key: {plainly(key)}; {hint(key, SECTIONS)}"
     if not rest:
         entries[key] = value
         return ""

@@ -43,7 +43,7 @@ def _shipped(sweep: Sweep) -> str:
     if name not in sweep_file.shipped():
         return ""
     flag = " --quick" if quick else ""
-    fixed = [] if sweep.looks else [(sweep.most_seeds, f" --seeds {sweep.most_seeds}")]
+    fixed = [] if sweep.looks else [(sweep.max_seeds, f" --seeds {sweep.max_seeds}")]
     for seeds, option in ((None, ""), *fixed):
         try:
             if sweep_file.load(name, seeds=seeds, quick=quick).digest == sweep.digest:

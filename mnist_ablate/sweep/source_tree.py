@@ -1,14 +1,48 @@
-"""A file as a tree of plain values, each with its place; reads no file and judges no value."""
+"""A sweep file as a tree of values with their places, and what is wrong with it; reads no file, judges no value."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from mnist_ablate.problems import Address, Finding, Mark, Problem, dotted
+from mnist_ablate.errors import SweepError
+from mnist_ablate.text import plainly
+
+Address = tuple[str | int, ...]
+"""The way to a value from the top of a file: ("scientific", "width", 0)."""
+
+MAX_PROBLEMS = 50
+
+
+class Mark(NamedTuple):
+    """A place in a file, lines and columns from 1; line 0 stands for all of the source, say a flag."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        """`file:line:column`, the form that editors and terminals can follow."""
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+class Problem(NamedTuple):
+    """One line of an error: where, and what."""
+
+    mark: Mark
+    text: str
+
+
+class Finding(NamedTuple):
+    """What a check found at an address; `at_key` points to the key instead of its value."""
+
+    address: Address
+    text: str
+    at_key: bool = False
 
 
 class Unreadable(Enum):
-    """Stands where a value was refused, so that nobody reports it again."""
+    """Stands where a value was refused, so that no check reports it again."""
 
     UNREADABLE = "unreadable"
 
@@ -49,8 +83,8 @@ class Node:
 
 
 @dataclass
-class Document:
-    """What was read from a source and what could not be; `root` is None where reading stopped early."""
+class SourceFile:
+    """What was read from a source and what is wrong with it; `root` is None where reading stopped early."""
 
     source: str
     root: Node | None = None
@@ -69,10 +103,10 @@ class Document:
         else:
             if finding.at_key and finding.address:
                 mark = key_mark or mark
-        where = dotted(self.named(finding.address))
+        where = dotted(self._named(finding.address))
         return Problem(mark, f"{where}: {finding.text}" if where else finding.text)
 
-    def named(self, address: Address) -> Address:
+    def _named(self, address: Address) -> Address:
         """The address with the names of list items in place of their indices, as `--set` takes it."""
         node, parts = self.root, []
         for part in address:
@@ -80,3 +114,19 @@ class Document:
             name = node.child("name") if node and isinstance(part, int) else None
             parts.append(name.value if name and isinstance(name.value, str) and name.value else part)
         return tuple(parts)
+
+
+def raise_if_any(problems: Iterable[Problem]) -> None:
+    """Raise one SweepError with a line for each problem: those of the file in its order, then those of the flags."""
+    ordered = sorted(problems, key=lambda problem: (not problem.mark.line, problem.mark[1:]))
+    lines = list(dict.fromkeys(f"{mark}: {text}" for mark, text in ordered))
+    if len(lines) > MAX_PROBLEMS:
+        lines[MAX_PROBLEMS:] = [f"{ordered[0].mark.source}: and more; correct these {MAX_PROBLEMS} first"]
+    if lines:
+        raise SweepError("\n".join(lines))
+
+
+def dotted(address: Address) -> str:
+    """An address as it is written after `--set`: ("scientific", "width", 0) is scientific.width[0]."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{plainly(part)}" for part in address)
+    return "".join(parts).removeprefix(".")

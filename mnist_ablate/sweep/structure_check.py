@@ -1,28 +1,18 @@
-"""Plain values to a Sweep: keys, types and ranges, all checked however much is wrong; knows no meaning."""
+"""Plain values to a Sweep: keys, types and ranges, all of them checked however much is wrong; knows no meaning."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mnist_ablate.problems import MAX_PROBLEMS, Address, Finding, guess, hint, listed, shown
-from mnist_ablate.sweep.source_tree import Plain, Unreadable
-from mnist_ablate.sweep.sweep import Claim, Design, Direction, NegativeControl, Pruning, Range, SeedRange, Sweep
+from mnist_ablate.sweep.source_tree import MAX_PROBLEMS, Address, Finding, Plain, Unreadable
+from mnist_ablate.sweep.sweep import SECTIONS, Claim, Range, SeedRange, Sweep
+from mnist_ablate.text import guess, hint, listed, shown
 
-_ALLOWED = {
-    "sweep": tuple(key for key in Sweep.model_fields if key != "name"),
-    "claims": tuple(Claim.model_fields),
-    "nuisance": tuple(Range.model_fields),
-    "seeds": tuple(SeedRange.model_fields),
-}
-_LITERALS = {
-    "design": get_args(Design),
-    "direction": get_args(Direction),
-    "negative_control": get_args(NegativeControl),
-    "pruning": get_args(Pruning),
-}
+_MODELS: Mapping[str, type[BaseModel]] = {"claims": Claim, "nuisance": Range, "seeds": SeedRange}
+"""The models of values in a section; those of all others are Sweep's own fields."""
 _SCALAR_TAGS = {"str", "int", "float", "bool"}
 _SCALAR_TEXT = "must be a single value: text, a number, true or false"
 _WANTED = {
@@ -36,40 +26,44 @@ _WANTED = {
     "model_type": "a mapping: {key: value}",
     "range_or_list": "a list [a, b] or a range {low: 1e-4, high: 1e-1, log: true}",
 }
-_BLANK_CLAIM = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
 _BOUNDS = {
     "greater_than_equal": "at least {ge:g}",
     "greater_than": "above {gt:g}",
     "less_than_equal": "at most {le:g}",
     "less_than": "below {lt:g}",
 }
+_BLANK_CLAIM: Mapping[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
 
 
 @dataclass(frozen=True)
-class Shape:
+class ParsedSweep:
     """What is sound of a file: a sweep without its claims, and the claims by their place in the list.
 
-    `doubtful` are the sections and claims that lost something: what hangs on them cannot be judged.
+    `unreliable_sections` names sections, and claims by their place, that lost something: what depends on them cannot
+    be judged.
     """
 
     sweep: Sweep
     claims: Mapping[int, Claim]
-    doubtful: frozenset[str | int]
+    unreliable_sections: frozenset[str | int]
     findings: tuple[Finding, ...]
 
 
-def shape(name: str, plain: Plain) -> Shape:
+def parse_sweep(name: str, plain: Plain) -> ParsedSweep:
     """Validate a whole file; what is wrong is left out and named in `findings`."""
     if not isinstance(plain, dict):
-        nothing = Sweep(name=name, question="?", seeds=1)
-        return Shape(nothing, {}, frozenset(_ALLOWED["sweep"]), tuple(_no_mapping(plain)))
+        text = f"a sweep file is a mapping of {listed(SECTIONS)}; not {shown(plain)}"
+        wrong = () if isinstance(plain, Unreadable) else (Finding((), text),)
+        return ParsedSweep(Sweep(name=name, question="?", seeds=1), {}, frozenset(SECTIONS), wrong)
     sections = {key: value for key, value in plain.items() if key not in ("name", "claims")}
     sweep, findings = _sweep(name, sections)
     claims, found = _claims(plain.get("claims", []))
     if "name" in plain:
-        findings.append(Finding(("name",), "a sweep is named by its file; remove this line", at_key=True))
+        findings.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
     findings += found
-    return Shape(sweep, claims, frozenset(_doubtful(findings, plain)), tuple(_readable(findings, plain)))
+    unreliable = frozenset(_unreliable(findings, plain))
+    readable = (each for each in findings if each.at_key or not isinstance(_value_at(each.address, plain), Unreadable))
+    return ParsedSweep(sweep, claims, unreliable, tuple(readable))
 
 
 def describe(error: ErrorDetails) -> str:
@@ -82,21 +76,12 @@ def describe(error: ErrorDetails) -> str:
     return f"{shown(value)}: {error['msg']}"
 
 
-def _no_mapping(plain: Plain) -> Iterator[Finding]:
-    if not isinstance(plain, Unreadable):
-        yield Finding((), f"a sweep file is a mapping of {listed(_ALLOWED['sweep'])}; not {shown(plain)}")
-
-
 def _sweep(name: str, sections: Mapping[str, Plain]) -> tuple[Sweep, list[Finding]]:
-    content: dict[str, Any] = {"name": name, **sections}
+    content: dict[str, Plain] = {"name": name, **sections}
     findings = list(_findings(Sweep, content, ()))
-    sound = _without(content, [_entry(finding.address) for finding in findings])
-    return Sweep.model_validate({"question": "?", "seeds": 1, **sound}, strict=True), findings
-
-
-def _entry(address: Address) -> Address:
-    """What is left out for a finding: the entry of a section, or the whole of one that is nothing without its parts."""
-    return address[:1] if address[0] == "seeds" else address[:2]
+    # A finding costs the entry of its section, or the whole of one that is nothing without its parts.
+    lost = (each.address[: 1 if each.address[0] == "seeds" else 2] for each in findings)
+    return Sweep.model_validate({"question": "?", "seeds": 1, **_without(content, lost)}, strict=True), findings
 
 
 def _claims(plain: Plain) -> tuple[dict[int, Claim], list[Finding]]:
@@ -110,24 +95,24 @@ def _claims(plain: Plain) -> tuple[dict[int, Claim], list[Finding]]:
         found = list(_findings(Claim, item, ("claims", index)))
         findings += found
         if isinstance(item, dict):
-            sound = _without(item, [finding.address[2:4] for finding in found])
-            claims[index] = Claim.model_validate(_BLANK_CLAIM | {"name": f"claim-{index}"} | sound, strict=True)
+            sound = _without(item, (finding.address[2:4] for finding in found))
+            claims[index] = Claim.model_validate({**_BLANK_CLAIM, "name": f"claim-{index}", **sound}, strict=True)
     return claims, findings
 
 
-def _without(content: Mapping[str, Any], addresses: Iterable[Address]) -> dict[str, Any]:
+def _without(content: Mapping[str, Plain], addresses: Iterable[Address]) -> dict[str, Plain]:
     """The content without the entries at these addresses, which are at most two keys long."""
     sound = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
     for key, *entry in addresses:
         section = sound.get(str(key))
         if entry and isinstance(section, dict):
-            section.pop(entry[0], None)
+            section.pop(str(entry[0]), None)
         else:
             sound.pop(str(key), None)
     return sound
 
 
-def _findings(model: type[BaseModel], content: object, base: Address) -> Iterator[Finding]:
+def _findings(model: type[BaseModel], content: Plain, base: Address) -> Iterator[Finding]:
     """One finding per address: a union reports every member."""
     try:
         model.model_validate(content, strict=True)
@@ -140,13 +125,13 @@ def _findings(model: type[BaseModel], content: object, base: Address) -> Iterato
                 yield _finding((*base, *address), rest, details)
 
 
-def _split(location: Iterable[Any], top: Any) -> tuple[Address, list[str | int]]:
+def _split(location: Address, top: Plain) -> tuple[Address, list[str | int]]:
     """An error's location as the address of a value that exists, and the rest: union tags, a missing key."""
     address: list[str | int] = []
     rest: list[str | int] = []
     for part in location:
-        if part in top if isinstance(top, dict) else isinstance(top, list) and isinstance(part, int):
-            top = top[part]
+        if (isinstance(top, dict) and part in top) or (isinstance(top, list) and isinstance(part, int)):
+            top = _value_at((part,), top)
             address.append(part)
         else:
             rest.append(part)
@@ -154,34 +139,35 @@ def _split(location: Iterable[Any], top: Any) -> tuple[Address, list[str | int]]
 
 
 def _finding(address: Address, rest: list[str | int], error: ErrorDetails) -> Finding:
-    key = address[-1] if address else ""
+    key = str(address[-1]) if address else ""
+    model = _MODELS.get(str(address[0]), Sweep) if len(address) > 1 else Sweep
     if error["type"] == "missing":
         return Finding((*address, rest[-1]), "is missing")
     if error["type"] == "extra_forbidden":
-        section = str(address[0]) if len(address) > 1 else "sweep"
-        return Finding(address, f"unknown key; {hint(key, _ALLOWED[section])}", at_key=True)
+        allowed = SECTIONS if model is Sweep else tuple(model.model_fields)
+        return Finding(address, f"unknown key; {hint(key, allowed)}", at_key=True)
     if error["type"] == "literal_error":
-        return Finding(address, f"no such {key}: {shown(error['input'])}; {hint(error['input'], _LITERALS[str(key)])}")
+        allowed = get_args(model.model_fields[key].annotation)
+        return Finding(address, f"no such {key}: {shown(error['input'])}; {hint(error['input'], allowed)}")
     if rest and rest[-1] in _SCALAR_TAGS:
         return Finding(address, f"{_SCALAR_TEXT}, not {shown(error['input'])}")
     return Finding(address, describe(error))
 
 
-def _doubtful(findings: Iterable[Finding], plain: Mapping[str, Plain]) -> Iterator[str | int]:
+def _unreliable(findings: Iterable[Finding], plain: Mapping[str, Plain]) -> Iterator[str | int]:
     """Sections and claims that lost something, and sections that a misspelled key was meant to be."""
     for section, *rest in (finding.address for finding in findings):
         yield section
         yield from rest[:1] if section == "claims" else ()
-        if section not in _ALLOWED["sweep"]:
-            yield from (known for known in _ALLOWED["sweep"] if known not in plain and guess(section, [known]))
+        if section not in SECTIONS:
+            yield from (known for known in SECTIONS if known not in plain and guess(section, [known]))
 
 
-def _readable(findings: Iterable[Finding], plain: Plain) -> Iterator[Finding]:
-    """The findings without those on values that the reader of the file has already refused."""
-    for finding in findings:
-        value: Any = plain
-        for part in finding.address:
-            known = part in value if isinstance(value, dict) else isinstance(value, list)
-            value = value[part] if known else None
-        if finding.at_key or not isinstance(value, Unreadable):
-            yield finding
+def _value_at(address: Address, plain: Plain) -> Plain:
+    """The value at an address; a mapping that lacks it has an empty one."""
+    for part in address:
+        if isinstance(plain, list) and isinstance(part, int):
+            plain = plain[part]
+        else:
+            plain = plain.get(str(part), {}) if isinstance(plain, dict) else {}
+    return plain

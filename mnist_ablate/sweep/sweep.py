@@ -7,21 +7,18 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
-from mnist_ablate.sweep.adaptive_schedule import Look, looks
+from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
+from mnist_ablate.sweep.designs import DESIGNS, DesignName
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.workload import default_workload
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 NegativeControl = Literal["baseline", "none"]
 Pruning = Literal["none", "median", "asha"]
-Design = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search", "ablation_path"]
-
-METRICS = tuple(default_workload().metrics)
-"""What a claim can be about."""
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
@@ -29,7 +26,6 @@ NAME_RULE = (
 )
 _MAX_NAME = 100
 _MAX_NAME_BYTES = 200  # file systems allow 255, and others append to it
-_CONFIGURATION = "configuration"
 
 
 def is_name(text: str) -> bool:
@@ -46,24 +42,26 @@ def is_name(text: str) -> bool:
     )
 
 
-class Range(BaseModel):
-    """An interval to choose a nuisance value from, log-uniformly if `log`; whole numbers if `integer`."""
+class _Model(BaseModel):
+    """A frozen value without unknown keys; the schema for editors has the descriptions of its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
+
+class Range(_Model):
+    """An interval to choose a value from."""
+
+    low: float = Field(description="The lowest value to try.")
+    high: float = Field(description="The highest value to try.")
+    log: bool = Field(default=False, description="Choose log-uniformly: for values that are compared by their ratio.")
+    integer: bool = Field(default=False, description="Whole numbers only.")
 
 
-class SeedRange(BaseModel):
-    """Seeds for every arm at first, and at most for the arms of a claim that stays open; see `looks`."""
+class SeedRange(_Model):
+    """Seeds for every arm at first, and at most for the arms of a claim that stays open; see `Sweep.looks`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min: int = Field(ge=1, le=1000)
-    max: int = Field(ge=1, le=1000)
+    min: int = Field(ge=1, le=1000, description="The number of seeds that every arm begins with.")
+    max: int = Field(ge=1, le=1000, description="The most seeds that the arms of an undecided claim get.")
 
 
 def _kind(value: object) -> str | None:
@@ -71,86 +69,104 @@ def _kind(value: object) -> str | None:
     return "range" if isinstance(value, dict | Range) else "list" if isinstance(value, list) else None
 
 
-Choice = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[list[Scalar], Tag("list")],
-    Discriminator(_kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"),
-]
-
-
 def _count_or_range(value: object) -> str:
     return "range" if isinstance(value, dict | SeedRange) else "count"
 
 
+Choice = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[list[Scalar], Tag("list")],
+    Discriminator(_kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"),
+]
 Seeds = Annotated[
     Annotated[int, Field(ge=1, le=1000), Tag("count")] | Annotated[SeedRange, Tag("range")],
     Discriminator(_count_or_range),
 ]
 
 
-class Claim(BaseModel):
+class Claim(_Model):
     """A statement about the mean difference of `metric`, treatment minus control, over seed pairs.
 
     `where` fixes other factors; `versus` replaces `where` in a second difference that is subtracted (an
     interaction). `reference` takes the place of `control` where the claim names a number ("about 97%").
-    lower/higher: an effect beyond the margin. not_lower/not_higher: no such effect. same: none either way.
-    `positive_control` marks what is known to hold: a sweep that does not find it is not to be relied on.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    name: str = Field(description="A short name for tables.")
+    statement: str = Field(description="The claim, in a sentence.")
+    treatment: Params = Field(description="The arm that the claim is about.")
+    control: Params | None = Field(default=None, description="The arm that it is compared with.")
+    reference: float | None = Field(default=None, description="The number that is claimed, in place of control.")
+    where: Params = Field(
+        default={}, description="Values of other factors. A factor that is not named is averaged over."
+    )
+    versus: Params | None = Field(
+        default=None, description="In place of where in a second difference, which is subtracted (interaction)."
+    )
+    metric: str = Field(default=default_workload().main_metric, description="What is compared.")
+    direction: Direction = Field(
+        description="lower, higher: such an effect. not_lower, not_higher: no such effect. same: none either way."
+    )
+    margin: float = Field(
+        ge=0.0,
+        description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
+    )
+    positive_control: bool = Field(
+        default=False, description="Known to hold: if the sweep does not find it, the report says so first."
+    )
 
-    name: str
-    statement: str
-    treatment: Params
-    control: Params | None = None
-    reference: float | None = None
-    where: Params = {}
-    versus: Params | None = None
-    metric: str = default_workload().main_metric
-    direction: Direction
-    margin: float = Field(ge=0.0)
-    positive_control: bool = False
 
-
-class Sweep(BaseModel):
+class Sweep(_Model):
     """One question and the runs that answer it, as read from a sweep file.
 
     A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
     that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
-    `target` is where the path of an ablation_path ends, which begins at the baseline.
-    `conditions` says of a searched factor for which values of others it is searched.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     name: str
-    question: str
-    source: str = ""
-    design: Design = "factorial"
-    baseline: Params = {}
-    scientific: dict[str, list[Scalar]] = {}
-    configurations: dict[str, Params] = {}
-    target: Params = {}
-    nuisance: dict[str, Choice] = {}
-    tuning_trials: int = Field(default=0, ge=0, le=1000)
-    as_written: bool = False
-    conditions: dict[str, dict[str, list[Scalar]]] = {}
-    pruning: Pruning = "none"
-    fixed: Params = {}
-    seeds: Seeds
-    negative_control: NegativeControl = "baseline"
-    claims: list[Claim] = []
+    question: str = Field(description="What the sweep asks, in a sentence.")
+    source: str = Field(default="", description="Where the claim was read. Free text.")
+    design: DesignName = Field(default="factorial", description="Which arms are run.")
+    baseline: Params = Field(default={}, description="The usual value of each scientific factor.")
+    scientific: dict[str, list[Scalar]] = Field(
+        default={}, description="What the question is about: factors, with the values to compare."
+    )
+    configurations: dict[str, Params] = Field(
+        default={}, description="For design: configurations. Each arm's settings by its name."
+    )
+    target: Params = Field(
+        default={}, description="For design: ablation_path. Where it ends: the baseline with other values."
+    )
+    nuisance: dict[str, Choice] = Field(
+        default={}, description="What is tuned for each arm alike, on validation data: a range or a list."
+    )
+    tuning_trials: int = Field(
+        default=0, ge=0, le=1000, description="The number of trials that tune each arm, or that a search tries."
+    )
+    as_written: bool = Field(
+        default=False, description="Whether arms are judged with the values under fixed too, not only the tuned."
+    )
+    conditions: dict[str, dict[str, list[Scalar]]] = Field(
+        default={}, description="For design: search. The values of others for which a factor is searched."
+    )
+    pruning: Pruning = Field(
+        default="none",
+        description="For design: search. Stops trials early: below the median, or by successive halving (asha).",
+    )
+    fixed: Params = Field(
+        default={}, description="Settings that stay the same, each a caveat in the report. Others have their default."
+    )
+    seeds: Seeds = Field(
+        description="How many times each arm is trained, 6 at least for a claim. From min to max while it is undecided."
+    )
+    negative_control: NegativeControl = Field(
+        default="baseline",
+        description="Whether the baseline is also compared with itself, trained again with other seeds.",
+    )
+    claims: list[Claim] = Field(default=[], description="What is claimed, and what would count as an effect.")
 
     @property
     def factors(self) -> dict[str, list[Scalar]]:
         """What a claim can name: every factor with the values that are run."""
-        if self.design == "configurations":
-            return {_CONFIGURATION: list(self.configurations)}
-        if self.design == "search":
-            return {_CONFIGURATION: ["baseline", "winner"]}
-        if self.design == "ablation_path":
-            steps = [f"step-{number}" for number in range(1, len(self.changes))]
-            return {_CONFIGURATION: ["baseline", *steps, "target"]}
-        return {key: _with(values, self.baseline.get(key)) for key, values in self.scientific.items()}
+        return DESIGNS[self.design].factors(self)
 
     @property
     def changes(self) -> Params:
@@ -164,28 +180,28 @@ class Sweep(BaseModel):
         space: dict[str, Range | list[Scalar]] = {**self.scientific, **self.nuisance}
         return dict(sorted(space.items(), key=lambda item: item[0] in self.conditions))
 
-    def searches(self, name: str, settings: Mapping[str, Scalar]) -> bool:
+    def is_active(self, name: str, settings: Mapping[str, Scalar]) -> bool:
         """Whether a searched factor has a meaning beside these values of others; else it keeps its usual value."""
         return all(settings[other] in values for other, values in self.conditions.get(name, {}).items())
 
     @property
-    def least_seeds(self) -> int:
-        """What every arm is trained with."""
+    def min_seeds(self) -> int:
+        """The number of seeds that every arm is trained with."""
         return self.seeds if isinstance(self.seeds, int) else self.seeds.min
 
     @property
-    def most_seeds(self) -> int:
-        """What an arm can be trained with."""
+    def max_seeds(self) -> int:
+        """The number of seeds that an arm is trained with at most."""
         return self.seeds if isinstance(self.seeds, int) else self.seeds.max
 
     @property
     def looks(self) -> tuple[Look, ...]:
         """When the claims of an adaptive sweep are judged; none if the number of seeds is fixed."""
-        return () if isinstance(self.seeds, int) else looks(self.seeds.min, self.seeds.max)
+        return () if isinstance(self.seeds, int) else look_schedule(self.seeds.min, self.seeds.max)
 
     @property
-    def controlled(self) -> bool:
-        """Whether it has a negative control: every sweep with claims does, unless it says `negative_control: none`."""
+    def has_negative_control(self) -> bool:
+        """Whether the baseline is compared with itself: if there are claims, unless `negative_control` is none."""
         return bool(self.claims) and self.negative_control != "none"
 
     @property
@@ -198,44 +214,41 @@ class Sweep(BaseModel):
         return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
 
     def quick(self) -> "Sweep":
-        """The same question as a smoke test, under another name: 1 epoch, at most 2 seeds and tuning trials.
+        """The same question as a smoke test, under another name: at most 2 seeds and 2 tuning trials, and short trials.
 
-        Where `epochs` is varied, tuned or searched its k-th smallest value becomes k, so that arms stay apart; a range
-        of them becomes 1 to 2.
+        The budget of a trial (say, its epochs) is 1. Where the sweep varies, tunes or searches the budget, its k-th
+        smallest value becomes k, so that arms stay apart, and a range of it becomes 1 to 2.
         """
+        budget = default_workload().budget
+        written = self._written(budget)
         content = self.model_dump()
-        epochs = self._epochs()
-        named = any("epochs" in arm for arm in self.configurations.values())
-        if named:
-            content["configurations"] = {
-                name: {"epochs": epochs[0], **arm} for name, arm in self.configurations.items()
-            }
-        if isinstance(self.nuisance.get("epochs"), Range):
-            content["nuisance"]["epochs"] = {"low": 1, "high": 2, "integer": True}
-        content = _with_epochs(content, {old: new for new, old in enumerate(epochs, start=1)})
-        varied = "epochs" in self.scientific and self.design != "search"  # whose baseline may have none
-        if not (varied or "epochs" in self.baseline or named):
-            content["fixed"].setdefault("epochs", 1)
-        changes = {
-            "name": f"{self.name}-quick",
-            "seeds": min(self.least_seeds, 2),
-            "tuning_trials": min(self.tuning_trials, 2),
-        }
-        return Sweep.model_validate({**content, **changes})
+        is_named = any(budget in arm for arm in self.configurations.values())
+        if is_named:
+            content["configurations"] = {name: {budget: written[0], **arm} for name, arm in self.configurations.items()}
+        if isinstance(self.nuisance.get(budget), Range):
+            content["nuisance"][budget] = {"low": 1, "high": 2, "integer": True}
+        content = {key: _ranked(value, budget, written) for key, value in content.items()}
+        _, first = next(DESIGNS[self.design].arms(self), ({}, {}))
+        if not (is_named or budget in first):
+            content["fixed"].setdefault(budget, 1)
+        content["name"] = f"{self.name}-quick"
+        content["seeds"] = min(self.min_seeds, 2)
+        content["tuning_trials"] = min(self.tuning_trials, 2)
+        return Sweep.model_validate(content)
 
-    def _epochs(self) -> list[int]:
-        """Every number of epochs that is written anywhere, ascending."""
+    def _written(self, setting: str) -> list[int]:
+        """Every whole number that a setting has anywhere, ascending."""
+        tried = self.space.get(setting)
         params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
-        tried = self.space.get("epochs")
-        listed = [*(tried if isinstance(tried, list) else ()), *(each.get("epochs") for each in params)]
+        listed = [*(tried if isinstance(tried, list) else ()), *(each.get(setting) for each in params)]
         return sorted({value for value in listed if isinstance(value, int)})
 
 
-def _with(values: list[Scalar], extra: Scalar | None) -> list[Scalar]:
-    return values if extra is None or extra in values else [*values, extra]
+SECTIONS = tuple(key for key in Sweep.model_fields if key != "name")
+"""The keys of a sweep file; the name of a sweep is that of its file."""
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: JsonValue) -> JsonValue:
     """Every number as a float, all else as it is."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
@@ -244,18 +257,12 @@ def _canonical(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _with_epochs(value: Any, ranks: Mapping[Any, int]) -> Any:
-    """The same content with every value of an `epochs` replaced by its rank."""
+def _ranked(value: JsonValue, budget: str, written: list[int], *, is_budget: bool = False) -> JsonValue:
+    """The same content with the rank, from 1, of each written value in place of every value of the budget."""
     if isinstance(value, list):
-        return [_with_epochs(item, ranks) for item in value]
+        return [_ranked(item, budget, written, is_budget=is_budget) for item in value]
     if isinstance(value, dict):
-        return {
-            key: _ranked(item, ranks) if key == "epochs" else _with_epochs(item, ranks) for key, item in value.items()
-        }
-    return value
-
-
-def _ranked(value: Any, ranks: Mapping[Any, int]) -> Any:
-    if isinstance(value, list):
-        return [_ranked(item, ranks) for item in value]
-    return value if isinstance(value, dict) else ranks.get(value, value)
+        if is_budget:  # a range
+            return value
+        return {key: _ranked(item, budget, written, is_budget=key == budget) for key, item in value.items()}
+    return written.index(int(value)) + 1 if is_budget and isinstance(value, int) and value in written else value

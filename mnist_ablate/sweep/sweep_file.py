@@ -1,19 +1,25 @@
-"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem."""
+"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem.
+
+The text of a new file comes from `template.yaml`.
+"""
 
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from string import Template
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.problems import MAX_PROBLEMS, Finding, hint, listed, plainly, raise_if_any, shown
-from mnist_ablate.sweep import claim_checks, design_checks, yaml_reader
+from mnist_ablate.sweep import checks, yaml_reader
+from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.overrides import override, override_seeds
-from mnist_ablate.sweep.source_tree import Document
-from mnist_ablate.sweep.structure_check import Shape, shape
+from mnist_ablate.sweep.source_tree import MAX_PROBLEMS, SourceFile, raise_if_any
+from mnist_ablate.sweep.structure_check import parse_sweep
 from mnist_ablate.sweep.sweep import NAME_RULE, Sweep, is_name
+from mnist_ablate.text import hint, listed, plainly, shown
+from mnist_ablate.workloads.workload import default_workload
 
 _PACKAGE = Path(__file__).parents[1]
 _SUFFIXES = (".yaml", ".yml")
@@ -29,19 +35,19 @@ def load(
 ) -> Sweep:
     """The sweep of a shipped name or a file, with `--set` and `--seeds` applied, shortened if `quick`.
 
-    `any_factors` lets the factors be any columns of a table instead of the fields of a Recipe.
+    `any_factors` lets the factors be any columns of a table in place of the settings of the workload.
     Raises SweepError that names every problem, each with its line and column or its flag.
     """
     path = _find(source)
     name = _name(path, quick=quick)
-    document = yaml_reader.parse(_read(path), plainly(str(path)))
-    if document.root is None or len(document.problems) > MAX_PROBLEMS:
-        raise_if_any(document.problems)
+    file = yaml_reader.parse(_read(path), plainly(str(path)))
+    if file.root is None or len(file.problems) > MAX_PROBLEMS:
+        raise_if_any(file.problems)
     for setting in overrides:
-        override(document, setting)
+        override(file, setting)
     if seeds is not None:
-        override_seeds(document, seeds)
-    sweep = _checked(name, document, any_factors=any_factors)
+        override_seeds(file, seeds)
+    sweep = _checked(name, file, any_factors=any_factors)
     return sweep.quick() if quick else sweep
 
 
@@ -52,21 +58,18 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _checked(name: str, document: Document, *, any_factors: bool) -> Sweep:
-    found = shape(name, document.root.plain() if document.root else {})
-    findings = islice(_findings(found, any_factors=any_factors), MAX_PROBLEMS + 1)
-    raise_if_any([*document.problems, *map(document.located, findings)])
-    return found.sweep.model_copy(update={"claims": list(found.claims.values())})
+def template(name: str, schema_file: str) -> str:
+    """The text of a new sweep file with every key explained, which names the file of its schema."""
+    designs = "\n".join(f"#   {design.name:<16} {design.summary}" for design in DESIGNS.values())
+    text = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
+    return Template(text).substitute(name=name, schema=schema_file, designs=designs)
 
 
-def _findings(found: Shape, *, any_factors: bool) -> Iterator[Finding]:
-    """Everything that is wrong; what depends on a doubtful section is not judged."""
-    yield from found.findings
-    yield from design_checks.local(found.sweep, any_factors=any_factors)
-    yield from claim_checks.local(found.claims, found.doubtful, any_factors=any_factors)
-    if not found.doubtful & design_checks.RELATED:
-        yield from design_checks.related(found.sweep, any_factors=any_factors)
-        yield from claim_checks.related(found.claims, found.doubtful, found.sweep)
+def _checked(name: str, file: SourceFile, *, any_factors: bool) -> Sweep:
+    parsed = parse_sweep(name, file.root.plain() if file.root else {})
+    found = islice(checks.findings(parsed, None if any_factors else default_workload()), MAX_PROBLEMS + 1)
+    raise_if_any([*file.problems, *map(file.located, found)])
+    return parsed.sweep.model_copy(update={"claims": list(parsed.claims.values())})
 
 
 def _find(source: str) -> Path:

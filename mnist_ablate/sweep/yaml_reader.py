@@ -1,11 +1,14 @@
-"""Bytes to plain values with the position of each: a small, strict part of YAML; knows nothing of sweeps.
+"""Bytes to plain values with the place of each: a small, strict part of YAML; knows nothing of sweeps.
 
-Allowed: one UTF-8 document (a byte order mark at its start is skipped) of mappings, lists, text, finite
-numbers, true and false. Refused: anchors, aliases, tags, directives, duplicate keys, empty values, and
-whatever looks like a number but is not written as one (010, 0x1f, 1_000, 1:30, .inf). `no`, `off` and dates
-are text.
+Allowed: one UTF-8 document (a byte order mark at its start is skipped) of mappings, lists, text, finite numbers,
+true and false. Refused: anchors, aliases, tags, directives, duplicate keys, empty values, and whatever looks like a
+number but is not written as one (010, 0x1f, 1_000, 1:30, .inf). `no`, `off` and dates are text.
+
+PyYAML's parser gives the events. The rest is written here because every error is reported at once with its place,
+within a tenth of a second: ruamel.yaml and strictyaml stop at the first, and need seconds for hostile files.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -13,9 +16,9 @@ from typing import Any
 
 import yaml
 
-from mnist_ablate.problems import Address, Mark, Problem, dotted, shown
-from mnist_ablate.sweep import yaml_scalars, yaml_syntax
-from mnist_ablate.sweep.source_tree import Document, Node, Unreadable
+from mnist_ablate.sweep.source_tree import Address, Mark, Node, Problem, SourceFile, Unreadable, dotted
+from mnist_ablate.text import shown
+from mnist_ablate.trial import Scalar
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 8
@@ -27,8 +30,36 @@ _UNSEEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
     "|[\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 )
-
 _PASSWORD = re.compile(r"://[^\s/:@]{0,100}:(?!\*\*\*@)[^\s/@]{1,200}@")
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_NUMBER_LIKE = re.compile(
+    r"[-+]?(\.?[0-9][0-9_.,]*(e[-+]?[0-9_]*)?|0x[0-9a-f_]+|0o[0-7_]+|0b[01_]+|[0-9]+(:[0-9]+)+(\.[0-9]*)?)",
+    re.IGNORECASE,
+)
+_NOT_FINITE = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
+_EXACT = 2**53  # beyond this neither JSON nor a float holds every whole number
+_MAX_DIGITS = 40
+
+_UNFITTING = "this does not fit what is before it; check the indentation, the quotes and the brackets"
+_MEANINGS = (  # part of the complaint of libyaml or of PyYAML's own parser: what it means
+    (
+        "mapping values are not allowed",
+        "a ':' that does not fit; put a text that holds ': ' in quotes, or check the indentation",
+    ),
+    ("could not find expected ':'", "no ':' after the key; write `key: value`"),
+    ("unknown escape character", "a backslash in double quotes; use single quotes"),
+    ("did not find expected key", _UNFITTING),
+    ("expected <block end>", _UNFITTING),
+    ("'-' indicator", _UNFITTING),
+    ("<document start>", _UNFITTING),
+    ("node content", "a value is missing here; put text that starts with , [ ] { } in quotes"),
+)
+
+
+class ScalarError(ValueError):
+    """Why a scalar is refused and how to write it; the reader of the file adds the place."""
 
 
 class _StopError(Exception):
@@ -39,20 +70,20 @@ class _StopError(Exception):
         self.problem = Problem(mark, text)
 
 
-def parse(data: bytes, source: str) -> Document:
-    """Read a document; everything wrong is in its `problems`, nothing is raised."""
-    document = Document(source)
+def parse(data: bytes, source: str) -> SourceFile:
+    """Read a file; everything wrong is in its `problems`, nothing is raised."""
+    file = SourceFile(source)
     text = ""
     try:
         text = _decode(data, source)
-        _Composer(text, document).compose()
+        _Composer(text, file).compose()
     except _StopError as stop:
-        document.problems.append(stop.problem)
-        document.root = None
+        file.problems.append(stop.problem)
+        file.root = None
     except yaml.MarkedYAMLError as error:
-        document.problems.append(yaml_syntax.problem(error, text, source))
-        document.root = None
-    return document
+        file.problems.append(_syntax_problem(error, text, source))
+        file.root = None
+    return file
 
 
 def _decode(data: bytes, source: str) -> str:
@@ -84,27 +115,22 @@ def _code(character: str) -> str:
 
 
 class _Composer:
-    """Builds the document from the parser's events; a class because reading recurses over one stream."""
+    """Builds the tree from the parser's events; a class because reading recurses over one stream."""
 
-    def __init__(self, text: str, document: Document) -> None:
-        self.document = document
+    def __init__(self, text: str, file: SourceFile) -> None:
+        self.file = file
         self.values = 0
         self.events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
 
     def compose(self) -> None:
         """Read the one document of the text."""
         for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                self.start(event)
-            elif isinstance(event, yaml.NodeEvent):
-                self.document.root = self.node(event, ())
-        if self.document.root is None:
-            raise _StopError(Mark(self.document.source, 1, 1), "nothing in it; write at least one `key: value` line")
-
-    def start(self, event: Any) -> None:
-        """Refuse a second document."""
-        if self.document.root is not None:
-            raise _StopError(self.mark(event), "a second document starts here; remove this `---`")
+            if isinstance(event, yaml.DocumentStartEvent) and self.file.root is not None:
+                raise _StopError(self.mark(event), "a second document starts here; remove this `---`")
+            if isinstance(event, yaml.NodeEvent):
+                self.file.root = self.node(event, ())
+        if self.file.root is None:
+            raise _StopError(Mark(self.file.source, 1, 1), "nothing in it; write at least one `key: value` line")
 
     def node(self, event: Any, address: Address) -> Node:
         """The value that starts with this event."""
@@ -167,8 +193,8 @@ class _Composer:
         if event.style is not None and event.style != "":
             return Node(self.mark(event), text)
         try:
-            return Node(self.mark(event), yaml_scalars.resolve(text))
-        except yaml_scalars.ScalarError as error:
+            return Node(self.mark(event), resolve(text))
+        except ScalarError as error:
             return self.refuse(event, address, f"{shown(text)}: {error}" if text else str(error))
 
     def text(self, event: Any, address: Address) -> str:
@@ -187,8 +213,73 @@ class _Composer:
     def report(self, event: Any, address: Address, text: str) -> None:
         """Note a problem and go on."""
         where = f"{dotted(address)}: " if address else ""
-        self.document.problems.append(Problem(self.mark(event), where + text))
+        self.file.problems.append(Problem(self.mark(event), where + text))
 
     def mark(self, event: Any) -> Mark:
         """Where the event starts; lines and columns from 1."""
-        return Mark(self.document.source, event.start_mark.line + 1, event.start_mark.column + 1)
+        return Mark(self.file.source, event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def resolve(text: str) -> Scalar:
+    """The value of a plain scalar. Raises ScalarError."""
+    if text in ("true", "false"):
+        return text == "true"
+    if _FLOAT.fullmatch(text):
+        return _number(text)
+    if reason := _refusal(text):
+        raise ScalarError(reason)
+    return text
+
+
+def _number(text: str) -> int | float:
+    if len(text) > _MAX_DIGITS:
+        raise ScalarError(f"a number of {len(text)} characters; write at most {_MAX_DIGITS}")
+    if _INTEGER.fullmatch(text):
+        if abs(int(text)) > _EXACT:
+            raise ScalarError("a whole number beyond 2^53; use a smaller one, or 1e20")
+        return int(text)
+    number = float(text) + 0.0  # -0.0 + 0.0 is 0.0
+    if not math.isfinite(number) or (number == 0.0 and re.search("[1-9]", re.split("[eE]", text)[0])):
+        raise ScalarError("a number beyond what a 64-bit float can hold")
+    return number
+
+
+def _refusal(text: str) -> str:
+    """Why a text must not stand without quotes; '' if it may."""
+    if text in ("", "~") or text.lower() == "null":
+        return "no value; write one, or remove the line"
+    if text.lower() in ("true", "false"):
+        return f"write {text.lower()}, or put it in quotes if it is text"
+    if _NOT_FINITE.fullmatch(text):
+        return "numbers must be finite; put it in quotes if it is text"
+    if len(text) <= _MAX_DIGITS and _NUMBER_LIKE.fullmatch(text):
+        return "looks like a number, but numbers are written 8, 0.5 or 1e-3; put it in quotes if it is text"
+    return ""
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Problem:
+    """The one syntax error that the parser stopped at."""
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return Problem(Mark(source, 1, 1), f"not YAML: {error.problem}")
+    lines = text.splitlines()
+    character = lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""  # "": at a line's end
+    return Problem(Mark(source, mark.line + 1, mark.column + 1), _meaning(error, character))
+
+
+def _meaning(error: yaml.MarkedYAMLError, character: str) -> str:
+    complaint, context = error.problem or "", error.context or ""
+    opened = error.context_mark
+    at = f"line {opened.line + 1}, column {opened.column + 1}" if opened else "an earlier line"
+    if character == "\t" or "tab character" in complaint:
+        return "a tab; indent and separate with spaces"
+    if "cannot start any token" in complaint:
+        return f"a value cannot start with {shown(character)}; put it in quotes"
+    if "unexpected end of stream" in complaint:
+        return f"the quote opened at {at} is not closed"
+    if "flow sequence" in context or "flow mapping" in context:
+        return f"the bracket opened at {at} is not closed here, or a comma is missing"
+    for part, meaning in _MEANINGS:
+        if part in complaint:
+            return meaning
+    return f"not YAML: {complaint}"

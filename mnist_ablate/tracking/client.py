@@ -16,8 +16,7 @@ from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mnist_ablate.errors import UnreachableError
-from mnist_ablate.masking import mask, one_line
+from mnist_ablate.errors import UnreachableError, mask, one_line
 from mnist_ablate.tracking import local_store
 from mnist_ablate.workloads.workload import default_workload
 

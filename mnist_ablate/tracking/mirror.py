@@ -10,8 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mnist_ablate.errors import UnreachableError
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import UnreachableError, mask
 from mnist_ablate.tracking import local_store, run_format, run_index
 from mnist_ablate.tracking.client import RefusedError, connect, deep_link, not_mlflow, translate_errors
 from mnist_ablate.tracking.run_format import Point

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_ablate.errors import AblateError
+from mnist_ablate.errors import AblateError, one_line
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Record
-from mnist_ablate.masking import one_line
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.client import connect, translate_errors
 from mnist_ablate.tracking.mirror import Mirror

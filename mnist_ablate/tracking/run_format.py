@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import mask
 from mnist_ablate.trial import CONTROL_SEED, Epoch, Outcome, Scalar, Trial
 from mnist_ablate.workloads.workload import default_workload
 

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import islice
 
-from mnist_ablate.errors import UnreachableError
-from mnist_ablate.masking import one_line
+from mnist_ablate.errors import UnreachableError, one_line
 from mnist_ablate.tracking.client import RefusedError, RejectedError
 from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial

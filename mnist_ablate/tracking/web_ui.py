@@ -15,8 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from mnist_ablate.errors import SweepError, UnreachableError
-from mnist_ablate.masking import one_line
+from mnist_ablate.errors import SweepError, UnreachableError, one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.tracking import local_store
 from mnist_ablate.tracking.client import check_answer, deep_link, opener

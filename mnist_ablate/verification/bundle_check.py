@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from mnist_ablate.errors import AblateError
-from mnist_ablate.problems import shortened, shown
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.bundle import Bundle, unpack
 from mnist_ablate.sweep.plan import count
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.text import shortened, shown
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads import versions
 

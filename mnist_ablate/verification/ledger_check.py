@@ -22,7 +22,7 @@ from mnist_ablate.ledger.raw_records import (
 )
 from mnist_ablate.statistics.verdict import ALPHA, NOT_JUDGED, judge
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
-from mnist_ablate.sweep.plan import Plan, Planned, control_count, count, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, control_count, count, make_plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Row, Scalar, Trial
 from mnist_ablate.workloads.workload import default_workload, trial_id
@@ -43,7 +43,7 @@ class CheckedLedger:
         study = studies[-1]
         content = json.loads(study.attrs["content"])
         self.sweep = Sweep.model_validate(content["sweep"])
-        self.plan = expand(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
+        self.plan = make_plan(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
         self.finals: dict[str, FinalRecord] = {}
         self.rows: list[Row] = []
         self.missing = 0
@@ -92,7 +92,7 @@ class CheckedLedger:
         places = [*expected.tuning(), *asked]
         size = plan.size
         if self.sweep.looks:  # what was asked for so far
-            size = max(count(self.sweep, self.sweep.least_seeds), plan.tuning_size + len(asked))
+            size = max(count(self.sweep, self.sweep.min_seeds), plan.tuning_size + len(asked))
         self.missing = size - sum(id_ in self.finals for id_, _, _ in places)
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
@@ -130,7 +130,7 @@ class ExpectedTrials:
         self._is_path = plan.sweep.design == "ablation_path"
         self._path = self._followed_path() if self._is_path else ([], None)
 
-    def final(self, planned: Planned) -> FinalRecord | None:
+    def final(self, planned: PlannedTrial) -> FinalRecord | None:
         """The record of a planned trial, if there is one."""
         return self._finals.get(_id(planned.trial))
 
@@ -167,9 +167,9 @@ class ExpectedTrials:
         settings = max(scored, key=_score).settings
         return {_words(self._plan.arms[-1].params): {name: settings[name] for name in self._sweep.space}}
 
-    def _followed_path(self) -> tuple[list[Planned], Best]:
+    def _followed_path(self) -> tuple[list[PlannedTrial], Best]:
         """The trials that choose the steps of an ablation path, and each arm's settings once the path is whole."""
-        plan, asked, best = self._plan, list[Planned](), dict[str, Params]()
+        plan, asked, best = self._plan, list[PlannedTrial](), dict[str, Params]()
         here = dict(plan.sweep.baseline)
         changes = [(name, value) for name, value in plan.sweep.target.items() if name in plan.sweep.changes]
         for number, arm in enumerate(plan.arms[1:]):
@@ -187,13 +187,13 @@ class ExpectedTrials:
             best[_words(arm.params)] = dict(here)
         return asked, best
 
-    def wanted(self, trials: Sequence[Planned]) -> tuple[Planned, ...]:
+    def wanted(self, trials: Sequence[PlannedTrial]) -> tuple[PlannedTrial, ...]:
         """Of the trials with every seed those that were to be run so far; all if the sweep is not adaptive."""
         sweep = self._sweep
         if not sweep.looks:
             return tuple(trials)
         arms = {_key(each.arm.params): each.arm.params for each in trials}
-        taken: list[Planned] = []
+        taken: list[PlannedTrial] = []
         running, earlier = set(arms), 0
         for number, look in enumerate(sweep.looks, 1):
             size = look.seeds or 0
@@ -257,7 +257,7 @@ def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
                 yield f"ledger: {study.name}: record {trial.number} is {trial.state}, not a final state: {_RESTORE}"
 
 
-def _place(planned: Planned) -> Place:
+def _place(planned: PlannedTrial) -> Place:
     return _id(planned.trial), planned.stage, _key(planned.arm.params)
 
 
@@ -297,9 +297,9 @@ def _can_be_chosen(final: FinalRecord, plan: Plan) -> bool:
     """Whether it is planned for something that tuning, or a path, can choose."""
     is_path = plan.sweep.design == "ablation_path"
     seeds = {
-        "verdict": range(plan.sweep.most_seeds),
+        "verdict": range(plan.sweep.max_seeds),
         "control": range(CONTROL_SEED, CONTROL_SEED + control_count(plan.sweep)),
-        "tuning": range(TUNING_SEED, TUNING_SEED + (plan.sweep.least_seeds if is_path else 0)),  # else none changes
+        "tuning": range(TUNING_SEED, TUNING_SEED + (plan.sweep.min_seeds if is_path else 0)),  # else none changes
     }
     if final.seed not in seeds.get(final.stage, ()) or final.data_digest != plan.data_digest:
         return False

@@ -11,7 +11,7 @@ from sweep_runs import small
 from mnist_ablate.cli import live_view
 from mnist_ablate.cli.live_view import TimeLeft, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial
 
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
@@ -31,21 +31,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def plan(**changes: object) -> Plan:
-    return expand(small(**changes), "d1" * 32)
+    return make_plan(small(**changes), "d1" * 32)
 
 
-def outcome(planned: Planned, status: str = "complete", reason: str = "") -> Outcome:
+def outcome(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Outcome:
     metrics = fake_trainer.metrics(planned.trial) if status == "complete" else {}
     return Outcome.model_validate(
         {"trial_id": planned.trial.id, "status": status, "metrics": metrics, "reason": reason}
     )
 
 
-def finished(planned: Planned, status: str = "complete", reason: str = "") -> Finished:
+def finished(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Finished:
     return Finished(planned.trial, outcome(planned, status, reason))
 
 
-def entries(trials: Iterable[Planned], status: str = "complete") -> dict[str, RecordedTrial]:
+def entries(trials: Iterable[PlannedTrial], status: str = "complete") -> dict[str, RecordedTrial]:
     return {
         each.trial.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials
     }
@@ -194,7 +194,7 @@ NETWORKS = {
 }
 
 
-def time_left() -> tuple[TimeLeft, list[Planned], list[Planned]]:
+def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
     """That of a plan with two arms, and the trials of each."""
     wanted = plan(**NETWORKS)
     dense, cnn = (

@@ -11,7 +11,7 @@ from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import rows, tuned
 from mnist_ablate.reports import chosen, selection, summary
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome, RecordedTrial
 from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
@@ -27,7 +27,7 @@ SPACE = {
 
 
 def plan(**changes) -> Plan:
-    return expand(small(**{**SPACE, **changes}), "digest")
+    return make_plan(small(**{**SPACE, **changes}), "digest")
 
 
 def outcome(trial, accuracy):

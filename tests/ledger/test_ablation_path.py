@@ -18,7 +18,7 @@ from mnist_ablate.ledger.progress import due, tuned
 from mnist_ablate.reports import chosen, html, recorded, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
@@ -43,7 +43,7 @@ PATH: dict[str, Any] = {
 
 
 def plan_of(**changes: Any) -> Plan:
-    return expand(small(**{**PATH, **changes}), "digest")
+    return make_plan(small(**{**PATH, **changes}), "digest")
 
 
 def accuracy(recipe: Recipe) -> float:
@@ -173,15 +173,23 @@ seeds: 2
     [
         ("seeds: 2", "seeds: 2", ""),
         (", norm_layer: batch_norm", "", "needs norm_layer too: a path goes from baseline to target"),
-        ("dropout: 0.0, norm_layer: batch_norm", "dropout: 0.5, norm_layer: none", "needs where the path ends"),
-        ("seeds: 2", "seeds: 2\nscientific: {width: [1, 2]}", "in place of scientific; remove it"),
+        (
+            "dropout: 0.0, norm_layer: batch_norm",
+            "dropout: 0.5, norm_layer: none",
+            "target: is the same as the baseline; change",
+        ),
+        (
+            "seeds: 2",
+            "seeds: 2\nscientific: {width: [1, 2]}",
+            "scientific: design: ablation_path has no scientific; remove it",
+        ),
         ("seeds: 2", "seeds: 2\nfixed: {dropout: 0.5}", "fixed.dropout: is in target too"),
-        ("ablation_path", "factorial", "target: design: factorial has none; write design: ablation_path"),
+        ("ablation_path", "factorial", "design: factorial has no target; remove it, or write design: ablation_path"),
         ("batch_norm", "batchnorm", "no such norm_layer: 'batchnorm'"),
         (
             "norm_layer: none}\ntarget: {dropout: 0.0, norm_layer: batch_norm}",
             "optimizer: adam}\ntarget: {dropout: 0.0, optimizer: sgd}",
-            "changes the optimizer, and its default learning rate with it; give learning_rate too",
+            "changes optimizer, and with it the default learning_rate; give learning_rate too",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from mnist_ablate.ledger.progress import seeds_wanted, winner
 from mnist_ablate.ledger.raw_records import FinalRecord
 from mnist_ablate.reports import judging, summary, terminal
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, Planned, expand, label
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
 from mnist_ablate.verification import raw_ledger
@@ -44,10 +44,10 @@ def plan_of(**changes: Any) -> Plan:
         "seeds": {"min": 6, "max": 30},
         "claims": [CLEAR, OPEN],
     }
-    return expand(Sweep.model_validate({**content, **changes}), "digest")
+    return make_plan(Sweep.model_validate({**content, **changes}), "digest")
 
 
-def accuracy(planned: Planned) -> float:
+def accuracy(planned: PlannedTrial) -> float:
     """Tanh is much worse than relu; elu is worse by just the margin, and noisy."""
     recipe, seed = recipe_of(planned.trial), planned.trial.seed
     rng = np.random.default_rng([seed, len(recipe.activation), int(2 * recipe.dropout)])
@@ -55,7 +55,7 @@ def accuracy(planned: Planned) -> float:
     return 0.95 + effect + 0.0015 * float(rng.standard_normal())
 
 
-def entry(planned: Planned, status: Status = "complete") -> RecordedTrial:
+def entry(planned: PlannedTrial, status: Status = "complete") -> RecordedTrial:
     value = accuracy(planned)
     metrics = {} if status in ("failed", "lost") else {"test_accuracy": value, "val_accuracy": value}
     outcome = Outcome(trial_id=planned.trial.id, status=status, metrics=metrics)
@@ -64,10 +64,10 @@ def entry(planned: Planned, status: Status = "complete") -> RecordedTrial:
 
 def run(
     plan: Plan, entries: dict[str, RecordedTrial] | None = None
-) -> tuple[dict[str, RecordedTrial], list[list[Planned]]]:
+) -> tuple[dict[str, RecordedTrial], list[list[PlannedTrial]]]:
     """All rounds, on top of what is recorded."""
     entries = dict(entries or {})
-    asked: list[list[Planned]] = []
+    asked: list[list[PlannedTrial]] = []
     while due := progress.due(plan, entries):
         asked.append(list(due))
         entries |= {each.trial.id: entry(each) for each in due}

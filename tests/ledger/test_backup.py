@@ -19,7 +19,7 @@ from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger import backup
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, expand
+from mnist_ablate.sweep.plan import Plan, make_plan
 
 QUERIES = (
     "SELECT number, state, datetime_start, datetime_complete FROM trials ORDER BY 1",
@@ -35,7 +35,7 @@ def begun(settings: Settings, plan: Plan) -> Record:
     return Ledger(settings.ledger_url).begin(plan, fresh=False)
 
 
-PLAN = expand(
+PLAN = make_plan(
     # An order that is not the alphabet's.
     small(scientific={"dropout": [0.5, 0.0], "activation": ["relu", "tanh"]}, fixed={"epochs": 2}),
     "d1" * 32,
@@ -149,7 +149,7 @@ def test_newer_records_stay(settings: Settings, plan: Plan, file: Path) -> None:
 
 @pytest.mark.parametrize("what", ["results", "sweep"])
 def test_records_that_differ_are_never_overwritten(what: str, other: Settings, plan: Plan, file: Path) -> None:
-    differs = expand(plan.sweep.model_copy(update={"question": "Other?"}), "d1" * 32) if what == "sweep" else plan
+    differs = make_plan(plan.sweep.model_copy(update={"question": "Other?"}), "d1" * 32) if what == "sweep" else plan
     record = begun(other, differs)
     first = plan.verdict_trials()[0]
     record.add(first, outcome(first, "failed" if what == "results" else "complete"))
@@ -229,7 +229,7 @@ def test_a_damaged_ledger_is_not_exported(settings: Settings, tmp_path: Path) ->
 
 def test_every_record_of_every_sweep_is_exported(settings: Settings, plan: Plan, tmp_path: Path) -> None:
     Ledger(settings.ledger_url).begin(plan, fresh=True)
-    begun(settings, expand(small(name="名前"), "d1" * 32))
+    begun(settings, make_plan(small(name="名前"), "d1" * 32))
     assert Ledger(settings.ledger_url).names() == ["small", "名前"]
     counts, _ = backup.export(settings.ledger_url, ["small", "名前"], tmp_path / "b.zip")
     assert counts == {"small/1": 5, "small/2": 0, "名前/1": 0}

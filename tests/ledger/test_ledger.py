@@ -29,7 +29,7 @@ from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
 from mnist_ablate.ledger.lock import Lock
 from mnist_ablate.ledger.raw_records import record_problems
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.tracking import client
 from mnist_ablate.verification import raw_ledger
 
@@ -97,17 +97,17 @@ def test_a_changed_sweep_is_refused_with_what_differs(
 def test_a_changed_margin_names_its_claim(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     sweep = small()
-    begun(url, expand(sweep, DATA))
+    begun(url, make_plan(sweep, DATA))
     claim = sweep.claims[0].model_copy(update={"margin": 0.01})
     with pytest.raises(ConflictError, match=r"differs: claims.tanh-hurts.margin 0.002 -> 0.01; use"):
-        begun(url, expand(sweep.model_copy(update={"claims": [claim]}), DATA))
+        begun(url, make_plan(sweep.model_copy(update={"claims": [claim]}), DATA))
 
 
 def test_other_data_are_another_sweep(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     begun(url, plan())
     with pytest.raises(ConflictError, match="differs: data_digest d1d1"):
-        begun(url, expand(small(), "d2" * 32))
+        begun(url, make_plan(small(), "d2" * 32))
 
 
 def test_a_sweep_that_asks_the_same_in_other_words_goes_on(url: str) -> None:
@@ -209,7 +209,7 @@ import os, sys, time
 from sweep_runs import small
 from mnist_ablate.errors import ConflictError
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 
 def compete():
     ledger = Ledger(sys.argv[1])
@@ -219,7 +219,7 @@ def compete():
             time.sleep(0.01)
     try:
         with ledger.driving("small"):
-            ledger.begin(expand(small(), "d1" * 32), fresh=False)
+            ledger.begin(make_plan(small(), "d1" * 32), fresh=False)
             time.sleep(1)
             return "ran"
     except ConflictError as error:
@@ -313,7 +313,7 @@ def add_through(record: Record, lock: Lock, wanted: Plan, troubles: Mapping[int,
     for number, each in enumerate(wanted.verdict_trials()):
         troubles.get(number, lambda: None)()
 
-        def write(each: Planned = each) -> None:
+        def write(each: PlannedTrial = each) -> None:
             lock.ensure()
             record.add(each, outcome(each))
 
@@ -386,7 +386,7 @@ def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_version_is_refused_in_words(settings: Settings, digest: str) -> None:
-    plan = expand(small(), digest)
+    plan = make_plan(small(), digest)
     record = Ledger(settings.ledger_url).begin(plan, fresh=False)
     record._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"trial_id": "x"}))
     with pytest.raises(ConflictError, match="small/1: written by another version of mnist-ablate: use that one"):

@@ -15,12 +15,12 @@ from sweep_runs import small
 
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 
 
 @pytest.mark.service
 def test_the_dashboard_shows_the_ledger(tmp_path: Path) -> None:
-    settings, plan, port = Settings(home=tmp_path), expand(small(), "d1" * 32), free_port()
+    settings, plan, port = Settings(home=tmp_path), make_plan(small(), "d1" * 32), free_port()
     record = Ledger(settings.ledger_url).begin(plan, fresh=False)
     for planned in plan.verdict_trials():
         record.add(planned, outcome(planned))

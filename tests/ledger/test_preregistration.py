@@ -21,7 +21,7 @@ from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports.html import html
 from mnist_ablate.reports.terminal import markdown, tables
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Settings:
 
 
 def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False, images: str = DATA) -> Record:
-    plan = expand(sweep, images)
+    plan = make_plan(sweep, images)
     record = Ledger(home.ledger_url).begin(plan, fresh=fresh)
     for each in plan.verdict_trials()[:trials]:
         record.add(each, Outcome(trial_id=each.trial.id, status="complete", metrics=fake_trainer.metrics(each.trial)))
@@ -49,7 +49,7 @@ def registered(home: Settings) -> dict[str, Any]:
 
 
 def test_digests_are_those_that_earlier_versions_registered() -> None:
-    assert {part: digest[:16] for part, digest in preregistration.digests(expand(small(), DATA)).items()} == {
+    assert {part: digest[:16] for part, digest in preregistration.digests(make_plan(small(), DATA)).items()} == {
         "question": "c2948d479e6dac93",
         "plan": "02a346a439085b4e",
         "claims": "c95ff0e266915ad0",
@@ -73,19 +73,19 @@ def other_margin(margin: float = 0.001) -> Sweep:
     ],
 )
 def test_a_change_changes_the_digest_of_its_part_alone(changes: dict[str, Any], part: str) -> None:
-    before, after = (preregistration.digests(expand(small(**each), DATA)) for each in ({}, changes))
+    before, after = (preregistration.digests(make_plan(small(**each), DATA)) for each in ({}, changes))
     assert [name for name in before if before[name] != after[name]] == [part]
 
 
 def test_other_images_are_another_plan_and_the_source_is_none() -> None:
-    first = preregistration.digests(expand(small(), DATA))
-    assert preregistration.digests(expand(small(), "d2" * 32))["plan"] != first["plan"]
-    assert preregistration.digests(expand(small(source="page 3"), DATA)) == first
+    first = preregistration.digests(make_plan(small(), DATA))
+    assert preregistration.digests(make_plan(small(), "d2" * 32))["plan"] != first["plan"]
+    assert preregistration.digests(make_plan(small(source="page 3"), DATA)) == first
 
 
 def test_the_digests_are_recorded_before_the_first_trial(home: Settings) -> None:
     record = begun(home, small())
-    assert dict(record.registration.digests) == preregistration.digests(expand(small(), DATA))
+    assert dict(record.registration.digests) == preregistration.digests(make_plan(small(), DATA))
     begun(home, small(), 6)
     found = registered(home)
     assert (found["status"], found["reasons"], found["parts"]) == (

@@ -21,8 +21,9 @@ from mlflow_helpers import new_home
 from mnist_ablate.cli.app import app
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import control_count, count
-from mnist_ablate.sweep.sweep import METRICS, Claim, Sweep
+from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.workloads.keras_mnist.data import MNIST
+from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import due
 from mnist_ablate.reports import bundle
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import expand
+from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.verification.bundle_check import Checked, check
 from mnist_ablate.workloads import versions
@@ -41,7 +41,7 @@ Members = dict[str, Any]
 
 def trained(home: Path, sweep: Sweep) -> Settings:
     """Every round of a sweep, whatever it asks for next."""
-    settings, plan = Settings(home=home), expand(sweep, DATA)
+    settings, plan = Settings(home=home), make_plan(sweep, DATA)
     record = Ledger(settings.ledger_url).begin(plan, fresh=False)
     for place in range(sweep.tuning_trials if sweep.design == "search" else 0):
         each = plan.searched({"activation": ["tanh", "relu"][place % 2], "width": 50 + place})
@@ -165,7 +165,7 @@ def registered_again(members: Members) -> None:
 
     attributes = members[bundle.REGISTRATION]["attributes"]
     sweep = Sweep.model_validate(attributes["content"]["sweep"])
-    attributes |= {"digest": sweep.digest, "preregistration": digests(expand(sweep, DATA))}
+    attributes |= {"digest": sweep.digest, "preregistration": digests(make_plan(sweep, DATA))}
 
 
 def question(members: Members) -> None:
@@ -337,7 +337,7 @@ def test_a_forger_who_makes_everything_fit_is_found_by_the_digest_alone(whole: b
 @pytest.mark.parametrize("status", ["diverged", "failed", "lost"])
 def test_trials_that_did_not_complete_are_no_tampering(status: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
-    plan = expand(small(seeds=7), DATA)
+    plan = make_plan(small(seeds=7), DATA)
     record = Ledger(settings.ledger_url).begin(plan, fresh=False)
     for place, each in enumerate(plan.verdict_trials()):
         record.add(each, outcome(each, status if place == 3 else "complete"))
@@ -419,7 +419,7 @@ def test_earlier_records_are_all_there_in_order(tamper: Callable[[Members], None
 
 def test_a_sweep_that_is_not_done_is_not_verified(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
-    plan = expand(small(), DATA)
+    plan = make_plan(small(), DATA)
     record = Ledger(settings.ledger_url).begin(plan, fresh=False)
     for each in plan.verdict_trials()[:4]:
         record.add(each, outcome(each))

@@ -9,7 +9,7 @@ from rich.console import Console
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports import effect_tables, effects_page, summary, terminal
 from mnist_ablate.statistics.effect_sizes import improvement, standardized
-from mnist_ablate.sweep.adaptive_schedule import looks
+from mnist_ablate.sweep.adaptive_schedule import look_schedule
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row, Scalar
 
@@ -71,7 +71,7 @@ def test_a_difference_of_two_differences_improves_nothing() -> None:
 def test_an_adaptive_claim_has_the_level_of_its_look() -> None:
     found = document(sweep(seeds={"min": 6, "max": 30}), rows(6))
     values = list(found["claims"][0]["differences"].values())
-    level = 0.05 * looks(6, 30)[0].share
+    level = 0.05 * look_schedule(6, 30)[0].share
     assert tuple(found["effect_sizes"][0]["standardized"].values()) == standardized(values, level)
 
 

@@ -12,7 +12,7 @@ from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.progress import done, verdict_trials
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.tracking.mirror import FinishedTrial
 from mnist_ablate.trial import Outcome
 from mnist_ablate.workloads.keras_mnist import data
@@ -20,7 +20,7 @@ from mnist_ablate.workloads.keras_mnist import data
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
 
 
-def outcome(planned: Planned, status: str = "complete") -> Outcome:
+def outcome(planned: PlannedTrial, status: str = "complete") -> Outcome:
     metrics = fake_trainer.metrics(planned.trial) if status == "complete" else {}
     content = {"trial_id": planned.trial.id, "status": status, "metrics": metrics, "started_ms": 1}
     return Outcome.model_validate(content)
@@ -30,7 +30,7 @@ def begun(settings: Settings, plan: Plan) -> Record:
     return Ledger(settings.ledger_url).begin(plan, fresh=False)
 
 
-def recorded(settings: Settings, plan: Plan, *parts: tuple[Planned, ...]) -> Record:
+def recorded(settings: Settings, plan: Plan, *parts: tuple[PlannedTrial, ...]) -> Record:
     record = begun(settings, plan)
     for planned in (each for part in parts for each in part):
         record.add(planned, outcome(planned))
@@ -44,7 +44,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def plan() -> Plan:
-    return expand(small(), "d1" * 32)
+    return make_plan(small(), "d1" * 32)
 
 
 def test_a_part_of_a_sweep_is_reported_as_a_part(settings: Settings, plan: Plan) -> None:
@@ -65,7 +65,7 @@ def test_a_repeated_trial_counts_once_with_its_last_outcome(settings: Settings, 
 
 
 def test_tuning_trials_are_in_no_arm(settings: Settings) -> None:
-    plan = expand(small(**TUNED), "d1" * 32)
+    plan = make_plan(small(**TUNED), "d1" * 32)
     record = recorded(settings, plan, plan.tuning)
     trials = verdict_trials(plan, record.entries())
     assert done(plan, record.entries()) == 4
@@ -77,7 +77,7 @@ def test_tuning_trials_are_in_no_arm(settings: Settings) -> None:
 
 
 def test_results_at_values_that_a_repeated_tuning_gave_up_do_not_count(settings: Settings) -> None:
-    plan = expand(small(**TUNED), "d1" * 32)
+    plan = make_plan(small(**TUNED), "d1" * 32)
     record = begun(settings, plan)
     tried = [[each for each in plan.tuning if each.arm == arm] for arm in plan.arms]
     # the best fail at first
@@ -144,7 +144,7 @@ def test_fingerprints_are_recorded_with_the_sweep_and_measured_where_an_older_re
     settings: Settings,
 ) -> None:
     digits = data.load()
-    record = begun(settings, expand(small(), digits.digest))
+    record = begun(settings, make_plan(small(), digits.digest))
     assert [found["normalizer"] for found in recorded_report.document("small", settings)[0]["fingerprints"]] == ["unit"]
     record.fingerprints = [{"normalizer": "noted"}]
     assert recorded_report.document("small", settings)[0]["fingerprints"] == [{"normalizer": "noted"}]

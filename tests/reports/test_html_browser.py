@@ -12,7 +12,7 @@ from judged_sweep import judged
 
 from mnist_ablate.reports import html
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import expand, planned_settings
+from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.workloads.keras_mnist.data import MNIST, load
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
@@ -68,7 +68,7 @@ def luminance(color: str) -> float:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the shipped sweep with its real fingerprints: 12 arms with 10 seeds, some of them in trouble."""
     document, recorded = judged()
-    plan = expand(sweep_file.load("normalization"), "digest")
+    plan = make_plan(sweep_file.load("normalization"), "digest")
     document |= {"fingerprints": KERAS_MNIST.fingerprints(load(MNIST, planned_settings(plan)))}
     return html.write(document, recorded, tmp_path_factory.mktemp("page") / "report.html")
 

@@ -14,7 +14,7 @@ from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import tuned
 from mnist_ablate.reports import html, recorded
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome
 
@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
 
 
-def outcome(planned: Planned) -> Outcome:
+def outcome(planned: PlannedTrial) -> Outcome:
     rate = planned.trial.settings["learning_rate"]
     accuracy = 0.9 - abs(rate - 0.01) + 0.001 * planned.trial.seed * (planned.stage == "verdict")
     metrics = {"val_accuracy": accuracy, "test_accuracy": accuracy}
@@ -37,7 +37,7 @@ def outcome(planned: Planned) -> Outcome:
 def fill(sweep: Sweep, settings: Settings) -> Plan:
     """A ledger with every trial of a sweep."""
     settings.home.mkdir(exist_ok=True)
-    plan = expand(sweep, "d" * 64)
+    plan = make_plan(sweep, "d" * 64)
     record = Ledger(settings.ledger_url).begin(plan, fresh=False)
     tuning = plan.tuning or ([plan.searched({"activation": "relu", "learning_rate": r}) for r in (0.01, 0.02, 0.05)])
     for planned in tuning if plan.sweep.tuning_trials else ():

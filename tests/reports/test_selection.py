@@ -18,7 +18,7 @@ from mnist_ablate.ledger.progress import due, rows
 from mnist_ablate.reports import chosen, html, recorded, summary, terminal
 from mnist_ablate.reports.selection import document
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, count, expand
+from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial, Status, Trial
 from mnist_ablate.verification import ledger_check, raw_ledger
 
@@ -33,7 +33,7 @@ TUNED: dict[str, Any] = {
 
 
 def plan_of(**changes: Any) -> Plan:
-    return expand(small(**{**TUNED, **changes}), "digest")
+    return make_plan(small(**{**TUNED, **changes}), "digest")
 
 
 def accuracy(trial: Trial) -> float:
@@ -115,7 +115,7 @@ def test_no_point_is_tried_twice() -> None:
 
 
 def test_nothing_is_said_of_choices_where_there_are_none() -> None:
-    plan = expand(small(), "digest")
+    plan = make_plan(small(), "digest")
     assert document(plan, run(plan)) == {"tuning": None, "as_written": None, "search": None, "path": None}
 
 

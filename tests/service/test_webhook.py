@@ -13,8 +13,7 @@ import pytest
 from command import Command
 from sweep_runs import sweep_file
 
-from mnist_ablate.errors import ConflictError
-from mnist_ablate.masking import mask
+from mnist_ablate.errors import ConflictError, mask
 from mnist_ablate.service import webhook
 
 SECRET = "services/T0/hook-canary"

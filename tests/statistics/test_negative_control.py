@@ -23,7 +23,7 @@ from mnist_ablate.reports.terminal import markdown, tables
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics import negative_control
 from mnist_ablate.statistics.negative_control import Again
-from mnist_ablate.sweep.plan import count, expand, label
+from mnist_ablate.sweep.plan import count, label, make_plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.tracking.run_format import run_name
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, RecordedTrial, Row, Trial
@@ -49,7 +49,7 @@ def judged_control(again: Any, baseline: Any, claims: list[Claim] | None = None,
 
 def test_a_sweep_with_claims_has_as_many_more_trials_as_seeds_at_seeds_of_their_own() -> None:
     sweep = controlled(seeds=4)
-    plan, without = expand(sweep, DATA), expand(small(seeds=4), DATA)
+    plan, without = make_plan(sweep, DATA), make_plan(small(seeds=4), DATA)
     control = plan.control_trials()
     assert [each.trial.seed for each in control] == [CONTROL_SEED + seed for seed in range(4)]
     assert {each.stage for each in control} == {"control"}
@@ -62,10 +62,10 @@ def test_a_sweep_with_claims_has_as_many_more_trials_as_seeds_at_seeds_of_their_
 
 
 def test_only_sweeps_with_claims_have_one_and_a_file_can_do_without() -> None:
-    assert not expand(controlled(claims=[]), DATA).control_trials()
-    assert not expand(small(), DATA).control_trials()
+    assert not make_plan(controlled(claims=[]), DATA).control_trials()
+    assert not make_plan(small(), DATA).control_trials()
     content = {key: value for key, value in SWEEP.items() if key != "negative_control"}
-    assert Sweep.model_validate(content).controlled
+    assert Sweep.model_validate(content).has_negative_control
     assert Sweep.model_validate(content).digest == controlled().digest != small().digest
 
 
@@ -79,14 +79,14 @@ def test_only_sweeps_with_claims_have_one_and_a_file_can_do_without() -> None:
     ],
 )
 def test_it_repeats_the_baseline_of_every_design(content: dict[str, Any], expected: str) -> None:
-    plan = expand(controlled(**content), DATA)
+    plan = make_plan(controlled(**content), DATA)
     assert label(plan.control_arm.params) == expected
     assert plan.control_trials()[0].trial.settings == plan.control_arm.settings
 
 
 def test_it_repeats_the_tuned_baseline() -> None:
     nuisance = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
-    plan = expand(controlled(nuisance=nuisance, tuning_trials=2), DATA)
+    plan = make_plan(controlled(nuisance=nuisance, tuning_trials=2), DATA)
     assert {
         each.trial.settings["learning_rate"] for each in plan.control_trials({"relu": {"learning_rate": 0.05}})
     } == {0.05}
@@ -220,7 +220,7 @@ def test_mlflow_does_not_put_it_into_the_arm_it_repeats() -> None:
 @pytest.mark.slow
 def test_an_older_record_goes_on_and_trains_only_the_control(settings: Settings, fake: Path) -> None:
     before = drive(small(), settings, Watcher())
-    record, plan = before.record, expand(controlled(name="older"), before.record.data_digest)
+    record, plan = before.record, make_plan(controlled(name="older"), before.record.data_digest)
     older = Ledger(settings.ledger_url).begin(plan, fresh=False)
     for each in plan.verdict_trials():
         older.add(each, record.entries()[each.trial.id].outcome)
@@ -244,7 +244,7 @@ def entry(trial: Trial, stage: str) -> RecordedTrial:
 
 
 def test_a_failed_control_is_an_unfinished_sweep() -> None:
-    plan = expand(controlled(), DATA)
+    plan = make_plan(controlled(), DATA)
     first = plan.control_trials()[0].trial
     again = progress.again(plan, {first.id: entry(first, "control")})
     assert again is not None

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 POINTS = {
-    "plan.expand": "mnist_ablate.execution.driver:expand",
+    "plan.make_plan": "mnist_ablate.execution.driver:make_plan",
     "plan.open": "mnist_ablate.execution.driver:Ledger.__init__",
     "plan.begin": "mnist_ablate.ledger.ledger:Ledger.begin",
     "plan.register": "optuna:Study.set_user_attr",

@@ -10,7 +10,7 @@ from mnist_ablate.ledger import progress
 from mnist_ablate.reports import summary
 from mnist_ablate.reports.recorded import Recorded
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import Arm, Planned, expand, label
+from mnist_ablate.sweep.plan import Arm, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Row
 
@@ -47,14 +47,14 @@ def judged(
 ) -> tuple[dict[str, Any], Recorded]:
     """The JSON document of a finished sweep and what stands beside it."""
     sweep = sweep or sweep_file.load("normalization")
-    plan = expand(sweep, "b8370d41" * 8, max_trials=10**6)
+    plan = make_plan(sweep, "b8370d41" * 8, max_trials=10**6)
     entries = [_entry(planned, reason, trouble=trouble) for planned in plan.verdict_trials()]
     rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in entries]
     document = summary.document(sweep, rows, progress.count(rows))
     return document, Recorded(sweep, tuple(entries), (), "2026-11-24T06:32:50+00:00", plan.data_digest, PROVENANCE)
 
 
-def _entry(planned: Planned, reason: str, *, trouble: bool) -> RecordedTrial:
+def _entry(planned: PlannedTrial, reason: str, *, trouble: bool) -> RecordedTrial:
     name, trial = label(planned.arm.params), planned.trial
     status = FAILED.get((name, trial.seed), "complete") if trouble else "complete"
     diverged = trouble and (name, trial.seed) in DIVERGED

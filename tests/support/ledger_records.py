@@ -7,7 +7,7 @@ from sweep_runs import small
 
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome
 
@@ -15,10 +15,10 @@ DATA = "d1" * 32
 
 
 def plan(**changes: object) -> Plan:
-    return expand(small(**changes), DATA)
+    return make_plan(small(**changes), DATA)
 
 
-def outcome(planned: Planned, status: str = "complete", **changes: object) -> Outcome:
+def outcome(planned: PlannedTrial, status: str = "complete", **changes: object) -> Outcome:
     trial = planned.trial
     ended = {"complete": 2, "diverged": 1}.get(status, 0)
     content = {
@@ -41,7 +41,7 @@ def recorded(home: Path, *sweeps: Sweep) -> Settings:
     """Every trial of these sweeps of one name, each begun anew after the one before."""
     settings = Settings(home=home)
     for sweep in sweeps:
-        plan = expand(sweep, DATA)
+        plan = make_plan(sweep, DATA)
         record = Ledger(settings.ledger_url).begin(plan, fresh=True)
         for each in (*plan.verdict_trials(), *plan.control_trials()):
             record.add(each, outcome(each))

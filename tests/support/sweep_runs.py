@@ -7,7 +7,7 @@ from typing import Any
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.execution.engine import Event, Finished, Retried
-from mnist_ablate.sweep.plan import Plan, Planned
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import FinishedTrial
 from mnist_ablate.tracking.run_index import StoredRun
@@ -54,7 +54,7 @@ class Watcher:
     """A driver.View that remembers; `stop_after` finished trials it raises, as a crash would."""
 
     def __init__(self, stop_after: int = -1, error: BaseException | None = None) -> None:
-        self.events: list[tuple[Planned, Event]] = []
+        self.events: list[tuple[PlannedTrial, Event]] = []
         self.messages: list[str] = []
         self.before: Mapping[str, RecordedTrial] = {}
         self._stop_after, self._error = stop_after, error or RuntimeError("crash")
@@ -62,7 +62,7 @@ class Watcher:
     def opened(self, _plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         self.before = dict(entries)
 
-    def event(self, planned: Planned, event: Event) -> None:
+    def event(self, planned: PlannedTrial, event: Event) -> None:
         self.events.append((planned, event))
         if isinstance(event, Finished) and len(self.finished) == self._stop_after:
             raise self._error

@@ -12,10 +12,10 @@ from verdict_simulation import claims
 
 from mnist_ablate.statistics.paired_tests import sign_flip_p_value, t_interval
 from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, judge
-from mnist_ablate.sweep.adaptive_schedule import looks
+from mnist_ablate.sweep.adaptive_schedule import look_schedule
 from mnist_ablate.trial import Row
 
-LOOKS = looks(6, 30)
+LOOKS = look_schedule(6, 30)
 
 
 def rows_of(*treated: Sequence[float], control: float = 0.9) -> list[Row]:
@@ -37,13 +37,13 @@ def noise(n: int, sd: float = 0.001, seed: int = 0) -> np.ndarray:
 def test_looks_grow_by_half_and_end_at_the_most() -> None:
     assert [look.seeds for look in LOOKS] == [6, 9, 14, 21, 30]
     assert [look.share for look in LOOKS] == pytest.approx([0.2, 0.1, 5 / 30, 7 / 30, 0.3])
-    assert [look.seeds for look in looks(10, 40)] == [10, 15, 23, 40]  # 23 to 35 to 40 would be a short step
-    assert [look.seeds for look in looks(1, 2)] == [1, 2]
+    assert [look.seeds for look in look_schedule(10, 40)] == [10, 15, 23, 40]  # 23 to 35 to 40 would be a short step
+    assert [look.seeds for look in look_schedule(1, 2)] == [1, 2]
 
 
 @given(st.integers(1, 999), st.integers(1, 1000))
 def test_the_looks_spend_the_whole_error_rate_and_no_more(least: int, more: int) -> None:
-    found = looks(least, least + more)
+    found = look_schedule(least, least + more)
     sizes = [look.seeds or 0 for look in found]
     assert sizes == sorted(set(sizes))
     assert (sizes[0], sizes[-1]) == (least, least + more)

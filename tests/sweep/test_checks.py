@@ -1,66 +1,12 @@
-"""Protects that a plan makes sense before anything is trained: factors, values, ranges and the rules of each design."""
+"""Protects that settings, values and ranges are legal, and that a claim compares arms the sweep really runs."""
 
 from pathlib import Path
 
 import pytest
-from sweep_texts import ONE_FACTOR, SMALL, changed, load, problems
+from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL, changed, load, problems
 
-from mnist_ablate.sweep.plan import expand
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.workload import default_workload
-
-CONFIGURATIONS = "question: q\ndesign: configurations\nconfigurations: {a: {model: mlp}, b: {model: cnn}}\nseeds: 2\n"
-SEARCH = """\
-question: q
-design: search
-nuisance: {width: {low: 16, high: 512, log: true, integer: true}}
-tuning_trials: 5
-seeds: 2
-"""
-CONDITIONAL = """\
-question: q
-design: search
-scientific: {activation: [relu, tanh], width: [50, 100]}
-conditions: {width: {activation: [relu]}}
-tuning_trials: 4
-seeds: 2
-"""
-LEAVE_ONE_OUT = """\
-question: q
-design: leave_one_out
-baseline: {normalizer: unit, norm_layer: batch_norm}
-scientific: {normalizer: [raw], norm_layer: [none]}
-seeds: 2
-"""
-
-
-@pytest.mark.parametrize("text", [SMALL, ONE_FACTOR, CONFIGURATIONS, SEARCH, LEAVE_ONE_OUT])
-def test_each_design_loads(tmp_path: Path, text: str) -> None:
-    assert load(tmp_path, text).seeds == 2
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 2\nseeds: 2\n",
-        changed("tuning_trials: 4", "tuning_trials: 3", CONDITIONAL),
-        changed("100]", "100], dropout: [0, 0.5]", CONDITIONAL),
-        changed("tuning_trials: 5", "conditions: {width: {}}\ntuning_trials: 5", SEARCH),
-        changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", SMALL),
-        changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", CONFIGURATIONS),
-        changed("[unit, centered]", "[centered]", ONE_FACTOR),
-        changed("seeds: 2", "baseline: {activation: tanh}\nseeds: 2", SMALL),
-        changed("seeds: 2", "fixed: {epochs: 5, dropout: 0}\nseeds: 2", CONFIGURATIONS),
-        changed("a: {model: mlp}", "a: {}", CONFIGURATIONS),
-    ],
-)
-def test_what_a_design_allows_loads(tmp_path: Path, text: str) -> None:
-    assert problems(tmp_path, text) == []
-
-
-def test_a_tuned_factor_may_be_fixed_too_as_first_written(tmp_path: Path) -> None:
-    tuned = "nuisance: {learning_rate: [0.1, 0.01]}\nfixed: {learning_rate: 0.1}\ntuning_trials: 2\nseeds: 2"
-    assert load(tmp_path, changed("seeds: 2", tuned, SMALL)).fixed == {"learning_rate": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +64,7 @@ def test_every_default_of_a_recipe_is_legal(tmp_path: Path) -> None:
             "width.low: must be a whole number with integer: true, not 16.5",
         ),
         ("width: {low: 0, high: 64, integer: true}", "width.low: must be at least 1, not 0"),
-        ("optimizer: {low: 0, high: 1}", "optimizer: is chosen by name; give a list: [a, b]"),
+        ("optimizer: {low: 0, high: 1}", "optimizer: is not a number, so it has no range; give a list: [a, b]"),
         ("optimizer: [adam, adm]", "optimizer[1]: no such optimizer: 'adm'; did you mean 'adam'?"),
         ("optimizer: []", "optimizer: an empty list; give at least one value, or remove the line"),
         ("optimizer: [adam, adam]", "optimizer[1]: 'adam' is there twice; keep one"),
@@ -127,250 +73,6 @@ def test_every_default_of_a_recipe_is_legal(tmp_path: Path) -> None:
 def test_what_cannot_be_tuned_is_refused(tmp_path: Path, interval: str, reason: str) -> None:
     found = problems(tmp_path, f"{SMALL}nuisance: {{{interval}}}\ntuning_trials: 1\n")
     assert any(f": nuisance.{reason}" in problem for problem in found), found
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        (changed("[relu, tanh]", "[]", SMALL), "2:26: scientific.activation: an empty list; give at least one value"),
-        (
-            changed("[relu, tanh]", "[relu, relu]", SMALL),
-            "2:33: scientific.activation[1]: 'relu' is there twice; keep one",
-        ),
-        (
-            changed("activation: [relu, tanh]", "dropout: [0, 0.0]", SMALL),
-            "2:27: scientific.dropout[1]: 0.0 is there twice",
-        ),
-        (
-            f"{SMALL}fixed: {{activation: relu}}",
-            "4:9: fixed.activation: is in scientific too; remove it from one of them",
-        ),
-        (
-            f"{SMALL}nuisance: {{activation: [relu]}}\ntuning_trials: 1",
-            "4:12: nuisance.activation: is in scientific too",
-        ),
-        (
-            f"{SMALL}baseline: {{activation: elu}}",
-            "4:24: baseline.activation: 'elu' is not in scientific: relu, tanh",
-        ),
-        (
-            f"{SMALL}baseline: {{width: 5}}",
-            "4:12: baseline.width: not a scientific factor (activation); move it to fixed",
-        ),
-        (
-            f"{SMALL}configurations: {{a: {{}}}}",
-            "4:1: configurations: design: factorial has none; write design: configur",
-        ),
-        (
-            f"{SMALL}nuisance: {{width: [5, 6]}}",
-            "1:1: tuning_trials: nuisance factors need at least 1, the trials to tune",
-        ),
-        (
-            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 3",
-            "5:16: tuning_trials: more than the 2 there are to try; write at most 2",
-        ),
-        (
-            "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 3\nseeds: 1",
-            "4:16: tuning_trials: more than the 2 there are to try; write at most 2",
-        ),
-        (f"{SMALL}as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
-        (CONDITIONAL, "5:16: tuning_trials: more than the 3 there are to try; write at most 3"),
-        (
-            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
-            "6:13: as_written: needs the written value of width; add it to fixed",
-        ),
-        (f"{SMALL}tuning_trials: 3", "4:1: tuning_trials: there is nothing to tune; add nuisance factors or remove it"),
-        (
-            "question: q\nseeds: 1",
-            "1:1: scientific: design: factorial needs what varies: {normalizer: [unit, centered]}",
-        ),
-        ("question: ' '\nseeds: 1", "1:11: question: is empty; say in a sentence what the sweep asks"),
-        (
-            changed("baseline: {normalizer: unit, ", "baseline: {", ONE_FACTOR),
-            "3:11: baseline.normalizer: design: one_factor needs",
-        ),
-        (
-            changed("baseline: {normalizer: unit, activation: relu}\n", "", ONE_FACTOR),
-            "1:1: baseline.normalizer: design: one_f",
-        ),
-        (
-            changed("[raw]", "[raw, scaled]", LEAVE_ONE_OUT),
-            "4:26: scientific.normalizer: design: leave_one_out takes one value",
-        ),
-        (
-            changed("[raw]", "[unit]", LEAVE_ONE_OUT),
-            "4:27: scientific.normalizer[0]: 'unit' is the baseline's own; give what",
-        ),
-        (
-            changed("tuning_trials: 5\n", "", SEARCH),
-            "1:1: tuning_trials: design: search needs at least 1, the trials to search",
-        ),
-        (
-            "question: q\ndesign: search\ntuning_trials: 2\nseeds: 1",
-            "1:1: scientific: design: search needs scientific lists or",
-        ),
-        (
-            "question: q\ndesign: configurations\nseeds: 1",
-            "1:1: configurations: design: configurations needs them: {name:",
-        ),
-        (
-            f"{CONFIGURATIONS}scientific: {{width: [1]}}",
-            "5:1: scientific: design: configurations has no scientific; remove it",
-        ),
-        (f"{CONFIGURATIONS}baseline: {{width: 1}}", "5:1: baseline: design: configurations has no baseline; remove it"),
-        (
-            f"{CONFIGURATIONS}fixed: {{model: mlp}}",
-            "3:22: configurations.a.model: is in fixed too; remove it from one of them",
-        ),
-        (changed("cnn", "mlp", CONFIGURATIONS), "3:35: configurations.b: is the same as 'a'; remove one"),
-        (
-            changed("a: {model", "-a: {model", CONFIGURATIONS),
-            "3:18: configurations.-a: a name has 1 to 100 letters, digits",
-        ),
-        (
-            changed("cnn", "cn", CONFIGURATIONS),
-            "3:46: configurations.b.model: no such model: 'cn'; did you mean 'cnn'?",
-        ),
-    ],
-)
-def test_a_plan_that_makes_no_sense_is_refused(tmp_path: Path, text: str, line: str) -> None:
-    found = problems(tmp_path, text)
-    assert any(problem.startswith(f"x.yaml:{line}") for problem in found), found
-
-
-PATH = """\
-question: q
-design: ablation_path
-baseline: {learning_rate: 0, dropout: 0.0}
-target: {learning_rate: 0.01, dropout: 0.5}
-seeds: 2
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "places"),
-    [
-        (changed("activation: [relu, tanh]", "learning_rate: [0.1, 0]", SMALL), ["scientific.learning_rate[1]"]),
-        (f"{SMALL}nuisance: {{learning_rate: [0.0, 0.1]}}\ntuning_trials: 2\n", ["nuisance.learning_rate[0]"]),
-        (
-            changed(
-                "width: {low: 16, high: 512, log: true, integer: true}", "learning_rate: [0, 0.1, 0.2, 1, 2]", SEARCH
-            ),
-            ["nuisance.learning_rate[0]"],
-        ),
-        (
-            changed("activation: [relu, tanh]", "learning_rate: [0.1]", ONE_FACTOR).replace(
-                "activation: relu", "learning_rate: 0"
-            ),
-            ["baseline.learning_rate"],
-        ),
-        (
-            changed("norm_layer: [none]", "learning_rate: [0]", LEAVE_ONE_OUT).replace(
-                "norm_layer: batch_norm", "learning_rate: 0.1"
-            ),
-            ["scientific.learning_rate[0]"],
-        ),
-    ],
-)
-def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, text: str, places: list[str]) -> None:
-    found = [problem.split(": ", 1)[1] for problem in problems(tmp_path, text)]
-    assert found == [f"{place}: 0 stands for the optimizer's default: write the number" for place in places]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"{SMALL}fixed: {{learning_rate: 0}}\n",
-        changed("{model: cnn}", "{learning_rate: 0, width: 9}", CONFIGURATIONS),
-        PATH,
-    ],
-)
-def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path: Path, text: str) -> None:
-    plan = expand(load(tmp_path, text), "digest")
-    assert {each.trial.settings["learning_rate"] for each in plan.verdict_trials()} <= {0.001, 0.01}
-    assert all("learning_rate" not in arm.params for arm in plan.arms)
-
-
-OPTIMIZERS = """\
-question: q
-design: search
-scientific: {optimizer: [adam, sgd], dropout: [0.0, 0.5]}
-tuning_trials: 2
-seeds: 2
-"""
-TUNED_OPTIMIZER = f"{SMALL}nuisance: {{optimizer: [adam, sgd]}}\ntuning_trials: 2\n"
-TUNED_ARMS = f"{CONFIGURATIONS}nuisance: {{optimizer: [adam, sgd]}}\ntuning_trials: 2\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        (OPTIMIZERS, "3:14: scientific.optimizer"),
-        (f"{OPTIMIZERS}fixed: {{learning_rate: 0}}\n", "3:14: scientific.optimizer"),
-        (
-            f"{OPTIMIZERS}nuisance: {{learning_rate: [1, 2]}}\nconditions: {{learning_rate: {{optimizer: [sgd]}}}}\n",
-            "3:14: scientific.optimizer",
-        ),
-        (changed("scientific", "nuisance", OPTIMIZERS), "3:12: nuisance.optimizer"),
-        (TUNED_OPTIMIZER, "4:12: nuisance.optimizer"),
-        (TUNED_ARMS, "5:12: nuisance.optimizer"),
-        (changed("{model: cnn}", "{learning_rate: 0.1}", TUNED_ARMS), "5:12: nuisance.optimizer"),
-    ],
-)
-def test_optimizers_are_not_tried_at_the_default_rate_of_another(tmp_path: Path, text: str, place: str) -> None:
-    reason = "all would be tried at one optimizer's default learning rate; give learning_rate too"
-    assert problems(tmp_path, text) == [f"x.yaml:{place}: {reason}"]
-    assert problems(tmp_path, text, any_factors=True) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"{OPTIMIZERS}fixed: {{learning_rate: 0.01}}\n",
-        f"{OPTIMIZERS}nuisance: {{learning_rate: [0.1, 0.2]}}\n",
-        changed("dropout: [0.0, 0.5]", "learning_rate: [0.1, 0.2]", OPTIMIZERS),
-        f"{TUNED_OPTIMIZER}fixed: {{learning_rate: 0.01}}\n",
-        changed("[relu, tanh]", "[relu, tanh], learning_rate: [0.1, 0.2]", TUNED_OPTIMIZER),
-        changed("[adam, sgd]", "[adam, sgd], learning_rate: [0.1, 0.2]", TUNED_OPTIMIZER),
-        TUNED_ARMS.replace("}, b", ", learning_rate: 0.1}, b").replace("cnn", "cnn, learning_rate: 0.2"),
-    ],
-)
-def test_optimizers_are_tried_at_a_rate_that_is_written_or_tried_too(tmp_path: Path, text: str) -> None:
-    assert problems(tmp_path, text) == []
-
-
-def test_each_arm_s_optimizer_has_its_own_default_rate(tmp_path: Path) -> None:
-    plan = expand(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
-    assert [arm.settings["learning_rate"] for arm in plan.arms] == [0.001, 0.01]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "fixed"),
-    [
-        ("width: 500", "dropout: 0.5", ""),
-        ("", "model: mlp", "width: 9"),
-        ("learning_rate: 0", "learning_rate: 0.001", ""),
-        ("learning_rate: 0.01", "", "optimizer: sgd"),
-        ("optimizer: sgd", "optimizer: sgd, learning_rate: 0.01", ""),
-    ],
-)
-def test_configurations_that_are_trained_alike_are_the_same(tmp_path: Path, one: str, other: str, fixed: str) -> None:
-    arms = f"configurations: {{a: {{{one}}}, b: {{{other}}}, c: {{activation: tanh}}}}"
-    text = f"question: q\ndesign: configurations\n{arms}\nfixed: {{{fixed}}}\nseeds: 2\n"
-    assert [line.split(": ", 1)[1] for line in problems(tmp_path, text)] == [
-        "configurations.b: is the same as 'a'; remove one"
-    ]
-    assert problems(tmp_path, text, any_factors=True) == []
-
-
-def test_configurations_with_other_optimizers_have_other_default_rates(tmp_path: Path) -> None:
-    arms = "{a: {optimizer: sgd}, b: {optimizer: sgd, learning_rate: 0.001}, c: {optimizer: adam}}"
-    assert problems(tmp_path, changed("{a: {model: mlp}, b: {model: cnn}}", arms, CONFIGURATIONS)) == []
-
-
-def test_a_table_may_have_any_learning_rate(tmp_path: Path) -> None:
-    text = changed("activation: [relu, tanh]", "learning_rate: [0, 0.1]", SMALL)
-    assert problems(tmp_path, text, any_factors=True) == []
 
 
 def test_a_table_may_have_any_factor(tmp_path: Path) -> None:
@@ -382,12 +84,167 @@ def test_a_table_may_have_any_factor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("seed", "is a column of its own, not a factor; use another name"),
-        ("outcome", "is a column of its own, not a factor; use another name"),
-        ("test_accuracy", "is a column of its own, not a factor; use another name"),
+        ("seed", "is a column with a meaning of its own, not a factor; use another name"),
+        ("outcome", "is a column with a meaning of its own, not a factor; use another name"),
+        ("test_accuracy", "is a column with a meaning of its own, not a factor; use another name"),
         ("learning rate", "a factor is named by letters, digits and '_' and does not start with a digit"),
     ],
 )
 def test_a_table_keeps_its_own_columns(tmp_path: Path, key: str, reason: str) -> None:
     found = problems(tmp_path, f"question: q\nscientific: {{{key}: [1, 2]}}\nseeds: 1\n", any_factors=True)
     assert found == [f"x.yaml:2:14: scientific.{key}: {reason}"]
+
+
+CLAIM = """\
+claims:
+  - {name: c, statement: s, treatment: {normalizer: centered}, control: {normalizer: unit}, direction: lower,
+     margin: 0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            "name: centered-hurts-relu",
+            "name: -c",
+            "name: '-c': a name has 1 to 100 letters, digits or marks of any script",
+        ),
+        (
+            "statement: Centered inputs hurt relu.",
+            "statement: ''",
+            "statement: is empty; say in a sentence what is claimed",
+        ),
+        (
+            "metric: test_accuracy",
+            "metric: accuracy",
+            "metric: no such metric: 'accuracy'; did you mean 'val_accuracy'? allowed: t",
+        ),
+        (
+            "treatment: {normalizer: centered}",
+            "treatment: {}",
+            "treatment: is empty; name the arm that the claim",
+        ),
+        (
+            "    control: {normalizer: unit}\n",
+            "",
+            "control: is missing; give the arm to compare with, or reference: a number",
+        ),
+        ("control: {normalizer: unit}", "reference: 0.97", "versus: compares two differences, so it needs control"),
+        (
+            "direction: lower",
+            "reference: 1\n    direction: lower",
+            "reference: goes in place of control; remove one of them",
+        ),
+        (
+            "control: {normalizer: unit}",
+            "control: {activation: relu}",
+            "control: must have the factors of treatment: normalizer; no",
+        ),
+        (
+            "control: {normalizer: unit}",
+            "control: {normalizer: centered}",
+            "control: is the same as treatment; change one of",
+        ),
+        (
+            "where: {activation: relu}",
+            "where: {normalizer: raw}",
+            "where: normalizer is in treatment too; remove it from one",
+        ),
+        ("    where: {activation: relu}\n", "", "versus: takes the place of where in the second difference; add where"),
+        ("versus: {activation: tanh}", "versus: {}", "versus: must have the factors of where: activation; not: none"),
+        (
+            "versus: {activation: tanh}",
+            "versus: {activation: relu}",
+            "versus: is the same as where; change one of them",
+        ),
+        (
+            "control: {normalizer: unit}",
+            "control: {normalizer: unti}",
+            "control.normalizer: no arm has 'unti'; did you mean 'unit'?",
+        ),
+        (
+            "versus: {activation: tanh}",
+            "versus: {activation: elu}",
+            "versus.activation: no arm has 'elu'; did you mean 'relu'? val",
+        ),
+        (
+            "where: {activation: relu}",
+            "where: {dropout: 0.5}",
+            "where.dropout: not a factor of this sweep; factors: normalizer, act",
+        ),
+    ],
+)
+def test_a_claim_that_cannot_be_judged_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    found = problems(tmp_path, changed(old, new))
+    assert any(f": claims.{'-c' if '-c' in new else 'centered-hurts-relu'}.{reason}" in problem for problem in found), (
+        found
+    )
+
+
+def test_names_of_claims_are_unique(tmp_path: Path) -> None:
+    claim = EXAMPLE[EXAMPLE.index("  - name") :]
+    (found,) = problems(tmp_path, EXAMPLE + claim)
+    reason = "'centered-hurts-relu' is there twice; give each claim its own name"
+    assert found == f"x.yaml:23:11: claims.centered-hurts-relu.name: {reason}"
+
+
+def test_a_claim_about_a_number_needs_no_control(tmp_path: Path) -> None:
+    text = changed("    versus: {activation: tanh}   # optional: claim the interaction instead\n", "")
+    assert load(tmp_path, changed("control: {normalizer: unit}", "reference: 0.97", text)).claims[0].reference == 0.97
+
+
+def test_one_factor_runs_the_arms_around_its_baseline(tmp_path: Path) -> None:
+    assert load(tmp_path, ONE_FACTOR + CLAIM).claims[0].name == "c"
+    at_baseline = changed("control:", "where: {activation: relu}, control:", CLAIM)
+    assert problems(tmp_path, ONE_FACTOR + at_baseline) == []
+
+
+def test_a_claim_over_arms_never_run_is_refused(tmp_path: Path) -> None:
+    elsewhere = changed("control:", "where: {activation: tanh}, control:", CLAIM)
+    (found,) = problems(tmp_path, ONE_FACTOR + elsewhere)
+    assert found == (
+        "x.yaml:7:40: claims.c.treatment: no arm has activation=tanh, normalizer=centered: one_factor changes one"
+        " factor of the baseline (normalizer=unit, activation=relu) at a time; use design: factorial"
+    )
+    interaction = changed("control:", "where: {activation: relu}, versus: {activation: tanh}, control:", CLAIM)
+    (found,) = problems(tmp_path, ONE_FACTOR + interaction)
+    assert "claims.c.versus: no arm has activation=tanh, normalizer=centered: one_factor changes one" in found
+
+
+def test_the_baseline_of_one_factor_is_an_arm_though_not_listed(tmp_path: Path) -> None:
+    assert problems(tmp_path, changed("[unit, centered]", "[centered]", ONE_FACTOR) + CLAIM) == []
+
+
+def test_configurations_are_claimed_by_name(tmp_path: Path) -> None:
+    text = "question: q\ndesign: configurations\nconfigurations: {a: {model: mlp}, b: {model: cnn}}\nseeds: 2\n"
+    claim = CLAIM.replace("{normalizer: centered}", "{configuration: b}").replace(
+        "{normalizer: unit}", "{configuration: a}"
+    )
+    assert load(tmp_path, text + claim).claims[0].treatment == {"configuration": "b"}
+    (found,) = problems(tmp_path, text + claim.replace("configuration: b", "configuration: bb"))
+    assert found.endswith("claims.c.treatment.configuration: no arm has 'bb'; did you mean 'b'? values: a, b")
+
+
+def test_a_wrong_claim_hides_no_other(tmp_path: Path) -> None:
+    claims = CLAIM + CLAIM.split("\n", 1)[1].replace("name: c", "name: d").replace("centered", "centred")
+    (first, second) = problems(tmp_path, ONE_FACTOR + claims.replace("lower", "down", 1))
+    assert "claims.c.direction: no such direction: 'down'" in first
+    assert "claims.d.treatment.normalizer: no arm has 'centred'; did you mean 'centered'?" in second
+
+
+def test_a_wrong_claim_hides_nothing_of_itself(tmp_path: Path) -> None:
+    text = changed(
+        "test_accuracy",
+        "accuracy",
+        changed("direction: lower", "direction: down", changed("normalizer: centered}", "normalizer: centred}")),
+    )
+    assert [problem.split(": ")[1].split(".", 2)[2] for problem in problems(tmp_path, text)] == [
+        "treatment.normalizer",
+        "metric",
+        "direction",
+    ]
+
+
+def test_a_table_has_metrics_of_its_own(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("test_accuracy", "f1"), any_factors=True).claims[0].metric == "f1"

@@ -1,85 +1,372 @@
-"""leave_one_out drops one component at a time: each is really gone from what is trained, and all else is as it was."""
+"""Protects that each design trains its arms, and that a file which makes no sense for its design is refused."""
 
-from typing import Any
+from pathlib import Path
 
-import numpy as np
+import jsonschema
 import pytest
-from small_digits import small
-from sweep_runs import small as sweep_of
+import yaml
+from sweep_texts import ONE_FACTOR, SMALL, changed, load, problems
 
-from mnist_ablate.sweep.plan import Plan, count, expand
-from mnist_ablate.workloads.keras_mnist import network
-from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
-from mnist_ablate.workloads.keras_mnist.trainer import Trainer
+from mnist_ablate.sweep import json_schema
+from mnist_ablate.sweep.designs import DESIGNS, SECTIONS, DesignName
+from mnist_ablate.sweep.plan import count, make_plan
 
-BASELINE = {"dropout": 0.5, "norm_layer": "batch_norm", "model": "mlp3", "normalizer": "standardized"}
-DROPPED = {"dropout": [0.0], "norm_layer": ["none"], "model": ["mlp"], "normalizer": ["raw"]}
-KINDS = list(BASELINE)
-
-
-def plan_of(**changes: Any) -> Plan:
-    content = {"design": "leave_one_out", "baseline": BASELINE, "scientific": DROPPED, "claims": []}
-    return expand(sweep_of(**{**content, "fixed": {"width": 8, "epochs": 1, "batch_size": 32}, **changes}), "digest")
-
-
-def recipe_without(kind: str) -> Recipe:
-    arms = {
-        arm.params[kind]: Recipe.model_validate(arm.settings)
-        for arm in plan_of().arms
-        if arm.params[kind] != BASELINE[kind]
-    }
-    return arms[DROPPED[kind][0]]
-
-
-def layers(recipe: Recipe) -> list[str]:
-    return [type(layer).__name__ for layer in network.build(recipe, (28, 28), 10).model.layers]
-
-
-def test_there_is_the_baseline_and_one_arm_for_each_component() -> None:
-    plan = plan_of()
-    assert len(plan.arms) == 5
-    assert plan.size == count(plan.sweep) == 5 * 3
-    assert plan.control_arm.params == plan.arms[0].params == BASELINE
+CONFIGURATIONS = "question: q\ndesign: configurations\nconfigurations: {a: {model: mlp}, b: {model: cnn}}\nseeds: 2\n"
+SEARCH = """\
+question: q
+design: search
+nuisance: {width: {low: 16, high: 512, log: true, integer: true}}
+tuning_trials: 5
+seeds: 2
+"""
+CONDITIONAL = """\
+question: q
+design: search
+scientific: {activation: [relu, tanh], width: [50, 100]}
+conditions: {width: {activation: [relu]}}
+tuning_trials: 4
+seeds: 2
+"""
+LEAVE_ONE_OUT = """\
+question: q
+design: leave_one_out
+baseline: {normalizer: unit, norm_layer: batch_norm}
+scientific: {normalizer: [raw], norm_layer: [none]}
+seeds: 2
+"""
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_arm_differs_from_the_baseline_in_its_component_alone(kind: str) -> None:
-    base, without = plan_of().arms[0].settings, recipe_without(kind).model_dump()
-    assert {name for name in base if base[name] != without[name]} == {kind}
+PATH = """\
+question: q
+design: ablation_path
+baseline: {learning_rate: 0, dropout: 0.0}
+target: {learning_rate: 0.01, dropout: 0.5}
+seeds: 2
+"""
+TEXTS: dict[DesignName, str] = {
+    "factorial": SMALL,
+    "one_factor": ONE_FACTOR,
+    "leave_one_out": LEAVE_ONE_OUT,
+    "configurations": CONFIGURATIONS,
+    "search": SEARCH,
+    "ablation_path": PATH,
+}
+"""A small sweep of each design; the tests below hold for every one."""
+ENTRIES = {
+    "baseline": "{epochs: 3}",
+    "scientific": "{epochs: [3, 4]}",
+    "configurations": "{c: {epochs: 3}}",
+    "target": "{epochs: 3}",
+    "nuisance": "{epochs: [3, 4]}",
+    "as_written": "true",
+    "conditions": "{epochs: {activation: [relu]}}",
+    "pruning": "median",
+}
+SCHEMA = jsonschema.Draft7Validator(json_schema.schema())
+
+
+def is_valid(text: str) -> bool:
+    """Whether the schema for editors takes it."""
+    return bool(SCHEMA.is_valid(yaml.safe_load(text)))
+
+
+def without(section: str, text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"{section}:"))
+
+
+def test_every_design_has_an_example_here() -> None:
+    assert set(TEXTS) == set(DESIGNS)
+    assert set(ENTRIES) == set(SECTIONS)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_each_design_loads_and_counts_the_arms_that_it_lists(name: DesignName, tmp_path: Path) -> None:
+    sweep = load(tmp_path, TEXTS[name])
+    design = DESIGNS[sweep.design]
+    assert design.name == name
+    assert is_valid(TEXTS[name])
+    arms = list(design.arms(sweep))
+    assert len(arms) == design.arm_count(sweep) == len(make_plan(sweep, "digest").arms)
+    assert all(set(params) == set(sweep.factors) for params, _ in arms)
+    assert all(params[key] in sweep.factors[key] for params, _ in arms for key in params)
+    assert count(sweep) == design.tuning_count(sweep) + 2 * len(arms)
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer", "before", "after"),
+    ("name", "section"),
+    [(name, section) for name in TEXTS for section in SECTIONS if section not in DESIGNS[name].sections],
+)
+def test_a_section_that_a_design_does_not_read_is_refused(name: DesignName, section: str, tmp_path: Path) -> None:
+    text = f"{TEXTS[name]}{section}: {ENTRIES[section]}\n"
+    found = problems(tmp_path, text)
+    assert any(f"{section}: design: {name} has no {section}; remove it" in line for line in found), found
+    assert not is_valid(text)
+
+
+@pytest.mark.parametrize(("name", "section"), [(name, section) for name in TEXTS for section in DESIGNS[name].needs])
+def test_a_section_that_a_design_needs_is_asked_for(name: DesignName, section: str, tmp_path: Path) -> None:
+    text = without(section, TEXTS[name])
+    assert f"x.yaml:1:1: {section}: design: {name} needs {DESIGNS[name].needs[section]}" in problems(tmp_path, text)
+    assert not is_valid(text)
+
+
+@pytest.mark.parametrize(
+    "text",
     [
-        ("norm_layer", "BatchNormalization", 3, 0),
-        ("model", "Dense", 3, 1),  # the second and third hidden layer, as a group
-        ("model", "MaskedDropout", 2, 1),
+        "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 2\nseeds: 2\n",
+        changed("tuning_trials: 4", "tuning_trials: 3", CONDITIONAL),
+        changed("100]", "100], dropout: [0, 0.5]", CONDITIONAL),
+        changed("tuning_trials: 5", "conditions: {width: {}}\ntuning_trials: 5", SEARCH),
+        changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", SMALL),
+        changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", CONFIGURATIONS),
+        changed("[unit, centered]", "[centered]", ONE_FACTOR),
+        changed("seeds: 2", "baseline: {activation: tanh}\nseeds: 2", SMALL),
+        changed("seeds: 2", "fixed: {epochs: 5, dropout: 0}\nseeds: 2", CONFIGURATIONS),
+        changed("a: {model: mlp}", "a: {}", CONFIGURATIONS),
     ],
 )
-def test_its_layers_are_gone(kind: str, layer: str, before: int, after: int) -> None:
-    assert layers(Recipe.model_validate(plan_of().arms[0].settings)).count(layer) == before
-    assert layers(recipe_without(kind)).count(layer) == after
+def test_what_a_design_allows_loads(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text) == []
 
 
-def test_without_dropout_no_unit_is_masked() -> None:
-    digits = small(train=64)
-    masks = [
-        network.build(recipe, digits.image_shape, digits.classes).mask_units
-        for recipe in (Recipe.model_validate(plan_of().arms[0].settings), recipe_without("dropout"))
+def test_a_tuned_factor_may_be_fixed_too_as_first_written(tmp_path: Path) -> None:
+    tuned = "nuisance: {learning_rate: [0.1, 0.01]}\nfixed: {learning_rate: 0.1}\ntuning_trials: 2\nseeds: 2"
+    assert load(tmp_path, changed("seeds: 2", tuned, SMALL)).fixed == {"learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (changed("[relu, tanh]", "[]", SMALL), "2:26: scientific.activation: an empty list; give at least one value"),
+        (
+            changed("[relu, tanh]", "[relu, relu]", SMALL),
+            "2:33: scientific.activation[1]: 'relu' is there twice; keep one",
+        ),
+        (
+            changed("activation: [relu, tanh]", "dropout: [0, 0.0]", SMALL),
+            "2:27: scientific.dropout[1]: 0.0 is there twice",
+        ),
+        (
+            f"{SMALL}fixed: {{activation: relu}}",
+            "4:9: fixed.activation: is in scientific too; remove it from one of them",
+        ),
+        (
+            f"{SMALL}nuisance: {{activation: [relu]}}\ntuning_trials: 1",
+            "4:12: nuisance.activation: is in scientific too",
+        ),
+        (
+            f"{SMALL}baseline: {{activation: elu}}",
+            "4:24: baseline.activation: 'elu' is not in scientific: relu, tanh",
+        ),
+        (
+            f"{SMALL}baseline: {{width: 5}}",
+            "4:12: baseline.width: not a scientific factor (activation); move it to fixed",
+        ),
+        (
+            f"{SMALL}configurations: {{a: {{}}}}",
+            "4:1: configurations: design: factorial has no configurations; remove it, or write design: configur",
+        ),
+        (
+            f"{SMALL}nuisance: {{width: [5, 6]}}",
+            "1:1: tuning_trials: must be at least 1: the number of trials that tune",
+        ),
+        (
+            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 3",
+            "5:16: tuning_trials: more than the 2 there are to try; write at most 2",
+        ),
+        (
+            "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 3\nseeds: 1",
+            "4:16: tuning_trials: more than the 2 there are to try; write at most 2",
+        ),
+        (f"{SMALL}as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
+        (CONDITIONAL, "5:16: tuning_trials: more than the 3 there are to try; write at most 3"),
+        (
+            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
+            "6:13: as_written: needs the written value of width; add it to fixed",
+        ),
+        (
+            f"{SMALL}tuning_trials: 3",
+            "4:1: tuning_trials: there is nothing to tune; add nuisance factors, or",
+        ),
+        (
+            "question: q\nseeds: 1",
+            "1:1: scientific: design: factorial needs what varies: {factor: [a, b]}",
+        ),
+        ("question: ' '\nseeds: 1", "1:11: question: is empty; say in a sentence what the sweep asks"),
+        (
+            changed("baseline: {normalizer: unit, ", "baseline: {", ONE_FACTOR),
+            "3:11: baseline.normalizer: design: one_factor needs",
+        ),
+        (
+            changed("baseline: {normalizer: unit, activation: relu}\n", "", ONE_FACTOR),
+            "1:1: baseline: design: one_factor needs the usual value of each factor",
+        ),
+        (
+            changed("[raw]", "[raw, scaled]", LEAVE_ONE_OUT),
+            "4:26: scientific.normalizer: design: leave_one_out takes one value",
+        ),
+        (
+            changed("[raw]", "[unit]", LEAVE_ONE_OUT),
+            "4:27: scientific.normalizer[0]: 'unit' is the baseline's own value; give what",
+        ),
+        (
+            changed("tuning_trials: 5\n", "", SEARCH),
+            "1:1: tuning_trials: must be at least 1: the number of trials that tune",
+        ),
+        (
+            "question: q\ndesign: search\ntuning_trials: 2\nseeds: 1",
+            "1:1: scientific: design: search needs scientific or nuisance",
+        ),
+        (
+            "question: q\ndesign: configurations\nseeds: 1",
+            "1:1: configurations: design: configurations needs arms: {name:",
+        ),
+        (
+            f"{CONFIGURATIONS}scientific: {{width: [1]}}",
+            "5:1: scientific: design: configurations has no scientific; remove it",
+        ),
+        (f"{CONFIGURATIONS}baseline: {{width: 1}}", "5:1: baseline: design: configurations has no baseline; remove it"),
+        (
+            f"{CONFIGURATIONS}fixed: {{model: mlp}}",
+            "3:22: configurations.a.model: is in fixed too; remove it from one of them",
+        ),
+        (changed("cnn", "mlp", CONFIGURATIONS), "3:35: configurations.b: is the same as 'a'; remove one"),
+        (
+            changed("a: {model", "-a: {model", CONFIGURATIONS),
+            "3:18: configurations.-a: a name has 1 to 100 letters, digits",
+        ),
+        (
+            changed("cnn", "cn", CONFIGURATIONS),
+            "3:46: configurations.b.model: no such model: 'cn'; did you mean 'cnn'?",
+        ),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(tmp_path: Path, text: str, line: str) -> None:
+    found = problems(tmp_path, text)
+    assert any(problem.startswith(f"x.yaml:{line}") for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (changed("activation: [relu, tanh]", "learning_rate: [0.1, 0]", SMALL), ["scientific.learning_rate[1]"]),
+        (f"{SMALL}nuisance: {{learning_rate: [0.0, 0.1]}}\ntuning_trials: 2\n", ["nuisance.learning_rate[0]"]),
+        (
+            changed(
+                "width: {low: 16, high: 512, log: true, integer: true}", "learning_rate: [0, 0.1, 0.2, 1, 2]", SEARCH
+            ),
+            ["nuisance.learning_rate[0]"],
+        ),
+        (
+            changed("activation: [relu, tanh]", "learning_rate: [0.1]", ONE_FACTOR).replace(
+                "activation: relu", "learning_rate: 0"
+            ),
+            ["baseline.learning_rate"],
+        ),
+        (
+            changed("norm_layer: [none]", "learning_rate: [0]", LEAVE_ONE_OUT).replace(
+                "norm_layer: batch_norm", "learning_rate: 0.1"
+            ),
+            ["scientific.learning_rate[0]"],
+        ),
+    ],
+)
+def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, text: str, places: list[str]) -> None:
+    found = [problem.split(": ", 1)[1] for problem in problems(tmp_path, text)]
+    assert found == [f"{place}: 0 stands for the optimizer's default; write the number" for place in places]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SMALL}fixed: {{learning_rate: 0}}\n",
+        changed("{model: cnn}", "{learning_rate: 0, width: 9}", CONFIGURATIONS),
+        PATH,
+    ],
+)
+def test_where_no_arm_is_named_by_it_0_is_the_optimizer_s_default_rate(tmp_path: Path, text: str) -> None:
+    plan = make_plan(load(tmp_path, text), "digest")
+    assert {each.trial.settings["learning_rate"] for each in plan.verdict_trials()} <= {0.001, 0.01}
+    assert all("learning_rate" not in arm.params for arm in plan.arms)
+
+
+OPTIMIZERS = """\
+question: q
+design: search
+scientific: {optimizer: [adam, sgd], dropout: [0.0, 0.5]}
+tuning_trials: 2
+seeds: 2
+"""
+TUNED_OPTIMIZER = f"{SMALL}nuisance: {{optimizer: [adam, sgd]}}\ntuning_trials: 2\n"
+TUNED_ARMS = f"{CONFIGURATIONS}nuisance: {{optimizer: [adam, sgd]}}\ntuning_trials: 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (OPTIMIZERS, "3:14: scientific.optimizer"),
+        (f"{OPTIMIZERS}fixed: {{learning_rate: 0}}\n", "3:14: scientific.optimizer"),
+        (
+            f"{OPTIMIZERS}nuisance: {{learning_rate: [1, 2]}}\nconditions: {{learning_rate: {{optimizer: [sgd]}}}}\n",
+            "3:14: scientific.optimizer",
+        ),
+        (changed("scientific", "nuisance", OPTIMIZERS), "3:12: nuisance.optimizer"),
+        (TUNED_OPTIMIZER, "4:12: nuisance.optimizer"),
+        (TUNED_ARMS, "5:12: nuisance.optimizer"),
+        (changed("{model: cnn}", "{learning_rate: 0.1}", TUNED_ARMS), "5:12: nuisance.optimizer"),
+    ],
+)
+def test_optimizers_are_not_tried_at_the_default_rate_of_another(tmp_path: Path, text: str, place: str) -> None:
+    reason = "all would be tried with the default learning_rate of one optimizer; give learning_rate too"
+    assert problems(tmp_path, text) == [f"x.yaml:{place}: {reason}"]
+    assert problems(tmp_path, text, any_factors=True) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{OPTIMIZERS}fixed: {{learning_rate: 0.01}}\n",
+        f"{OPTIMIZERS}nuisance: {{learning_rate: [0.1, 0.2]}}\n",
+        changed("dropout: [0.0, 0.5]", "learning_rate: [0.1, 0.2]", OPTIMIZERS),
+        f"{TUNED_OPTIMIZER}fixed: {{learning_rate: 0.01}}\n",
+        changed("[relu, tanh]", "[relu, tanh], learning_rate: [0.1, 0.2]", TUNED_OPTIMIZER),
+        changed("[adam, sgd]", "[adam, sgd], learning_rate: [0.1, 0.2]", TUNED_OPTIMIZER),
+        TUNED_ARMS.replace("}, b", ", learning_rate: 0.1}, b").replace("cnn", "cnn, learning_rate: 0.2"),
+    ],
+)
+def test_optimizers_are_tried_at_a_rate_that_is_written_or_tried_too(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text) == []
+
+
+def test_each_arm_s_optimizer_has_its_own_default_rate(tmp_path: Path) -> None:
+    plan = make_plan(load(tmp_path, changed("activation: [relu, tanh]", "optimizer: [adam, sgd]", SMALL)), "digest")
+    assert [arm.settings["learning_rate"] for arm in plan.arms] == [0.001, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fixed"),
+    [
+        ("width: 500", "dropout: 0.5", ""),
+        ("", "model: mlp", "width: 9"),
+        ("learning_rate: 0", "learning_rate: 0.001", ""),
+        ("learning_rate: 0.01", "", "optimizer: sgd"),
+        ("optimizer: sgd", "optimizer: sgd, learning_rate: 0.01", ""),
+    ],
+)
+def test_configurations_that_are_trained_alike_are_the_same(tmp_path: Path, one: str, other: str, fixed: str) -> None:
+    arms = f"configurations: {{a: {{{one}}}, b: {{{other}}}, c: {{activation: tanh}}}}"
+    text = f"question: q\ndesign: configurations\n{arms}\nfixed: {{{fixed}}}\nseeds: 2\n"
+    assert [line.split(": ", 1)[1] for line in problems(tmp_path, text)] == [
+        "configurations.b: is the same as 'a'; remove one"
     ]
-    assert [len(each) for each in masks] == [2, 0]
+    assert problems(tmp_path, text, any_factors=True) == []
 
 
-def test_without_an_input_transform_the_network_sees_the_pixels() -> None:
-    digits = small(train=64)
-    seen = NORMALIZERS[recipe_without("normalizer").normalizer](digits.x_train)(digits.x_train)
-    assert np.array_equal(np.asarray(seen).reshape(digits.x_train.shape), digits.x_train)
+def test_configurations_with_other_optimizers_have_other_default_rates(tmp_path: Path) -> None:
+    arms = "{a: {optimizer: sgd}, b: {optimizer: sgd, learning_rate: 0.001}, c: {optimizer: adam}}"
+    assert problems(tmp_path, changed("{a: {model: mlp}, b: {model: cnn}}", arms, CONFIGURATIONS)) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_arm_trains(kind: str) -> None:
-    plan = plan_of()
-    trials = [each.trial for each in plan.verdict_trials() if recipe_of(each.trial) == recipe_without(kind)]
-    assert Trainer(small()).train(trials[0]).status == "complete"
+def test_a_table_may_have_any_learning_rate(tmp_path: Path) -> None:
+    text = changed("activation: [relu, tanh]", "learning_rate: [0, 0.1]", SMALL)
+    assert problems(tmp_path, text, any_factors=True) == []

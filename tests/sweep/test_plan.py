@@ -13,7 +13,7 @@ from quiet_time import quiet_s
 from mnist_ablate.cli import plan as plan_command
 from mnist_ablate.errors import SweepError
 from mnist_ablate.execution import preview
-from mnist_ablate.sweep.plan import Plan, count, expand, label
+from mnist_ablate.sweep.plan import Plan, count, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import TUNING_SEED, Params
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate
@@ -38,7 +38,7 @@ def sweep(**content: Any) -> Sweep:
 
 
 def plan(**content: Any) -> Plan:
-    return expand(sweep(**content), DATA)
+    return make_plan(sweep(**content), DATA)
 
 
 def arms(of: Plan) -> list[str]:
@@ -73,7 +73,7 @@ def test_equal_content_has_equal_ids_and_anything_else_another() -> None:
     ids = [each.trial.id for each in plan().verdict_trials()]
     assert ids == [each.trial.id for each in plan().verdict_trials()]
     assert len(set(ids)) == len(ids)
-    other = expand(sweep(), "d2" * 32)
+    other = make_plan(sweep(), "d2" * 32)
     assert set(ids).isdisjoint(each.trial.id for each in other.verdict_trials())
 
 
@@ -137,7 +137,7 @@ def test_millions_are_refused_at_once_with_the_count_and_the_limit() -> None:
 
     def refused() -> None:
         with pytest.raises(SweepError, match=r"^x: 4,194,304 trials; limit 10,000 \(--max-trials\)$"):
-            expand(huge_sweep, DATA)
+            make_plan(huge_sweep, DATA)
 
     assert quiet_s(refused) < 0.1
 

@@ -15,7 +15,7 @@ ALLOWED = (
     ("old", "new", "line"),
     [
         ("seeds: 8", "seed: 8", f"12:1: seed: unknown key; did you mean 'seeds'? {ALLOWED}"),
-        ("seeds: 8", "seeds: 8\nname: x", "13:1: name: a sweep is named by its file; remove this line"),
+        ("seeds: 8", "seeds: 8\nname: x", "13:1: name: a sweep has the name of its file; remove this line"),
         ("seeds: 8", "seeds: '8'", "12:8: seeds: must be a whole number, not '8'"),
         ("seeds: 8", "seeds: 8.0", "12:8: seeds: must be a whole number, not 8.0"),
         ("seeds: 8", "seeds: true", "12:8: seeds: must be a whole number, not true"),

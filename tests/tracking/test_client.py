@@ -1,8 +1,9 @@
-"""What a tracker that is dead, slow, foreign or locked makes the user read, and how fast."""
+"""What a tracker that is dead, slow, foreign or locked makes the user read, and how fast; no proxy for this machine."""
 
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,45 @@ def test_mlflow_never_repeats_a_request_by_itself() -> None:
         message(stub.uri)
     assert [path.rsplit("/", 1)[-1] for _, path, _ in stub.seen] == ["health", "get-by-name"]
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    with running(Stub(Reply(204))) as stub:
+        monkeypatch.setenv("http_proxy", stub.uri)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "")
+        yield stub
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_asked_directly(proxy: Stub, host: str) -> None:
+    with running(Stub(Reply(200))) as stub:
+        address = stub.uri.replace("127.0.0.1", host)
+        assert client.opener(address).open(address, timeout=5).status == 200
+    assert (len(stub.seen), proxy.seen) == (1, [])
+
+
+def test_others_are_asked_as_the_environment_says(proxy: Stub) -> None:
+    assert client.opener("http://tracker.invalid").open("http://tracker.invalid/x", timeout=5).status == 204
+    assert len(proxy.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "before", "after"),
+    [
+        ("http://127.0.0.1:5000", "", "127.0.0.1"),
+        ("http://localhost", ".example.org, localhost", ".example.org, localhost"),
+        ("http://[::1]:5000", ".example.org, db", ".example.org,db,::1"),
+        ("http://localhost", "*", "*"),
+        ("http://10.0.0.1", "", ""),
+    ],
+)
+def test_only_this_machine_becomes_exempt_and_once(
+    monkeypatch: pytest.MonkeyPatch, address: str, before: str, after: str
+) -> None:
+    monkeypatch.setenv("no_proxy", before)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for _ in range(2):
+        client.exempt_from_proxies(address)
+    assert os.environ["no_proxy"] == after

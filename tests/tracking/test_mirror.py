@@ -13,7 +13,6 @@ from mlflow_helpers import (
     active_runs,
     epochs,
     mirror,
-    new_home,
     outcome,
     points,
     rows,
@@ -25,11 +24,6 @@ from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.trial import Epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
-
-
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return new_home(tmp_path / "home")
 
 
 def test_modules_import_neither_mlflow_nor_keras() -> None:

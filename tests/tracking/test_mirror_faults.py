@@ -34,11 +34,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return new_home(tmp_path / "home")
-
-
-@pytest.fixture
 def losing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes the next call of a client method succeed and then lose its reply, as a broken connection does."""
 

@@ -14,7 +14,7 @@ from mlflow_helpers import new_home
 from sweep_runs import small, sweep_file
 
 from mnist_ablate.ledger.progress import winner
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.trial import RecordedTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
@@ -28,7 +28,7 @@ print((model.predict(digits.x_test) == digits.y_test).mean())
 SEARCH: dict[str, Any] = {"design": "search", "scientific": {"activation": ["relu", "tanh"]}, "tuning_trials": 2}
 
 
-def entry(planned: Planned, status: str = "complete", **metrics: float) -> RecordedTrial:
+def entry(planned: PlannedTrial, status: str = "complete", **metrics: float) -> RecordedTrial:
     made = outcome(planned, status)
     changed = made.model_copy(update={"metrics": {**made.metrics, **metrics}})
     return RecordedTrial(planned.trial, planned.arm.params, planned.stage, changed)
@@ -40,7 +40,7 @@ def entries(plan: Plan, **by_arm: RecordedTrial) -> dict[str, RecordedTrial]:
 
 
 def test_the_winner_is_the_best_by_validation_and_its_first_seed() -> None:
-    plan = expand(small(), "d1" * 32)
+    plan = make_plan(small(), "d1" * 32)
     relu, tanh = plan.verdict_trials()[:2]
     found = winner(plan, entries(plan, a=entry(relu, test_accuracy=0.99), b=entry(tanh, val_accuracy=0.99)))
     assert found is not None
@@ -48,7 +48,7 @@ def test_the_winner_is_the_best_by_validation_and_its_first_seed() -> None:
 
 
 def test_an_arm_with_a_trial_that_did_not_complete_cannot_win() -> None:
-    plan = expand(small(), "d1" * 32)
+    plan = make_plan(small(), "d1" * 32)
     every = plan.verdict_trials()
     best, broken = entry(every[1], val_accuracy=0.99), entry(every[3], "diverged")
     found = winner(plan, entries(plan, a=best, b=broken))
@@ -57,14 +57,14 @@ def test_an_arm_with_a_trial_that_did_not_complete_cannot_win() -> None:
 
 
 def test_there_is_no_winner_before_every_trial_is_recorded() -> None:
-    plan = expand(small(), "d1" * 32)
+    plan = make_plan(small(), "d1" * 32)
     known = entries(plan)
     known.pop(plan.verdict_trials()[-1].trial.id)
     assert winner(plan, known) is None
 
 
 def test_a_search_has_its_own_winner() -> None:
-    plan = expand(small(**SEARCH, claims=[], fixed={"epochs": 2}, baseline={"activation": "relu"}), "d1" * 32)
+    plan = make_plan(small(**SEARCH, claims=[], fixed={"epochs": 2}, baseline={"activation": "relu"}), "d1" * 32)
     tried = [
         entry(plan.searched({"activation": name}), val_accuracy=score) for name, score in (("relu", 0.8), ("tanh", 0.9))
     ]

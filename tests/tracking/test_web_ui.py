@@ -19,6 +19,7 @@ import pytest
 from mlflow_helpers import ARM, free_port, mirror, outcome, trial
 from mlflow_stub import Reply, Stub, running
 
+from mnist_ablate import processes
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.tracking import local_store, web_ui
 
@@ -108,14 +109,14 @@ def test_the_page_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.service
 def test_store_of_another_mlflow_is_told(tmp_path: Path) -> None:
-    before = {number: signal.getsignal(number) for number in web_ui._STOPPED_BY}
+    before = {number: signal.getsignal(number) for number in processes._CAUGHT}
     local_store.create(local_store.uri(tmp_path))
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         store.execute("update alembic_version set version_num = 'ffffffffffff'")
     store.close()
     with pytest.raises(UnreachableError, match=r"MLflow's server did not start: .*out-of-date database schema"):
         web_ui.serve(local_store.uri(tmp_path), tmp_path / "mlartifacts", free_port())
-    assert {number: signal.getsignal(number) for number in web_ui._STOPPED_BY} == before
+    assert {number: signal.getsignal(number) for number in processes._CAUGHT} == before
 
 
 def test_store_that_is_no_database_is_told_before_anything_starts(tmp_path: Path) -> None:

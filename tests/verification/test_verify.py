@@ -23,7 +23,7 @@ from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.progress import due
 from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger, verify
 from mnist_ablate.verification.ledger_check import CheckedLedger
@@ -76,11 +76,13 @@ TUNED: dict[str, Any] = {
 
 
 def begun(home: Path, **changes: Any) -> tuple[Plan, Record]:
-    plan = expand(small(**changes), "d1" * 32)
+    plan = make_plan(small(**changes), "d1" * 32)
     return plan, Ledger(Settings(home=home).ledger_url).begin(plan, fresh=False)
 
 
-def trained(plan: Plan, record: Record, *lost: Planned, ended: Callable[[Planned], Outcome] = outcome) -> None:
+def trained(
+    plan: Plan, record: Record, *lost: PlannedTrial, ended: Callable[[PlannedTrial], Outcome] = outcome
+) -> None:
     """Every round, as a driver would; these trials are lost."""
     while trials := due(plan, record.entries()):
         for each in trials:
@@ -91,7 +93,7 @@ def problems(home: Path) -> list[str]:
     return CheckedLedger(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
 
 
-def best(plan: Plan) -> Planned:
+def best(plan: Plan) -> PlannedTrial:
     """The tuning trial that chooses for the baseline."""
     return next(
         each for each in plan.tuning if each.trial.settings["learning_rate"] == 0.01 and each.arm == plan.arms[0]
@@ -117,7 +119,7 @@ def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tm
     plan, record = begun(tmp_path, **changes)
     far = next(each for each in plan.as_written_trials() if each.arm == plan.arms[1])
 
-    def ended(each: Planned) -> Outcome:
+    def ended(each: PlannedTrial) -> Outcome:
         whole, recipe = outcome(each), recipe_of(each.trial)
         if each.trial.is_blind:
             return whole
@@ -136,7 +138,7 @@ def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tm
     assert problems(tmp_path) == []
 
 
-def run_again(plan: Plan, record: Record, *lost: Planned) -> None:
+def run_again(plan: Plan, record: Record, *lost: PlannedTrial) -> None:
     """A sweep with lost trials, which the next command runs again."""
     trained(plan, record, *lost)
     for each in lost:
@@ -167,16 +169,16 @@ def test_what_was_asked_for_before_a_trial_was_run_again_is_no_alarm(tmp_path: P
     assert problems(tmp_path / "path") == []
 
 
-def seeded(planned: Planned, seed: int, stage: str = "verdict") -> Planned:
+def seeded(planned: PlannedTrial, seed: int, stage: str = "verdict") -> PlannedTrial:
     return replace(planned, trial=planned.trial.model_copy(update={"seed": seed}), stage=stage)
 
 
-def at_another_value(plan: Plan) -> Planned:
+def at_another_value(plan: Plan) -> PlannedTrial:
     """A verdict's trial of the baseline at the value that is not the best."""
     return plan.verdict_trials({"relu": {"learning_rate": 0.02}})[0]
 
 
-def of_other_images(plan: Plan) -> Planned:
+def of_other_images(plan: Plan) -> PlannedTrial:
     planned = plan.searched({"activation": "tanh"})
     return replace(planned, trial=planned.trial.model_copy(update={"data_digest": "d2" * 32}))
 
@@ -188,11 +190,11 @@ SEARCH: dict[str, Any] = {
     "tuning_trials": 1,
     "claims": [],
 }
-UNPLANNED: dict[str, tuple[dict[str, Any], Callable[[Plan], list[Planned]], Callable[[Plan], Planned]]] = {
+UNPLANNED: dict[str, tuple[dict[str, Any], Callable[[Plan], list[PlannedTrial]], Callable[[Plan], PlannedTrial]]] = {
     "another recipe": (
         ADAPTIVE,
         lambda plan: [plan.verdict_trials()[0]],
-        lambda _: expand(small(fixed={"epochs": 2, "width": 77}), "d1" * 32).verdict_trials()[0],
+        lambda _: make_plan(small(fixed={"epochs": 2, "width": 77}), "d1" * 32).verdict_trials()[0],
     ),
     "another stage": (
         ADAPTIVE,
@@ -260,7 +262,7 @@ def test_a_trial_recorded_for_another_arm_is_found_in_every_stage(tmp_path: Path
 
 def raw(status: str = "complete", **changes: Any) -> RawTrial:
     """A record of a trial of MNIST as the real trainer's are, with other metrics as told."""
-    planned = expand(small(), MNIST_DIGEST).verdict_trials()[0]
+    planned = make_plan(small(), MNIST_DIGEST).verdict_trials()[0]
     its = outcome(planned, status)
     ends = {"train_loss": 0.5, "train_accuracy": 0.9}
     if status == "diverged":

@@ -10,7 +10,7 @@ import pytest
 from small_digits import small
 
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import expand, planned_settings
+from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.data import Images
@@ -113,7 +113,7 @@ def test_images_of_any_shape_have_fingerprints() -> None:
 
 def test_a_sweep_has_one_for_each_normalizer_it_can_train_with() -> None:
     dataset = small()
-    plan = expand(sweep_file.load("normalization"), dataset.digest)
+    plan = make_plan(sweep_file.load("normalization"), dataset.digest)
     assert [found["normalizer"] for found in KERAS_MNIST.fingerprints(dataset, planned_settings(plan))] == [
         *("unit", "raw", "centered", "centered_uint8", "standardized", "inverted")
     ]

@@ -1,15 +1,17 @@
 import math
 
+import h5py
 import numpy as np
 import pytest
 from keras_trials import keras_trial
 
-from mnist_ablate.sweep.sweep import METRICS
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
+from mnist_ablate.workloads.keras_mnist.classifier import WEIGHTS
 from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
@@ -216,6 +218,15 @@ def test_training_lowers_the_loss(trainer):
     outcome = trainer.train(trial(epochs=8, width=32, dropout=0.0))
     assert outcome.epochs[-1].metrics["train_loss"] < 0.5 * outcome.epochs[0].metrics["train_loss"]
     assert outcome.metrics["test_accuracy"] > 0.5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
+def test_saved_weights_name_layers_as_registered_models_have_them(trainer, tmp_path):
+    made = trial()
+    trainer.train(made)
+    trainer.save(made, tmp_path)
+    with h5py.File(tmp_path / WEIGHTS) as file:
+        assert {"pixel_dense", "dense", "masked_dropout"} <= set(file["layers"])
 
 
 def test_units_that_never_fire_are_called_dead(dataset):

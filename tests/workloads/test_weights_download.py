@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_ablate.errors import DataError
-from mnist_ablate.sweep.plan import expand, planned_settings
+from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.choices import base_weights
@@ -165,7 +165,7 @@ def test_bsds500_has_every_layer_of_vgg16():
 
 def needed(**changes):
     content = {"name": "x", "question": "?", "seeds": 1, **changes}
-    return _weights_needed(planned_settings(expand(Sweep.model_validate(content), "")))
+    return _weights_needed(planned_settings(make_plan(Sweep.model_validate(content), "")))
 
 
 def test_only_weights_that_a_frozen_base_is_trained_on_are_needed():

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
@@ -19,7 +20,6 @@ Arrays = npt.NDArray[np.float32]
 
 ENVIRONMENT = "MNIST_ABLATE_WEIGHTS"
 CONNECT_S = 8.0
-_PIECE = 2**20
 
 
 def weights_file(weights: str, given: Path | None = None) -> WeightsFile | None:
@@ -108,8 +108,7 @@ def _download(file: WeightsFile) -> None:
     file.path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file.path) as partial:
         with _opened(file.url) as answer, partial.open("wb") as out:
-            while piece := answer.read(_PIECE):
-                out.write(piece)
+            shutil.copyfileobj(answer, out)
         _check(file, partial)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mnist_ablate.ledger.progress import due, rounds
-from mnist_ablate.sweep.plan import Plan, Planned, expand
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Status
 
@@ -32,16 +32,16 @@ def plan_of(**changes: Any) -> Plan:
         "seeds": 3,
         "claims": [CLAIM],
     }
-    return expand(Sweep.model_validate({**content, **changes}), "digest")
+    return make_plan(Sweep.model_validate({**content, **changes}), "digest")
 
 
-def entry(planned: Planned, accuracy: float = 0.9, status: Status = "complete") -> RecordedTrial:
+def entry(planned: PlannedTrial, accuracy: float = 0.9, status: Status = "complete") -> RecordedTrial:
     metrics = {} if status in ("failed", "lost") else {"val_accuracy": accuracy, "test_accuracy": accuracy}
     outcome = Outcome(trial_id=planned.trial.id, status=status, metrics=metrics)
     return RecordedTrial(planned.trial, planned.arm.params, planned.stage, outcome)
 
 
-def stages(trials: tuple[Planned, ...]) -> set[str]:
+def stages(trials: tuple[PlannedTrial, ...]) -> set[str]:
     return {each.stage for each in trials}
 
 
@@ -66,12 +66,12 @@ def test_a_failed_trial_that_is_recorded_is_not_asked_for_again() -> None:
 def test_after_a_crash_exactly_the_missing_trials_are_due(cut: int) -> None:
     plan = plan_of(**TUNED)
     entries: dict[str, RecordedTrial] = {}
-    asked: list[Planned] = []
+    asked: list[PlannedTrial] = []
     while found := due(plan, entries):
         asked += found
         entries |= {each.trial.id: entry(each) for each in found}
     kept = dict(list(entries.items())[:cut])
-    again: list[Planned] = []
+    again: list[PlannedTrial] = []
     while found := due(plan, kept):
         again += found
         kept |= {each.trial.id: entry(each) for each in found}
