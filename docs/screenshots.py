@@ -103,10 +103,10 @@ def parent(link: str) -> str:
 
 def terminal(name: str, settings: Settings) -> str:
     """What `report` prints, as a page."""
-    document, _ = recorded_report.document(name, settings)
+    found, _ = recorded_report.report(name, settings)
     console = Console(record=True, width=130, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(f"$ mnist-ablate report {name}\n")
-    console.print(report_tables(document))
+    console.print(report_tables(found))
     made = console.export_html(theme=MONOKAI, inline_styles=True)
     return made.replace("</head>", f"<style>{TERMINAL}</style></head>")
 

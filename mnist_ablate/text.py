@@ -1,36 +1,10 @@
-"""Numbers, counts, arms, lists and hints as text: accuracies in percent and percentage points; knows no verdicts."""
+"""Counts, arms and values as text, for reports and messages alike; knows no metrics and no verdicts."""
 
 import difflib
 from collections.abc import Iterable, Mapping
 
-PERCENT = "accuracy"
-"""A metric whose name ends so is a fraction, shown in percent."""
 _MAX_SHOWN = 60
 _MAX_LISTED = 30
-
-
-def number(metric: str, value: float | None) -> str:
-    """Accuracies in percent to two digits, anything else to four significant ones."""
-    if value is None:
-        return "-"
-    return f"{value:.2%}" if metric.endswith(PERCENT) else f"{value:.4g}"
-
-
-def unit(metric: str) -> str:
-    """What a difference is measured in, ready to follow its number: percentage points, or nothing."""
-    return " pp" if metric.endswith(PERCENT) else ""
-
-
-def effect(metric: str, value: float | None, digits: int = 2) -> str:
-    """A difference with its sign and unit; accuracies in percentage points."""
-    return "-" if value is None else f"{signed(metric, value, digits)}{unit(metric)}"
-
-
-def signed(metric: str, value: float, digits: int = 2) -> str:
-    """The same without the unit."""
-    if not metric.endswith(PERCENT):
-        return f"{value + 0.0:+.4g}"
-    return f"{round(100 * value, digits) + 0.0:+.{digits}f}"  # + 0.0: no -0
 
 
 def counted(n: int, noun: str) -> str:

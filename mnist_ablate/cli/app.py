@@ -132,14 +132,15 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Judge the claims of a sweep file on a table of results from anywhere."""
-    from mnist_ablate.ledger import progress, results_table
-    from mnist_ablate.reports import summary
+    from mnist_ablate.ledger import progress
+    from mnist_ablate.ledger import results_table as tables
+    from mnist_ablate.reports import judging
     from mnist_ablate.sweep import sweep_file
 
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
-    rows = results_table.read(table, question.factors, metrics)
-    sweep_ending.show(summary.document(question, rows, progress.count(rows)), as_json=as_json)
+    rows = tables.read(table, question.factors, metrics)
+    sweep_ending.show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
 
 
 app.command()(records.verify)

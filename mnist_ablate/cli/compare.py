@@ -1,9 +1,7 @@
 """`compare` sets two recorded sweeps, or two records of one, side by side; nothing is trained."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,8 +31,8 @@ def text(first: str, second: str, home: Path | None, *, as_json: bool) -> str:
     from mnist_ablate.reports import comparison
 
     ledger = Ledger(settings_of(home).ledger_url, reading=True)
-    document = comparison.compare(_side(ledger, first), _side(ledger, second))
-    return json.dumps(document) if as_json else "\n".join(_lines(document))
+    found = comparison.compare(_side(ledger, first), _side(ledger, second))
+    return found.model_dump_json() if as_json else found.text()
 
 
 def _side(ledger: "Ledger", source: str) -> "Side":
@@ -47,31 +45,3 @@ def _side(ledger: "Ledger", source: str) -> "Side":
     if not rows:
         raise SweepError(f"{source}: no trial is recorded yet: run `mnist-ablate sweep {name}` first")
     return Side(record.name, record.registered, record.sweep, rows)
-
-
-def _lines(document: dict[str, Any]) -> Iterator[str]:
-    from mnist_ablate.statistics.pairing import label
-    from mnist_ablate.text import effect, number
-
-    first, second, metric = document["first"], document["second"], document["metric"]
-    yield f"{first['sweep']} ({first['registered']}) -> {second['sweep']} ({second['registered']}), {metric}"
-    arms = document["arms"]
-    identical, pairs = sum(arm["identical"] for arm in arms), sum(arm["pairs"] for arm in arms)
-    yield f"{identical} of {pairs} trials with the same factors and seed have the same number to the last bit"
-    for arm in arms:
-        change = effect(metric, arm["difference"])
-        if arm["identical"] < arm["pairs"]:
-            low, high = (effect(metric, arm[end]) for end in ("ci_low", "ci_high"))
-            change += f" ({low} to {high})"
-        yield f"  {label(arm['params'])}: {number(metric, arm['first'])} -> {number(metric, arm['second'])}, {change}"
-    for which, side in (("only_first", first), ("only_second", second)):
-        if document[which]:
-            yield f"only in {side['sweep']}: {'; '.join(map(label, document[which]))}"
-    for claim in document["claims"]:
-        before, after = claim["first"], claim["second"]
-        same = "still" if before["verdict"] == after["verdict"] else f"{before['verdict']} ->"
-        note = " (the claim itself was changed)" if claim["changed"] else ""
-        yield f"{same} {after['verdict']}: {claim['statement']}{note}"
-    if arms:
-        level = 1 - document["alpha"] / len(arms)
-        yield f"intervals: {level:.1%}, of the mean difference over the seeds that both have"

@@ -15,8 +15,8 @@ from rich.text import Text
 from mnist_ablate.errors import mask
 from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.ledger import progress
+from mnist_ablate.reports.wording import number
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
-from mnist_ablate.text import number
 from mnist_ablate.trial import Outcome, Params, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload, epochs_of
 

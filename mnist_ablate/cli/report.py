@@ -1,6 +1,5 @@
 """`report` writes what is recorded of a sweep in many forms; nothing is trained."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from mnist_ablate.errors import SweepError
 
 if TYPE_CHECKING:
     from mnist_ablate.ledger.ledger import Record
-    from mnist_ablate.reports.terminal import Document
+    from mnist_ablate.reports.report import Report
     from mnist_ablate.settings import Settings
 
 
@@ -96,44 +95,42 @@ def _compared(names: tuple[str, str], form: Format, home: Path | None) -> str:
 def _written(name: str, form: Format, settings: "Settings", output: Path | None) -> str:
     """The report as text; nothing if it is in the file already."""
     from mnist_ablate.execution import recorded_report
-    from mnist_ablate.reports import terminal
+    from mnist_ablate.reports import markdown, terminal
 
-    document, record = recorded_report.document(name, settings)
+    found, record = recorded_report.report(name, settings)
     if output is not None and form is Format.bundle:
-        return _bundle(document, record, settings, output)
+        return _bundle(found, record, settings, output)
     if form is Format.json:
-        return json.dumps(document)
+        return found.model_dump_json()
     if form is Format.md:
-        return terminal.markdown(document, record.sweep.question)
+        return markdown.markdown(found, record.sweep.question)
     if form is not Format.table:
-        return _drawn(document, record, form, output)
+        return _drawn(found, record, form, output)
     console = sweep_ending.console(stderr=False)
     with console.capture() as capture:
-        console.print(terminal.tables(document))
+        console.print(terminal.tables(found))
     return capture.get()
 
 
-def _drawn(document: "Document", record: "Record", form: Format, output: Path | None) -> str:
+def _drawn(found: "Report", record: "Record", form: Format, output: Path | None) -> str:
     from mnist_ablate.execution import publishing
-    from mnist_ablate.reports import html, picture, recorded
+    from mnist_ablate.reports import chart_files, figures, html
 
-    found = recorded.read(record, publishing.provenance(record.data_digest))
+    sweep = publishing.recorded_sweep(record)
     if form is Format.html:
-        return html.html(document, found)
-    drawn = picture.svg(document, found)
+        return html.html(found, sweep)
+    chart = figures.main_chart(found, sweep)
     if output is None or form is Format.svg:
-        return drawn
-    from mnist_ablate.reports import raster
-
-    output.write_bytes(raster.png(drawn))
+        return chart_files.to_svg_file(chart)
+    chart_files.to_png(chart, output)
     return ""
 
 
-def _bundle(document: "Document", record: "Record", settings: "Settings", output: Path) -> str:
+def _bundle(found: "Report", record: "Record", settings: "Settings", output: Path) -> str:
     from mnist_ablate.execution import publishing
     from mnist_ablate.processes import whole_file
 
-    content, digest = publishing.bundle(record, settings, document)
+    content, digest = publishing.bundle(record, settings, found)
     with whole_file(output) as part:
         part.write_bytes(content)
     typer.echo(f"{output}: digest {digest}")

@@ -1,6 +1,5 @@
 """How `sweep` ends: verdicts shown and published, the winner registered, a webhook told, the exit code."""
 
-import json
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mnist_ablate.execution.driver import Result
-    from mnist_ablate.reports.terminal import Document
+    from mnist_ablate.reports.report import Report
     from mnist_ablate.settings import Settings
 
 FAILED_TRIALS, NOT_IN_STEP = 1, 7
@@ -18,15 +17,15 @@ FAILED_TRIALS, NOT_IN_STEP = 1, 7
 def end(result: "Result", settings: "Settings", *, as_json: bool, register: bool) -> None:
     """Judge, show, publish; leave with the exit code that says how it went."""
     from mnist_ablate.execution import publishing
-    from mnist_ablate.reports import summary
+    from mnist_ablate.reports import judging
     from mnist_ablate.service import webhook
 
     sweep = result.record.sweep
-    document = summary.document(sweep, result.rows, result.counts, result.about)
-    show(document, as_json=as_json)
+    report = judging.of_rows(sweep, result.rows, result.counts, result.about)
+    show(report, as_json=as_json)
     in_step = result.delivered
     if in_step and not result.published and not result.interrupted:
-        in_step = publishing.try_to_publish(result.record, result.records, result.mirror, settings, document)
+        in_step = publishing.try_to_publish(result.record, result.records, result.mirror, settings, report)
     if not in_step:
         typer.echo(f"MLflow is not up to date: run: mnist-ablate sync {sweep.name}", err=True)
     if result.link:
@@ -36,21 +35,21 @@ def end(result: "Result", settings: "Settings", *, as_json: bool, register: bool
             f"stopped at {result.recorded} of {result.planned} trials; run the same command again to continue", err=True
         )
     elif register:
-        in_step = _register(result, settings, document) if in_step else in_step
+        in_step = _register(result, settings, report) if in_step else in_step
     code = _exit_code(result, in_step=in_step)
-    if settings.webhook and (failure := webhook.ended(settings.webhook, document, result.link, code)):
+    if settings.webhook and (failure := webhook.ended(settings.webhook, report, result.link, code)):
         typer.echo(failure, err=True)
     raise typer.Exit(code)
 
 
-def show(document: "Document", *, as_json: bool) -> None:
+def show(report: "Report", *, as_json: bool) -> None:
     """The arms and verdicts on stdout."""
     from mnist_ablate.reports import terminal
 
     if as_json:
-        typer.echo(json.dumps(document))
+        typer.echo(report.model_dump_json())
     else:
-        console(stderr=False).print(terminal.tables(document))
+        console(stderr=False).print(terminal.tables(report))
 
 
 def console(*, stderr: bool) -> "Console":
@@ -60,13 +59,14 @@ def console(*, stderr: bool) -> "Console":
     return Console(stderr=stderr)
 
 
-def _register(result: "Result", settings: "Settings", document: "Document") -> bool:
+def _register(result: "Result", settings: "Settings", report: "Report") -> bool:
     """False, after a line that says so, if MLflow could not be reached for it."""
     from mnist_ablate.errors import UnreachableError
     from mnist_ablate.tracking import model_registry
 
+    verdicts = {claim.name: claim.verdict for claim in report.claims}
     try:
-        line = model_registry.register(result.record, result.mirror, settings, document)
+        line = model_registry.register(result.record, result.mirror, settings, verdicts)
     except UnreachableError as error:
         typer.echo(f"{error}; the winner is not registered: run again with --register", err=True)
         return False

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import publishing
@@ -17,10 +17,11 @@ from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.lock import Lock
 from mnist_ablate.processes import Interrupts
-from mnist_ablate.reports import selection
-from mnist_ablate.reports.summary import About
+from mnist_ablate.reports.judging import About
+from mnist_ablate.reports.report import Preregistration, Selection
+from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
-from mnist_ablate.statistics.negative_control import Again
+from mnist_ablate.statistics.controls import ControlRuns
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import Mirror
@@ -61,8 +62,8 @@ class Result:
     record: Record
     mirror: Mirror
     rows: tuple[Row, ...]
-    again: Again | None
-    selection: Mapping[str, Any]
+    again: ControlRuns | None
+    selection: Selection
     counts: Mapping[str, int]
     planned: int
     recorded: int
@@ -74,15 +75,17 @@ class Result:
     @property
     def about(self) -> About:
         """What a report says beside the verdicts."""
-        registered = preregistration.document(self.record.plan, self.record.registration)
+        document = preregistration.document(self.record.plan, self.record.registration)
+        registered = Preregistration.model_validate(document)
         return About(self.record.fingerprints, self.again, registered, self.selection)
 
     @property
     def broken(self) -> bool:
         """Whether a trial of a verdict or of the negative control failed or was lost."""
-        written = self.selection["as_written"]
-        counted = [self.counts, written["trials"]] if written else [self.counts]
-        lacking = any(counts["failed"] or counts["lost"] for counts in counted)
+        written = self.selection.as_written
+        lacking = (
+            self.counts["failed"] or self.counts["lost"] or (written and (written.trials.failed or written.trials.lost))
+        )
         return bool(lacking or (self.again and self.again.broken))
 
     @property
@@ -144,7 +147,7 @@ class _Run:
             mirror=self._mirror,
             rows=progress.rows(self._plan, self.entries),
             again=progress.again(self._plan, self.entries),
-            selection=selection.document(self._plan, self.entries),
+            selection=select(self._plan, self.entries),
             counts=progress.counts(self._plan, self.entries),
             planned=self._plan.size,
             recorded=progress.done(self._plan, self.entries),

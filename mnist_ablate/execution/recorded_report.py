@@ -1,19 +1,20 @@
-"""What is recorded of a sweep: its report's document, and MLflow brought in step with it. Trains nothing."""
+"""What is recorded of a sweep: its report, and MLflow brought in step with it. Trains nothing."""
 
 from typing import Any
 
 from mnist_ablate.execution.publishing import open_mirror, publish
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports import judging
+from mnist_ablate.reports.report import Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, planned_settings
 from mnist_ablate.workloads.workload import default_workload
 
 
-def document(name: str, settings: Settings) -> tuple[dict[str, Any], Record]:
-    """The JSON document of what is recorded of a sweep, and the record."""
+def report(name: str, settings: Settings) -> tuple[Report, Record]:
+    """The report on what is recorded of a sweep, and the record."""
     record = _find(name, settings)
-    return _document(record), record
+    return _report(record), record
 
 
 def sync(name: str, settings: Settings) -> tuple[int, int]:
@@ -27,7 +28,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
     sent = mirror.outcomes_together(ended)
     alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
-    publish(record, len(records), mirror, settings, _document(record))
+    publish(record, len(records), mirror, settings, _report(record))
     return sum(sent.values()) + sum(alone), len(entries)
 
 
@@ -35,9 +36,9 @@ def _find(name: str, settings: Settings) -> Record:
     return Ledger(settings.ledger_url, reading=True).find(name)
 
 
-def _document(record: Record) -> dict[str, Any]:
+def _report(record: Record) -> Report:
     plan = record.plan
-    return judging.document(plan, record.entries(), record.registration, _fingerprints(record, plan))
+    return judging.of_records(plan, record.entries(), record.registration, _fingerprints(record, plan))
 
 
 def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from itertools import pairwise
 from statistics import fmean
 
 from mnist_ablate.ledger.ablation_path import walk
-from mnist_ablate.statistics.negative_control import Again
+from mnist_ablate.statistics.controls import ControlRuns
 from mnist_ablate.statistics.pairing import ArmRows, Pairs, Rest, by_arm, compared
-from mnist_ablate.statistics.verdict import NOT_JUDGED, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
 from mnist_ablate.sweep.sweep import Claim
@@ -96,7 +96,7 @@ def control_trials(plan: Plan, entries: Entries) -> tuple[PlannedTrial, ...]:
     return plan.control_trials(best)[:seeds]
 
 
-def again(plan: Plan, entries: Entries) -> Again | None:
+def again(plan: Plan, entries: Entries) -> ControlRuns | None:
     """What is recorded of the negative control; None if the sweep has none."""
     if not plan.sweep.has_negative_control:
         return None
@@ -105,7 +105,7 @@ def again(plan: Plan, entries: Entries) -> Again | None:
     outcomes = [(trial.seed - CONTROL_SEED, entries[trial.id].outcome) for trial in found]
     params = plan.control_arm.params
     rows_ = tuple(Row(params, seed, outcome.metrics, outcome.status) for seed, outcome in outcomes)
-    return Again(params, len(wanted) or plan.sweep.min_seeds, rows_)
+    return ControlRuns(params, len(wanted) or plan.sweep.min_seeds, rows_)
 
 
 def as_written(plan: Plan, entries: Entries) -> tuple[Row, ...]:
@@ -253,7 +253,7 @@ def _undecided(
     open_ = [
         compared(recorded, claim)
         for claim, verdict in zip(claims, verdicts, strict=True)
-        if verdict.verdict == "inconclusive" and verdict.look == last and not verdict.reason.startswith(NOT_JUDGED)
+        if verdict.verdict == "inconclusive" and verdict.look == last and verdict.is_judged
     ]
     sides = (sides for sides in open_ if not isinstance(sides, Pairs))
     return {frozenset(arm.params.items()) for each in sides for _, side in each for arm in side}

@@ -11,11 +11,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
+from mnist_ablate.reports.report import Report
 from mnist_ablate.text import plainly
 
 FORMAT = 1
@@ -34,14 +35,25 @@ _NOT_REGISTERED = ("mirrored", "fingerprints")
 _HOW = "mnist-ablate verify FILE.zip recomputes the verdicts from the trials; it needs neither TensorFlow nor MLflow"
 
 
+class EarlierRecord(BaseModel):
+    """What is to be known of a record that was begun before: when, what it asked, how many trials it has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    record: str
+    registered: str
+    content: dict[str, JsonValue]
+    trials: int
+
+
 @dataclass(frozen=True)
 class Bundle:
     """What a bundle holds: the record, those begun before it, what was said of it, and the bundle's digest."""
 
     study: RawStudy
-    earlier: list[dict[str, Any]]
-    fingerprints: list[dict[str, Any]]
-    verdicts: dict[str, Any]
+    earlier: list[EarlierRecord]
+    fingerprints: list[dict[str, JsonValue]]
+    verdicts: dict[str, JsonValue]
     versions: dict[str, str]
     digest: str
 
@@ -56,22 +68,22 @@ class _Line(BaseModel):
     params: dict[str, str | int | float | bool]
     values: list[float]
     steps: dict[str, float]
-    attrs: dict[str, Any]
+    attrs: dict[str, JsonValue]
 
 
 def pack(
     study: RawStudy,
-    earlier: Sequence[Mapping[str, Any]],
-    document: Mapping[str, Any],
+    earlier: Sequence[EarlierRecord],
+    report: Report,
     versions: Mapping[str, str],
 ) -> tuple[bytes, str]:
     """The zip of a record with what `begun` says of those before it, and its digest."""
     attrs = {key: json.loads(value) for key, value in sorted(study.attrs.items()) if key not in _NOT_REGISTERED}
     contents = {
         REGISTRATION: {"record": study.name, "attributes": attrs},
-        EARLIER: [*earlier],
-        FINGERPRINTS: document["fingerprints"],
-        VERDICTS: dict(document),
+        EARLIER: [each.model_dump(mode="json") for each in earlier],
+        FINGERPRINTS: [dict(each) for each in report.fingerprints],
+        VERDICTS: json.loads(report.model_dump_json()),
         VERSIONS: dict(versions),
     }
     members = {name: _text(content, indent=1) for name, content in contents.items()}
@@ -81,10 +93,10 @@ def pack(
     return zipped({MANIFEST: manifest, **members}), hashlib.sha256(manifest).hexdigest()
 
 
-def begun(study: RawStudy) -> dict[str, Any]:
-    """What is to be known of an earlier record: when it was begun, what it asked, how many trials it has."""
+def begun(study: RawStudy) -> EarlierRecord:
+    """How an earlier record was begun."""
     attrs = {key: json.loads(study.attrs[key]) for key in ("registered", "content")}
-    return {"record": study.name, **attrs, "trials": len(study.trials)}
+    return EarlierRecord(record=study.name, trials=len(study.trials), **attrs)
 
 
 def zipped(members: Mapping[str, bytes]) -> bytes:
@@ -117,7 +129,7 @@ def unpack(source: Path) -> Bundle:
     registration, trials = _json(texts[REGISTRATION]), [*map(_trial, texts[TRIALS].splitlines())]
     return Bundle(
         RawStudy(registration["record"], _texts(registration["attributes"]), tuple(trials)),
-        earlier=_json(texts[EARLIER]),
+        earlier=[EarlierRecord.model_validate(each) for each in _json(texts[EARLIER])],
         fingerprints=_json(texts[FINGERPRINTS]),
         verdicts=_json(texts[VERDICTS]),
         versions=_json(texts[VERSIONS]),
@@ -158,11 +170,11 @@ def _trial(text: bytes) -> RawTrial:
     return RawTrial(line.number, line.state, line.params, tuple(line.values), steps, _texts(line.attrs))
 
 
-def _text(content: Any, indent: int | None = None) -> bytes:
+def _text(content: object, indent: int | None = None) -> bytes:
     return f"{json.dumps(content, indent=indent, allow_nan=False)}\n".encode()
 
 
-def _texts(attrs: Mapping[str, Any]) -> dict[str, str]:
+def _texts(attrs: Mapping[str, JsonValue]) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in attrs.items()}
 
 
@@ -171,12 +183,12 @@ def _json(text: bytes) -> Any:
     return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     content = dict(pairs)
     if len(content) != len(pairs):
         raise ValueError("a key stands twice in one of its objects")
     return content
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")

@@ -1,255 +1,104 @@
-"""A judged sweep for people, from the JSON document alone: terminal tables and Markdown; `page` has the plots."""
+"""A report for the terminal: the arms, then every claim with its verdict, then what was chosen."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from mnist_ablate.reports import chosen, effect_tables, repeated, sentences
-from mnist_ablate.reports.sentences import Document, exceptions
-from mnist_ablate.text import effect, number
-from mnist_ablate.workloads.keras_mnist import input_words
-
-__all__ = ["Document", "markdown", "number", "tables"]
+from mnist_ablate.reports import sections, wording
+from mnist_ablate.reports.report import Report
+from mnist_ablate.reports.sections import EXCEPTIONS, one_line
+from mnist_ablate.workloads.workload import Section, Table
 
 _COLORS = {"supported": "green", "refuted": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 _INDENT = 14
 _LONG = 30  # rows: then the column heads stand below too, where a terminal shows them
-_FEW = 6  # columns: more of them do not fit a terminal
-_EXCEPTIONS = "not complete"
-_SPECIAL = re.compile(r"([\\`*\[\]#~])")
 
 
-def tables(document: Document) -> RenderableType:
+def tables(report: Report) -> RenderableType:
     """The arms, then every claim with its verdict and what it rests on, for a terminal of any width."""
-    parts = (_fingerprints, _claims, _selection)
-    return Group(*_alarms(document), _Arms(document), Text(), *(each for part in parts for each in part(document)))
-
-
-def markdown(document: Document, question: str) -> str:
-    """The same as Markdown, what matters most first: the note of the MLflow run, and `report --format md`."""
-    head = [f"# {_inline(question)}", ""]
-    head += [f"**{_inline(alarm)}**\n" for alarm in sentences.alarms(document)]
-    head += [f"**{_inline(warning)}**\n"] if (warning := sentences.exploratory(document)) else []
-    head += [f"**Data gate**: {_inline(text)}\n" for text in input_words.damage(document["fingerprints"])]
-    if claims := document["claims"]:
-        columns = ("claim", "verdict", "difference", f"{sentences.level(document)} interval", "margin", "p", "pairs")
-        head += [f"{sentences.tally(document)}.", ""]
-        head += [*_markdown_table("llrrrrr", [columns, *(_claim_cells(claim, document) for claim in claims)]), ""]
-        head += [*(_reason(claim, document) for claim in claims), "", sentences.glossary(document), ""]
-        head += [_inline(registered), ""] if (registered := sentences.registration(document)) else []
-        head += [_inline(saving), ""] if (saving := repeated.saving(document)) else []
-        for control in sentences.controls(document):
-            head += [_inline(control), ""]
-    head += _markdown_selection(document)
-    title = f"**{sentences.plain(document['metric'])} by arm** ({sentences.trials(document)})"
-    arms = _markdown_table(
-        "l" * len(_factors(document)) + "rrrl", [[*map(_inline, row)] for row in _arm_rows(document)]
+    return Group(
+        *(Text(f"{alarm}\n", style="bold red") for alarm in wording.alarms(report)),
+        Text(f"{report.metric} by arm", style="bold"),
+        _Arms(sections.arm_table(report, report.arms)),
+        Text(f"{wording.trials(report)}\n"),
+        *(part for section in sections.inputs(report) for part in (*_section(section), Text())),
+        *_claims(report),
+        *(part for section in sections.selection(report) for part in (Text(), *_section(section))),
     )
-    return "\n".join([*head, title, "", *arms, "", *_markdown_effects(document), *_markdown_inputs(document)])
 
 
-def _markdown_effects(document: Document) -> Iterator[str]:
-    if sizes := effect_tables.sizes(document):
-        table = [effect_tables.SIZES_HEADS, *sizes]
-        yield from (
-            f"**{effect_tables.SIZES_TITLE}**",
-            "",
-            *_markdown_table("lrr", [[*map(_inline, r)] for r in table]),
-        )
-        yield from ("", _inline(effect_tables.sizes_note(document)), "")
-    if effects := effect_tables.effects(document):
-        table = [effect_tables.EFFECTS_HEADS, *effects]
-        yield from (f"**{effect_tables.effects_title(document)}**", "")
-        yield from (*_markdown_table("lrrrr", [[*map(_inline, row)] for row in table]), "")
-        yield from (_inline(effect_tables.effects_note(document)), "")
-
-
-def _markdown_selection(document: Document) -> Iterator[str]:
-    if both := [*chosen.both(document)]:
-        yield from (f"**{chosen.BOTH_TITLE}**: {chosen.both_note(document)}", "")
-        table = [chosen.both_heads(document), *both]
-        yield from (*_markdown_table("lll", [[*map(_inline, row)] for row in table]), "")
-    if rows := chosen.path(document):
-        yield from (f"**{chosen.PATH_TITLE}**: {chosen.path_note(document)}", "")
-        yield from (*_markdown_table("llll", [[*map(_inline, row)] for row in rows]), "")
-    if rows := chosen.values(document):
-        yield from (f"**{chosen.VALUES_TITLE}**", "")
-        yield from (*_markdown_table("l" + "r" * (len(rows[0]) - 1), [[*map(_inline, row)] for row in rows]), "")
-    yield from (f"{_inline(text)}\n" for text in chosen.edges(document))
-    yield from (f"{_inline(text)}\n" for text in filter(None, [chosen.gain(document)]))
-    if rows := chosen.importances(document):
-        yield from (f"**{chosen.IMPORTANCE_TITLE}**", "", *_markdown_table("lrr", rows), "", chosen.IMPORTANCE_NOTE, "")
-
-
-def _markdown_inputs(document: Document) -> Iterator[str]:
-    prints = document["fingerprints"]
-    if prints:
-        yield from (f"**{input_words.TITLE}**", "")
-        yield from _markdown_table(
-            "lrrrrrrrrrrl", [input_words.HEADS, *([*map(_inline, input_words.cells(each))] for each in prints)]
-        )
-        yield from ("", *(f"- {_inline(text)}" for text in input_words.paths(prints)), "", input_words.GLOSSARY, "")
-
-
-def _alarms(document: Document) -> Iterator[RenderableType]:
-    """What must be known before any number is read."""
-    for alarm in sentences.alarms(document):
-        yield Text(f"{alarm}\n", style="bold red")
-    if warning := sentences.exploratory(document):
-        yield Text(f"{warning}\n", style="bold yellow")
-    for text in input_words.damage(document["fingerprints"]):
-        yield Text(f"data gate: {text}\n", style="bold red")
-
-
-def _fingerprints(document: Document) -> Iterator[RenderableType]:
-    prints = document["fingerprints"]
-    if not prints:
-        return
-    yield Text(input_words.TITLE, style="bold")
-    for found in prints:
-        yield Padding(Text(found["normalizer"]), (0, 0, 0, 2))
-        yield Padding(Text("\n".join(input_words.lines(found))), (0, 0, 0, 4))
-    yield Text()
-
-
-def _selection(document: Document) -> Iterator[RenderableType]:
-    """What was chosen on validation data, and the verdicts on the recipe as it was written."""
-    if both := [*chosen.both(document)]:
-        yield Text(f"\n{chosen.BOTH_TITLE}", style="bold")
-        yield _table([chosen.both_heads(document), *both], len(both[0]), wraps=True)
-        yield Text(chosen.both_note(document), style="dim")
-    if rows := chosen.path(document):
-        yield Text(f"\n{chosen.PATH_TITLE}", style="bold")
-        yield _table(rows, len(rows[0]), wraps=True)
-        yield Text(chosen.path_note(document), style="dim")
-    if rows := chosen.values(document):
-        yield Text(f"\n{chosen.VALUES_TITLE}", style="bold")
-        yield _table(rows, 1) if len(rows[0]) <= _FEW else Text("\n".join(chosen.value_lines(document)))
-    for text in chosen.edges(document):
-        yield Text(text, style="yellow")
-    if gain := chosen.gain(document):
-        yield Text(f"\n{gain}")
-    if rows := chosen.importances(document):
-        yield Text(f"\n{chosen.IMPORTANCE_TITLE}", style="bold")
-        yield _table(rows, 1)
-        yield Text(chosen.IMPORTANCE_NOTE, style="dim")
+def _section(section: Section) -> Iterator[RenderableType]:
+    yield Text(section.title, style="bold")
+    if section.intro:
+        yield Text(section.intro)
+    for head, lines in section.short.items():
+        yield Padding(Text(head), (0, 0, 0, 2)) if head else Text()
+        yield Padding(Text("\n".join(lines)), (0, 0, 0, 4 if head else 0))
+    for table in () if section.short else section.tables:
+        if table.caption:
+            yield Text(table.caption)
+        yield _table(table, wraps=table.numbers_from >= len(table.heads))
+        if table.note:
+            yield Text(table.note, style="dim")
+    yield from (Text(line, style="yellow") for line in section.lines if not section.short)
+    yield from (Text(note, style="dim") for note in section.notes)
 
 
 class _Arms:
     """The table of arms: a column for each factor if they fit the terminal, else one column that wraps."""
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._factors = len(_factors(document))
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        rows, factors = list(_arm_rows(self._document)), self._factors
-        if _width(rows) > options.max_width and factors > 1:
-            named = [", ".join(map("{}={}".format, rows[0], row[:factors])) for row in rows[1:]]
-            rows = [(arm, *row[factors:]) for arm, row in zip(["arm", *named], rows, strict=True)]
-            factors = 1
-        yield Text(f"{self._document['metric']} by arm", style="bold")
-        yield _table(rows, factors)
-        yield Text(sentences.trials(self._document))
+        table, factors = self._table, self._table.numbers_from
+        if _width(table) > options.max_width and factors > 1:
+            names = table.heads[:factors]
+            named = (", ".join(map("{}={}".format, names, row[:factors])) for row in table.rows)
+            rows = tuple((name, *row[factors:]) for name, row in zip(named, table.rows, strict=True))
+            table = Table(("arm", *table.heads[factors:]), rows)
+        yield _table(table)
 
 
-def _table(rows: Sequence[Sequence[str]], factors: int, *, wraps: bool = False) -> Table:
+def _table(table: Table, *, wraps: bool = False) -> RichTable:
     """`wraps` is for tables of words, of which nothing may be cut off; in others numbers and names stay whole."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_footer=len(rows) > _LONG)
-    for i, name in enumerate(rows[0]):
-        is_text = i < factors or name == _EXCEPTIONS
-        table.add_column(
+    made = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_footer=len(table.rows) >= _LONG)
+    for i, name in enumerate(table.heads):
+        is_text = i < table.numbers_from or name == EXCEPTIONS
+        made.add_column(
             Text(name, no_wrap=not wraps),
             footer=Text(name),
             justify="left" if is_text else "right",
             overflow="fold",
-            no_wrap=not wraps and (not is_text or (factors > 1 and i < factors)),
+            no_wrap=not wraps and (not is_text or (table.numbers_from > 1 and i < table.numbers_from)),
         )
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
+    for row in table.rows:
+        made.add_row(*map(Text, row))
+    return made
 
 
-def _width(rows: Sequence[Sequence[str]]) -> int:
+def _width(table: Table) -> int:
     """Terminal cells that a table needs so that nothing but the exceptions wraps."""
-    columns = [column for column in zip(*rows, strict=True) if column[0] != _EXCEPTIONS]
-    last = [cell_len(_EXCEPTIONS)] if _EXCEPTIONS in rows[0] else []
+    columns = [column for column in zip(table.heads, *table.rows, strict=True) if column[0] != EXCEPTIONS]
+    last = [cell_len(EXCEPTIONS)] if EXCEPTIONS in table.heads else []
     return sum(size + 2 for size in [*(max(map(cell_len, column)) for column in columns), *last]) - 2
 
 
-def _claims(document: Document) -> Iterator[RenderableType]:
-    for claim in document["claims"]:
-        verdict = claim["verdict"]
-        mark = " (exploratory)" if sentences.is_exploratory(document) else ""
-        words = Text(f"{_line(claim['statement'])}{mark}", style="bold")
-        head = Table.grid(padding=(0, 1, 0, 0))
+def _claims(report: Report) -> Iterator[RenderableType]:
+    for claim in report.claims:
+        head = RichTable.grid(padding=(0, 1, 0, 0))
         head.add_column(width=_INDENT - 1)
-        head.add_row(Text(verdict.upper(), style=f"bold {_COLORS[verdict]}"), words)
+        verdict = Text(claim.verdict.upper(), style=f"bold {_COLORS[claim.verdict]}")
+        head.add_row(verdict, Text(f"{one_line(claim.statement)}{wording.mark(report)}", style="bold"))
         yield head
-        details = [sentences.sentence(claim, document), sentences.left_out(claim)]
-        yield Padding(Text(" ".join(filter(None, details))), (0, 0, 0, _INDENT))
-    if document["claims"]:
-        yield Text(f"\n{sentences.glossary(document)}", style="dim")
-        about = (sentences.registration(document), repeated.saving(document), *sentences.controls(document))
-        for told in filter(None, about):
-            yield Text(told, style="dim")
-        yield Text(sentences.tally(document), style="bold")
-
-
-def _claim_cells(claim: Mapping[str, Any], document: Document) -> tuple[str, ...]:
-    mark = " (exploratory)" if sentences.is_exploratory(document) else ""
-    return (
-        _inline(claim["statement"]),
-        f"**{claim['verdict']}**{mark}",
-        effect(claim["metric"], claim["effect"]),
-        sentences.interval(claim),
-        sentences.margin(claim),
-        sentences.p_value(claim["p_value"]),
-        str(claim["n_pairs"]),
-    )
-
-
-def _reason(claim: Mapping[str, Any], document: Document) -> str:
-    text = f"- **{_inline(claim['name'])}**: {_inline(sentences.explanation(claim, document))}"
-    return f"{text} {_inline(sentences.left_out(claim))}".rstrip()
-
-
-def _factors(document: Document) -> tuple[str, ...]:
-    return tuple(document["arms"][0]["params"]) if document["arms"] else ()
-
-
-def _arm_rows(document: Document) -> Iterator[tuple[str, ...]]:
-    """The column heads, then the arms; a column of exceptions only if there are any."""
-    metric, arms = document["metric"], document["arms"]
-    noted = [exceptions(arm["outcomes"]) for arm in arms]
-    last = 1 if any(noted) else 0
-    heads = (*_factors(document), "n", "mean", f"{100 * (1 - document['alpha']):.3g}% interval")
-    yield (*heads, *[_EXCEPTIONS][:last])
-    for arm, note in zip(arms, noted, strict=True):
-        low, high = (number(metric, arm[part]) for part in ("ci_low", "ci_high"))
-        limits = "unknown" if arm["ci_low"] is None else f"{low} to {high}"
-        values = (_line(str(value)) for value in arm["params"].values())
-        yield (*values, str(arm["n"]), number(metric, arm["mean"]), limits, *[note][:last])
-
-
-def _markdown_table(justify: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows, the column heads first, as a table of cells that are Markdown already."""
-    marks = ["---:" if side == "r" else "---" for side in justify[: len(rows[0])]]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (rows[0], marks, *rows[1:])]
-
-
-def _line(text: str) -> str:
-    """The text on one line."""
-    return " ".join(text.split())
-
-
-def _inline(text: str) -> str:
-    """User text on one line, none of it read as Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", _line(text)).replace("&", "&amp;").replace("<", "&lt;")
+        text = f"{wording.sentence(claim, report)} {wording.left_out(claim)}".rstrip()
+        yield Padding(Text(text), (0, 0, 0, _INDENT))
+    if report.claims:
+        yield Text(f"\n{wording.glossary(report)}", style="dim")
+        yield from (Text(remark, style="dim") for remark in wording.remarks(report))
+        yield Text(wording.tally(report), style="bold")

@@ -1,29 +1,47 @@
 """Tells a webhook how a sweep ended; a webhook that fails costs one line and three seconds, never the result."""
 
 import json
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import JsonValue
 
 from mnist_ablate.errors import AblateError, mask, one_line
 from mnist_ablate.processes import call_within
+from mnist_ablate.reports.report import Report
 from mnist_ablate.tracking.client import opener
 
 TIMEOUT_S = 3.0
 _KINDS = ("http", "https")
 
 
-def ended(webhook: str, document: Mapping[str, Any], link: str, exit_code: int) -> str:
+def ended(webhook: str, report: Report, link: str, exit_code: int) -> str:
     """Tell how a sweep came out: counts, verdicts, the page of its runs. A line if that failed, else nothing."""
-    verdicts = [{key: claim[key] for key in ("name", "statement", "verdict", "effect")} for claim in document["claims"]]
-    told = [f"{claim['statement']} {claim['verdict']}" for claim in verdicts]
-    trials = document["trials"]
-    first = f"{document['sweep']}: {trials['complete']} of {trials['planned']} trials complete, exit code {exit_code}"
-    content = {"sweep": document["sweep"], "exit_code": exit_code, "trials": trials, "verdicts": verdicts, "link": link}
-    return post(webhook, {"text": "\n".join([first, *told, *([link] if link else [])]), **content})
+    told = [f"{claim.statement} {claim.verdict}" for claim in report.claims]
+    trials = report.trials
+    verdicts: list[JsonValue] = [
+        {
+            "name": claim.name,
+            "statement": claim.statement,
+            "verdict": claim.verdict,
+            "effect": claim.effect if math.isfinite(claim.effect) else None,
+        }
+        for claim in report.claims
+    ]
+    first = f"{report.sweep}: {trials.complete} of {trials.planned} trials complete, exit code {exit_code}"
+    content: dict[str, JsonValue] = {
+        "text": "\n".join([first, *told, *([link] if link else [])]),
+        "sweep": report.sweep,
+        "exit_code": exit_code,
+        "trials": trials.model_dump(),
+        "verdicts": verdicts,
+        "link": link,
+    }
+    return post(webhook, content)
 
 
 @contextmanager
@@ -34,13 +52,18 @@ def failing(webhook: str, sweep: str) -> Iterator[None]:
     except AblateError as error:
         if webhook:
             text = one_line(str(error))
-            content = {"text": f"{sweep}: {text}", "sweep": sweep, "exit_code": error.exit_code, "error": text}
+            content: dict[str, JsonValue] = {
+                "text": f"{sweep}: {text}",
+                "sweep": sweep,
+                "exit_code": error.exit_code,
+                "error": text,
+            }
             if failure := post(webhook, content):
                 error.args = (f"{error}\n{failure}",)
         raise
 
 
-def post(webhook: str, content: Mapping[str, object]) -> str:
+def post(webhook: str, content: Mapping[str, JsonValue]) -> str:
     """Send JSON; a line that says why it was not taken, without the webhook's path, which is its secret."""
     try:
         parts = urlsplit(webhook)
@@ -56,7 +79,7 @@ def post(webhook: str, content: Mapping[str, object]) -> str:
     return f"{where}: {reason}: no notification was sent" if reason else ""
 
 
-def _send(webhook: str, content: Mapping[str, object]) -> str:
+def _send(webhook: str, content: Mapping[str, JsonValue]) -> str:
     body = mask(json.dumps(content)).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "mnist-ablate"}
     try:

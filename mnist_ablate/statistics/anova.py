@@ -9,7 +9,7 @@ large in every arm: an arm that collapses breaks that, and the verdicts, which c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import nan, prod
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Effect:
-    """A line of the table: of `factors` (one: a main effect; several: their interaction), the seeds, or the error.
+    """A line of the table: of `factors` (one: a main effect; several: their interaction), or of the seeds.
 
     `share` is partial eta squared, what the effect explains of what neither other effects nor seeds explain, and
     `omega` partial omega squared, the same less what chance adds (below zero: nothing). `p_holm` is corrected for all
@@ -46,18 +46,26 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The effects, main effects first; `seeds` are those that every arm has, `left_out` how many others there are."""
+class Error:
+    """What neither effects nor seeds explain."""
+
+    sum_of_squares: float
+    freedom: int
+
+
+@dataclass(frozen=True)
+class FactorialEffects:
+    """The effects, main effects first; `seeds` is how many every arm has, `left_out` how many other seeds there are."""
 
     metric: str
-    seeds: tuple[int, ...]
+    seeds: int
     left_out: int
     effects: tuple[Effect, ...]
     block: Effect
-    error: Effect
+    error: Error
 
 
-def table(rows: Sequence[Row], factors: Mapping[str, Sequence[Scalar]], metric: str) -> Table | None:
+def table(rows: Sequence[Row], factors: Mapping[str, Sequence[Scalar]], metric: str) -> FactorialEffects | None:
     """The table of a metric over all combinations of the factors' values.
 
     None if there are too many factors or none, or if a combination, or a second seed that all have, is lacking.
@@ -76,24 +84,25 @@ def table(rows: Sequence[Row], factors: Mapping[str, Sequence[Scalar]], metric: 
         return None
     values = np.array([[cell[seed].metrics[metric] for seed in seeds] for cell in cells], dtype=np.float64)
     shape = (*map(len, varied.values()), len(seeds))
-    return _table(metric, seeds, len(set.union(*usable)) - len(seeds), list(varied), values.reshape(shape))
+    return _table(metric, len(set.union(*usable)) - len(seeds), list(varied), values.reshape(shape))
 
 
-def _table(metric: str, seeds: Sequence[int], left_out: int, names: Sequence[str], values: Floats) -> Table:
+def _table(metric: str, left_out: int, names: Sequence[str], values: Floats) -> FactorialEffects:
     top = float(np.abs(values).max()) or 1.0  # squares of the largest floats would overflow
     y = values / top
     y -= y.mean()
     block_axis = y.ndim - 1
-    cells, block = y.mean(axis=block_axis), y.mean(axis=tuple(range(block_axis)))
-    residual = y - cells[..., np.newaxis] - block
-    arms, n = cells.size, block.size
-    error = Effect((), float((residual**2).sum()), (arms - 1) * (n - 1))
+    cells, shifts = y.mean(axis=block_axis), y.mean(axis=tuple(range(block_axis)))
+    residual = y - cells[..., np.newaxis] - shifts
+    arms, n = cells.size, shifts.size
+    error = Error(float((residual**2).sum()), (arms - 1) * (n - 1))
     found = [_against(effect, error, y.size) for effect in _effects(names, cells, n)]
     adjusted = iter(holm([effect.p_value for effect in found])) if found[0].p_value == found[0].p_value else None
     scaled = [_scaled(effect, top, next(adjusted) if adjusted else nan) for effect in found]
-    seed = Effect(("seed",), float(arms * (block**2).sum()), n - 1)
-    return Table(
-        metric, tuple(seeds), left_out, tuple(scaled), _scaled(_against(seed, error, y.size), top), _scaled(error, top)
+    seed = Effect(("seed",), float(arms * (shifts**2).sum()), n - 1)
+    block = _scaled(_against(seed, error, y.size), top)
+    return FactorialEffects(
+        metric, n, left_out, tuple(scaled), block, replace(error, sum_of_squares=error.sum_of_squares * top * top)
     )
 
 
@@ -111,7 +120,7 @@ def _effects(names: Sequence[str], cells: Floats, seeds: int) -> Iterator[Effect
             yield Effect(tuple(names[axis] for axis in kept), float(repeats * (part**2).sum()), freedom)
 
 
-def _against(effect: Effect, error: Effect, n: int) -> Effect:
+def _against(effect: Effect, error: Error, n: int) -> Effect:
     """The effect with its F test against the error; as it is where nothing is left as error."""
     if error.sum_of_squares <= n * np.finfo(np.float64).eps ** 2:
         return effect
@@ -126,4 +135,4 @@ def _against(effect: Effect, error: Effect, n: int) -> Effect:
 
 def _scaled(effect: Effect, top: float, p_holm: float = nan) -> Effect:
     """In the metric's unit."""
-    return Effect(**{**vars(effect), "sum_of_squares": effect.sum_of_squares * top * top, "p_holm": p_holm})
+    return replace(effect, sum_of_squares=effect.sum_of_squares * top * top, p_holm=p_holm)

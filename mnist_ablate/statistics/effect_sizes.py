@@ -1,6 +1,6 @@
-"""How large a paired difference is: standardized, and how often the treatment is the better one. Pure numpy.
+"""How large a paired difference is: standardized, and how often the treatment is the better one.
 
-Numbers beside the verdicts, never part of them.
+These numbers stand beside the verdicts. No verdict depends on them.
 
 - Standardized difference: d_z, the mean over the standard deviation of the differences, times Hedges' correction for
   few values: Lakens, "Calculating and reporting effect sizes to facilitate cumulative science", Front. Psychol. 4:863
@@ -14,19 +14,34 @@ Numbers beside the verdicts, never part of them.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from mnist_ablate.statistics.verdict import ClaimVerdict
+from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.workloads.workload import metric_named
 
-class Size(NamedTuple):
+
+@dataclass(frozen=True)
+class Size:
     """An estimate with its confidence limits; nan where there is none."""
 
     value: float
-    low: float
-    high: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class ClaimSizes:
+    """How large a claim's difference is; a difference of two differences has no `improvement`."""
+
+    name: str
+    standardized: Size
+    improvement: Size | None
 
 
 _STEPS = 3
@@ -36,6 +51,18 @@ probabilities, wrong. They agree to 1e-4 for up to 1,000 values, to 2e-3 for 10,
 _LARGEST_T = 1e5
 """From here on too: scipy may not return. Noncentralities near zero, which take two or three values, are rough."""
 UNKNOWN = Size(math.nan, math.nan, math.nan)
+
+
+def sizes(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], levels: Sequence[float]) -> list[ClaimSizes]:
+    """The sizes of each claim; `levels` are the error rates of their intervals."""
+    return [_sizes(*each) for each in zip(claims, verdicts, levels, strict=True)]
+
+
+def _sizes(claim: Claim, verdict: ClaimVerdict, level: float) -> ClaimSizes:
+    values = np.array([*verdict.differences.values()], dtype=np.float64)
+    sign = -1.0 if metric_named(claim.metric).better == "lower" else 1.0
+    better = None if claim.versus is not None else improvement(sign * values, level, verdict.rounding)
+    return ClaimSizes(claim.name, standardized(values, level, verdict.rounding), better)
 
 
 def standardized(differences: ArrayLike, alpha: float, rounding: float = 0.0) -> Size:

@@ -1,7 +1,7 @@
 """Statistics of paired differences: t interval, exact sign-flip p-value, Holm, power; knows no rows.
 
-Written on numpy and `scipy.special` alone: `scipy.stats` and statsmodels give the same numbers (the tests
-compare them) but take 0.6 s and 0.3 s to import, for a quantile and four lines of Holm.
+Written with numpy and `scipy.special` alone. `scipy.stats` and statsmodels give the same numbers, which the tests
+compare, but take 0.6 s and 0.3 s to import, for a quantile and four lines of Holm.
 """
 
 import math
@@ -38,8 +38,8 @@ class Interval(NamedTuple):
 def t_interval(values: ArrayLike, alpha: float, rounding: float = 0.0) -> Interval:
     """The two-sided t interval of the mean at level 1 - alpha.
 
-    Infinite where the spread is unknown: below two values, and for two that agree within `rounding`, which
-    accuracies counted on one test set do by chance. No value: mean and sd are nan.
+    It is infinite where the spread is unknown: for fewer than two values, and for two that agree within `rounding`,
+    which shares counted on one test set do by chance. Without a value, mean and sd are nan.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size <= 1 or (x.size == 2 and abs(x[0] - x[1]) <= rounding):  # noqa: PLR2004 - as the docstring says
@@ -53,8 +53,9 @@ def t_interval(values: ArrayLike, alpha: float, rounding: float = 0.0) -> Interv
 def equal_interval(value: float, n: int, alpha: float, span: tuple[float, float]) -> tuple[float, float]:
     """Exact limits, at level 1 - alpha or more, of the mean of values in `span` of which n were seen, all equal.
 
-    A mean beyond a limit gives n values equal to `value` a probability below alpha, wherever in the span the others
-    lie: above, one of m leaves `value` at most the share (high - m) / (high - value). Infinite if the span is.
+    If the true mean lay beyond a limit, n values equal to `value` would have a probability below alpha, wherever in the
+    span other values lie: with a mean m above it, at most the share (high - m) / (high - value) can equal `value`.
+    The limits are infinite if the span is.
     """
     share = alpha ** (1.0 / n)
     low, high = span

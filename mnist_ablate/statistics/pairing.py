@@ -1,7 +1,7 @@
-"""From finished rows to one difference per seed, and the names of the seeds left out; judges nothing."""
+"""From finished rows to one difference for each seed, with the sides that kept a seed out. Judges nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
 
@@ -14,6 +14,7 @@ Rest = frozenset[tuple[str, Scalar]]
 """The values of the factors that a claim does not name."""
 
 _ROUNDING = 1e-12  # of the largest number in a difference: what sums in float64 can add to it
+_NO_RESULT = ("failed", "lost")
 LARGEST = 1e300
 """Metrics above this could overflow on the way to an interval."""
 
@@ -30,9 +31,9 @@ class ArmRows:
 class Pairs:
     """Differences by seed, in the metric's unit.
 
-    `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences, `excluded` names
-    every side that kept a seed out, and `problem`, unless empty, says why what is left must not be judged.
-    `span` is what a difference can be at all: bounded if the metric lies between 0 and 1.
+    `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences. `excluded` names
+    every side that kept a seed out. `problem`, unless empty, says why the claim must not be judged.
+    `span` is what a difference can be at all: bounded if the metric is declared with bounds.
     """
 
     differences: Mapping[int, float]
@@ -43,7 +44,7 @@ class Pairs:
     span: tuple[float, float] = (-math.inf, math.inf)
 
     def rounding(self, margin: float) -> float:
-        """What float64 can have added to a difference, and to what is compared with the margin."""
+        """How far float64 sums can be off, in a difference and in what is compared with the margin."""
         return _ROUNDING * max(self.scale, margin)
 
 
@@ -69,7 +70,7 @@ def unusable(row: Row | None, metric: str) -> str:
     """Why a row cannot enter a mean; '' if it can."""
     if row is None:
         return "is missing"
-    if row.status in ("failed", "lost"):
+    if row.status in _NO_RESULT:
         return row.status
     value = row.metrics.get(metric)
     if value is None:
@@ -78,10 +79,10 @@ def unusable(row: Row | None, metric: str) -> str:
 
 
 def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pairs:
-    """One difference per seed that has every side, averaged over the factors the claim does not name.
+    """One difference for each seed that has every side, averaged over the factors that the claim does not name.
 
-    Only settings of those factors that every side has somewhere are compared, and a seed needs all of them.
-    With `first`, only so many seeds are looked at, the lowest ones.
+    Only values of those factors that every side has are compared, and a seed needs all of them.
+    With `first`, only so many seeds are read, the lowest ones.
     """
     found = compared(arms, claim)
     return found if isinstance(found, Pairs) else _differences(found, claim, first)
@@ -124,7 +125,7 @@ def _rest(arm: ArmRows, named: set[str]) -> Rest:
 
 
 def _ambiguous(matches: Sequence[ArmRows], fixed: Mapping[str, Scalar], named: set[str]) -> str:
-    """Which factor one side names and this one leaves open with several values; '' if none."""
+    """The factor that another side names and this side leaves open with several values; '' if there is none."""
     for name in sorted(named - fixed.keys()):
         if len({arm.params.get(name) for arm in matches}) > 1:
             return f"{label(fixed)} leaves {name} open, which another side fixes: name it on every side"
@@ -137,31 +138,35 @@ def _differences(sides: Sequence[tuple[float, Sequence[ArmRows]]], claim: Claim,
     weights = [weight for weight, _ in weighted]
     found: dict[int, float] = {}
     excluded: list[str] = []
-    problem, scale = "", abs(offset)
+    problem, seen = "", [offset] if claim.reference is not None and claim.versus is None else []
     seeds = sorted(set().union(*(arm.by_seed for _, arm in weighted)))[:first]
     for seed in seeds:
         rows = [arm.by_seed.get(seed) for _, arm in weighted]
         faults = [unusable(row, claim.metric) for row in rows]
         if any(faults):
-            names = [label(arm.params) for _, arm in weighted]
-            excluded += [f"seed {seed}: {name} {fault}" for name, fault in zip(names, faults, strict=True) if fault]
-            problem = problem or next(
-                (f"seed {seed}: a trial {fault}" for fault in faults if fault.startswith("has")), ""
-            )
+            sides_ = list(zip(weighted, rows, faults, strict=True))
+            excluded += [f"seed {seed}: {label(arm.params)} {fault}" for (_, arm), _, fault in sides_ if fault]
+            ended = [fault for _, row, fault in sides_ if fault and row and row.status not in _NO_RESULT]
+            problem = problem or (f"seed {seed}: a trial {ended[0]}" if ended else "")
             continue
         values = [row.metrics[claim.metric] for row in rows if row is not None]
         found[seed] = sum(map(mul, weights, values)) - offset
-        scale = max(scale, *map(abs, values))
+        seen += values
+    scale = max(map(abs, seen), default=0.0)
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
-    return Pairs(found, len(seeds), scale, tuple(excluded), problem, _span(sides, claim.metric, scale, offset))
+    span = _span([sign for sign, _ in sides], claim.metric, seen, offset)
+    return Pairs(found, len(seeds), scale, tuple(excluded), problem, span)
 
 
-def _span(sides: Sequence[tuple[float, object]], metric: str, scale: float, offset: float) -> tuple[float, float]:
-    """The least and the largest difference of means within the metric's bounds; infinite if it has none."""
-    known = metric_named(metric)
-    if math.isinf(known.high - known.low) or scale > known.high:  # somebody's percentages
+def _span(signs: Sequence[float], metric: str, seen: Iterable[float], offset: float) -> tuple[float, float]:
+    """The least and the largest difference of means within the metric's bounds.
+
+    Infinite if the metric is not declared with two bounds, or if values were `seen` beyond them.
+    """
+    declared = metric_named(metric)
+    low, high = declared.low, declared.high
+    if not (math.isfinite(low) and math.isfinite(high) and all(low <= value <= high for value in seen)):
         return (-math.inf, math.inf)
-    signs = [sign for sign, _ in sides]
-    added, taken = signs.count(1.0), signs.count(-1.0)
-    return (added * known.low - taken * known.high - offset, added * known.high - taken * known.low - offset)
+    added, subtracted = signs.count(1.0), signs.count(-1.0)
+    return (added * low - subtracted * high - offset, added * high - subtracted * low - offset)

@@ -1,12 +1,14 @@
-"""From rows and claims to verdicts with reasons; the statistics are in `evidence`, the pairing in `pairs`."""
+"""From rows and claims to verdicts, each with its reason; `paired_tests` has the statistics, `pairing` the pairs."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from mnist_ablate.statistics.paired_tests import (
     Floats,
@@ -28,34 +30,44 @@ from mnist_ablate.trial import Row, Scalar
 __all__ = ["ALPHA", "Arm", "ClaimVerdict", "arms", "can_decide", "fewest_seeds", "judge", "smallest_effect"]
 
 ALPHA = 0.05
-NOT_JUDGED = "not judged"
-"""How the reason begins of a claim that no number of seeds would decide."""
-UNBACKED = "but the sign-flip p-value"
-"""What the reason holds of a claim that its interval would decide and the sign flips do not."""
-REVERSED = "the effect goes the other way"
-"""What the reason holds of a claim whose interval lies on the other side of zero."""
 MOST_SEEDS = 10_000
 """More seeds than this are not worth naming: the effect sits on the margin."""
 
 Verdict = Literal["supported", "equivalent", "refuted", "inconclusive"]
-Finding = Literal["supported", "equivalent", "ruled_out", "reversed", "beyond", "open"]
-"""What an interval alone says; ruled_out, reversed and beyond are the three ways to be refuted."""
+_SIGN: dict[Direction, int] = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 1}
+
+
+class Finding(StrEnum):
+    """What was found about a claim, in more detail than its verdict.
+
+    SUPPORTED to OPEN are what an interval says. RULED_OUT, REVERSED and BEYOND are three ways to be refuted: an effect
+    as large as claimed is excluded, the effect has the other sign, there is an effect that the claim denies.
+    UNKNOWN: there is no interval. NOT_JUDGED: no number of seeds would help.
+    """
+
+    SUPPORTED = "supported"
+    EQUIVALENT = "equivalent"
+    RULED_OUT = "ruled out"
+    REVERSED = "reversed"
+    BEYOND = "beyond"
+    OPEN = "open"
+    UNKNOWN = "unknown"
+    NOT_JUDGED = "not judged"
+
 
 _VERDICTS: dict[Finding, Verdict] = {
-    "supported": "supported",
-    "equivalent": "equivalent",
-    "ruled_out": "refuted",
-    "reversed": "refuted",
-    "beyond": "refuted",
-    "open": "inconclusive",
+    Finding.SUPPORTED: "supported",
+    Finding.EQUIVALENT: "equivalent",
+    Finding.RULED_OUT: "refuted",
+    Finding.REVERSED: "refuted",
+    Finding.BEYOND: "refuted",
 }
-_NEED_P_VALUE: tuple[Finding, ...] = ("supported", "beyond")
-_SIGN: dict[Direction, int] = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 1}
+_NEED_P_VALUE = (Finding.SUPPORTED, Finding.BEYOND)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting over its seeds: mean of the metric, its t interval (infinite if unknown), its rows."""
+    """An arm over its seeds: the mean of the metric, its t interval (infinite if unknown), and how its trials ended."""
 
     params: Mapping[str, Scalar]
     n: int
@@ -67,14 +79,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """What the rows say of one claim; `effect` and its interval are treatment minus control in any direction.
+    """What the rows say of one claim. `effect` and its interval are treatment minus control, whatever is claimed.
 
-    `p_value` is the sign-flip p-value after Holm's correction over all claims, `p_raw` the one before.
-    `effect` is nan without a pair; the interval is infinite where the spread is unknown.
-    `seeds_needed` is None unless inconclusive, and where no number up to 10,000 would decide.
-    Of an adaptive sweep, `look` is the number of the look that decided, or the last one; interval and `p_raw` are
-    corrected for the looks, and every number is of the seeds that it read.
-    `rounding` is what float64 can have added to a difference.
+    `p_value` is the sign-flip p-value with Holm's correction over all claims, `p_raw` the one without it.
+    `effect` is nan without a pair. The interval is infinite where the spread is unknown.
+    `seeds_needed` is None if the claim is decided, or if no number up to 10,000 would decide it.
+    In an adaptive sweep `look` is the number of the look that decided, or the last one. Every number is of the seeds
+    that this look read. The interval and `p_raw` are corrected for the looks.
+    JSON leaves out `finding`, `direction`, and `rounding`, which is what float64 can have added to a difference.
     """
 
     name: str
@@ -92,15 +104,52 @@ class ClaimVerdict:
     seeds_needed: int | None
     excluded: tuple[str, ...]
     differences: Mapping[int, float]
-    rounding: float
-    look: int | None = None
+    rounding: Annotated[float, Field(exclude=True)]
+    finding: Annotated[Finding, Field(exclude=True)]
+    direction: Annotated[Direction, Field(exclude=True)]
+    look: Annotated[int | None, Field(exclude_if=lambda look: look is None)] = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether more seeds could decide the claim, if it is not decided."""
+        return self.finding is not Finding.NOT_JUDGED
+
+    @property
+    def is_unbacked(self) -> bool:
+        """Whether the interval shows what would decide the claim, and the sign-flip test does not."""
+        return self.verdict == "inconclusive" and self.finding in _NEED_P_VALUE
+
+    def interval_says(self, say: Callable[[float], str], named: str = "") -> str:
+        """What the interval says, as a predicate: `lies wholly below -0.002`.
+
+        `say` writes a difference; `named` is put before a bound that is the margin.
+        """
+        downward = self.direction in ("lower", "not_lower")
+        outward, inward = ("below", "above") if downward else ("above", "below")
+        named = named if self.margin else ""
+        bound = f"{named}{say((-self.margin if downward else self.margin) + 0.0)}"  # + 0.0: no -0
+        both = f"±{say(self.margin).removeprefix('+')}"
+        if self.direction == "same":
+            return {
+                Finding.SUPPORTED: f"lies wholly within {named}{both}",
+                Finding.BEYOND: f"lies wholly outside {named}{both}",
+            }.get(self.finding, f"reaches across {named or 'a margin of '}{both}")
+        ruled_out = f"rules out a difference {outward} {bound}"
+        beyond = f"lies wholly {outward} {bound}"
+        return {
+            Finding.SUPPORTED: beyond if self.direction in ("lower", "higher") else ruled_out,
+            Finding.BEYOND: beyond,
+            Finding.EQUIVALENT: f"lies wholly within {named}{both}",
+            Finding.RULED_OUT: ruled_out,
+            Finding.REVERSED: f"lies wholly {inward} 0: the effect goes the other way",
+        }.get(self.finding, f"includes {'' if named else 'the margin, '}{bound}")
 
 
 @dataclass(frozen=True)
 class _Estimate:
-    """The numbers behind one verdict; `rounding` is what float64 sums can have added to a limit.
+    """The numbers behind one verdict; `rounding` is how far float64 sums can be off at a limit.
 
-    `span` is what a difference can be, where that and not the spread gives the interval.
+    `span` is where differences can lie, if the interval follows from that and not from the spread.
     """
 
     n: int
@@ -113,7 +162,7 @@ class _Estimate:
     span: tuple[float, float] | None
 
     def limits(self, n: int, alpha: float) -> tuple[float, float]:
-        """Of the interval that n pairs with this mean and spread have."""
+        """The limits of the interval of n pairs with this mean and spread."""
         if self.span:
             return equal_interval(self.mean, n, alpha, self.span)
         half = t_quantile(n, alpha) * self.sd / math.sqrt(n)
@@ -122,7 +171,7 @@ class _Estimate:
 
 @dataclass(frozen=True)
 class _Family:
-    """The claims that are judged together share one error rate, and the looks at a claim its part."""
+    """Claims that are judged together share one error rate. The looks at a claim share its part of it."""
 
     n_claims: int
     alpha: float
@@ -130,26 +179,26 @@ class _Family:
 
     @property
     def each(self) -> float:
-        """What all looks at a claim may err together."""
+        """The error rate of a claim, over all of its looks."""
         return self.alpha / max(self.n_claims, 1)
 
     @property
     def now(self) -> float:
-        """What this look at a claim may err."""
+        """The error rate of a claim at this look."""
         return self.each * self.look.share
 
     @property
     def flips(self) -> float:
-        """What sign flips of all claims may err at this look."""
+        """The error rate of the sign-flip tests of all claims at this look."""
         return self.alpha * self.look.share
 
 
 def judge(
     rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA, looks: Sequence[Look] = ()
 ) -> tuple[ClaimVerdict, ...]:
-    """One verdict per claim, in order: of an adaptive sweep that of the first of its `looks` that decides.
+    """One verdict for each claim, in order. In an adaptive sweep the first of its `looks` that decides gives it.
 
-    A look is taken when its seeds are there; the first is taken with what there is.
+    A look is taken once all of its seeds are there. The first one is taken with the seeds that are there.
     Raises SweepError if an arm has two rows with one seed.
     """
     arm_rows = by_arm(rows)
@@ -172,7 +221,7 @@ def judge(
 
 
 def arms(rows: Sequence[Row], metric: str, alpha: float = ALPHA) -> tuple[Arm, ...]:
-    """The arms in the order first seen; a row counts in n and mean if it ended with a finite `metric`."""
+    """The arms in the order first seen. A row counts in n and mean if it ended with a finite `metric`."""
     return tuple(_arm(each.params, list(each.by_seed.values()), metric, alpha) for each in by_arm(rows))
 
 
@@ -183,14 +232,14 @@ def _arm(params: Mapping[str, Scalar], rows: Sequence[Row], metric: str, alpha: 
 
 
 def _nulls(claim: Claim) -> tuple[float, ...]:
-    """The differences about which signs are flipped: zero for an effect, the margins for the lack of one."""
+    """The values that signs are flipped about: zero for an effect, the margins for the lack of one."""
     if claim.direction == "same":
         return (-claim.margin, claim.margin)
     return (0.0,) if claim.direction in ("lower", "higher") else (-_SIGN[claim.direction] * claim.margin,)
 
 
 def interval(claim: Claim, found: Pairs, alpha: float) -> Interval:
-    """The t interval of the differences; of equal ones that of `equal_interval`."""
+    """The t interval of the differences; for equal differences the one of `equal_interval`."""
     values = _values(found)
     usual = t_interval(values, alpha, found.rounding(claim.margin))
     span = _span(claim, found)
@@ -202,15 +251,17 @@ def _values(found: Pairs) -> Floats:
 
 
 def _span(claim: Claim, found: Pairs) -> tuple[float, float] | None:
-    """Where differences can lie that were not seen, if those that were are equal; else None.
+    """Where the differences of unseen seeds can lie, if all seen ones are equal; None if these differ.
 
-    Beside those that show an effect there may be some that show none; beside others, whatever the metric can be.
+    If the seen ones show an effect, unseen ones may show none: from zero to the effect. Otherwise they may be anything
+    within the metric's bounds.
     """
     values, rounding = _values(found), found.rounding(claim.margin)
     if values.size <= 1 or float(np.ptp(values)) > rounding:
         return None
     mean = float(values.mean())
-    effects = ("supported", "reversed") if claim.direction in ("lower", "higher") else ("beyond",)
+    is_about_effect = claim.direction in ("lower", "higher")
+    effects = (Finding.SUPPORTED, Finding.REVERSED) if is_about_effect else (Finding.BEYOND,)
     is_effect = _finding(claim, mean - rounding, mean + rounding) in effects
     return (min(mean, 0.0), max(mean, 0.0)) if is_effect else found.span
 
@@ -228,40 +279,31 @@ def _finding(claim: Claim, low: float, high: float) -> Finding:
     margin, sign = claim.margin, _SIGN[claim.direction]
     low, high = (low, high) if sign > 0 else (-high, -low)
     if claim.direction == "same":
-        inside = -margin < low and high < margin
-        return "supported" if inside else "beyond" if low > margin or high < -margin else "open"
+        is_beyond = low > margin or high < -margin
+        return Finding.SUPPORTED if -margin < low and high < margin else Finding.BEYOND if is_beyond else Finding.OPEN
     if claim.direction in ("not_lower", "not_higher"):
-        return "supported" if low > -margin else "beyond" if high < -margin else "open"
+        return Finding.SUPPORTED if low > -margin else Finding.BEYOND if high < -margin else Finding.OPEN
     if low > margin:
-        return "supported"
+        return Finding.SUPPORTED
     if high >= margin:
-        return "open"
+        return Finding.OPEN
     if low > -margin:
-        return "equivalent"
-    return "reversed" if high < 0.0 else "ruled_out"
+        return Finding.EQUIVALENT
+    return Finding.REVERSED if high < 0.0 else Finding.RULED_OUT
 
 
 def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, family: _Family) -> ClaimVerdict:
     finding = _finding(claim, estimate.low - estimate.rounding, estimate.high + estimate.rounding)
-    if finding == "reversed" and p_value > family.alpha:
-        finding = "ruled_out"
-    unbacked = finding in _NEED_P_VALUE and p_value > family.alpha
-    verdict: Verdict = "inconclusive" if found.problem or unbacked else _VERDICTS[finding]
-    undecided = verdict == "inconclusive" and not found.problem
-    seeds = _seeds_needed(claim, estimate, family) if undecided else None
-    repeated = "repeated " if family.look.seeds else ""
-    limits = f"the {100 * (1 - family.each):.4g}% {repeated}interval, {estimate.low:.4g} to {estimate.high:.4g},"
-    says = f"{limits} {_says(claim, finding)}"
     if found.problem:
-        reason = f"{NOT_JUDGED}: {found.problem}"
+        finding = Finding.NOT_JUDGED
     elif math.isnan(estimate.sd) or (estimate.span and math.isinf(estimate.low)):
-        reason = _unknown(claim, estimate, seeds)
-    elif unbacked:
-        reason = f"{says}, {_too_high(estimate.n, p_value, family)}; {_wanted(seeds)}"
-    else:
-        equal = f"{estimate.n} equal differences do not show their spread: " if estimate.span else ""
-        reason = f"{equal}{says}; {_wanted(seeds)}" if undecided else says
-    return ClaimVerdict(
+        finding = Finding.UNKNOWN
+    elif finding is Finding.REVERSED and p_value > family.alpha:
+        finding = Finding.RULED_OUT
+    is_unbacked = finding in _NEED_P_VALUE and p_value > family.alpha
+    verdict = "inconclusive" if is_unbacked else _VERDICTS.get(finding, "inconclusive")
+    is_open = verdict == "inconclusive" and finding is not Finding.NOT_JUDGED
+    made = ClaimVerdict(
         name=claim.name,
         statement=claim.statement,
         metric=claim.metric,
@@ -273,50 +315,42 @@ def _conclude(claim: Claim, found: Pairs, estimate: _Estimate, p_value: float, f
         p_raw=estimate.p_raw,
         n_pairs=estimate.n,
         margin=claim.margin,
-        reason=reason,
-        seeds_needed=seeds,
+        reason="",
+        seeds_needed=_seeds_needed(claim, estimate, family) if is_open else None,
         excluded=found.excluded,
         differences=found.differences,
         rounding=estimate.rounding,
+        finding=finding,
+        direction=claim.direction,
         look=family.look.number if family.look.seeds else None,
     )
+    return replace(made, reason=_reason(made, found, estimate, family))
 
 
-def _unknown(claim: Claim, estimate: _Estimate, seeds: int | None) -> str:
-    """Why there is no interval, and what would give one."""
-    if estimate.span:
-        return f"{estimate.n} equal differences do not show their spread, and {claim.metric} has no known bounds"
-    lacking = "one pair has no spread" if estimate.n else "no seed has every side"
-    return f"{lacking}; at least {seeds} seeds are needed"
-
-
-def _says(claim: Claim, finding: Finding) -> str:
-    """What the interval says, as a predicate, in the unit and sign of the difference."""
-    downward = claim.direction in ("lower", "not_lower")
-    outward, inward = ("below", "above") if downward else ("above", "below")
-    bound = f"{(-claim.margin if downward else claim.margin) + 0.0:.4g}"  # + 0.0: no -0
-    within = f"lies wholly within ±{claim.margin:.4g}"
-    if claim.direction == "same":
-        return {"supported": within, "beyond": f"lies wholly outside ±{claim.margin:.4g}"}.get(
-            finding, f"reaches across a margin of ±{claim.margin:.4g}"
-        )
-    ruled_out = f"rules out a difference {outward} {bound}"
-    beyond = f"lies wholly {outward} {bound}"
-    shows_effect = claim.direction in ("lower", "higher")
-    return {
-        "supported": beyond if shows_effect else ruled_out,
-        "beyond": beyond,
-        "equivalent": within,
-        "ruled_out": ruled_out,
-        "reversed": f"lies wholly {inward} 0: {REVERSED}",
-        "open": f"includes the margin, {bound}",
-    }[finding]
+def _reason(verdict: ClaimVerdict, found: Pairs, estimate: _Estimate, family: _Family) -> str:
+    """Why a verdict is what it is, in the metric's own unit: a field of the JSON."""
+    if verdict.finding is Finding.NOT_JUDGED:
+        return f"not judged: {found.problem}"
+    if verdict.finding is Finding.UNKNOWN:
+        if estimate.span:
+            return f"{estimate.n} equal differences do not show their spread, and {verdict.metric} has no known bounds"
+        lacking = "one pair has no spread" if estimate.n else "no seed has every side"
+        return f"{lacking}; at least {verdict.seeds_needed} seeds are needed"
+    repeated = "repeated " if family.look.seeds else ""
+    limits = f"the {100 * (1 - family.each):.4g}% {repeated}interval, {estimate.low:.4g} to {estimate.high:.4g},"
+    says = f"{limits} {verdict.interval_says('{:.4g}'.format)}"
+    if verdict.is_unbacked:
+        return f"{says}, {_too_high(estimate.n, verdict.p_value, family)}; {_wanted(verdict.seeds_needed)}"
+    if verdict.verdict != "inconclusive":
+        return says
+    equal = f"{estimate.n} equal differences do not show their spread: " if estimate.span else ""
+    return f"{equal}{says}; {_wanted(verdict.seeds_needed)}"
 
 
 def _too_high(n: int, p_value: float, family: _Family) -> str:
     over = f" after Holm's correction over {family.n_claims} claims" if family.n_claims > 1 else ""
     over += f"{' and' * bool(over)} corrected for the looks" if family.look.seeds else ""
-    text = f"{UNBACKED}, {p_value:.3g}{over}, is above {family.alpha:.4g}"
+    text = f"but the sign-flip p-value, {p_value:.3g}{over}, is above {family.alpha:.4g}"
     if can_decide(n, family.n_claims, family.flips):
         return text
     return f"{text}: {n} pairs cannot be sure to give less, {fewest_seeds(family.n_claims, family.flips)} can"
@@ -329,7 +363,7 @@ def _wanted(seeds: int | None) -> str:
 
 
 def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | None:
-    """The smallest number of seeds that decides if mean and spread stay; if unknown, that can at all."""
+    """The smallest number of seeds that decides the claim if mean and spread stay; if unknown, that can decide one."""
     fewest = fewest_seeds(family.n_claims, family.flips)
     if math.isnan(estimate.sd):
         return max(fewest, estimate.n + 1)
@@ -337,13 +371,13 @@ def _seeds_needed(claim: Claim, estimate: _Estimate, family: _Family) -> int | N
     for n in range(estimate.n + 1, MOST_SEEDS + 1):
         low, high = estimate.limits(n, family.now)
         finding = _finding(claim, low - estimate.rounding, high + estimate.rounding)
-        if finding != "open" and (n >= backed or finding not in _NEED_P_VALUE):
+        if finding is not Finding.OPEN and (n >= backed or finding not in _NEED_P_VALUE):
             return n
     return None
 
 
 def _seeds_for_p_value(claim: Claim, estimate: _Estimate, alpha: float) -> float:
-    """From how many seeds on the sign flips reject, as normally they do where |sum d| > z * sqrt(sum d^2)."""
+    """The number of seeds from which on the sign flips reject, by the normal rule: |sum d| > z * sqrt(sum d^2)."""
     distance = min(abs(estimate.mean - null) for null in _nulls(claim))
     if distance <= estimate.rounding:
         return math.inf

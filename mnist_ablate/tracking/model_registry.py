@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import AblateError, one_line
 from mnist_ablate.ledger import progress
@@ -31,8 +31,8 @@ def model_name(sweep: str) -> str:
     return f"mnist-ablate-{sweep}"
 
 
-def register(record: Record, mirror: Mirror, settings: Settings, document: Mapping[str, Any]) -> str:
-    """Register the winner unless it is there, and say in a line what is there now.
+def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mapping[str, str]) -> str:
+    """Register the winner unless it is there, and say in a line what is there now; `verdicts` are by claim.
 
     Raises UnreachableError if MLflow cannot be reached, AblateError if there is no winner or it cannot be trained.
     """
@@ -53,7 +53,7 @@ def register(record: Record, mirror: Mirror, settings: Settings, document: Mappi
         with translate_errors(settings.tracking_uri):
             _describe(Path(folder), run_id)
             client.log_artifacts(run_id, folder, _FOLDER)
-            tags = _tags(found, outcome, record.sweep.digest, document)
+            tags = _tags(found, outcome, record.sweep.digest, verdicts)
             version = _create(client, name, record.sweep.question, run_id, tags)
     differs = (
         "" if outcome.metrics == found.outcome.metrics else "; trained again here, its numbers differ: see its tags"
@@ -102,14 +102,13 @@ def _describe(folder: Path, run_id: str) -> None:
     model.save(str(folder / "MLmodel"))
 
 
-def _tags(found: RecordedTrial, outcome: Outcome, digest: str, document: Mapping[str, Any]) -> dict[str, str]:
+def _tags(found: RecordedTrial, outcome: Outcome, digest: str, verdicts: Mapping[str, str]) -> dict[str, str]:
     workload = default_workload()
     metrics = {
         name: str(outcome.metrics[name])
         for name in (workload.main_metric, workload.selection_metric)
         if name in outcome.metrics
     }
-    verdicts: dict[str, str] = {f"verdict.{claim['name']}": claim["verdict"] for claim in document["claims"]}
     return {
         "trial_id": found.trial.id,
         "sweep_digest": digest,
@@ -119,7 +118,7 @@ def _tags(found: RecordedTrial, outcome: Outcome, digest: str, document: Mapping
         "same_numbers_as_recorded": str(outcome.metrics == found.outcome.metrics).lower(),
         "data_digest": found.trial.data_digest,
         **metrics,
-        **verdicts,
+        **{f"verdict.{claim}": verdict for claim, verdict in verdicts.items()},
     }
 
 

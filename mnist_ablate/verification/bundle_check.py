@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
+from typing_extensions import TypeIs
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.reports import judging
@@ -69,7 +71,8 @@ def check(source: Path) -> Checked:
         text = _one_line(str(error)) or type(error).__name__
         return Checked([f"bundle: {source.name} is incomplete or was altered: {text}: {_AGAIN}"])
     if not found:
-        return Checked([], bundle.digest, len(bundle.study.trials), len(bundle.verdicts["claims"]))
+        claims = bundle.verdicts["claims"]
+        return Checked([], bundle.digest, len(bundle.study.trials), len(claims) if isinstance(claims, list) else 0)
     lines = [f"bundle: {_one_line(text)}: {advice}" for text in found[:MOST_LINES]]
     more = [f"bundle: and more problems like these: {advice}"] if len(found) > MOST_LINES else []
     return Checked([*lines, *more])
@@ -89,7 +92,7 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
     if study.name.rpartition("/")[0] != sweep.name or json.loads(study.attrs["sweep"]) != sweep.name:
         yield f"{shown(study.name)} is not the name of its sweep, {shown(sweep.name)}"
     names = [f"{sweep.name}/{number}" for number, _ in enumerate((*bundle.earlier, study), 1)]
-    if [*(each["record"] for each in bundle.earlier), study.name] != names:
+    if [*(each.record for each in bundle.earlier), study.name] != names:
         yield f"its earlier records are not all that were begun before {shown(study.name)}, in order"
     numbers = {trial.number for trial in study.trials}
     lacking = sorted({*range(len(numbers))} - numbers)
@@ -102,38 +105,41 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
 
 
 def _wrong_verdicts(bundle: Bundle) -> Iterator[str]:
-    """Everything in the report's document that the records do not say, verdicts first."""
-    found = judging.of_raw(bundle.study, bundle.earlier, bundle.fingerprints)
-    differing = [*_differences(bundle.verdicts, found, "")]
+    """Everything in the report that the records do not say, verdicts first."""
+    judged = judging.of_raw(bundle.study, bundle.earlier, bundle.fingerprints)
+    found: JsonValue = json.loads(judged.model_dump_json())
+    differing = [*differences(bundle.verdicts, found)]
     yield from sorted(differing, key=lambda text: ".verdict is " not in text)
 
 
-def _differences(told: Any, found: Any, where: str) -> Iterator[str]:
+def differences(told: JsonValue, found: JsonValue, where: str = "") -> Iterator[str]:
     """Where two JSON values differ; numbers may by what other versions of a library round otherwise."""
     if isinstance(told, dict) and isinstance(found, dict):
         for key in dict.fromkeys([*told, *found]):
-            yield from _differences(told.get(key), found.get(key), f"{where}.{key}" if where else key)
+            yield from differences(told.get(key), found.get(key), f"{where}.{key}" if where else key)
     elif isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
         for place, (one, other) in enumerate(zip(told, found, strict=True)):
-            yield from _differences(one, other, f"{where}[{_name(other, place)}]")
+            yield from differences(one, other, f"{where}[{_name(other, place)}]")
     elif not _same(told, found):
         yield f"{where} is {shown(told)} in verdicts.json, the records say {shown(found)}"
 
 
-def _name(item: Any, place: int) -> str:
+def _name(item: JsonValue, place: int) -> str:
     """What an item of a list is called: a claim by its name, an arm by its factors."""
-    if isinstance(item, dict) and isinstance(item.get("name"), str):
-        return shortened(item["name"])
-    if isinstance(item, dict) and isinstance(item.get("params"), dict):
-        return shortened(" ".join(map(str, item["params"].values())))
-    return str(place)
+    name, params = (item.get("name"), item.get("params")) if isinstance(item, dict) else (None, None)
+    if isinstance(name, str):
+        return shortened(name)
+    return shortened(" ".join(map(str, params.values()))) if isinstance(params, dict) else str(place)
 
 
-def _same(told: Any, found: Any) -> bool:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (told, found))
-    if numbers:
+def _same(told: JsonValue, found: JsonValue) -> bool:
+    if _is_number(told) and _is_number(found):
         return math.isclose(told, found, rel_tol=_CLOSE, abs_tol=_TINY)
     return type(told) is type(found) and bool(told == found)
+
+
+def _is_number(value: JsonValue) -> TypeIs[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _advice(bundle: Bundle) -> str:

@@ -20,7 +20,7 @@ from mnist_ablate.ledger.raw_records import (
     final_of,
     missing_parts,
 )
-from mnist_ablate.statistics.verdict import ALPHA, NOT_JUDGED, judge
+from mnist_ablate.statistics.verdict import ALPHA, judge
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, control_count, count, make_plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
@@ -206,7 +206,7 @@ class ExpectedTrials:
             open_ = [
                 claim
                 for claim, found in zip(sweep.claims, verdicts, strict=True)
-                if (found.look, found.verdict) == (number, "inconclusive") and not found.reason.startswith(NOT_JUDGED)
+                if (found.look, found.verdict) == (number, "inconclusive") and found.is_judged
             ]
             running = {key for key, arm in arms.items() if any(_is_compared(arm, c, arms.values()) for c in open_)}
             earlier = size

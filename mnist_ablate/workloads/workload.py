@@ -8,15 +8,18 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
-from mnist_ablate.trial import Epoch, Outcome, Params, Scalar, Trial
+from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
+
+Contents = Sequence[Mapping[str, JsonValue]]
+"""Descriptions of inputs as JSON, as the ledger keeps them."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,61 @@ class InputDescription:
     notes: str
     flags: tuple[str, ...]
     alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of a report as text. From column `numbers_from` on they are numbers.
+
+    `shades` has a fraction for each cell that is colored by it, None for others; empty if none is. `note` stands below.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    note: str = ""
+    numbers_from: int = 1
+    shades: tuple[tuple[float | None, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A chart of a number that changes while a trial is trained: by arm, then seed, its (place, value) points.
+
+    `ends` names the first and the last place. `at_least`: the axis begins at zero and reaches at least so far.
+    """
+
+    measure: str
+    ends: tuple[str, str]
+    points: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]
+    caption: str
+    is_share: bool
+    at_least: float | None = None
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A chart of ranges by name: lowest, highest, mean and standard deviation."""
+
+    rows: Mapping[str, tuple[float, float, float, float]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One subject of a report, which every format renders: paragraphs, charts, tables, a list of lines, notes.
+
+    `short` replaces tables and lines where they do not fit, such as in a terminal: groups of lines by their heads.
+    """
+
+    name: str
+    title: str
+    intro: str = ""
+    charts: tuple[Curves | Ranges, ...] = ()
+    tables: tuple[Table, ...] = ()
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    short: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Inputs(Protocol):
@@ -100,7 +158,8 @@ class Workload(Protocol):
     epochs of a trial. `version` is part of every trial id: it is raised when the same trial would give other numbers.
     `trainer` is `module:factory`, called once in each worker with the inputs. `main_metric` is what a claim is about
     unless it names another, `selection_metric` what tuning and search choose by. `shipped_digest` is that of the
-    inputs that need no file.
+    inputs that need no file, `shipped_name` what they are called. `seeds_vary` says in a sentence what differs between
+    the seeds of an arm.
     """
 
     name: str
@@ -113,6 +172,8 @@ class Workload(Protocol):
     derived: Mapping[str, str]
     trainer: str
     shipped_digest: str
+    shipped_name: str
+    seeds_vary: str
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
@@ -153,6 +214,15 @@ class Workload(Protocol):
 
     def open_model(self, folder: Path) -> Any:
         """The model that a trainer saved in a folder, as MLflow's pyfunc wants it."""
+
+    def input_section(self, contents: Contents) -> Section:
+        """What the inputs are like, from the `content` of input descriptions as the ledger keeps it."""
+
+    def input_alarms(self, contents: Contents) -> list[str]:
+        """What must be known of the inputs before any verdict is read."""
+
+    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
+        """What explains the results, from the diagnostics of finished trials by the name of their arm."""
 
 
 def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) -> Trial:

@@ -19,7 +19,7 @@ from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress, results_table
-from mnist_ablate.reports import summary
+from mnist_ablate.reports import judging
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Sweep
 
@@ -182,9 +182,13 @@ def judge(path: Path, question: Sweep) -> None:
     """As the command `judge` does."""
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
     rows = results_table.read(path, question.factors, metrics)
-    document = summary.document(question, rows, progress.count(rows))
-    assert all(claim["verdict"] for claim in document["claims"])
-    json.dumps(document, allow_nan=False)
+    report = judging.of_rows(question, rows, progress.count(rows))
+    assert all(claim.verdict for claim in report.claims)
+    json.loads(report.model_dump_json(), parse_constant=_refuse)
+
+
+def _refuse(name: str) -> None:
+    raise AssertionError(name)
 
 
 def fuzz(kind: str, seed: int, files: int) -> Findings:

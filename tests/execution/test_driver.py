@@ -14,7 +14,7 @@ from mnist_ablate.execution import cluster, driver, publishing
 from mnist_ablate.execution.driver import Result, drive
 from mnist_ablate.execution.engine import Engine, Event
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.reports import summary
+from mnist_ablate.reports import judging
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.client import RejectedError
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("tracker")
 
 def publish(result: Result, settings: Settings) -> bool:
     """As the command does at the end."""
-    document = summary.document(result.record.sweep, result.rows, result.counts)
-    return publishing.try_to_publish(result.record, result.records, result.mirror, settings, document)
+    report = judging.of_rows(result.record.sweep, result.rows, result.counts)
+    return publishing.try_to_publish(result.record, result.records, result.mirror, settings, report)
 
 
 def recorded(settings: Settings, name: str = "small") -> list[str]:

@@ -6,13 +6,17 @@ from sweep_runs import Watcher, small, starts
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.execution.search import Search
+from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.importance import importances
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import rows, tuned
-from mnist_ablate.reports import chosen, selection, summary
+from mnist_ablate.reports import judging, sections
+from mnist_ablate.reports.judging import About
+from mnist_ablate.reports.report import ChosenValues, Report, Selection, Tuning
+from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, make_plan
-from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome, RecordedTrial
+from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome, RecordedTrial, Scalar
 from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
@@ -267,41 +271,45 @@ def confirmed(plan, entries, gain=0.01):
 def test_gain_is_stated_as_it_looked_and_as_it_was_confirmed() -> None:
     found = plan(seeds=6)
     entries = confirmed(found, searched(found, lambda recipe: 0.95 + near_a_hundredth(recipe) / 100))
-    made = selection.document(found, entries)
-    gain = made["search"]["gain"]
-    on_validation, on_test = gain["confirmed"]
+    made = select(found, entries)
+    assert made.search is not None
+    gain = made.search.gain
+    assert gain is not None
+    on_validation, on_test = gain.confirmed
     seen = [entry.outcome.metrics["val_accuracy"] for entry in entries.values() if entry.stage == "tuning"]
     usual = [row.metrics["val_accuracy"] for row in rows(found, entries) if row.params["configuration"] == "baseline"]
-    assert gain["seen"] == pytest.approx(max(seen) - sum(usual) / 6)
+    assert gain.seen == pytest.approx(max(seen) - sum(usual) / 6)
     assert max(seen) > min(seen) + 0.001
-    assert on_validation["effect"] < 0.02
-    assert on_test["effect"] == pytest.approx(on_validation["effect"])
-    assert on_test["ci_low"] < on_test["effect"] < on_test["ci_high"]
-    assert (on_test["metric"], on_test["n_pairs"]) == ("test_accuracy", 6)
-    document = {"search": summary.plain(made["search"])}
-    assert "the best of 20 trials was seen at +5." in chosen.gain(document)
-    many = {
-        "params": {"configuration": "winner"},
-        "values": dict.fromkeys("abcd", 1),
-        "score": 0.9,
-        "tried": 20,
-        "edges": {},
-    }
-    lines = chosen.value_lines({"tuning": {"metric": "val_accuracy", "arms": [many]}})
-    assert lines == ["winner: a 1, b 1, c 1, d 1; val accuracy 90.00%, 20 tried"]
+    assert on_validation.effect < 0.02
+    assert on_test.effect == pytest.approx(on_validation.effect)
+    assert on_test.ci_low < on_test.effect < on_test.ci_high
+    assert (on_test.metric, on_test.n_pairs) == ("test_accuracy", 6)
+    values: dict[str, Scalar] = dict.fromkeys("abcd", 1)
+    many = ChosenValues(params={"configuration": "winner"}, values=values, score=0.9, tried=20, edges={})
+    tuning = Tuning(metric="val_accuracy", trials=20, outcomes={"complete": 20}, arms=(many,))
+    told = {each.name: each for each in sections.selection(report(found, made.model_copy(update={"tuning": tuning})))}
+    assert "the best of 20 trials had +5." in told["search"].intro
+    assert told["tuning"].short == {"": ["winner: a 1, b 1, c 1, d 1; val accuracy 90.00%, 20 tried"]}
+
+
+def report(found: Plan, made: Selection) -> Report:
+    return judging.of_rows(found.sweep, [], progress.count([]), About(selection=made))
 
 
 def test_importances_find_what_mattered_and_say_how_sure_that_is() -> None:
     found = plan(tuning_trials=60)
     entries = searched(found, lambda recipe: 0.9 - abs(recipe.learning_rate - 0.01))
-    first, second = selection.document(found, entries)["search"]["importances"]["factors"]
-    assert (first["factor"], second["factor"]) == ("learning_rate", "activation")
-    assert first["low"] <= first["share"] <= first["high"]
-    assert first["share"] + second["share"] == pytest.approx(1.0)
-    assert second["high"] < first["low"]
+    search = select(found, entries).search
+    assert search is not None
+    first, second = search.importances.factors
+    assert (first.factor, second.factor) == ("learning_rate", "activation")
+    assert first.low <= first.share <= first.high
+    assert first.share + second.share == pytest.approx(1.0)
+    assert second.high < first.low
     assert importances(found.sweep, list(entries.values())[:19]) == []
 
 
 def test_before_a_winner_is_confirmed_nothing_is_gained() -> None:
-    assert selection.document(plan(), {})["search"]["gain"] is None
-    assert chosen.gain({"search": None}) == ""
+    search = select(plan(), {}).search
+    assert search is not None
+    assert search.gain is None

@@ -1,11 +1,11 @@
 """Ablation paths: each round tries every change that is left, what was recorded decides, a crash changes nothing."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_sweep import as_json
 from pages import Reader
 from rich.console import Console
 from sweep_runs import Watcher, small, starts
@@ -15,13 +15,17 @@ from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger.ablation_path import walk
 from mnist_ablate.ledger.progress import due, tuned
-from mnist_ablate.reports import chosen, html, recorded, terminal
-from mnist_ablate.reports.selection import document
+from mnist_ablate.reports import html, judging, sections, terminal
+from mnist_ablate.reports.judging import About
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import Selection
+from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
+from mnist_ablate.workloads.workload import Section
 
 PATH: dict[str, Any] = {
     "design": "ablation_path",
@@ -117,12 +121,13 @@ def test_a_change_that_cannot_be_trained_is_made_last() -> None:
 
 def test_report_shows_each_step_with_its_gain() -> None:
     plan = plan_of()
-    made = json.loads(json.dumps(document(plan, run(plan))["path"]))
+    chosen = select(plan, run(plan))
+    made = as_json(chosen)["path"]
     assert [round(step["effect"], 4) for step in made["steps"]] == [0.1, 0.05, 0.01]
     assert [(step["from"], step["to"]) for step in made["steps"]] == [("raw", "unit"), ("tanh", "relu"), (0.5, 0.2)]
     assert made["left"] == 0
     assert made["whole"]["effect"] == pytest.approx(0.16)
-    _, first, _, last = chosen.path({"path": made})
+    first, _, last = section(plan, chosen).tables[0].rows
     assert first[1] == "normalizer: raw to unit"
     assert first[2] == "90.03%; activation 78.03%, dropout 81.03%"
     assert (last[2], last[3].split()[0]) == ("the last one", "+1.00")
@@ -130,9 +135,16 @@ def test_report_shows_each_step_with_its_gain() -> None:
 
 def test_before_the_end_the_report_says_what_is_left() -> None:
     plan = plan_of()
-    made = document(plan, dict(list(run(plan).items())[:10]))["path"]
-    assert (len(made["steps"]), made["left"], made["whole"]["n_pairs"]) == (1, 2, 0)
-    assert "2 more to choose" in chosen.path_note({"path": made})
+    chosen = select(plan, dict(list(run(plan).items())[:10]))
+    made = chosen.path
+    assert made is not None
+    assert (len(made.steps), made.left, made.whole.n_pairs) == (1, 2, 0)
+    assert "2 more to choose" in section(plan, chosen).notes[0]
+
+
+def section(plan: Plan, chosen: Selection) -> Section:
+    (found,) = sections.selection(judging.of_rows(plan.sweep, [], {}, About(selection=chosen)))
+    return found
 
 
 @pytest.mark.slow
@@ -143,15 +155,16 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
         drive(sweep, settings, Watcher(stop_after=11))
     result = drive(sweep, settings, Watcher())
     assert (result.planned, result.recorded, len(result.rows), result.broken) == (27, 27, 12, False)
-    made, record = recorded_report.document("small", settings)
-    assert len(made["path"]["steps"]) == 3
-    assert made["claims"][0]["n_pairs"] == 3
-    text = Reader(html.html(made, recorded.read(record, publishing.provenance(record.data_digest)))).text
+    made, record = recorded_report.report("small", settings)
+    assert made.path is not None
+    assert len(made.path.steps) == 3
+    assert made.claims[0].n_pairs == 3
+    text = Reader(html.html(made, publishing.recorded_sweep(record))).text
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(terminal.tables(made))
     assert isinstance(console.file, io.StringIO)
-    for shown in (text, console.file.getvalue(), terminal.markdown(made, "q?")):
-        assert chosen.PATH_TITLE in shown
+    for shown in (text, console.file.getvalue(), markdown(made, "q?")):
+        assert "The path from the baseline to the target" in shown
     ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 12)
     again = len(starts(fake))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judged_sweep import as_json
 from rich.console import Console
 from sweep_runs import Watcher, small
 
@@ -14,7 +15,8 @@ from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.preregistration import digests
 from mnist_ablate.ledger.progress import seeds_wanted, winner
 from mnist_ablate.ledger.raw_records import FinalRecord
-from mnist_ablate.reports import judging, summary, terminal
+from mnist_ablate.reports import judging, terminal
+from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
@@ -98,15 +100,16 @@ def test_the_report_says_what_was_saved_and_where_each_claim_stopped() -> None:
     entries, _ = run(plan)
     counts = progress.counts(plan, entries)
     assert counts == {"planned": 180, "complete": 92, "diverged": 0, "failed": 0, "lost": 0, "saved": 88}
-    found = summary.document(plan.sweep, progress.rows(plan, entries), counts)
-    assert [(each["verdict"], each["look"], each["n_pairs"]) for each in found["claims"]] == [
+    found = judging.of_rows(plan.sweep, progress.rows(plan, entries), counts)
+    assert [(each.verdict, each.look, each.n_pairs) for each in found.claims] == [
         ("supported", 3, 14),
         ("inconclusive", 5, 30),
     ]
-    assert [each["seeds"] for each in found["adaptive"]["looks"]] == [6, 9, 14, 21, 30]
-    fixed = summary.document(small(), [], progress.count([]))
-    assert fixed["adaptive"] is None
-    assert all("look" not in each for each in fixed["claims"])
+    assert found.adaptive is not None
+    assert [each.seeds for each in found.adaptive.looks] == [6, 9, 14, 21, 30]
+    fixed = judging.of_rows(small(), [], progress.count([]))
+    assert fixed.adaptive is None
+    assert all("look" not in each for each in as_json(fixed)["claims"])
 
 
 def test_before_the_last_round_nothing_is_called_saved() -> None:
@@ -230,8 +233,8 @@ def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
     counts = result.counts
     assert counts["complete"] + counts["saved"] == counts["planned"] == 18
     assert CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems == []
-    found = judging.document(record.plan, entries, record.registration, [])
-    assert found["trials"] == dict(counts)
+    found = judging.of_records(record.plan, entries, record.registration, [])
+    assert as_json(found)["trials"] == dict(counts)
     again = drive(small(**ADAPTIVE), settings, Watcher())
     assert (again.rows, len(Ledger(settings.ledger_url).find("small").records())) == (result.rows, len(entries))
 
@@ -259,12 +262,12 @@ def test_verify_finds_a_round_that_is_lacking(settings: Settings, monkeypatch: p
 def test_every_report_says_how_seeds_were_added_and_what_that_saved() -> None:
     plan = plan_of()
     entries, _ = run(plan)
-    found = summary.document(plan.sweep, progress.rows(plan, entries), progress.counts(plan, entries))
+    found = judging.of_rows(plan.sweep, progress.rows(plan, entries), progress.counts(plan, entries))
     saved = "Saved: 88 of the 180 trials of 30 seeds for every arm (49%)."
-    markdown = terminal.markdown(found, "Why?")
-    assert "every arm has 6; the arms of open claims get more, up to 9, 14, 21 and 30." in markdown
-    assert saved in markdown
-    assert "180 trials planned: 92 complete, 88 saved" in markdown
+    text = markdown(found, "Why?")
+    assert "every arm has 6. The arms of open claims get more, up to 9, 14, 21 and 30." in text
+    assert saved in text
+    assert "180 trials planned: 92 complete, 88 saved" in text
     console = Console(width=100)
     with console.capture() as capture:
         console.print(terminal.tables(found))

@@ -8,7 +8,7 @@ from typing import Any
 
 import fake_trainer
 import pytest
-from judged_sweep import judged
+from judged_sweep import as_json, judged
 from pages import Reader
 from rich.console import Console
 from sweep_runs import SWEEP, Watcher, small
@@ -19,7 +19,9 @@ from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import preregistration
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports.html import html
-from mnist_ablate.reports.terminal import markdown, tables
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import Preregistration
+from mnist_ablate.reports.terminal import tables
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
@@ -44,7 +46,7 @@ def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False,
 
 
 def registered(home: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = recorded_report.document("small", home)[0]["preregistration"]
+    found: dict[str, Any] = as_json(recorded_report.report("small", home)[0])["preregistration"]
     return found
 
 
@@ -169,17 +171,18 @@ def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Setting
 @pytest.mark.usefixtures("tracker", "fake")
 def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
     about = drive(small(), settings, Watcher()).about
-    assert about.preregistration == registered(settings)
+    assert about.preregistration == Preregistration.model_validate(registered(settings))
 
 
 def texts(preregistered: dict[str, Any] | None) -> tuple[str, str, str]:
-    document, recorded = judged(trouble=False)
-    document["preregistration"] = preregistered
+    report, record = judged(trouble=False)
+    registered = preregistered and Preregistration.model_validate(preregistered)
+    report = report.model_copy(update={"preregistration": registered})
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(tables(document))
+    console.print(tables(report))
     assert isinstance(console.file, io.StringIO)
     table = " ".join(console.file.getvalue().split())
-    return table, markdown(document, "q"), Reader(html(document, recorded)).text
+    return table, markdown(report, "q"), Reader(html(report, record)).text
 
 
 FOUND = {"registered": "2026-11-24T06:32:50+00:00", "digest": "ab12" * 16, "parts": {}}

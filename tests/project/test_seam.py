@@ -62,5 +62,10 @@ def test_a_sweep_of_another_workload_ends_in_a_verdict_that_verify_confirms(fold
     assert "late heads" in shown
     assert "%" in shown
     assert "pp" in shown
+    run(folder, "report", "coin", "--output", "coin.html")
+    page = (folder / "coin.html").read_text()
+    assert "The seeds vary the tosses." in page
+    assert "image" not in page
+    assert "accuracy" not in page
     run(folder, "verify", "coin")
     assert json.loads(run(folder, "report", "coin", "--format", "json")) == report

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_sweep import as_json
 from ledger_records import outcome, recorded
 from sweep_runs import SWEEP, small
 
@@ -53,8 +54,8 @@ def trained(home: Path, sweep: Sweep) -> Settings:
 
 
 def packed(settings: Settings) -> bytes:
-    document, record = recorded_report.document("small", settings)
-    return publishing.bundle(record, settings, document)[0]
+    report, record = recorded_report.report("small", settings)
+    return publishing.bundle(record, settings, report)[0]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def rejudged(members: Members, folder: Path) -> Members:
 
     (folder / "x.zip").write_bytes(closed(members))
     forged = bundle.unpack(folder / "x.zip")
-    return {**members, bundle.VERDICTS: judging.of_raw(forged.study, forged.earlier, forged.fingerprints)}
+    return {**members, bundle.VERDICTS: as_json(judging.of_raw(forged.study, forged.earlier, forged.fingerprints))}
 
 
 def said(content: bytes, folder: Path) -> Checked:

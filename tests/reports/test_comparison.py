@@ -28,27 +28,27 @@ def side(sweep: Sweep, tanh: float, *, seeds: int = 3, status: str = "complete")
 
 def test_the_same_numbers_are_identical_and_leave_no_doubt() -> None:
     found = compare(side(small(), 0.8), side(small(), 0.8))
-    for arm in found["arms"]:
-        assert (arm["pairs"], arm["identical"]) == (3, 3)
-        assert (arm["difference"], arm["ci_low"], arm["ci_high"]) == (0, 0, 0)
+    for arm in found.arms:
+        assert (arm.pairs, arm.identical) == (3, 3)
+        assert (arm.difference, arm.ci_low, arm.ci_high) == (0, 0, 0)
 
 
 def test_differences_are_second_minus_first_at_the_same_seed() -> None:
     found = compare(side(small(), 0.8), side(small(), 0.85, seeds=2))
-    relu, tanh = found["arms"]
-    assert (relu["identical"], relu["pairs"], tanh["identical"], tanh["pairs"]) == (2, 2, 0, 2)
-    assert tanh["difference"] == pytest.approx(0.05)
-    assert tanh["first"] == pytest.approx(0.8005)
-    assert tanh["second"] == pytest.approx(0.8505)
+    relu, tanh = found.arms
+    assert (relu.identical, relu.pairs, tanh.identical, tanh.pairs) == (2, 2, 0, 2)
+    assert tanh.difference == pytest.approx(0.05)
+    assert tanh.first == pytest.approx(0.8005)
+    assert tanh.second == pytest.approx(0.8505)
 
 
 def test_intervals_are_simultaneous_over_the_arms() -> None:
     first, second = side(small(), 0.8), side(small(), 0.8)
     moved = [Row(row.params, row.seed, {"test_accuracy": 0.9 + row.seed**2 / 100}) for row in second.rows]
-    both = compare(first, Side(second.name, "", second.sweep, moved))["arms"]
-    alone = compare(first, Side(second.name, "", second.sweep, moved[:3]))["arms"]
-    assert both[0]["difference"] == alone[0]["difference"]
-    assert both[0]["ci_high"] - both[0]["ci_low"] > 1.3 * (alone[0]["ci_high"] - alone[0]["ci_low"])
+    both = compare(first, Side(second.name, "", second.sweep, moved)).arms
+    alone = compare(first, Side(second.name, "", second.sweep, moved[:3])).arms
+    assert both[0].difference == alone[0].difference
+    assert both[0].ci_high - both[0].ci_low > 1.3 * (alone[0].ci_high - alone[0].ci_low)
 
 
 def test_arms_of_one_side_and_rows_without_a_number_are_told_not_counted() -> None:
@@ -56,19 +56,19 @@ def test_arms_of_one_side_and_rows_without_a_number_are_told_not_counted() -> No
     elu = Row({"activation": "elu"}, 0, {"test_accuracy": 0.7})
     second = side(more, 0.8, status="failed")
     found = compare(side(small(), 0.8), Side("more", "", more, [*second.rows, elu]))
-    assert found["only_second"] == [{"activation": "elu"}]
-    assert found["only_first"] == []
-    assert [arm["pairs"] for arm in found["arms"]] == [2, 2]
+    assert found.only_second == ({"activation": "elu"},)
+    assert found.only_first == ()
+    assert [arm.pairs for arm in found.arms] == [2, 2]
 
 
 def test_a_claim_that_was_changed_is_marked() -> None:
     claim = small().claims[0].model_dump() | {"margin": 0.5}
     before, after = side(small(), 0.8), side(small(claims=[claim]), 0.8)
-    assert not compare(before, before)["claims"][0]["changed"]
-    [found] = compare(before, after)["claims"]
-    assert found["changed"]
-    assert found["first"]["effect"] == found["second"]["effect"] == pytest.approx(-0.1)
-    assert {found["first"]["verdict"], found["second"]["verdict"]} <= {"equivalent", "inconclusive"}
+    assert not compare(before, before).claims[0].changed
+    [found] = compare(before, after).claims
+    assert found.changed
+    assert found.first.effect == found.second.effect == pytest.approx(-0.1)
+    assert {found.first.verdict, found.second.verdict} <= {"equivalent", "inconclusive"}
 
 
 @pytest.mark.slow

@@ -4,14 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judged_sweep import as_json
 from rich.console import Console
 
 from mnist_ablate.ledger import progress
-from mnist_ablate.reports import effect_tables, effects_page, summary, terminal
+from mnist_ablate.reports import judging, sections, terminal
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import Report
 from mnist_ablate.statistics.effect_sizes import improvement, standardized
 from mnist_ablate.sweep.adaptive_schedule import look_schedule
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row, Scalar
+from mnist_ablate.workloads.workload import Table
 
 CLAIM = {
     "name": "tanh-hurts",
@@ -42,37 +46,41 @@ def rows(seeds: int = 8) -> list[Row]:
     return found
 
 
-def document(found: Sweep, results: list[Row]) -> dict[str, Any]:
-    return summary.document(found, results, progress.count(results))
+def report(found: Sweep, results: list[Row]) -> Report:
+    return judging.of_rows(found, results, progress.count(results))
+
+
+def tables(found: Report) -> dict[str, Table]:
+    return {table.caption.split(" on ")[0]: table for section in sections.effects(found) for table in section.tables}
 
 
 def test_each_claim_has_its_sizes_at_the_level_of_its_interval() -> None:
-    found = document(sweep(claims=[CLAIM, {**CLAIM, "name": "again"}]), rows())
-    values = list(found["claims"][0]["differences"].values())
-    sizes = found["effect_sizes"][0]
-    assert sizes["name"] == "tanh-hurts"
-    assert tuple(sizes["standardized"].values()) == standardized(values, 0.025)
-    assert tuple(sizes["improvement"].values()) == improvement(values, 0.025)
+    found = report(sweep(claims=[CLAIM, {**CLAIM, "name": "again"}]), rows())
+    values = list(found.claims[0].differences.values())
+    sizes = found.effect_sizes[0]
+    assert sizes.name == "tanh-hurts"
+    assert sizes.standardized == standardized(values, 0.025)
+    assert sizes.improvement == improvement(values, 0.025)
 
 
 def test_less_loss_is_better() -> None:
-    found = document(sweep(claims=[CLAIM, {**CLAIM, "name": "loss", "metric": "test_loss"}]), rows())
-    accuracy, loss = found["effect_sizes"]
-    assert loss["improvement"] == accuracy["improvement"]
-    assert loss["standardized"]["value"] == pytest.approx(-accuracy["standardized"]["value"])
+    found = report(sweep(claims=[CLAIM, {**CLAIM, "name": "loss", "metric": "test_loss"}]), rows())
+    accuracy, loss = found.effect_sizes
+    assert loss.improvement == accuracy.improvement
+    assert loss.standardized.value == pytest.approx(-accuracy.standardized.value)
 
 
 def test_a_difference_of_two_differences_improves_nothing() -> None:
-    found = document(sweep(claims=[{**CLAIM, "versus": {"dropout": 0.5}}]), rows())
-    assert found["effect_sizes"][0]["improvement"] is None
-    assert effect_tables.sizes(found)[0][2] == "of a difference of two: none"
+    found = report(sweep(claims=[{**CLAIM, "versus": {"dropout": 0.5}}]), rows())
+    assert found.effect_sizes[0].improvement is None
+    assert tables(found)["Size of the differences"].rows[0][2] == "of a difference of two: none"
 
 
 def test_an_adaptive_claim_has_the_level_of_its_look() -> None:
-    found = document(sweep(seeds={"min": 6, "max": 30}), rows(6))
-    values = list(found["claims"][0]["differences"].values())
+    found = report(sweep(seeds={"min": 6, "max": 30}), rows(6))
+    values = list(found.claims[0].differences.values())
     level = 0.05 * look_schedule(6, 30)[0].share
-    assert tuple(found["effect_sizes"][0]["standardized"].values()) == standardized(values, level)
+    assert found.effect_sizes[0].standardized == standardized(values, level)
 
 
 def test_differences_that_only_rounding_tells_apart_have_no_standardized_size() -> None:
@@ -82,27 +90,25 @@ def test_differences_that_only_rounding_tells_apart_have_no_standardized_size() 
         for seed in range(8)
         for activation, shift in (("relu", 0.0), ("tanh", 0.1))
     ]
-    sizes = document(sweep(), results)["effect_sizes"][0]
+    (sizes,) = as_json(report(sweep(), results))["effect_sizes"]
     assert sizes["standardized"] == {"value": None, "ci_low": None, "ci_high": None}
     assert sizes["improvement"]["value"] == 1.0
 
 
 def test_the_factorial_table_is_in_every_report_but_the_terminals() -> None:
-    found = document(sweep(), rows())
-    table = found["factorial_effects"]
-    assert (table["seeds"], table["error"]["freedom"]) == (8, 21)
-    assert [tuple(each["factors"]) for each in table["effects"]] == [
+    found = report(sweep(), rows())
+    table = found.factorial_effects
+    assert table is not None
+    assert (table.seeds, table.error.freedom) == (8, 21)
+    assert [each.factors for each in table.effects] == [
         ("activation",),
         ("dropout",),
         ("activation", "dropout"),
     ]
-    markdown = terminal.markdown(found, "?")
-    assert "**Main effects and interactions on test accuracy**" in markdown
-    assert "| activation x dropout | 1 |" in markdown
-    assert "| tanh-hurts |" in markdown
-    ((ident, _, page),) = effects_page.sections(found)
-    assert ident == "effects"
-    assert "activation x dropout" in page
+    text = markdown(found, "?")
+    assert "**Main effects and interactions on test accuracy**" in text
+    assert "| activation x dropout | 1 |" in text
+    assert "| tanh-hurts |" in text
     console = Console(width=100)
     with console.capture() as capture:
         console.print(terminal.tables(found))
@@ -112,11 +118,11 @@ def test_the_factorial_table_is_in_every_report_but_the_terminals() -> None:
 def test_other_designs_and_single_seeds_have_no_table() -> None:
     usual = {"activation": "relu", "dropout": 0.0}
     one_factor = sweep(design="one_factor", baseline=usual)
-    assert document(one_factor, rows())["factorial_effects"] is None
-    found = document(sweep(), rows(1))
-    assert found["factorial_effects"] is None
-    assert list(effects_page.sections(found)) == []
-    assert "Main effects" not in terminal.markdown(found, "?")
+    assert report(one_factor, rows()).factorial_effects is None
+    found = report(sweep(), rows(1))
+    assert found.factorial_effects is None
+    assert list(sections.effects(found)) == []
+    assert "Main effects" not in markdown(found, "?")
 
 
 def test_many_effects_are_cut_to_the_largest_and_that_is_said() -> None:
@@ -128,15 +134,16 @@ def test_many_effects_are_cut_to_the_largest_and_that_is_said() -> None:
         for cell in cells
         for seed in range(2)
     ]
-    found = document(sweep(scientific=factors, claims=[]), results)
-    shown = effect_tables.effects(found)
-    assert len(shown) == effect_tables.MOST_EFFECTS + 1
-    assert "16 smaller effects are in the JSON." in effect_tables.effects_note(found)
+    found = report(sweep(scientific=factors, claims=[]), results)
+    table = tables(found)["Main effects and interactions"]
+    assert len(table.rows) == sections.MOST_EFFECTS + 1
+    assert "16 smaller effects are in the JSON." in table.note
 
 
 def test_equal_results_are_no_table_and_no_error() -> None:
     same = [Row(row.params, row.seed, {"test_accuracy": 0.9}) for row in rows()]
-    found = document(sweep(), same)
-    assert effect_tables.effects(found) == []
-    assert effect_tables.sizes(found) == []
-    assert found["effect_sizes"][0]["improvement"]["value"] == 0.5
+    found = report(sweep(), same)
+    assert tables(found) == {}
+    improvement = found.effect_sizes[0].improvement
+    assert improvement is not None
+    assert improvement.value == 0.5

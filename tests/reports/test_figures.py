@@ -1,203 +1,118 @@
-"""Plots put marks where the numbers are, keep them apart, and draw no more than can be seen."""
+"""What charts are given is what the report and the trials say; `test_charts` has how it is drawn."""
 
 import math
 import re
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from judged_sweep import judged
+from pages import sweep
 
-from mnist_ablate.reports import curves, figures, interaction
-from mnist_ablate.reports.axes import Axis
-from mnist_ablate.reports.drawing import WIDTH, interval, thinned
-from mnist_ablate.reports.markup import Markup, element, table
-from mnist_ablate.reports.panels import panelled
-from mnist_ablate.reports.recorded import key, main_arms
+from mnist_ablate.errors import SweepError
+from mnist_ablate.reports import chart_files, charts, figures
+from mnist_ablate.reports.chart_files import Chart
+from mnist_ablate.reports.report import arm_key
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.text import arm_name
+from mnist_ablate.workloads.keras_mnist import sections
+from mnist_ablate.workloads.workload import Curves
 
 
-def circles(picture: str, kind: str = "dot") -> list[tuple[float, float]]:
-    found = re.findall(rf'<circle cx="([\d.]+)" cy="([\d.]+)" r="3.2" class="{kind}"', picture)
-    return [(float(x), float(y)) for x, y in found]
+def said(chart: Chart) -> str:
+    return chart_files.to_svg(chart)
 
 
-def test_an_interval_beyond_its_axis_ends_in_an_arrow() -> None:
-    axis = Axis(-1.0, 1.0, 0.0, 100.0)
-    inside, beyond = ("".join(interval(axis, low, high, 0.0, "ci")) for low, high in ((-0.5, 0.5), (-9.0, 0.5)))
-    assert inside.count("tip") == 0
-    assert beyond.count("tip") == 1
-    assert list(interval(axis, None, None, 0.0, "ci")) == []
+def test_claims_have_a_point_for_each_pair_and_their_numbers_in_words() -> None:
+    report, _ = judged()
+    text = said(figures.claims(report, "test_accuracy"))
+    assert len(re.findall(", seed \\d+: ", text)) == sum(claim.n_pairs for claim in report.claims)
+    for claim in report.claims:
+        assert claim.name in text
+        assert f"{charts.SIGNS[claim.verdict]} {claim.verdict}" in text
+    assert "margin ±0.20 pp" in text
 
 
-def test_the_forest_has_a_row_for_each_claim_and_a_point_for_each_pair() -> None:
-    document, _ = judged()
-    picture = figures.forest("f", document, "test_accuracy")
-    assert len(circles(picture)) == sum(claim["n_pairs"] for claim in document["claims"])
-    assert len({y for _, y in circles(picture)}) == len(document["claims"])
-    assert picture.count('class="band"') == len(document["claims"])
-    for claim in document["claims"]:
-        assert claim["name"] in picture
-    assert "seed 3: \N{MINUS SIGN}8" in picture
-
-
-def test_marks_of_the_forest_stand_where_their_numbers_are() -> None:
-    document, _ = judged()
-    document["claims"] = document["claims"][1:2]
-    (claim,) = document["claims"]
-    picture = figures.forest("f", document, "test_accuracy")
-    (zero,) = map(float, re.findall(r'<line x1="([\d.]+)"[^>]* class="zero"', picture))
-    (bar,) = re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="\2" class="ci supported"', picture)
-    (mean,) = map(float, re.findall(r'<path d="M[\d.]+ [\d.]+L([\d.]+) [^"]*" class="mean supported"', picture))
-    (band,) = re.findall(r'<rect x="([\d.]+)"[^>]* width="([\d.]+)"', picture)
-    low, high, left, width = float(bar[0]), float(bar[2]), float(band[0]), float(band[1])
-    points = [x for x, _ in circles(picture)]
-    assert points == sorted(points)
-    assert max(points) < left
-    assert low < mean < high < left < zero < left + width
-    assert left + width / 2 == pytest.approx(zero, abs=0.2)
-    assert zero - low == pytest.approx((zero - left) * -claim["ci_low"] / 0.002, rel=0.02)
-
-
-def test_the_verdict_is_written_beside_its_color() -> None:
-    picture = figures.forest("f", judged()[0], "test_accuracy")
-    for verdict, sign in figures.SIGNS.items():
-        if f"verdict {verdict}" in picture:
-            assert f"{sign} {verdict}</text>" in picture
-
-
-def test_every_trial_is_in_the_picture_of_arms_and_diverged_ones_are_crosses() -> None:
-    document, recorded = judged()
-    picture = figures.arms("a", document, document["arms"], recorded)
-    assert len(circles(picture)) == document["trials"]["complete"]
-    assert picture.count('class="diverged"') == document["trials"]["diverged"]
-
-
-def test_marks_stay_within_the_picture() -> None:
-    document, recorded = judged()
-    grid = interaction.grid(document)
-    assert grid
-    for picture in (
-        figures.forest("f", document, "test_accuracy"),
-        figures.arms("a", document, document["arms"], recorded),
-        curves.learning_curves("c", document["arms"], recorded),
-        interaction.interaction("i", document, grid),
-    ):
-        places = [float(x) for x in re.findall(r' (?:cx|x|x1|x2)="([-\d.]+)"', picture)]
-        assert min(places) >= 0.0
-        assert max(places) <= WIDTH
-        assert "nan" not in picture
-        assert "inf" not in picture.replace("inference", "")
-
-
-def test_every_picture_has_a_title_and_a_description() -> None:
-    picture = figures.forest("f", judged()[0], "test_accuracy")
-    assert 'aria-labelledby="f-title" aria-describedby="f-desc"' in picture
-    assert '<title id="f-title">Forest plot' in picture
-    assert '<desc id="f-desc">printed-code-hurts-relu, inconclusive: Difference' in picture
+def test_every_trial_is_in_the_chart_of_arms_and_diverged_ones_are_marked() -> None:
+    report, record = judged()
+    text = said(figures.arms(report, report.arms, record))
+    assert len(re.findall(", seed \\d+: ", text)) == report.trials.complete + report.trials.diverged
+    assert text.count(", diverged, seed") == report.trials.diverged
 
 
 def test_two_factors_make_a_line_for_each_value_of_the_smaller() -> None:
-    document, _ = judged()
-    grid = interaction.grid(document)
-    assert grid
-    assert (grid.across, grid.factor, list(grid.lines)) == ("normalizer", "activation", ["relu", "tanh"])
-    picture = interaction.interaction("i", document, grid)
-    assert picture.count('class="series') == 2
-    assert picture.count('class="marker') == len(document["arms"]) + 2
+    report, record = judged()
+    chart = figures.interaction(report, record)
+    assert chart is not None
+    assert chart.title == "test accuracy by normalizer, a line for each of activation relu, activation tanh"
 
 
 def test_no_interaction_is_drawn_where_factors_are_not_crossed() -> None:
-    document, _ = judged()
-    kept = [arm for arm in document["arms"] if arm["params"]["activation"] == "relu"]
-    assert interaction.grid({**document, "arms": kept}) is None
-    assert interaction.grid({**document, "arms": []}) is None
-    for arm in document["arms"]:
-        arm["params"]["dropout"] = 0.5
-    assert interaction.grid(document) is None
+    report, record = judged()
+    one = tuple(arm for arm in report.arms if arm.params["activation"] == "relu")
+    third = tuple(replace(arm, params={**arm.params, "dropout": 0.5}) for arm in report.arms)
+    for arms in (one, (), third):
+        assert figures.interaction(report.model_copy(update={"arms": arms}), record) is None
 
 
 def test_curves_share_a_panel_where_arms_differ_in_one_factor() -> None:
-    document, recorded = judged()
-    found, styles = panelled(document["arms"], recorded, curves.validation)
-    assert styles == ["activation relu", "activation tanh"]
-    assert [panel.name for panel in found] == list(sweep_file.load("normalization").scientific["normalizer"])
-    alone, none = panelled(document["arms"][::2], recorded, curves.validation)
-    assert none == []
-    assert len(alone) == 6
+    report, _ = judged()
+    points = {arm_name(arm.params): {0: [(1.0, 0.9), (2.0, 0.95)]} for arm in report.arms}
+    shown = Curves("val accuracy", ("epoch 1", "2"), points, "", is_share=True)
+    text = said(figures.curves(shown, report.arms))
+    assert "in 6 panels" in text
+    assert "activation relu" in text
+    for name in sweep_file.load("normalization").scientific["normalizer"]:
+        assert f">{name}<" in text
+    assert "activation relu" not in said(figures.curves(shown, report.arms[::2]))
 
 
-def test_a_curve_is_the_mean_and_the_range_of_its_seeds() -> None:
-    document, recorded = judged()
-    found, _ = panelled(document["arms"], recorded, curves.validation)
-    ends = [entry.outcome.epochs[-1].metrics["val_accuracy"] for entry in recorded.arm(document["arms"][0]["params"])]
-    number, mean, low, high = found[0].curves[0].points[-1]
-    assert (number, low, high) == (3, min(ends), max(ends))
-    assert mean == pytest.approx(sum(ends) / len(ends))
+def test_dead_units_are_known_before_training_and_after_it() -> None:
+    report, record = judged(trouble=False)
+    trials = {arm_name(arm.params): record.arm(arm.params) for arm in report.arms}
+    found = {section.name: section for section in sections.diagnostic_sections(trials)}
+    assert list(found) == ["dead", "inputs", "units"]
+    (chart,) = found["dead"].charts
+    assert isinstance(chart, Curves)
+    before, after = chart.points["centered_uint8 relu"][0]
+    assert before == (0.0, pytest.approx(0.31 * (1 + 1 / 2 + 1 / 3) / 3))
+    assert after == (1.0, pytest.approx(0.42 * (1 + 1 / 2 + 1 / 3) / 3))
+    text = said(figures.curves(chart, report.arms))
+    for label in (">before<", ">after<", ">0%<", ">20%<"):
+        assert label in text
 
 
-def test_dead_units_are_drawn_from_before_training_to_after_it() -> None:
-    document, recorded = judged(trouble=False)
-    found, styles = panelled(document["arms"], recorded, curves.dead_units)
-    assert styles == ["activation relu", "activation tanh"]
-    wrapped = next(panel for panel in found if panel.name == "centered_uint8").curves[0]
-    before, after = wrapped.points
-    assert before == (0, *[pytest.approx(0.31 * (1 + 1 / 2 + 1 / 3) / 3)] * 3)
-    assert after[0] == 1
-    assert after[2:] == pytest.approx((0.42 * (1 + 1 / 2 + 1 / 3) / 3, 0.42 * (1 + 1 / 2 + 1 / 3) / 3 + 0.009))
-    picture = curves.dead_curves("d", document["arms"], recorded)
-    assert picture.count('class="area') == len(document["arms"])
-    assert '<title id="d-title">Dead units before training and after it in 6 panels' in picture
-    for label in ("before</text>", "after</text>", "0%</text>", "20%</text>"):
-        assert label in picture
-
-
-def test_dead_units_that_were_not_recorded_are_not_drawn() -> None:
-    _, recorded = judged(trouble=False)
-    assert curves.has_dead_units(recorded)
-    bare = [replace(each, outcome=each.outcome.model_copy(update={"diagnostics": {}})) for each in recorded.entries]
-    assert not curves.has_dead_units(replace(recorded, entries=tuple(bare)))
-
-
-def test_an_epoch_without_a_number_is_left_out_of_its_curve() -> None:
-    document, recorded = judged(trouble=False)
-    entry = recorded.entries[0]
-    broken = entry.outcome.epochs[0].model_copy(update={"val_accuracy": math.nan})
-    outcome = entry.outcome.model_copy(update={"epochs": (broken, *entry.outcome.epochs[1:])})
-    entries = (type(entry)(entry.trial, entry.params, entry.stage, outcome), *recorded.entries[1:])
-    changed = type(recorded)(recorded.sweep, entries, (), "", "", {})
-    assert "nan" not in curves.learning_curves("c", document["arms"], changed)
+def test_diagnostics_that_were_not_recorded_make_no_section() -> None:
+    _, record = judged(trouble=False)
+    bare = [replace(each, outcome=each.outcome.model_copy(update={"diagnostics": {}})) for each in record.entries]
+    assert sections.diagnostic_sections({"unit relu": bare}) == []
 
 
 def test_of_many_arms_those_that_claims_compare_are_kept_in_order() -> None:
-    document, recorded = judged()
-    few = main_arms(document["arms"], recorded.sweep, 9)
-    names = [arm_name(arm["params"]) for arm in few]
+    report, record = judged()
+    few = figures.main_arms(report.arms, record.sweep, 9)
+    names = [arm_name(arm.params) for arm in few]
     assert len(few) == 9
-    assert names == [arm_name(arm["params"]) for arm in document["arms"] if arm in few]
+    assert names == [arm_name(arm.params) for arm in report.arms if arm in few]
     assert {"unit relu", "centered relu", "centered_uint8 relu", "unit tanh"} <= set(names)
-    assert main_arms(document["arms"], recorded.sweep, 12) is document["arms"]
-
-
-@given(st.lists(st.integers(), max_size=50), st.integers(2, 60))
-def test_thinning_keeps_both_ends_and_the_order(values: list[int], most: int) -> None:
-    kept = thinned(sorted(values), most)
-    assert len(kept) == min(len(values), most)
-    assert kept == sorted(kept)
-    assert kept[:1] + kept[-1:] == sorted(values)[:1] + sorted(values)[-1:]
+    assert figures.main_arms(report.arms, record.sweep, 12) is report.arms
 
 
 def test_arms_are_named_by_words_and_by_numbers_with_their_factor() -> None:
     assert arm_name({"normalizer": "unit", "dropout": 1 / 3, "epochs": 3}) == "unit dropout=0.333333 epochs=3"
-    assert key({"a": True}) != key({"a": 1})
+    assert arm_key({"a": True}) != arm_key({"a": 1})
 
 
-@pytest.mark.parametrize("text", ["<b>", "a & b", '" onload="x'])
-def test_text_and_attributes_are_escaped_and_markup_is_not(text: str) -> None:
-    made: Any = element("p", text, Markup("<i>ok</i>"), title=text)
-    assert text not in made.removeprefix("<p")
-    assert "<i>ok</i>" in made
-    assert "<td>&lt;x&gt;</td>" in table(("a", "b"), [("y", "<x>")], numbers_from=2)
+def test_the_main_chart_shows_claims_else_arms_else_says_that_there_are_none() -> None:
+    report, record = judged()
+    assert figures.main_chart(report, record).title.startswith("Forest plot")
+    report, record = judged(sweep(claims=[]))
+    assert "in 12 arms" in figures.main_chart(report, record).title
+    with pytest.raises(SweepError, match="no trial is recorded yet"):
+        figures.main_chart(report.model_copy(update={"arms": ()}), record)
+
+
+def test_an_unknown_interval_is_no_bar_and_no_error() -> None:
+    report, _ = judged()
+    unknown = tuple(replace(each, ci_low=-math.inf, ci_high=math.inf) for each in report.claims)
+    text = said(figures.claims(report.model_copy(update={"claims": unknown}), "test_accuracy"))
+    assert "inf" not in text.replace("info", "")

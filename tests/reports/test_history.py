@@ -1,4 +1,4 @@
-"""Commands over the record: the document of what is there, and sync, which says what it did."""
+"""Commands over the record: the report on what is there, and sync, which says what it did."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.ledger.progress import done, verdict_trials
+from mnist_ablate.reports.report import TrialCounts
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.tracking.mirror import FinishedTrial
@@ -49,9 +50,9 @@ def plan() -> Plan:
 
 def test_a_part_of_a_sweep_is_reported_as_a_part(settings: Settings, plan: Plan) -> None:
     recorded(settings, plan, plan.verdict_trials()[:4])
-    document, record = recorded_report.document("small", settings)
-    assert document["trials"] == {"planned": 6, "complete": 4, "diverged": 0, "failed": 0, "lost": 0}
-    assert [arm["n"] for arm in document["arms"]] == [2, 2]
+    report, record = recorded_report.report("small", settings)
+    assert report.trials == TrialCounts(planned=6, complete=4)
+    assert [arm.n for arm in report.arms] == [2, 2]
     assert record.sweep.question == "Does tanh hurt?"
 
 
@@ -60,8 +61,8 @@ def test_a_repeated_trial_counts_once_with_its_last_outcome(settings: Settings, 
     first = plan.verdict_trials()[0]
     record.add(first, outcome(first, "failed"))
     record.add(first, outcome(first))
-    document, _ = recorded_report.document("small", settings)
-    assert (document["trials"]["complete"], document["trials"]["failed"]) == (1, 0)
+    report, _ = recorded_report.report("small", settings)
+    assert (report.trials.complete, report.trials.failed) == (1, 0)
 
 
 def test_tuning_trials_are_in_no_arm(settings: Settings) -> None:
@@ -71,9 +72,9 @@ def test_tuning_trials_are_in_no_arm(settings: Settings) -> None:
     assert done(plan, record.entries()) == 4
     for each in trials:
         record.add(each, outcome(each))
-    document, _ = recorded_report.document("small", settings)
-    assert [arm["n"] for arm in document["arms"]] == [3, 3]
-    assert document["trials"]["planned"] == 6
+    report, _ = recorded_report.report("small", settings)
+    assert [arm.n for arm in report.arms] == [3, 3]
+    assert report.trials.planned == 6
 
 
 def test_results_at_values_that_a_repeated_tuning_gave_up_do_not_count(settings: Settings) -> None:
@@ -91,12 +92,12 @@ def test_results_at_values_that_a_repeated_tuning_gave_up_do_not_count(settings:
         record.add(each, outcome(each))
     late = verdict_trials(plan, record.entries())
     assert {each.trial.id for each in early}.isdisjoint(each.trial.id for each in late)
-    document, _ = recorded_report.document("small", settings)
-    assert document["arms"] == []
+    report, _ = recorded_report.report("small", settings)
+    assert report.arms == ()
     for each in late:
         record.add(each, outcome(each))
-    document, _ = recorded_report.document("small", settings)
-    assert [arm["n"] for arm in document["arms"]] == [3, 3]
+    report, _ = recorded_report.report("small", settings)
+    assert [arm.n for arm in report.arms] == [3, 3]
 
 
 def test_sync_sends_what_is_missing_then_the_verdicts_and_remembers(
@@ -136,7 +137,7 @@ def test_sync_of_a_tracker_that_is_down_remembers_nothing(settings: Settings, pl
 def test_a_sweep_that_was_never_run_says_what_was(settings: Settings, plan: Plan) -> None:
     begun(settings, plan)
     with pytest.raises(SweepError, match=r"smal: nothing recorded: .*; did you mean 'small'\? recorded: small"):
-        recorded_report.document("smal", settings)
+        recorded_report.report("smal", settings)
 
 
 @pytest.mark.slow
@@ -145,11 +146,11 @@ def test_fingerprints_are_recorded_with_the_sweep_and_measured_where_an_older_re
 ) -> None:
     digits = data.load()
     record = begun(settings, make_plan(small(), digits.digest))
-    assert [found["normalizer"] for found in recorded_report.document("small", settings)[0]["fingerprints"]] == ["unit"]
+    assert [found["normalizer"] for found in recorded_report.report("small", settings)[0].fingerprints] == ["unit"]
     record.fingerprints = [{"normalizer": "noted"}]
-    assert recorded_report.document("small", settings)[0]["fingerprints"] == [{"normalizer": "noted"}]
+    assert recorded_report.report("small", settings)[0].fingerprints == ({"normalizer": "noted"},)
 
 
 def test_images_that_are_not_here_have_no_fingerprints(settings: Settings, plan: Plan) -> None:
     begun(settings, plan)
-    assert recorded_report.document("small", settings)[0]["fingerprints"] == []
+    assert recorded_report.report("small", settings)[0].fingerprints == ()

@@ -1,16 +1,19 @@
-"""The page says first what was found, then what it rests on, whatever the sweep looked like."""
+"""The page says first what was found, then what it rests on; it runs nothing and takes no text for markup."""
 
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from judged_sweep import judged
+from judged_sweep import judged, with_trials
 from pages import Reader, claim, read, sweep
 
-from mnist_ablate.reports import html
+from mnist_ablate.ledger import progress
+from mnist_ablate.reports import chart_files, html, judging
+from mnist_ablate.reports.report import ChosenValues, RecordedSweep, Tuning
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.trial import Scalar
 
 MOST_BYTES = 2_000_000
 
@@ -51,7 +54,7 @@ def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
     ids = reader.values("id")
     assert len(ids) == len(set(ids))
     pictures = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-labelledby"]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert {*pictures, *reader.values("aria-describedby")} <= set(ids)
     hidden = [value for tag, name, value in reader.attributes if tag == "svg" and name == "aria-hidden"]
     assert reader.tags.count("svg") == len(pictures) + len(hidden)
@@ -59,15 +62,15 @@ def test_ids_are_unique_and_every_picture_is_named_by_one() -> None:
 
 def test_the_legend_holds_for_claims_that_there_is_no_effect() -> None:
     text = read().text
-    assert "the interval shows what is claimed: an effect beyond the margin, or that there is none" in text
-    assert "the interval rules out what is claimed, or the effect goes the other way" in text
+    assert "The interval shows what is claimed: an effect beyond the margin, or that there is none" in text
+    assert "The interval excludes what is claimed, or the effect goes the other way." in text
     assert "on the side claimed" not in text
 
 
 def test_an_open_claim_says_in_words_that_it_is_open() -> None:
     reader = read()
-    document, _ = judged()
-    verdicts = [each["verdict"] for each in document["claims"]]
+    report, _ = judged()
+    verdicts = [each.verdict for each in report.claims]
     assert reader.text.count("pairs are not enough to tell.") == verdicts.count("inconclusive")
 
 
@@ -88,14 +91,14 @@ def test_failures_are_named_with_their_seeds_and_the_pairs_they_cost() -> None:
 
 def test_a_sweep_without_trouble_says_so() -> None:
     text = read(trouble=False).text
-    assert "None: every recorded trial completed." in text
+    assert "Nothing: every recorded trial completed." in text
     assert "left out" not in text.lower()
 
 
 def test_trials_that_have_not_run_make_it_preliminary() -> None:
-    document, recorded = judged()
-    document["trials"]["planned"] += 40
-    assert "Preliminary: 40 of 160 planned trials have not run yet." in html.html(document, recorded)
+    report, record = judged()
+    report = with_trials(report, planned=report.trials.planned + 40)
+    assert "Preliminary: 40 of 160 planned trials have not run yet." in html.html(report, record)
 
 
 def test_what_ten_seeds_can_miss_is_said_in_numbers() -> None:
@@ -122,13 +125,9 @@ def test_a_sweep_of_one_seed_and_one_epoch_is_shown_without_curves_or_intervals(
 
 
 def test_nothing_recorded_yet_is_a_page_too() -> None:
-    document, recorded = judged()
-    document |= {"arms": []}
-    for each in document["claims"]:
-        each |= {"effect": None, "ci_low": None, "ci_high": None, "differences": {}, "n_pairs": 0, "excluded": []}
-        each |= {"verdict": "inconclusive", "reason": "no seed has every side; at least 9 seeds are needed"}
-    empty = type(recorded)(recorded.sweep, (), (), recorded.registered, recorded.data_digest, {})
-    text = Reader(html.html(document, empty)).text
+    _, record = judged()
+    empty = replace(record, entries=(), provenance={})
+    text = Reader(html.html(judging.of_rows(record.sweep, [], progress.count([])), empty)).text
     assert "There is nothing to compare yet." in text
     assert "No trial has been recorded yet." in text
 
@@ -136,7 +135,7 @@ def test_nothing_recorded_yet_is_a_page_too() -> None:
 def test_claims_about_two_metrics_get_a_picture_each() -> None:
     loss = claim(name="loss-rises", metric="test_loss", direction="higher", margin=0.01)
     reader = read(sweep(claims=[claim(), loss]))
-    assert {"forest-0-title", "forest-1-title"} <= set(reader.values("id"))
+    assert reader.text.count("Forest plot: difference in") == 2
     assert "difference in test loss" in reader.text
 
 
@@ -159,15 +158,13 @@ def test_an_interaction_and_a_reference_are_said_as_such() -> None:
 def test_tuned_values_are_shown_with_a_warning_at_the_edge() -> None:
     nuisance = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
     tuned = Sweep.model_validate({**sweep().model_dump(), "nuisance": nuisance, "tuning_trials": 2})
-    document, recorded = judged(tuned)
-    first = recorded.entries[0]
-    values = {"values": {"learning_rate": 0.001}, "edges": {"learning_rate": "lowest"}}
-    document["tuning"] = {
-        "metric": "val_accuracy",
-        "arms": [{"params": dict(first.params), "score": 0.95, "tried": 2, **values}],
-    }
-    shown = replace(recorded, sweep=tuned, tuning=(first,))
-    text = Reader(html.html(document, shown)).text
+    report, record = judged(tuned)
+    first = record.entries[0]
+    rate: dict[str, Scalar] = {"learning_rate": 0.001}
+    values = ChosenValues(params=first.params, values=rate, score=0.95, tried=2, edges={"learning_rate": "lowest"})
+    tuning = Tuning(metric="val_accuracy", trials=2, outcomes={"complete": 2}, arms=(values,))
+    shown = replace(record, sweep=tuned, tuning=(first,))
+    text = Reader(html.html(report.model_copy(update={"tuning": tuning}), shown)).text
     assert "At the edge: the best learning rate is the lowest that was tried for unit relu (0.001)" in text
     assert re.search(r"unit relu\s*0\.001 \(lowest tried\)\s*95\.00%\s*2", text)
 
@@ -182,11 +179,11 @@ def test_ten_thousand_trials_stay_below_two_megabytes(arms: tuple[int, int], see
         for i in range(200)
     ]
     wide = sweep(scientific={"normalizer": normalizers, "dropout": dropouts}, baseline={}, seeds=seeds, claims=claims)
-    document, recorded = judged(wide)
-    assert len(recorded.entries) == 10_000
-    text = html.html(document, recorded)
+    report, record = judged(wide)
+    assert len(record.entries) == 10_000
+    text = html.html(report, record)
     assert len(text.encode()) < MOST_BYTES
-    assert text.count("<circle") < 12_000
+    assert text.count("<use") < 12_000
 
 
 def test_writing_makes_the_folders(tmp_path: Path) -> None:
@@ -198,3 +195,70 @@ def test_a_changed_sweep_is_on_the_page_as_a_file() -> None:
     text = read(sweep_file.load("normalization", overrides=["fixed.epochs=2"])).text
     assert "saved as normalization.yaml" in text
     assert "epochs: 2" in text
+
+
+HOSTILE = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too'"
+
+
+def test_nothing_in_the_file_points_elsewhere_or_runs() -> None:
+    reader = read()
+    assert not {"script", "iframe", "object", "embed", "img", "base", "form"} & set(reader.tags)
+    assert all(value and value.startswith(("#", "data:")) for value in reader.values("href") + reader.values("src"))
+    assert any(value and "default-src 'none'" in value for value in reader.values("content"))
+
+
+def test_hostile_text_stays_text_wherever_it_comes_from() -> None:
+    hostile = sweep(
+        question=HOSTILE,
+        source=HOSTILE,
+        scientific={"normalizer": ["unit", "centered"], "initializer": [HOSTILE, "glorot_uniform"]},
+        baseline={},
+        claims=[
+            claim(name=HOSTILE, statement=HOSTILE, treatment={"initializer": HOSTILE}, control=None, reference=0.9)
+        ],
+    )
+    report, record = judged(hostile, reason=HOSTILE)
+    last = record.entries[-1]
+    failed = last.outcome.model_copy(update={"status": "failed", "reason": HOSTILE, "worker": HOSTILE})
+    entries = (*record.entries[:-1], replace(last, outcome=failed))
+    record = RecordedSweep(hostile, entries, (), HOSTILE, HOSTILE, {"version.keras": HOSTILE})
+    reader = Reader(html.html(report, record))
+    assert not {"script", "img"} & set(reader.tags)
+    assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
+    assert reader.text.count("<script>alert(1)</script>") >= 8
+
+
+def test_a_password_in_a_reason_does_not_reach_the_page() -> None:
+    text = read(reason="OperationalError: postgresql://me:hunter2@db/optuna refused").text
+    assert "hunter2" not in text
+    assert "me:***@db/optuna" in text
+
+
+STYLE = chart_files.STYLE + Path(html.__file__).with_name("templates").joinpath("report.css").read_text(
+    encoding="utf-8"
+)
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("media", ["light", "dark", "print"])
+def test_every_text_color_has_enough_contrast(media: str) -> None:
+    blocks = re.findall(r":root ?\{(.*?)\}", STYLE, re.DOTALL)
+    own = [dict(re.findall(r"--(\w+): ?(#[0-9a-f]{6})", block)) for block in blocks]
+    palettes = [each for each in own if each]
+    assert len(palettes) == 6
+    place = ["light", "dark", "print"].index(media)
+    palette = {**palettes[place], **palettes[place + 3]}
+    for name in ("ink", "muted", "accent", "supported", "refuted", "equivalent", "inconclusive"):
+        for ground in ("paper", "panel"):
+            light, dark = sorted((_luminance(palette[name]), _luminance(palette[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground, palette)
+
+
+def test_the_style_sheet_loads_nothing() -> None:
+    assert "@import" not in STYLE
+    assert "url(" not in STYLE

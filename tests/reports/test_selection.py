@@ -1,8 +1,6 @@
 """What is chosen on validation data: values, their edges, and the recipe as written beside the tuned one."""
 
 import io
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +13,15 @@ from mnist_ablate.execution import publishing, recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.progress import due, rows
-from mnist_ablate.reports import chosen, html, recorded, summary, terminal
-from mnist_ablate.reports.selection import document
+from mnist_ablate.reports import html, judging, markdown, sections, terminal
+from mnist_ablate.reports.judging import About
+from mnist_ablate.reports.report import AsWritten, Report, Selection, TrialCounts
+from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial, Status, Trial
 from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.workloads.workload import Section
 
 RATES = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
 TUNED: dict[str, Any] = {
@@ -62,12 +63,14 @@ def run(plan: Plan) -> dict[str, RecordedTrial]:
     return entries
 
 
-def judged(plan: Plan) -> dict[str, Any]:
+def judged(plan: Plan) -> Report:
     entries = run(plan)
     found = rows(plan, entries)
-    about = summary.About(selection=document(plan, entries))
-    made: dict[str, Any] = json.loads(json.dumps(summary.document(plan.sweep, found, progress.count(found), about)))
-    return made
+    return judging.of_rows(plan.sweep, found, progress.count(found), About(selection=select(plan, entries)))
+
+
+def section(report: Report, name: str) -> Section:
+    return next(each for each in sections.selection(report) if each.name == name)
 
 
 def test_as_written_is_trained_on_the_seeds_of_the_verdicts_and_counted() -> None:
@@ -82,29 +85,33 @@ def test_as_written_is_trained_on_the_seeds_of_the_verdicts_and_counted() -> Non
 
 def test_both_verdicts_stand_side_by_side_where_they_differ() -> None:
     made = judged(plan_of())
-    assert [claim["verdict"] for claim in made["as_written"]["claims"]] == ["supported"]
-    assert [claim["verdict"] for claim in made["claims"]] == ["equivalent"]
-    assert made["as_written"]["values"] == {"learning_rate": [0.05]}
-    assert made["as_written"]["trials"]["planned"] == 12
-    ((name, written, tuned),) = chosen.both(made)
+    assert made.as_written is not None
+    assert [claim.verdict for claim in made.as_written.claims] == ["supported"]
+    assert [claim.verdict for claim in made.claims] == ["equivalent"]
+    assert made.as_written.values == {"learning_rate": (0.05,)}
+    assert made.as_written.trials.planned == 12
+    both = section(made, "as-written")
+    ((name, written, tuned),) = both.tables[0].rows
     assert (name, written.split(",")[0], tuned.split(",")[0]) == ("tanh-hurts", "supported", "equivalent")
-    assert chosen.both_note(made).startswith("1 of 1 verdicts differ.")
+    assert both.notes[0].startswith("1 of 1 verdicts differ.")
 
 
 def test_a_best_value_that_nothing_was_tried_beyond_is_warned_of() -> None:
     made = judged(plan_of())
-    relu, tanh = made["tuning"]["arms"]
-    assert (relu["edges"], tanh["edges"]) == ({"learning_rate": "highest"}, {})
-    assert relu["tried"] == 8
-    assert relu["score"] == max(0.9 + 0.1 * point["learning_rate"] for point in plan_of().points) + 0.0001 * (10**6 % 7)
-    (warning,) = chosen.edges(made)
+    assert made.tuning is not None
+    relu, tanh = made.tuning.arms
+    assert (relu.edges, tanh.edges) == ({"learning_rate": "highest"}, {})
+    assert relu.tried == 8
+    assert relu.score == max(0.9 + 0.1 * point["learning_rate"] for point in plan_of().points) + 0.0001 * (10**6 % 7)
+    (warning,) = section(made, "tuning").lines
     assert warning.startswith("At the edge: the best learning rate is the highest that was tried for relu (0.0")
 
 
 def test_lists_have_edges_and_words_have_none() -> None:
     plan = plan_of(nuisance={"width": [32, 64], "optimizer": ["adam", "sgd"]}, tuning_trials=4, as_written=False)
-    (arm, _) = document(plan, run(plan))["tuning"]["arms"]
-    assert set(arm["edges"]) == {"width"}
+    found = select(plan, run(plan)).tuning
+    assert found is not None
+    assert set(found.arms[0].edges) == {"width"}
 
 
 def test_no_point_is_tried_twice() -> None:
@@ -116,25 +123,29 @@ def test_no_point_is_tried_twice() -> None:
 
 def test_nothing_is_said_of_choices_where_there_are_none() -> None:
     plan = make_plan(small(), "digest")
-    assert document(plan, run(plan)) == {"tuning": None, "as_written": None, "search": None, "path": None}
+    assert select(plan, run(plan)) == Selection()
 
 
 def test_before_all_is_tried_no_value_is_said_to_be_chosen() -> None:
     plan = plan_of()
     entries = dict(list(run(plan).items())[:5])
-    made = document(plan, entries)
-    assert (made["tuning"]["trials"], made["tuning"]["arms"]) == (5, [])
-    assert made["as_written"]["claims"][0]["n_pairs"] == 0
+    made = select(plan, entries)
+    assert made.tuning is not None
+    assert made.as_written is not None
+    assert (made.tuning.trials, made.tuning.arms) == (5, ())
+    assert made.as_written.claims[0].n_pairs == 0
 
 
 def test_written_as_tuned_is_trained_once() -> None:
     plan = plan_of(nuisance={"learning_rate": [0.05, 0.01]}, tuning_trials=2)
     entries = run(plan)
     assert len(entries) == 2 * 2 + 12 + 6  # relu is tuned to 0.05
-    assert len(document(plan, entries)["as_written"]["arms"]) == 2
+    found = select(plan, entries).as_written
+    assert found is not None
+    assert len(found.arms) == 2
 
 
-def shown(made: Mapping[str, Any], width: int) -> str:
+def shown(made: Report, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(terminal.tables(made))
     assert isinstance(console.file, io.StringIO)
@@ -143,14 +154,15 @@ def shown(made: Mapping[str, Any], width: int) -> str:
 
 def test_a_narrow_terminal_cuts_nothing_off_the_two_verdicts() -> None:
     made = judged(plan_of())
-    table = shown(made, 50).split(chosen.BOTH_TITLE)[1].split()
-    words = [word for row in (chosen.both_heads(made), *chosen.both(made)) for cell in row[1:] for word in cell.split()]
+    both = section(made, "as-written")
+    table = shown(made, 50).split(both.title)[1].split()
+    words = [word for row in (both.tables[0].heads, *both.tables[0].rows) for cell in row[1:] for word in cell.split()]
     assert set(words) <= set(table)
 
 
 def test_terminal_and_markdown_show_both_verdicts_and_the_edge() -> None:
     made = judged(plan_of())
-    for text in (shown(made, 120), terminal.markdown(made, "q?")):
+    for text in (shown(made, 120), markdown.markdown(made, "q?")):
         plain = " ".join(text.split()).replace("**", "")
         assert "as written (learning rate 0.05)" in plain
         assert "supported, -3.5" in plain
@@ -165,11 +177,11 @@ def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
         drive(sweep, settings, Watcher(stop_after=11))
     result = drive(sweep, settings, Watcher())
     assert (result.planned, result.recorded, len(result.rows), result.broken) == (14, 14, 4, False)
-    lost = {"as_written": {"trials": {"failed": 0, "lost": 1}}}
-    assert replace(result, selection=lost).broken
-    made, record = recorded_report.document("small", settings)
-    assert made["as_written"] == json.loads(json.dumps(summary.plain(result.selection["as_written"])))
-    shown = Reader(html.html(made, recorded.read(record, publishing.provenance(record.data_digest))))
+    lost = AsWritten(values={}, trials=TrialCounts(lost=1), arms=(), claims=())
+    assert replace(result, selection=Selection(as_written=lost)).broken
+    made, record = recorded_report.report("small", settings)
+    assert made.as_written == result.selection.as_written
+    shown = Reader(html.html(made, publishing.recorded_sweep(record)))
     assert "as-written" in shown.values("id")
     assert "as written (learning rate 0.05)" in shown.text
     ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))

@@ -11,17 +11,21 @@ from typing import Any
 
 import pytest
 from command import Command
+from judged_sweep import as_json, judged, with_claim, with_trials
 from sweep_runs import sweep_file
 
 from mnist_ablate.errors import ConflictError, mask
 from mnist_ablate.service import webhook
 
 SECRET = "services/T0/hook-canary"
-DOCUMENT = {
-    "sweep": "small",
-    "trials": {"planned": 6, "complete": 5, "diverged": 0, "failed": 1, "lost": 0},
-    "claims": [{"name": "c", "statement": "Tanh hurts.", "verdict": "supported", "effect": -0.02, "p_value": 0.01}],
-}
+REPORT = with_trials(
+    with_claim(judged()[0], name="c", statement="Tanh hurts.", verdict="supported", effect=-0.02),
+    planned=6,
+    complete=5,
+    failed=1,
+)
+REPORT = REPORT.model_copy(update={"sweep": "small", "claims": REPORT.claims[:1]})
+DOCUMENT = as_json(REPORT)
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def drip(request: BaseHTTPRequestHandler) -> None:
 
 def test_it_tells_counts_verdicts_and_the_page() -> None:
     with hook(accept) as (url, taken):
-        assert webhook.ended(url, DOCUMENT, "http://tracker/#/experiments/1", 1) == ""
+        assert webhook.ended(url, REPORT, "http://tracker/#/experiments/1", 1) == ""
     ((path, kind, content),) = taken
     assert (path, kind) == (f"/{SECRET}", "application/json")
     claim = {"name": "c", "statement": "Tanh hurts.", "verdict": "supported", "effect": -0.02}
@@ -88,7 +92,7 @@ def test_it_tells_counts_verdicts_and_the_page() -> None:
 @pytest.mark.parametrize(("answer", "told"), [(refuse, "answered 500"), (elsewhere, "answered 307")])
 def test_what_is_refused_is_one_line_without_the_path(answer: Any, told: str) -> None:
     with hook(answer) as (url, taken):
-        line = webhook.ended(url, DOCUMENT, "", 0)
+        line = webhook.ended(url, REPORT, "", 0)
     assert line.endswith(f"{told}: no notification was sent")
     assert line.startswith("MNIST_ABLATE_WEBHOOK http://127.0.0.1/***: ")
     assert "canary" not in line
@@ -99,7 +103,7 @@ def test_a_webhook_that_drips_takes_no_longer_than_the_time_out(monkeypatch: pyt
     monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3)
     with hook(drip) as (url, _):
         started = time.monotonic()
-        assert "no answer within" in webhook.ended(url, DOCUMENT, "", 0)
+        assert "no answer within" in webhook.ended(url, REPORT, "", 0)
         assert time.monotonic() - started < 3  # it drips for ten seconds
 
 

@@ -108,7 +108,7 @@ def test_a_seed_that_an_arm_lacks_is_left_out_of_all(status: Status) -> None:
     broken = [Row(rows[0].params, 0, {}, status), *rows[1:]]
     found = table(broken, factors, "test_accuracy")
     assert found is not None
-    assert (found.seeds, found.left_out) == ((1, 2, 3, 4), 1)
+    assert (found.seeds, found.left_out) == (4, 1)
     without = table([row for row in rows if row.seed], factors, "test_accuracy")
     assert without is not None
     assert found == replace(without, left_out=1)

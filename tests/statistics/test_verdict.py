@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mnist_ablate.statistics.verdict import REVERSED, ClaimVerdict, arms, judge
+from mnist_ablate.statistics.verdict import ClaimVerdict, Finding, arms, judge
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row
 
@@ -114,18 +114,18 @@ def test_intervals_are_simultaneous_and_p_values_are_holms() -> None:
 def test_five_pairs_never_show_an_effect_and_six_do() -> None:
     few, enough = verdict(around(-0.5, 0.001, 5)), verdict(around(-0.5, 0.001, 6))
     assert few.verdict == "inconclusive"
+    assert (few.finding, few.is_unbacked) == (Finding.SUPPORTED, True)
     assert "5 pairs cannot" in few.reason
     assert few.p_value == 0.0625
     assert few.seeds_needed == 6
     assert enough.verdict == "supported"
 
 
-@pytest.mark.parametrize(("n", "expected"), [(5, "rules out a difference below -0.002"), (6, REVERSED)])
-def test_what_goes_the_other_way_is_ruled_out_whether_or_not_signs_back_it(n: int, expected: str) -> None:
+@pytest.mark.parametrize(("n", "expected"), [(5, Finding.RULED_OUT), (6, Finding.REVERSED)])
+def test_what_goes_the_other_way_is_ruled_out_whether_or_not_signs_back_it(n: int, expected: Finding) -> None:
     """An interval of -0.001 to 0.5 rules the claim out; one of 0.49 to 0.51 does not say less."""
     found = verdict(around(0.5, 0.001, n))
-    assert found.verdict == "refuted"
-    assert expected in found.reason
+    assert (found.verdict, found.finding) == ("refuted", expected)
 
 
 def test_eight_seeds_serve_six_claims_and_not_seven() -> None:
@@ -185,6 +185,8 @@ def test_no_pair_and_one_pair_decide_nothing() -> None:
     assert (nothing.verdict, nothing.n_pairs, nothing.p_value) == ("inconclusive", 0, 1.0)
     assert math.isnan(nothing.effect)
     assert nothing.reason == "not judged: no result has normalizer=centered or normalizer=unit"
+    assert (nothing.is_judged, one.is_judged) == (False, True)
+    assert (nothing.finding, one.finding) == (Finding.NOT_JUDGED, Finding.UNKNOWN)
     assert (one.verdict, one.n_pairs, one.seeds_needed) == ("inconclusive", 1, 6)
     assert one.effect == pytest.approx(-0.5)
     assert (one.ci_low, one.ci_high) == (-math.inf, math.inf)
@@ -267,7 +269,11 @@ def test_equal_differences_say_that_they_hide_their_spread_and_how_many_would_do
         "6 equal differences do not show their spread: the 95% interval, -0.393 to 0.393, includes the margin, -0.1;"
         " about 29 seeds would decide it if mean and spread stay as they are"
     )
-    assert judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])[0].verdict == "equivalent"
+    (enough,) = judge(outcomes([0.0] * 29), [claim(metric="converged", margin=0.1)])
+    assert enough.verdict == "equivalent"
+    assert enough.reason.startswith("the 95% interval, ")
+    assert enough.reason.endswith(" lies wholly within ±0.1")
+    assert "equal" not in enough.reason
 
 
 @pytest.mark.parametrize("metric", ["test_loss", "epochs_to_95", "f1"])
@@ -400,7 +406,7 @@ def test_arms_are_summed_up_in_the_order_first_seen() -> None:
 
 def test_verdicts_import_neither_keras_nor_mlflow_nor_optuna_nor_slow_statistics() -> None:
     heavy = "{'keras', 'tensorflow', 'mlflow', 'optuna', 'pandas', 'statsmodels', 'scipy.stats'}"
-    imported = "mnist_ablate.reports.summary, mnist_ablate.ledger.results_table"
+    imported = "mnist_ablate.reports.judging, mnist_ablate.ledger.results_table"
     code = f"import sys, {imported}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

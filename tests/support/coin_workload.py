@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnist_ablate.trial import Epoch, Outcome, Params, Scalar, Trial
-from mnist_ablate.workloads.workload import Cost, Inputs, Metric, PlannedSettings
+from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
+from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section
 
 
 class Toss(BaseModel):
@@ -69,6 +69,8 @@ class CoinWorkload:
     derived: Mapping[str, str] = {}
     trainer = "coin_workload:hand"
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
+    shipped_name = "a table"
+    seeds_vary = "The seeds vary the tosses."
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
@@ -106,6 +108,15 @@ class CoinWorkload:
 
     def implied_metrics(self, settings: Mapping[str, Any], data_digest: str, outcome: Outcome) -> dict[str, float]:
         return dict(outcome.epochs[-1].metrics) if outcome.status == "complete" else {}
+
+    def input_section(self, contents: Contents) -> Section:
+        return Section("table", "The table")
+
+    def input_alarms(self, contents: Contents) -> list[str]:
+        return []
+
+    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
+        return []
 
     def open_model(self, folder: Path) -> Any:
         return (folder / "coin.txt").read_text()

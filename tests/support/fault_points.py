@@ -35,7 +35,7 @@ POINTS = {
     "sync.publish": "mnist_ablate.execution.publishing:publish",
     "cache.store": "mnist_ablate.tracking.local_store:_create",
     "cache.copy": "mnist_ablate.tracking.local_store:shutil.rmtree",
-    "report.document": "mnist_ablate.reports.summary:document",
+    "report.of_rows": "mnist_ablate.reports.judging:of_rows",
     "report.markdown": "mnist_ablate.execution.publishing:markdown",
     "report.show": "mnist_ablate.cli.sweep_ending:show",
 }

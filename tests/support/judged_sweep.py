@@ -1,14 +1,17 @@
 """A made-up record of the shipped normalization sweep, as large and as untidy as a test wants; trains nothing."""
 
+import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from mnist_ablate.ledger import progress
-from mnist_ablate.reports import summary
-from mnist_ablate.reports.recorded import Recorded
+from mnist_ablate.reports import judging
+from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import Arm, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
@@ -44,14 +47,31 @@ FAILED = {("inverted relu", 2): "failed", ("unit tanh", 7): "lost", ("standardiz
 
 def judged(
     sweep: Sweep | None = None, *, reason: str = "ValueError: no such layer", trouble: bool = True
-) -> tuple[dict[str, Any], Recorded]:
-    """The JSON document of a finished sweep and what stands beside it."""
+) -> tuple[Report, RecordedSweep]:
+    """The report on a finished sweep, and its trials."""
     sweep = sweep or sweep_file.load("normalization")
     plan = make_plan(sweep, "b8370d41" * 8, max_trials=10**6)
     entries = [_entry(planned, reason, trouble=trouble) for planned in plan.verdict_trials()]
     rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in entries]
-    document = summary.document(sweep, rows, progress.count(rows))
-    return document, Recorded(sweep, tuple(entries), (), "2026-11-24T06:32:50+00:00", plan.data_digest, PROVENANCE)
+    report = judging.of_rows(sweep, rows, progress.count(rows))
+    registered = "2026-11-24T06:32:50+00:00"
+    return report, RecordedSweep(sweep, tuple(entries), (), registered, plan.data_digest, PROVENANCE)
+
+
+def with_claim(report: Report, **changes: Any) -> Report:
+    """The report with its first claim altered."""
+    first, *others = report.claims
+    return report.model_copy(update={"claims": (replace(first, **changes), *others)})
+
+
+def with_trials(report: Report, **changes: int) -> Report:
+    """The report with other counts of trials."""
+    return report.model_copy(update={"trials": report.trials.model_copy(update=changes)})
+
+
+def as_json(value: BaseModel) -> Any:
+    """A report as `--format json` prints it, read again."""
+    return json.loads(value.model_dump_json())
 
 
 def _entry(planned: PlannedTrial, reason: str, *, trouble: bool) -> RecordedTrial:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
-from mnist_ablate.trial import Outcome, Params, Scalar
+from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
-from mnist_ablate.workloads.workload import Cost, Inputs, Metric, PlannedSettings
+from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section
 
 if TYPE_CHECKING:
     from mnist_ablate.workloads.keras_mnist.data import Dataset
@@ -38,6 +38,11 @@ class KerasMnist:
     derived: Mapping[str, str] = {"learning_rate": "optimizer"}
     trainer = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
     shipped_digest = MNIST_DIGEST
+    shipped_name = "the MNIST that ships"
+    seeds_vary = (
+        "The seeds vary the initial weights, the order of the images and the dropout masks. The images and their split"
+        " are the same in every trial."
+    )
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
@@ -117,6 +122,24 @@ class KerasMnist:
             classes = classes or max(2, round(1 / max(chance, 1e-6)))
             return {**chance_metrics(classes), **curve_metrics(epochs, planned, classes)}
         return {}
+
+    def input_section(self, contents: Contents) -> Section:
+        """The data gate: every normalizer's numbers, with its flags."""
+        from mnist_ablate.workloads.keras_mnist import sections
+
+        return sections.input_section(contents)
+
+    def input_alarms(self, contents: Contents) -> list[str]:
+        """The normalizers that damage the images."""
+        from mnist_ablate.workloads.keras_mnist import sections
+
+        return sections.input_alarms(contents)
+
+    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
+        """Dead units, the inputs of the network, its units and gradients."""
+        from mnist_ablate.workloads.keras_mnist import sections
+
+        return sections.diagnostic_sections(arms)
 
     def open_model(self, folder: Path) -> Any:
         """The network with its weights and its normalizer: images in, digits out."""

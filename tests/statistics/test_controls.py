@@ -1,14 +1,13 @@
-"""The baseline against itself: quiet when nothing is wrong, at most as often wrong as said, loud when something is."""
+"""The baseline against itself, and claims known to hold: quiet when nothing is wrong, loud when something is."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command import Command
-from judged_sweep import judged
+from judged_sweep import as_json, judged
 from pages import Reader
 from rich.console import Console
 from sweep_runs import SWEEP, Watcher, small, starts, sweep_file
@@ -17,12 +16,16 @@ from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.reports import sentences, summary
+from mnist_ablate.reports import judging, wording
 from mnist_ablate.reports.html import html
-from mnist_ablate.reports.terminal import markdown, tables
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import RecordedSweep, Report
+from mnist_ablate.reports.terminal import tables
 from mnist_ablate.settings import Settings
-from mnist_ablate.statistics import negative_control
-from mnist_ablate.statistics.negative_control import Again
+from mnist_ablate.statistics import controls
+from mnist_ablate.statistics.controls import ControlRuns, NegativeControl, PositiveControl
+from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.sweep import sweep_file as sweep_files
 from mnist_ablate.sweep.plan import count, label, make_plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.tracking.run_format import run_name
@@ -42,9 +45,11 @@ def rows(values: Any, metric: str = "test_accuracy", **params: Any) -> tuple[Row
     return tuple(Row(arm, seed, {metric: float(value)}) for seed, value in enumerate(values))
 
 
-def judged_control(again: Any, baseline: Any, claims: list[Claim] | None = None, alpha: float = 0.05) -> dict[str, Any]:
-    found = Again({"activation": "relu"}, len(again), rows(again))
-    return negative_control.document(found, rows(baseline), claims or [CLAIM], alpha)
+def judged_control(
+    again: Any, baseline: Any, claims: list[Claim] | None = None, alpha: float = 0.05
+) -> NegativeControl:
+    found = ControlRuns({"activation": "relu"}, len(again), rows(again))
+    return controls.negative_control(found, rows(baseline), claims or [CLAIM], alpha)
 
 
 def test_a_sweep_with_claims_has_as_many_more_trials_as_seeds_at_seeds_of_their_own() -> None:
@@ -95,28 +100,28 @@ def test_it_repeats_the_tuned_baseline() -> None:
 
 def test_equal_arms_are_quiet_and_a_shift_beyond_the_margin_is_not() -> None:
     noise = np.random.default_rng(0).normal(0.97, 0.001, (2, 10))
-    assert not judged_control(*noise)["alarm"]
+    assert not judged_control(*noise).alarm
     for sign in (1, -1):
         found = judged_control(noise[0] + sign * 0.006, noise[1])
-        assert found["alarm"]
-        assert found["checks"][0]["effect"] * sign > 0.004
+        assert found.alarm
+        assert found.checks[0].effect * sign > 0.004
 
 
 def test_a_shift_within_the_margin_raises_no_alarm() -> None:
     noise = np.random.default_rng(0).normal(0.97, 0.0001, (2, 10))
-    assert not judged_control(noise[0] + 0.001, noise[1])["alarm"]
+    assert not judged_control(noise[0] + 0.001, noise[1]).alarm
 
 
 def test_every_metric_and_margin_that_is_claimed_is_checked_once() -> None:
     loss = CLAIM.model_copy(update={"metric": "test_loss"})
     strict = CLAIM.model_copy(update={"margin": 0.0})
     found = judged_control([0.9, 0.91], [0.9, 0.92], [CLAIM, CLAIM, loss, strict])
-    assert [(each["metric"], each["margin"]) for each in found["checks"]] == [
+    assert [(each.metric, each.margin) for each in found.checks] == [
         ("test_accuracy", 0.002),
         ("test_loss", 0.002),
         ("test_accuracy", 0.0),
     ]
-    assert not found["alarm"]
+    assert not found.alarm
 
 
 @pytest.mark.parametrize(("claims", "margin", "most"), [(1, 0.0, 0.06), (5, 0.0, 0.06), (1, 0.001, 0.01)])
@@ -132,78 +137,85 @@ def test_false_alarms_are_as_rare_as_is_said(claims: int, margin: float, most: f
             )
             for values in rng.normal(0.97, 0.001, (2, 8, claims)).tolist()
         ]
-        alarms += negative_control.document(Again({"a": 1}, 8, sides[0]), sides[1], asked, 0.05)["alarm"]
+        alarms += controls.negative_control(ControlRuns({"a": 1}, 8, sides[0]), sides[1], asked, 0.05).alarm
     assert alarms / (2000 // claims) <= most
     assert alarms > 0 or margin > 0
 
 
 def test_a_failed_repetition_leaves_its_pair_out_and_too_few_raise_no_alarm() -> None:
     lost = Row({"activation": "relu"}, 1, {}, "lost")
-    again = Again({"activation": "relu"}, 2, (*rows([0.5]), lost))
-    found = negative_control.document(again, rows([0.97, 0.97]), [CLAIM], 0.05)
-    assert (found["outcomes"], found["checks"][0]["n_pairs"], found["alarm"]) == ({"complete": 1, "lost": 1}, 1, False)
+    again = ControlRuns({"activation": "relu"}, 2, (*rows([0.5]), lost))
+    found = controls.negative_control(again, rows([0.97, 0.97]), [CLAIM], 0.05)
+    assert (found.outcomes, found.checks[0].n_pairs, found.alarm) == ({"complete": 1, "lost": 1}, 1, False)
     assert again.broken == 1
 
 
-def shown(document: dict[str, Any]) -> str:
+def shown(report: Report) -> str:
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(tables(document))
+    console.print(tables(report))
     assert isinstance(console.file, io.StringIO)
     return " ".join(console.file.getvalue().split())
 
 
-def reports(shift: float | None) -> tuple[dict[str, Any], str, str, str]:
-    """The document of a whole made-up sweep with its control, and the three formats that people read."""
-    document, recorded = judged(trouble=False)
-    baseline = [entry for entry in recorded.entries if entry.params == {"normalizer": "unit", "activation": "relu"}]
+def formats(report: Report, record: RecordedSweep) -> tuple[str, str, str]:
+    """The three formats that people read."""
+    return shown(report), markdown(report, "q"), Reader(html(report, record)).text
+
+
+def reports(shift: float | None) -> tuple[Report, str, str, str]:
+    """The report on a whole made-up sweep with its control, and the three formats."""
+    report, record = judged(trouble=False)
+    baseline = [entry for entry in record.entries if entry.params == {"normalizer": "unit", "activation": "relu"}]
     values = [] if shift is None else [entry.outcome.metrics["test_accuracy"] + shift for entry in baseline]
-    again = Again(baseline[0].params, 10, rows(np.roll(values, 1), **baseline[0].params))
-    judged_rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in recorded.entries]
-    about = summary.About(again=again)
-    document = summary.document(recorded.sweep, judged_rows, document["trials"], about)
-    text = Reader(html(document, recorded)).text
-    return json.loads(json.dumps(document, allow_nan=False)), shown(document), markdown(document, "q"), text
+    again = ControlRuns(baseline[0].params, 10, rows(np.roll(values, 1), **baseline[0].params))
+    judged_rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in record.entries]
+    counts = progress.count(judged_rows)
+    report = judging.of_rows(record.sweep, judged_rows, counts, judging.About(control=again))
+    return report, *formats(report, record)
 
 
 def test_an_alarm_comes_first_in_every_format() -> None:
-    document, table, note, text = reports(0.05)
-    assert document["negative_control"]["alarm"]
+    report, table, note, text = reports(0.05)
+    assert report.negative_control is not None
+    assert report.negative_control.alarm
     assert table.startswith("Negative control failed: the baseline differs from itself")
     assert note.splitlines()[2].startswith("**Negative control failed: the baseline differs from itself")
     assert text.index("Negative control failed") < text.index("Verdicts")
 
 
 def test_a_quiet_control_is_told_after_the_verdicts_and_changes_no_number() -> None:
-    document, *texts = reports(0.0)
-    assert not document["negative_control"]["alarm"]
+    report, *texts = reports(0.0)
+    assert report.negative_control is not None
+    assert not report.negative_control.alarm
     for text in texts:
         assert "Negative control: no effect beyond the margin" in text
         assert "failed: the baseline" not in text
     plain, _ = judged(trouble=False)
-    assert plain["negative_control"] is None
-    assert {name: document[name] for name in ("arms", "claims", "trials")} == {
-        name: json.loads(json.dumps(plain[name])) for name in ("arms", "claims", "trials")
-    }
+    assert plain.negative_control is None
+    assert (report.arms, report.claims, report.trials) == (plain.arms, plain.claims, plain.trials)
+
+
+def with_control(found: NegativeControl) -> Report:
+    return judged()[0].model_copy(update={"negative_control": found})
 
 
 @pytest.mark.parametrize(
-    ("spread", "said"), [(1e-4, "no effect beyond the margin"), (0.01, "no effect shown, but one beyond the margin")]
+    ("spread", "said"),
+    [(1e-4, "no effect beyond the margin"), (0.01, "no effect was shown, but one beyond the margin")],
 )
 def test_a_control_that_could_hide_an_effect_does_not_say_that_there_is_none(spread: float, said: str) -> None:
     noise = np.random.default_rng(0).normal(0.97, spread, (2, 10))
-    document = {"alpha": 0.05, "claims": [CLAIM.model_dump()], "negative_control": judged_control(*noise)}
-    assert f"Negative control: {said}" in sentences.control(json.loads(json.dumps(document)))
+    assert f"Negative control: {said}" in wording.control(with_control(judged_control(*noise)))
 
 
 def test_a_control_of_equal_results_does_not_say_that_there_is_no_effect() -> None:
-    document = {"alpha": 0.05, "claims": [CLAIM.model_dump()], "negative_control": judged_control([0.9] * 8, [0.9] * 8)}
-    assert not document["negative_control"]["alarm"]
-    assert "Negative control: no effect shown, but one beyond" in sentences.control(document)
+    equal = judged_control([0.9] * 8, [0.9] * 8)
+    assert not equal.alarm
+    assert "Negative control: no effect was shown, but one beyond" in wording.control(with_control(equal))
     half = CLAIM.model_copy(update={"metric": "converged", "margin": 0.5})
     sides = rows([1.0] * 8, "converged"), rows([1.0] * 8, "converged")
-    found = negative_control.document(Again({"activation": "relu"}, 8, sides[0]), sides[1], [half], 0.05)
-    document = {"alpha": 0.05, "claims": [half.model_dump()], "negative_control": found}
-    assert "Negative control: no effect beyond the margin" in sentences.control(document)
+    found = controls.negative_control(ControlRuns({"activation": "relu"}, 8, sides[0]), sides[1], [half], 0.05)
+    assert "Negative control: no effect beyond the margin" in wording.control(with_control(found))
 
 
 def test_a_control_that_has_not_run_is_named() -> None:
@@ -224,8 +236,9 @@ def test_an_older_record_goes_on_and_trains_only_the_control(settings: Settings,
     older = Ledger(settings.ledger_url).begin(plan, fresh=False)
     for each in plan.verdict_trials():
         older.add(each, record.entries()[each.trial.id].outcome)
-    document = recorded_report.document("older", settings)[0]
-    assert document["negative_control"]["outcomes"] == {}
+    control = recorded_report.report("older", settings)[0].negative_control
+    assert control is not None
+    assert control.outcomes == {}
     (fake / "starts").unlink()
     watcher = Watcher()
     result = drive(controlled(name="older"), settings, watcher)
@@ -233,7 +246,7 @@ def test_an_older_record_goes_on_and_trains_only_the_control(settings: Settings,
     assert (result.planned, result.recorded, result.broken) == (9, 9, False)
     assert result.rows == before.rows
     assert {entry.stage for entry in result.record.entries().values()} == {"verdict", "control"}
-    document = recorded_report.document("older", settings)[0]
+    document = as_json(recorded_report.report("older", settings)[0])
     assert document["trials"] == {"planned": 6, "complete": 6, "diverged": 0, "failed": 0, "lost": 0}
     assert [arm["n"] for arm in document["arms"]] == [3, 3]
     assert document["negative_control"]["outcomes"] == {"complete": 3}
@@ -263,3 +276,60 @@ def test_the_checker_wants_the_control_too(command: Command, images: Path) -> No
     url = f"sqlite:///{command.folder / '.mnist-ablate' / 'ledger.db'}"
     checked = CheckedLedger(raw_ledger.read(url, "small"))
     assert (checked.problems, checked.missing, len(checked.rows)) == ([], 0, 6)
+
+
+FOUND, MISSED = "raw-worse-than-unit", "true-centering-hurts-relu"
+
+
+def known_to_hold(name: str) -> Sweep:
+    sweep = sweep_files.load("normalization")
+    claims = [claim.model_copy(update={"positive_control": claim.name == name}) for claim in sweep.claims]
+    return sweep.model_copy(update={"claims": claims})
+
+
+def test_a_claim_known_to_hold_that_is_not_found_is_told_before_any_number() -> None:
+    report, record = judged(known_to_hold(MISSED), trouble=False)
+    table, note, text = formats(report, record)
+    verdict = next(claim.verdict for claim in report.claims if claim.name == MISSED)
+    assert report.positive_control == PositiveControl((MISSED,), {MISSED: verdict}, alarm=True)
+    said = f"Positive control failed: what is known to hold was not found: {MISSED} came out {verdict}."
+    assert table.startswith(said)
+    assert note.splitlines()[2].startswith(f"**{said}")
+    assert text.index(said) < text.index("Verdicts")
+
+
+def test_one_that_is_found_is_told_after_the_verdicts_and_changes_no_number() -> None:
+    report, record = judged(known_to_hold(FOUND), trouble=False)
+    assert report.positive_control == PositiveControl((FOUND,), {}, alarm=False)
+    for text in formats(report, record):
+        assert f"Positive control: what is known to hold was found: {FOUND}." in text
+        assert "Positive control failed" not in text
+    plain, _ = judged(trouble=False)
+    assert plain.positive_control is None
+    assert plain.claims == report.claims
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_it_raises_no_alarm_before_every_trial_has_run(missing: int) -> None:
+    claims = known_to_hold(MISSED).claims
+    found = controls.positive_control(claims, judge([], claims), finished=not missing)
+    assert found == PositiveControl((MISSED,), {MISSED: "inconclusive"}, alarm=not missing)
+
+
+def test_a_sweep_without_a_positive_control_keeps_its_digest() -> None:
+    sweep = sweep_files.load("normalization")
+    assert known_to_hold("none of them").digest == sweep.digest != known_to_hold(FOUND).digest
+
+
+def test_the_control_of_an_adaptive_sweep_has_the_level_of_the_look_whose_seeds_it_has() -> None:
+    report, record = judged(trouble=False)
+    sweep = Sweep.model_validate({**record.sweep.model_dump(), "seeds": {"min": 6, "max": 14}})
+    noise = np.random.default_rng(3).normal(0.97, 0.001, (2, 6))
+    arm = dict(report.arms[0].params)
+    found = judging.of_rows(
+        sweep, rows(noise[0], **arm), {}, judging.About(control=ControlRuns(arm, 6, rows(noise[1], **arm)))
+    )
+    level = 0.05 * sweep.looks[0].share
+    assert found.negative_control == controls.negative_control(
+        ControlRuns(arm, 6, rows(noise[1], **arm)), rows(noise[0], **arm), sweep.claims, level
+    )

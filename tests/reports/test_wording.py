@@ -1,16 +1,17 @@
 """One sentence for each claim says where its interval lies, in the words of its verdict and the unit of its metric."""
 
 import itertools
-import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mnist_ablate.ledger import progress
-from mnist_ablate.reports import sentences, summary
+from mnist_ablate.reports import judging, wording
+from mnist_ablate.reports.report import Report
+from mnist_ablate.reports.wording import effect, number
 from mnist_ablate.sweep.sweep import Claim, Sweep
-from mnist_ablate.text import effect, number
 from mnist_ablate.trial import Row
 
 HURTS = Claim(
@@ -23,8 +24,8 @@ HURTS = Claim(
 )
 
 
-def found(differences: list[float], *, claims: int = 1, **changes: Any) -> dict[str, Any]:
-    """The document of claims about one pair of arms with these differences."""
+def found(differences: list[float], *, claims: int = 1, **changes: Any) -> Report:
+    """The report on claims about one pair of arms with these differences."""
     claim = HURTS.model_copy(update=changes)
     sweep = Sweep(
         name="s",
@@ -36,13 +37,12 @@ def found(differences: list[float], *, claims: int = 1, **changes: Any) -> dict[
     metric = claim.metric
     rows = [Row({"normalizer": "unit"}, seed, {metric: 0.9}) for seed in range(len(differences))]
     rows += [Row({"normalizer": "centered"}, seed, {metric: 0.9 + d}) for seed, d in enumerate(differences)]
-    document: dict[str, Any] = json.loads(json.dumps(summary.document(sweep, rows, progress.count(rows))))
-    return document
+    return judging.of_rows(sweep, rows, progress.count(rows))
 
 
 def said(differences: list[float], **changes: Any) -> str:
-    document = found(differences, **changes)
-    return sentences.sentence(document["claims"][0], document)
+    report = found(differences, **changes)
+    return wording.sentence(report.claims[0], report)
 
 
 def spread(mean: float, size: float = 0.0005, n: int = 10) -> list[float]:
@@ -55,49 +55,61 @@ SENTENCES = {
     "reversed": (
         spread(0.0019, 0.0013),
         {},
-        "+0.09 to +0.29 pp, lies wholly above zero, which rules out what is claimed; 10",
+        "+0.09 to +0.29 pp, lies wholly above 0: the effect goes the other way, so the claim is refuted; 10",
     ),
-    "ruled out": (spread(0.0008, 0.0025), {}, "lies wholly above the margin of -0.20 pp, which rules out what is"),
+    "ruled out": (
+        spread(0.0008, 0.0025),
+        {},
+        "rules out a difference below the margin of -0.20 pp, so the claim is refuted",
+    ),
     "ruled out below": (
         spread(-0.0008, 0.0025),
         {"direction": "higher"},
-        "lies wholly below the margin of +0.20 pp, which rules out what is",
+        "rules out a difference above the margin of +0.20 pp, so the claim is refuted",
     ),
     "too much": (
         spread(-0.01),
         {"direction": "not_lower"},
-        "lies wholly below the margin of -0.20 pp, which rules out what is claimed",
+        "lies wholly below the margin of -0.20 pp, so the claim is refuted",
     ),
     "not less": (
         spread(0.0015, 0.002),
         {"direction": "not_lower"},
-        "+0.00 to +0.30 pp, lies wholly above the margin of -0.20 pp; 10",
+        "+0.00 to +0.30 pp, rules out a difference below the margin of -0.20 pp; 10",
     ),
-    "outside": (spread(0.01), {"direction": "same"}, "lies wholly above the margin of +0.20 pp, which rules out"),
+    "outside": (spread(0.01), {"direction": "same"}, "lies wholly outside the margin of ±0.20 pp, so"),
     "open": (spread(-0.002), {}, "includes the margin of -0.20 pp; 10 pairs, p=0.00195. "),
-    "open at both": (spread(0.0, 0.006), {}, "reaches across the margin of ±0.20 pp; 10 pairs, p=1. About"),
-    "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "includes zero; 10 pairs, p=1. Not even 10,000 seeds would"),
-    "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below zero; 10"),
-    "few": (spread(-0.01, n=4), {}, "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05;"),
+    "open at both": (spread(0.0, 0.006), {}, "includes the margin of -0.20 pp; 10 pairs, p=1. About"),
+    "no margin": (
+        spread(0.0, 0.006),
+        {"margin": 0.0},
+        "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds would",
+    ),
+    "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below 0; 10"),
+    "few": (
+        spread(-0.01, n=4),
+        {},
+        "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05. 4 pairs",
+    ),
     "few reversed": (
         spread(0.0025, n=5),
         {},
-        "lies wholly above the margin of -0.20 pp, which rules out what is claimed; 5 pairs, p=0.0625",
+        "rules out a difference below the margin of -0.20 pp, so the claim is refuted; 5 pairs, p=0.0625",
     ),
     "few reversed below": (
         spread(-0.0025, n=5),
         {"direction": "higher"},
-        "lies wholly below the margin of +0.20 pp, which rules out what is claimed; 5 pairs, p=0.0625",
+        "rules out a difference above the margin of +0.20 pp, so the claim is refuted; 5 pairs, p=0.0625",
     ),
     "few not less": (
         spread(0.0025, n=5),
         {"direction": "not_lower"},
-        "lies wholly above the margin of -0.20 pp; 5 pairs, p=0.0625. But p is above 0.05;",
+        "rules out a difference below the margin of -0.20 pp; 5 pairs, p=0.0625. But p is above 0.05. 5 pairs",
     ),
     "on the margin": (
         [0.902 - 0.9] * 10,
         {"direction": "higher"},
-        "reaches across the margin of ±0.20 pp; 10 pairs, p=0.00195. Not",
+        "includes the margin of +0.20 pp; 10 pairs, p=0.00195. Not",
     ),
     "loss": (
         spread(0.5),
@@ -126,28 +138,27 @@ def test_an_accuracy_is_never_a_fraction_in_a_sentence() -> None:
 
 
 def test_a_limit_that_is_not_the_margin_does_not_look_like_it() -> None:
-    document = found(spread(-0.00232, 0.0004))
-    claim = document["claims"][0]
-    assert claim["ci_high"] < -0.002
-    assert "to -0.202 pp, lies wholly below the margin of -0.200 pp" in sentences.sentence(claim, document)
+    report = found(spread(-0.00232, 0.0004))
+    assert report.claims[0].ci_high < -0.002
+    assert "to -0.202 pp, lies wholly below the margin of -0.200 pp" in wording.sentence(report.claims[0], report)
 
 
 @pytest.mark.parametrize("direction", ["lower", "higher", "not_lower", "not_higher", "same"])
 def test_every_sentence_agrees_with_its_verdict(direction: str) -> None:
     for mean, size, n in itertools.product((-0.01, -0.002, -0.0005, 0.0, 0.0015, 0.01), (0.0003, 0.003), (2, 7, 12)):
-        document = found(spread(mean, size, n), direction=direction)
-        claim = document["claims"][0]
-        text = sentences.sentence(claim, document)
-        assert ("rules out what is claimed" in text) == (claim["verdict"] == "refuted")
-        assert ("too small to matter" in text) == (claim["verdict"] == "equivalent")
-        assert ("would decide it" in text) == (claim["verdict"] == "inconclusive")
-        if claim["verdict"] == "inconclusive" and "But p" not in text:
+        report = found(spread(mean, size, n), direction=direction)
+        (claim,) = report.claims
+        text = wording.sentence(claim, report)
+        assert ("so the claim is refuted" in text) == (claim.verdict == "refuted")
+        assert ("too small to matter" in text) == (claim.verdict == "equivalent")
+        assert ("would decide it" in text) == (claim.verdict == "inconclusive")
+        if claim.verdict == "inconclusive" and "But p" not in text:
             assert "includes" in text or "reaches across" in text
 
 
 def test_one_claim_is_not_told_as_many() -> None:
-    assert sentences.tally(found(spread(-0.01))) == "1 claim: 1 supported"
-    assert sentences.tally(found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
+    assert wording.tally(found(spread(-0.01))) == "1 claim: 1 supported"
+    assert wording.tally(found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
 
 
 def test_without_an_interval_the_sentence_says_why() -> None:
@@ -168,5 +179,5 @@ def test_numbers_and_effects_have_the_unit_of_their_metric() -> None:
 
 
 def test_of_many_pairs_left_out_the_first_are_named() -> None:
-    claim = {"excluded": [f"seed {seed}: a=1 lost" for seed in range(9)]}
-    assert sentences.left_out(claim) == "Left out: seed 0 (a=1 lost), seed 1 (a=1 lost), seed 2 (a=1 lost) and 6 more."
+    claim = replace(found(spread(0.0)).claims[0], excluded=tuple(f"seed {seed}: a=1 lost" for seed in range(9)))
+    assert wording.left_out(claim) == "Left out: seed 0 (a=1 lost), seed 1 (a=1 lost), seed 2 (a=1 lost) and 6 more."

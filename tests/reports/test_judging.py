@@ -1,14 +1,19 @@
-"""The JSON document is the contract's."""
+"""The JSON of a report is the contract's."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import judged_sweep
 import pytest
+from judged_sweep import as_json
 
 from mnist_ablate.ledger.progress import count
-from mnist_ablate.reports.summary import document
+from mnist_ablate.reports.judging import of_rows
+from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import Row, Status
+from mnist_ablate.verification import bundle_check
 
 
 def sweep(*claims: Claim) -> Sweep:
@@ -49,12 +54,11 @@ def rows(seeds: int, lost: int = -1) -> list[Row]:
 
 def judged(seeds: int, lost: int = -1) -> dict[str, Any]:
     results = rows(seeds, lost)
-    content = document(sweep(HURTS), results, count(results, planned=2 * seeds))
-    read: dict[str, Any] = json.loads(json.dumps(content, allow_nan=False))
+    read: dict[str, Any] = as_json(of_rows(sweep(HURTS), results, count(results, planned=2 * seeds)))
     return read
 
 
-def test_the_document_has_the_keys_of_the_contract() -> None:
+def test_the_json_has_the_keys_of_the_contract() -> None:
     content = judged(8)
     assert {"sweep", "digest", "metric", "trials", "arms", "claims"} <= content.keys()
     assert {"params", "n", "mean", "ci_low", "ci_high", "outcomes"} <= content["arms"][0].keys()
@@ -62,7 +66,7 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert keys <= content["claims"][0].keys()
 
 
-def test_the_document_says_what_was_found() -> None:
+def test_the_json_says_what_was_found() -> None:
     content = judged(8, lost=3)
     assert content["sweep"] == "normalization"
     assert content["digest"] == sweep(HURTS).digest
@@ -84,7 +88,18 @@ def test_what_one_seed_cannot_give_is_null() -> None:
 
 
 def test_nothing_yet_is_a_document_too() -> None:
-    content = json.loads(json.dumps(document(sweep(HURTS), [], count([])), allow_nan=False))
+    content = as_json(of_rows(sweep(HURTS), [], count([])))
     assert content["claims"][0]["effect"] is None
     assert content["claims"][0]["verdict"] == "inconclusive"
-    assert document(sweep(), [], count([]))["claims"] == []
+    assert of_rows(sweep(), [], count([])).claims == ()
+
+
+@pytest.mark.parametrize("name", ["normalization", "dropout", "adaptive"])
+def test_the_json_is_that_of_version_0_1(name: str) -> None:
+    """Files in `golden` were written by the program before it had a typed report."""
+    content = sweep_file.load("normalization" if name == "adaptive" else name).model_dump()
+    adaptive = {"seeds": {"min": 6, "max": 14}} if name == "adaptive" else {}
+    report, _ = judged_sweep.judged(Sweep.model_validate({**content, **adaptive}))
+    golden = json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text(encoding="utf-8"))
+    assert [*bundle_check.differences(golden, as_json(report))] == []
+    assert list(golden) == list(as_json(report))

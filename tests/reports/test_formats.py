@@ -1,6 +1,7 @@
 """What a page reads of a real ledger, and the command that writes it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from typer.testing import CliRunner
 
 from mnist_ablate.cli.app import app
 from mnist_ablate.errors import SweepError
-from mnist_ablate.execution.recorded_report import document
+from mnist_ablate.execution.publishing import recorded_sweep
+from mnist_ablate.execution.recorded_report import report
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import tuned
-from mnist_ablate.reports import html, recorded
+from mnist_ablate.reports import html
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
@@ -49,16 +51,16 @@ def fill(sweep: Sweep, settings: Settings) -> Plan:
 
 def test_trials_are_read_in_the_order_of_the_plan_apart_from_tuning(home: Settings) -> None:
     plan = fill(small(**TUNED), home)
-    judged, record = document("small", home)
-    read = recorded.read(record, {"git_commit": "c0ffee"})
+    judged, record = report("small", home)
+    read = replace(recorded_sweep(record), provenance={"git_commit": "c0ffee"})
     assert [(e.params["activation"], e.trial.seed) for e in read.entries] == [
         (activation, seed) for seed in range(3) for activation in ("relu", "tanh")
     ]
     assert len(read.tuning) == 6
     assert (read.sweep, read.data_digest, read.registered) == (plan.sweep, "d" * 64, record.registered)
     text = html.html(judged, read)
-    assert "Values chosen" in text
-    assert "6 tuning trials: 6 complete." in text
+    assert "Chosen by validation accuracy" in text
+    assert "6 tuning trials with seeds that no verdict uses: 6 complete." in text
     assert "c0ffee" in text
 
 
@@ -67,13 +69,13 @@ def test_trials_that_a_repeated_tuning_gave_up_are_not_read(home: Settings) -> N
     other = plan.verdict_trials({"relu": {"learning_rate": 0.09}, "tanh": {"learning_rate": 0.09}})[0]
     record = Ledger(home.ledger_url).begin(plan, fresh=False)
     record.add(other, outcome(other))
-    assert len(recorded.read(record, {}).entries) == 6
+    assert len(recorded_sweep(record).entries) == 6
 
 
 def test_a_search_shows_its_winner_and_the_best_that_were_tried(home: Settings) -> None:
     fill(small(**SEARCHED), home)
-    judged, record = document("small", home)
-    text = html.html(judged, recorded.read(record, {}))
+    judged, record = report("small", home)
+    text = html.html(judged, recorded_sweep(record))
     assert '<th scope="row">configuration' not in text
     assert '<th scope="row">winner</th><td>relu</td><td>0.01</td>' in text
     assert "The best 3 that were tried" in text

@@ -2,24 +2,27 @@
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from judged_sweep import judged
+from judged_sweep import judged, with_claim, with_trials
 from pages import Reader
 from rich.cells import cell_len
 from rich.console import Console
 
-from mnist_ablate.reports import sentences, summary
+from mnist_ablate.reports import judging, wording
 from mnist_ablate.reports.html import html
-from mnist_ablate.reports.terminal import markdown, tables
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import Report
+from mnist_ablate.reports.terminal import tables
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Sweep
 
 
-def shown(document: dict[str, Any], width: int) -> str:
+def shown(report: Report, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(tables(document))
+    console.print(tables(report))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -46,10 +49,10 @@ def test_only_exceptions_are_noted() -> None:
 
 
 def test_an_interval_is_printed_once_for_each_claim() -> None:
-    document, _ = judged()
-    text = " ".join(shown(document, 80).split())
-    for claim in document["claims"]:
-        assert text.count(sentences.interval(claim)) == 1
+    report, _ = judged()
+    text = " ".join(shown(report, 80).split())
+    for claim in report.claims:
+        assert text.count(wording.interval(claim)) == 1
 
 
 def test_pairs_left_out_are_named() -> None:
@@ -60,10 +63,9 @@ def test_pairs_left_out_are_named() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_arms_of_many_factors_wrap_in_one_column(width: int) -> None:
     factors = {f"a_long_factor_{i}": "its_value" for i in range(6)}
-    document, _ = judged()
-    for arm in document["arms"]:
-        arm["params"] = factors
-    lines = shown(document, width).splitlines()
+    report, _ = judged()
+    arms = tuple(replace(arm, params=factors) for arm in report.arms)
+    lines = shown(report.model_copy(update={"arms": arms}), width).splitlines()
     assert lines[1].split()[0] == "arm"
     assert max(map(cell_len, lines)) <= width
     assert sum(" 97.91%  " in line for line in lines) == 1
@@ -71,33 +73,30 @@ def test_arms_of_many_factors_wrap_in_one_column(width: int) -> None:
 
 
 def test_a_long_table_ends_with_its_heads() -> None:
-    document, _ = judged()
-    document["arms"] = document["arms"] * 20
-    lines = shown(document, 80).splitlines()
+    report, _ = judged()
+    lines = shown(report.model_copy(update={"arms": report.arms * 20}), 80).splitlines()
     assert sum(line.startswith("normalizer") for line in lines) == 2
 
 
 def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
-    document, _ = judged()
-    document["claims"][0]["statement"] = "[red]bold[/red] [link=x]y[/link]"
-    assert "[red]bold[/red] [link=x]y[/link]" in shown(document, 80)
+    report = with_claim(judged()[0], statement="[red]bold[/red] [link=x]y[/link]")
+    assert "[red]bold[/red] [link=x]y[/link]" in shown(report, 80)
 
 
 def test_nothing_recorded_and_nothing_claimed_can_be_shown() -> None:
-    empty = summary.document(Sweep(name="s", question="q", seeds=2), [], {"planned": 4})
+    empty = judging.of_rows(Sweep(name="s", question="q", seeds=2), [], {"planned": 4})
     assert "4 trials planned: none recorded" in shown(empty, 80)
     assert "# q" in markdown(empty, "q")
 
 
 def test_trials_that_have_not_run_are_counted() -> None:
-    document, _ = judged()
-    document["trials"]["planned"] = 150
-    assert "150 trials planned: 114 complete, 3 diverged, 2 failed, 1 lost, 30 not run yet" in shown(document, 80)
+    text = shown(with_trials(judged()[0], planned=150), 80)
+    assert "150 trials planned: 114 complete, 3 diverged, 2 failed, 1 lost, 30 not run yet" in text
 
 
 def test_markdown_has_verdicts_first_and_fits_a_note() -> None:
-    document, recorded = judged()
-    text = markdown(document, recorded.sweep.question)
+    report, record = judged()
+    text = markdown(report, record.sweep.question)
     order = ["# Do centered", "| claim |", "- **printed-code-hurts-relu**: The interval", "**test accuracy by arm**"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
@@ -105,17 +104,14 @@ def test_markdown_has_verdicts_first_and_fits_a_note() -> None:
 
 
 def test_markdown_rows_have_as_many_cells_as_their_heads() -> None:
-    document, recorded = judged()
-    document["claims"][0]["statement"] = "a | b\nc"
-    text = markdown(document, recorded.sweep.question)
+    text = markdown(with_claim(judged()[0], statement="a | b\nc"), "q")
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
     assert widths == [8] * 9 + [7] * 14 + [4] * 9 + [6] * 6
     assert "| a \\| b c |" in text
 
 
 def test_markdown_does_not_read_a_question_as_markup() -> None:
-    document, _ = judged()
-    text = markdown(document, "# <img src=x> *a* [b](c) `d`\n\n# second")
+    text = markdown(judged()[0], "# <img src=x> *a* [b](c) `d`\n\n# second")
     assert text.splitlines()[0] == r"# \# &lt;img src=x> \*a\* \[b\](c) \`d\` \# second"
 
 
@@ -133,25 +129,25 @@ PRINT: dict[str, Any] = {
 
 
 def test_damaged_inputs_are_told_before_anything_else_in_every_format() -> None:
-    document, recorded = judged()
-    document["fingerprints"] = [PRINT, {**PRINT, "normalizer": "unit", "flags": []}]
-    lines = shown(document, 80).splitlines()
-    assert lines[0] == "data gate: normalizer centered_uint8 is wrapped: out of order"
+    report, record = judged()
+    prints = (PRINT, {**PRINT, "normalizer": "unit", "flags": []})
+    report = report.model_copy(update={"fingerprints": prints})
+    lines = shown(report, 80).splitlines()
+    assert lines[0] == "Data gate: normalizer centered_uint8 is wrapped: out of order."
     assert max(map(cell_len, lines)) <= 80
-    assert "NOT CENTERED: 5, above 0.5" in shown(document, 80)
-    text = markdown(document, "q")
-    assert text.splitlines()[2] == "**Data gate**: normalizer centered_uint8 is wrapped: out of order"
+    assert "NOT CENTERED: 5, above 0.5" in shown(report, 80)
+    text = markdown(report, "q")
+    assert text.splitlines()[2] == "**Data gate: normalizer centered_uint8 is wrapped: out of order.**"
     assert (
-        r"| centered_uint8 | 0 | 2 | 1 | 0.2 | 5 | 828 | 801 | 4,917 | 24.2% | - | wrapped, not centered |"
+        r"| centered_uint8 | wrapped, not centered | 0 | 2 | 1 | 0.2 | 5 | 828 | 801 | 4,917 | 24.2% | - |"
         in text.splitlines()
     )
-    read = Reader(html(document, recorded))
+    read = Reader(html(report, record))
     assert "Data gate: normalizer centered_uint8 is wrapped" in read.text[: read.text.index("Verdicts")]
     assert "4,917" in read.text
 
 
 def test_unharmed_inputs_raise_no_alarm() -> None:
-    document, _ = judged()
-    document["fingerprints"] = [{**PRINT, "flags": []}]
-    assert "data gate" not in shown(document, 80)
-    assert "Data gate" not in markdown(document, "q")
+    report = judged()[0].model_copy(update={"fingerprints": ({**PRINT, "flags": []},)})
+    assert "Data gate:" not in shown(report, 80)
+    assert "Data gate:" not in markdown(report, "q")

@@ -1,0 +1,248 @@
+"""The report of a sweep as one typed value, from which every format is made. Computes nothing.
+
+A number that does not exist is nan or infinite here, and null in JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from mnist_ablate.statistics.anova import FactorialEffects
+from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
+from mnist_ablate.statistics.effect_sizes import ClaimSizes
+from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.trial import Params, RecordedTrial, Scalar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True)
+
+
+class TrialCounts(_Part):
+    """How many trials were planned, and how they ended; `saved` is how many an adaptive sweep did not need."""
+
+    planned: int = 0
+    complete: int = 0
+    diverged: int = 0
+    failed: int = 0
+    lost: int = 0
+    saved: Annotated[int | None, Field(exclude_if=lambda saved: saved is None)] = None
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """Every count but that of the planned trials."""
+        return {name: n for name, n in self if n is not None and name != "planned"}
+
+    @property
+    def missing(self) -> int:
+        """How many planned trials have no outcome yet."""
+        return max(0, self.planned - sum(self.by_status.values()))
+
+
+class Preregistration(_Part):
+    """What was written down before the first trial; `reasons` say why the verdicts are exploratory, if they are."""
+
+    status: Literal["preregistered", "exploratory"]
+    registered: str
+    digest: str
+    parts: Mapping[str, str]
+    reasons: tuple[str, ...]
+
+
+class LookShare(_Part):
+    """A look of an adaptive sweep: the seeds that it reads, and its share of the error rate."""
+
+    seeds: int
+    share: float
+
+
+class Adaptive(_Part):
+    """How seeds are added: the fewest and the most seeds of an arm, and when the claims are judged."""
+
+    min: int
+    max: int
+    spending: str
+    looks: tuple[LookShare, ...]
+
+
+class ChosenValues(_Part):
+    """The values that tuning chose for an arm: their score, of how many; `edges` are the ends of what was tried."""
+
+    params: Params
+    values: Params
+    score: float | None
+    tried: int
+    edges: Mapping[str, Literal["lowest", "highest"]]
+
+
+class Tuning(_Part):
+    """What was chosen by `metric`; no arms before all values have been tried."""
+
+    metric: str
+    trials: int
+    outcomes: Mapping[str, int]
+    arms: tuple[ChosenValues, ...]
+
+
+class AsWritten(_Part):
+    """The verdicts at the values as first written, beside those at the tuned ones."""
+
+    values: Mapping[str, tuple[Scalar, ...]]
+    trials: TrialCounts
+    arms: tuple[Arm, ...]
+    claims: tuple[ClaimVerdict, ...]
+
+
+class Difference(_Part):
+    """One arm minus another in a metric, with its interval, over the seeds that both have."""
+
+    metric: str
+    effect: float
+    ci_low: float
+    ci_high: float
+    n_pairs: int
+
+
+class Gain(_Part):
+    """What a search gained over the baseline: as it was `seen` among so many, and as fresh seeds confirm it."""
+
+    tried: int
+    seen: float
+    confirmed: tuple[Difference, ...]
+
+
+class Importance(_Part):
+    """The share of a searched factor in what sets the best trials apart, with its interval."""
+
+    factor: str
+    share: float
+    low: float
+    high: float
+
+
+class Importances(_Part):
+    """The importance of every searched factor, at this level, from so many bootstrap resamples."""
+
+    level: float
+    resamples: int
+    factors: tuple[Importance, ...]
+
+
+class Search(_Part):
+    """What a search found."""
+
+    gain: Gain | None
+    importances: Importances
+
+
+class PathStep(Difference):
+    """A change along an ablation path: what it was chosen among, and what it gained."""
+
+    configuration: Scalar
+    factor: str
+    before: Annotated[Scalar, Field(alias="from")]
+    after: Annotated[Scalar, Field(alias="to")]
+    scores: Mapping[str, float]
+
+
+class Path(_Part):
+    """An ablation path: its steps, how many are `left` to choose, and the gain from end to end."""
+
+    chosen_by: str
+    level: float
+    steps: tuple[PathStep, ...]
+    left: int
+    whole: Difference
+
+
+class Selection(_Part):
+    """What was chosen by validation data; None where a sweep chooses nothing of the kind."""
+
+    tuning: Tuning | None = None
+    as_written: AsWritten | None = None
+    search: Search | None = None
+    path: Path | None = None
+
+
+class Report(_Part):
+    """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by."""
+
+    sweep: str
+    digest: str
+    metric: str
+    alpha: float
+    trials: TrialCounts
+    arms: tuple[Arm, ...]
+    claims: tuple[ClaimVerdict, ...]
+    preregistration: Preregistration | None
+    negative_control: NegativeControl | None
+    positive_control: PositiveControl | None
+    adaptive: Adaptive | None
+    effect_sizes: tuple[ClaimSizes, ...]
+    factorial_effects: FactorialEffects | None
+    tuning: Tuning | None
+    as_written: AsWritten | None
+    search: Search | None
+    path: Path | None
+    fingerprints: tuple[Mapping[str, JsonValue], ...]
+
+    @property
+    def is_exploratory(self) -> bool:
+        """Whether its verdicts rest on a question that may have been chosen with results at hand."""
+        return self.preregistration is not None and self.preregistration.status == "exploratory"
+
+    @property
+    def level(self) -> float:
+        """The confidence of each claim's interval: with it, all of them hold at once at level 1 - alpha."""
+        return 1.0 - self.alpha / max(len(self.claims), 1)
+
+    def claims_frame(self) -> "pd.DataFrame":
+        """The claims as a table for a notebook, a row each."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(claim) for claim in self.claims])
+
+
+ArmKey = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class RecordedSweep:
+    """A sweep as registered, and its finished trials: what a page shows beside the report.
+
+    `entries` are those that verdicts read, in the order of the plan, `tuning` those that chose nuisance values,
+    `control` those of the negative control.
+    `registered` is ISO 8601 in UTC; `provenance` names versions, platform and commit.
+    """
+
+    sweep: Sweep
+    entries: tuple[RecordedTrial, ...]
+    tuning: tuple[RecordedTrial, ...]
+    registered: str
+    data_digest: str
+    provenance: Mapping[str, str]
+    control: tuple[RecordedTrial, ...] = ()
+
+    @cached_property
+    def by_arm(self) -> dict[ArmKey, list[RecordedTrial]]:
+        """The trials that verdicts read, by `arm_key` of their arm."""
+        found: dict[ArmKey, list[RecordedTrial]] = {}
+        for entry in self.entries:
+            found.setdefault(arm_key(entry.params), []).append(entry)
+        return found
+
+    def arm(self, params: Mapping[str, Scalar]) -> list[RecordedTrial]:
+        """The trials of an arm, by its factor values."""
+        return self.by_arm.get(arm_key(params), [])
+
+
+def arm_key(params: Mapping[str, Scalar]) -> ArmKey:
+    """Factor values as something to look up by; True and 1 are not one value."""
+    return frozenset((name, repr(value)) for name, value in params.items())
