@@ -34,7 +34,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
 def lines(found: "Preview") -> Iterator[str]:
     """A preview for a person."""
     from mnist_ablate.text import counted
-    from mnist_ablate.workloads.keras_mnist import input_words
+    from mnist_ablate.workloads.workload import default_workload
 
     adaptive = found.min_seeds < found.seeds
     seeds = f"{found.min_seeds} to " * adaptive + counted(found.seeds, "seed")
@@ -52,8 +52,10 @@ def lines(found: "Preview") -> Iterator[str]:
             yield f"  {claim.name}: finds effects {beyond} (80% power)"
     if found.assumed_sd is not None:
         yield f"  (if paired differences between seeds have a standard deviation of {found.assumed_sd:.2%})"
-    yield f"{input_words.TITLE}:"
-    for each in found.fingerprints:
-        yield f"  {each['normalizer']}"
-        yield from (f"    {line}" for line in input_words.lines(each))
+    if found.fingerprints:
+        section = default_workload().input_section(found.fingerprints)
+        yield f"{section.intro.removesuffix('.')}:"
+        for subject, texts in section.short.items():
+            yield f"  {subject}"
+            yield from (f"    {text}" for text in texts)
     yield from (f"warning: {warning}" for warning in found.warnings)

@@ -13,7 +13,6 @@ from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
 from mnist_ablate.sweep.plan import Plan, control_count, count, label, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
-from mnist_ablate.workloads.keras_mnist import input_words
 from mnist_ablate.workloads.workload import Inputs, default_workload, metric_named
 
 START_S = 6.0
@@ -81,7 +80,7 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         estimated_s=_time_s(plan, inputs),
         claims=[_power(sweep, claim) for claim in sweep.claims],
         fingerprints=found,
-        warnings=[*_warnings(sweep), *workload.warnings(settings, weights), *input_words.damage(found)],
+        warnings=[*_warnings(sweep), *workload.warnings(settings, weights), *workload.input_alarms(found)],
         assumed_sd=next((sd for claim in sweep.claims if (sd := metric_named(claim.metric).seed_sd)), None),
     )
 

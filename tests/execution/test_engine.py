@@ -102,13 +102,13 @@ def test_a_trial_that_always_kills_its_worker_is_lost_alone(
 
 
 def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
-    waited, killed = (engine._Task(trial) for trial in trials(digest, seeds=1))
-    killed.worker = "tcp://127.0.0.1:1"
+    task = engine._Task(trials(digest, seeds=1)[0])
     lost = Outcome(trial_id="x", status="lost", reason="worker killed")
     with Engine(plugin, jobs=1) as running:
-        assert list(running._on_loss(waited, lost)) == []
-        assert list(running._on_loss(killed, lost)) == [Retried(killed.trial, "worker killed", 1)]
-        assert list(running._waiting) == [killed, waited]
+        assert list(running._on_loss(task, lost)) == []
+        task.worker = "tcp://127.0.0.1:1"
+        assert list(running._on_loss(task, lost)) == [Retried(task.trial, "worker killed", 1)]
+        assert list(running._waiting) == [task, task]
 
 
 @pytest.mark.slow
