@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from mnist_ablate.cli import cluster, compare, new, plan, records, report, stack, sweep_ending
+from mnist_ablate.cli import compare, new, plan, records, report, service, sweep_ending
 from mnist_ablate.cli.options import (
     Data,
     Home,
@@ -161,15 +161,15 @@ def ui(
     raise typer.Exit(web_ui.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
 
 
-app.command()(cluster.worker)
-app.command()(cluster.scheduler)
+app.command()(service.worker)
+app.command()(service.scheduler)
 app.command()(compare.compare)
 app.command()(new.new)
 app.command()(new.schema)
 app.command()(records.sync)
 app.command()(records.export)
 app.command()(records.restore)
-app.add_typer(stack.app, name="stack")
+app.add_typer(service.stack_app, name="stack")
 
 
 def main() -> None:

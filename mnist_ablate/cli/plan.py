@@ -33,11 +33,12 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 def lines(found: "Preview") -> Iterator[str]:
     """A preview for a person."""
+    from mnist_ablate.reports.wording import number
     from mnist_ablate.text import counted
     from mnist_ablate.workloads.workload import default_workload
 
-    adaptive = found.min_seeds < found.seeds
-    seeds = f"{found.min_seeds} to " * adaptive + counted(found.seeds, "seed")
+    adaptive = found.least_seeds < found.seeds
+    seeds = f"{found.least_seeds} to " * adaptive + counted(found.seeds, "seed")
     trials = f"from {found.least_trials:,} to " * adaptive + counted(found.trials, "trial")
     tuning = f", {found.tuning_trials} of them tuning" if found.tuning_trials else ""
     as_written = f", {found.as_written_trials} as written" if found.as_written_trials else ""
@@ -48,10 +49,11 @@ def lines(found: "Preview") -> Iterator[str]:
     yield f"{about} {found.estimated_s / 60:.1f} min with {jobs} (one short trial of each kind was timed)"
     for claim in found.claims:
         if claim.smallest_effect is not None:
-            beyond = f"{claim.smallest_effect:.2%} beyond its margin of {claim.margin:.2%}"
-            yield f"  {claim.name}: finds effects {beyond} (80% power)"
+            size, margin = (number(claim.metric, value) for value in (claim.smallest_effect, claim.margin))
+            yield f"  {claim.name}: finds effects {size} beyond its margin of {margin} (80% power)"
     if found.assumed_sd is not None:
-        yield f"  (if paired differences between seeds have a standard deviation of {found.assumed_sd:.2%})"
+        sd = number(found.claims[0].metric, found.assumed_sd)
+        yield f"  (if paired differences between seeds have a standard deviation of {sd})"
     if found.fingerprints:
         section = default_workload().input_section(found.fingerprints)
         yield f"{section.intro.removesuffix('.')}:"

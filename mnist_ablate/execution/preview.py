@@ -24,6 +24,7 @@ class ClaimPower:
     """The smallest effect beyond its margin that a claim finds with 80% power. None if it would find no size."""
 
     name: str
+    metric: str
     margin: float
     smallest_effect: float | None
 
@@ -41,7 +42,7 @@ class Preview:
     digest: str
     arms: list[str]
     seeds: int
-    min_seeds: int
+    least_seeds: int
     tuning_trials: int
     as_written_trials: int
     control_trials: int
@@ -70,7 +71,7 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         digest=sweep.digest,
         arms=[label(arm.params) for arm in plan.arms],
         seeds=sweep.max_seeds,
-        min_seeds=sweep.min_seeds,
+        least_seeds=sweep.min_seeds,
         tuning_trials=plan.tuning_size,
         as_written_trials=len(plan.as_written_trials()),
         control_trials=control_count(sweep),
@@ -89,7 +90,7 @@ def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
     sd = metric_named(claim.metric).seed_sd
     size = smallest_effect(seeds, len(sweep.claims), sd, alpha, margin=claim.margin) if sd else math.inf
-    return ClaimPower(claim.name, claim.margin, size if math.isfinite(size) else None)
+    return ClaimPower(claim.name, claim.metric, claim.margin, size if math.isfinite(size) else None)
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What is recorded of a sweep: its report, and MLflow brought in step with it. Trains nothing."""
 
-from typing import Any
+from pydantic import JsonValue
 
 from mnist_ablate.execution.publishing import open_mirror, publish
 from mnist_ablate.ledger.ledger import Ledger, Record
@@ -41,7 +41,7 @@ def _report(record: Record) -> Report:
     return judging.of_records(plan, record.entries(), record.registration, _fingerprints(record, plan))
 
 
-def _fingerprints(record: Record, plan: Plan) -> list[dict[str, Any]]:
+def _fingerprints(record: Record, plan: Plan) -> list[dict[str, JsonValue]]:
     """As recorded; those of a record that has none yet are measured if its inputs are those that ship."""
     if record.fingerprints or record.data_digest != default_workload().shipped_digest:
         return record.fingerprints

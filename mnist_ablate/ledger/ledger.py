@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.ledger.database import open_storage, resolved_folder, sqlite_file, translate_errors, writable
@@ -204,12 +203,12 @@ class Record:
         return Registration(self.registered, str(attrs["digest"]), attrs.get("preregistration", {}), self._earlier)
 
     @property
-    def fingerprints(self) -> list[dict[str, Any]]:
+    def fingerprints(self) -> list[dict[str, JsonValue]]:
         """Documents of the normalizers on its training images; none if they were never measured."""
         return list(self._study.user_attrs.get("fingerprints", []))
 
     @fingerprints.setter
-    def fingerprints(self, found: list[dict[str, Any]]) -> None:
+    def fingerprints(self, found: list[dict[str, JsonValue]]) -> None:
         with translate_errors(self._url):
             self._study.set_user_attr("fingerprints", found)
 

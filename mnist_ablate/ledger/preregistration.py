@@ -79,7 +79,7 @@ def _not_in_digest(claim: Claim) -> set[str]:
     return {"margin"} if claim.positive_control else {"margin", "positive_control"}
 
 
-def document(plan: Plan, registration: Registration) -> dict[str, Any]:
+def document(plan: Plan, registration: Registration) -> dict[str, object]:
     """For the report: when and under which digest it was registered; why its verdicts are exploratory, if they are."""
     now = digests(plan)
     reasons = [*_altered(plan, registration, now), *_known(plan, registration.earlier)]

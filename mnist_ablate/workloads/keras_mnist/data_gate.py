@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import JsonValue
 
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, Transform
@@ -81,13 +82,13 @@ class Fingerprint:
     always_on: float | None
     flags: tuple[Flag, ...]
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, JsonValue]:
         """As JSON, to six significant digits: processors differ in the last ones."""
         content = {name: _rounded(value) for name, value in asdict(self).items() if name != "flags"}
         return {**content, "flags": [asdict(flag) for flag in self.flags]}
 
 
-def fingerprints(names: Iterable[str], recipe: Recipe, dataset: Dataset) -> list[dict[str, Any]]:
+def fingerprints(names: Iterable[str], recipe: Recipe, dataset: Dataset) -> list[dict[str, JsonValue]]:
     """The documents of these normalizers, in order. The recipe decides the first layer."""
     levels = occurring(dataset.x_train)
     return [fingerprint(name, dataset.x_train, levels, recipe).document() for name in names]

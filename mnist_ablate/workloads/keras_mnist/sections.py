@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from mnist_ablate.trial import RecordedTrial
-from mnist_ablate.workloads.keras_mnist import input_words
+from mnist_ablate.workloads.keras_mnist.data_gate import SEVERE
 from mnist_ablate.workloads.workload import Contents, Curves, Ranges, Section, Table
 
+Print = Mapping[str, Any]
+"""What `Fingerprint.document` gives."""
 Arms = Mapping[str, Sequence[RecordedTrial]]
 """Finished trials by the name of their arm."""
 
@@ -40,23 +43,47 @@ _UNITS_INTRO = (
 )
 
 
+_HEADS = (
+    "normalizer",
+    "lowest",
+    "highest",
+    "mean",
+    "std",
+    "|mean| / std",
+    "energy",
+    "top eigenvalue",
+    "ratio to the next",
+    "dead",
+    "always on",
+    "flags",
+)
+_TITLE = "Inputs of the first layer, from the training images, before anything is trained"
+_GLOSSARY = (
+    "Energy: E|x|^2 of an image; top eigenvalue: of E[xx'], with its ratio to the next; dead, always on: units of the"
+    " first layer at initialization, if it is relu, that are positive for none or all of 2,000 images."
+)
+_NUMBERS = ("min", "max", "mean", "std", "offset", "energy", "top_eigenvalue", "eigenvalue_ratio")
+_NO_DIGITS = 1e3  # from here on, no digits after the point
+_TINY = 1e-6  # what float32 leaves of zero
+
+
 def input_alarms(contents: Contents) -> list[str]:
     """The normalizers that damage the images, a sentence each."""
-    return [f"Data gate: {text}." for text in input_words.damage(contents)]
+    return [f"Data gate: {text}." for text in _damage(contents)]
 
 
 def input_section(contents: Contents) -> Section:
     """Every normalizer's numbers on the training images with its flags, and what the flags rest on."""
-    rows = tuple(_flags_first(input_words.cells(each)) for each in contents)
-    table = Table(_flags_first(input_words.HEADS), rows, "Fingerprints by normalizer", numbers_from=2)
+    rows = tuple(_flags_first(_cells(each)) for each in contents)
+    table = Table(_flags_first(_HEADS), rows, "Fingerprints by normalizer", numbers_from=2)
     return Section(
         "gate",
         "Data gate",
-        intro=f"{input_words.TITLE}.",
+        intro=f"{_TITLE}.",
         tables=(table,),
-        lines=tuple(input_words.paths(contents)),
-        notes=(input_words.GLOSSARY,),
-        short={str(each["normalizer"]): [*input_words.lines(each)] for each in contents},
+        lines=tuple(_paths(contents)),
+        notes=(_GLOSSARY,),
+        short={str(each["normalizer"]): [*_lines(each)] for each in contents},
     )
 
 
@@ -157,3 +184,49 @@ def _shown(value: float | None) -> str:
     if value is None:
         return "\N{EN DASH}"
     return f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.3g}"
+
+
+def _cells(found: Print) -> tuple[str, ...]:
+    """One for each of _HEADS."""
+    numbers = (_number(found[name]) for name in _NUMBERS)
+    return (found["normalizer"], *numbers, _share(found["dead"]), _share(found["always_on"]), _named(found))
+
+
+def _named(found: Print) -> str:
+    """The flags by name: `wrapped, not centered`; a dash for none."""
+    return ", ".join(flag["name"] for flag in found["flags"]) or "-"
+
+
+def _lines(found: Print) -> Iterator[str]:
+    """For a terminal: its name and range first, its flags last, each with its reason."""
+    low, high, mean, std, offset, energy, top, ratio = (_number(found[name]) for name in _NUMBERS)
+    yield f"{low} to {high}, mean {mean}, std {std}, |mean|/std {offset}, energy {energy}"
+    dead, always_on = _share(found["dead"]), _share(found["always_on"])
+    yield f"top eigenvalue {top}, {ratio} x the next; {dead} dead, {always_on} always on"
+    yield found["dtypes"]
+    yield from (f"{flag['name'].upper()}: {flag['reason']}" for flag in found["flags"])
+
+
+def _paths(prints: Sequence[Print]) -> Iterator[str]:
+    """The path of the arithmetic and the reasons of the flags, a line for each normalizer."""
+    for found in prints:
+        reasons = [f"{flag['name']} ({flag['reason']})" for flag in found["flags"]]
+        yield "; ".join([f"{found['normalizer']}: {found['dtypes']}", *reasons])
+
+
+def _damage(prints: Sequence[Print]) -> Iterator[str]:
+    """The normalizers that damage the images: a reader must know them before any verdict."""
+    for found in prints:
+        for flag in found["flags"]:
+            if flag["name"] in SEVERE:
+                yield f"normalizer {found['normalizer']} is {flag['name']}: {flag['reason']}"
+
+
+def _number(value: float) -> str:
+    if abs(value) < _TINY:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= _NO_DIGITS else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mnist_ablate.errors import DataError
 from mnist_ablate.processes import call_within, whole_file
-from mnist_ablate.workloads.keras_mnist.choices.base_weights import WEIGHTS, WeightsFile
+from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import WEIGHTS, WeightsFile
 
 Arrays = npt.NDArray[np.float32]
 

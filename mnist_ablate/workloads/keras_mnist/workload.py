@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
@@ -50,6 +50,11 @@ class KerasMnist:
         from mnist_ablate.workloads.keras_mnist.choices.all_choices import CHOICES, summary
 
         return {axis: {name: summary(entry) for name, entry in entries.items()} for axis, entries in CHOICES.items()}
+
+    @property
+    def template(self) -> str:
+        """The file `template.yaml`."""
+        return Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """A learning rate of 0 becomes the optimizer's default."""
@@ -96,7 +101,7 @@ class KerasMnist:
 
         return {ENVIRONMENT: str(given.absolute())} if given else {}
 
-    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, Any]]:
+    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """The fingerprint of every normalizer that the plan can train with, in its order."""
         from mnist_ablate.workloads.keras_mnist.data_gate import fingerprints
 
@@ -110,9 +115,9 @@ class KerasMnist:
 
         return cost(cast("Dataset", inputs), [Recipe.model_validate(settings) for settings in arms])
 
-    def implied_metrics(self, settings: Mapping[str, Any], data_digest: str, outcome: Outcome) -> dict[str, float]:
+    def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics of the last epoch and the curve; all metrics of a diverged trial, which counts with chance."""
-        epochs, planned, classes = outcome.epochs, settings[self.budget], _CLASSES.get(data_digest)
+        epochs, planned, classes = outcome.epochs, int(settings[self.budget]), _CLASSES.get(data_digest)
         if outcome.status == "complete" and len(epochs) == planned:
             curve = curve_metrics(epochs, planned, classes or 1)
             known = {name: value for name, value in curve.items() if classes or name != "converged"}

@@ -6,7 +6,7 @@ Entries get what they build with (`keras.ops`, `keras.optimizers`, the network s
 from collections.abc import Mapping
 
 from mnist_ablate.workloads.keras_mnist.choices.activations import ACTIVATIONS
-from mnist_ablate.workloads.keras_mnist.choices.base_weights import WEIGHTS
+from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import WEIGHTS
 from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS, Model
 from mnist_ablate.workloads.keras_mnist.choices.norm_layers import NORM_LAYERS

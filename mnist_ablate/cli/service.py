@@ -1,6 +1,7 @@
-"""The commands of a cluster: `worker` gives it this machine's cores, `scheduler` is where workers and sweeps meet."""
+"""The commands of the team's service: `stack init` writes its files, `scheduler` and `worker` make a cluster."""
 
 import socket
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from mnist_ablate.cli.options import TlsCaFile, TlsCert, TlsKey
 
 _LOOPBACK = ("127.", "localhost", "::1")
+stack_app = typer.Typer(no_args_is_help=True, help="The service for a team: tracking server, database, cluster.")
 
 
 def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -52,3 +54,27 @@ def scheduler(
             f"anyone who can reach {host}:{port} can run code here: use a private network, or --tls-cert", err=True
         )
     raise typer.Exit(serve_scheduler(host, port, certificates, lambda line: typer.echo(line, err=True)))
+
+
+@stack_app.callback()
+def stack() -> None:
+    """Keeps `init` a command of its own."""
+
+
+@stack_app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Where it goes; a checkout serves as it is.")
+    ] = Path(),
+) -> None:
+    """Write compose files and random secrets for `docker compose up`; what is there already is left as it is."""
+    from mnist_ablate.service import stack as files
+
+    written = files.init(folder)
+    for path in written:
+        typer.echo(f"wrote {path}", err=True)
+    if not written:
+        typer.echo(f"{folder}: everything is there already; nothing was changed", err=True)
+    enter = "" if folder == Path() else f"cd {folder} && "
+    typer.echo(f"{enter}docker compose up -d")
+    typer.echo(f"{enter}. secrets/client.env && mnist-ablate sweep normalization")
