@@ -1,24 +1,26 @@
 """Axes of charts: what they measure, where they begin and end, how they are bent, and their ticks. Draws no marks."""
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from mnist_ablate.reports.chart_files import LIGHT
+from mnist_ablate.reports.chart_files import short
+from mnist_ablate.reports.wording import minus
 
+Options = dict[str, Any]
+"""What matplotlib's functions take by name."""
 _LARGEST = 1e300  # what matplotlib can draw
-_NOISE = 1e-9  # what is left of equal numbers after subtraction is less
+_NOISE = 1e-7  # what is left of equal numbers after subtraction is less
 _FAR = 4.0  # times the largest difference: an interval that ends farther out gets an arrow
 _WIDE = 25.0  # times the margin: a linear axis that reaches farther would hide the margin
 _SPREAD = 8.0  # highest error over lowest: beyond, a linear axis would hide the good arms
 _LEAST_ERROR = 1e-4  # one image of 10,000
+_ROUND = [sign * step * 10.0**power for power in range(9, -9, -1) for step in (1, 5, 2) for sign in (1, -1)]
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,8 @@ class Measure:
         """A difference as text, with its sign: `+0.83 pp` or `+0.01234`; small ones with the digits they need."""
         if not self.is_fraction:
             return minus(f"{value + 0.0:+.4g}")
-        points = round(100.0 * value, 2) + 0.0
-        is_small = not points and abs(value) > _NOISE
-        return minus(f"{100.0 * value:+.1g} pp" if is_small else f"{points:+.2f} pp")
+        points = 100.0 * value
+        return minus(f"{points:+.1g} pp" if _NOISE < abs(points) < 0.005 else f"{round(points, 2) + 0.0:+.2f} pp")  # noqa: PLR2004 - less is 0.00
 
     def tick(self, value: float) -> str:
         """A round value beside an axis: `95%` or `0.5`."""
@@ -51,113 +52,69 @@ class Measure:
 
 @dataclass(frozen=True)
 class Span:
-    """Where an axis begins and ends, and how it is bent: a scale of matplotlib with its options.
-
-    note: the bend in words, empty for a linear axis. landmarks: ticks, the most important first.
-    """
+    """Where an axis begins and ends, its bend in words and as a scale, and good ticks, the most important first."""
 
     low: float
     high: float
     note: str = ""
     scale: str = "linear"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    landmarks: tuple[float, ...] = ()
-
-    def clip(self, value: float) -> float:
-        """The value, or the end of the axis that it lies beyond."""
-        return min(max(value, self.low), self.high)
+    options: Options = field(default_factory=dict)
+    landmarks: Sequence[float] = ()
 
 
-def span_of_differences(
-    differences: Iterable[float | None], limits: Iterable[float | None], margins: Sequence[float]
-) -> Span:
+def span_of_differences(differences: Iterable[float], limits: Iterable[float], margins: Sequence[float]) -> Span:
     """Zero, every margin and every difference, and those limits of intervals that leave room for these.
 
     The axis is compressed away from zero where differences are many times as large as the margins.
     """
-    values = [0.0, *finite(differences), *(sign * margin for margin in margins for sign in (-1, 1))]
+    values = [0.0, *_finite(differences), *(sign * margin for margin in margins for sign in (-1, 1))]
     most = _FAR * max(map(abs, values)) or math.inf
-    values += [limit for limit in finite(limits) if abs(limit) <= most]
+    values += [limit for limit in _finite(limits) if abs(limit) <= most]
     low, high, size = min(values), max(values), max(margins, default=0.0)
-    if low == high:
-        low, high = -1.0, 1.0
     if size <= 0.0 or max(high, -low) <= _WIDE * size:
-        pad = 0.04 * (high - low)
+        pad = 0.04 * (high - low) or 1.0
         return Span(low - pad, high + pad)
-    return compressed(1.15 * low, 1.15 * high, max(size, 1e-5 * max(high, -low)))
+    size = max(size, 1e-5 * max(high, -low))
+    ticks = [0.0, *(tick for tick in _ROUND if abs(tick) >= size / 2)]
+    return Span(1.15 * low, 1.15 * high, "compressed away from zero", "asinh", {"linear_width": size}, ticks)
 
 
-def span_of_values(found: Iterable[float | None], measure: Measure) -> Span:
+def span_of_values(found: Iterable[float], measure: Measure) -> Span:
     """Every value; by the logarithm of the error (1 minus the value) or of the value, where they differ much."""
-    values = finite(found) or [0.0, 1.0]
+    values = _finite(found) or [0.0, 1.0]
     low, high = min(values), max(values)
     if measure.is_fraction and 0.0 <= low <= high <= 1.0 and 1.0 - low > _SPREAD * max(1.0 - high, _LEAST_ERROR):
         ends = max(1.0 - 1.12 * (1.0 - low), -0.2), 1.0 - max(1.0 - high, _LEAST_ERROR) / 1.12
-        ticks = tuple(1.0 - step / 10.0**power for power in range(5) for step in (1, 5, 2) if step <= 10.0**power)
         note = "by the logarithm of the error, which spreads out the good arms"
-        return Span(*ends, note, "function", {"functions": (_from_error, _to_error)}, ticks)
+        bend: Options = {"functions": (lambda v: -np.log(np.maximum(1 - v, _LEAST_ERROR)), lambda v: 1 - np.exp(-v))}
+        return Span(*ends, note, "function", bend, [1.0 - size for size in _ROUND])
     if not measure.is_fraction and low > 0.0 and high > _SPREAD * low:
-        return Span(low / 1.15, high * 1.15, "logarithmic", "log", {}, _decades(0.0))
+        return Span(low / 1.15, high * 1.15, "logarithmic", "log", {}, _ROUND)
     pad = 0.06 * (high - low) or max(0.01 * abs(high), 1e-3)
     return Span(low - pad, min(high + pad, max(high, 1.0)) if measure.is_fraction else high + pad)
 
 
-def compressed(low: float, high: float, size: float) -> Span:
-    """Linear up to about `size` on both sides of zero, logarithmic beyond."""
-    return Span(low, high, "compressed away from zero", "asinh", {"linear_width": size}, (0.0, *_decades(size / 2)))
-
-
-def finite(values: Iterable[float | None]) -> list[float]:
+def _finite(values: Iterable[float]) -> list[float]:
     """The numbers among the values, none larger than matplotlib can draw."""
-    return [min(max(value, -_LARGEST), _LARGEST) for value in values if value is not None and math.isfinite(value)]
+    return [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)]
 
 
-def set_scale(axes: Axes, which: Literal["x", "y"], span: Span, spacing: float, name: Callable[[float], str]) -> None:
-    """Give one axis its span, and named grid lines at least `spacing` pixels apart."""
-    axis: Axis
-    if which == "x":
-        axes.set_xscale(span.scale, **span.options)
-        axes.set_xlim(span.low, span.high)
-        axis, length = axes.xaxis, axes.bbox.width
-    else:
-        axes.set_yscale(span.scale, **span.options)
-        axes.set_ylim(span.low, span.high)
-        axis, length = axes.yaxis, axes.bbox.height
-    bend = axis.get_transform().transform
-    first, last = bend(np.array([span.low, span.high]))
+def set_scale(axes: Axes, which: Literal["x", "y"], span: Span, tick_text: Callable[[float], str], name: str) -> None:
+    """Give one axis its span, and named grid lines that are at least an eighth (y: a sixth) apart; name it below."""
+    axis, most = (axes.xaxis, 8) if which == "x" else (axes.yaxis, 6)
+    (axes.set_xscale if which == "x" else axes.set_yscale)(span.scale, **span.options)
+    (axes.set_xlim if which == "x" else axes.set_ylim)(span.low, span.high)
+    axes.set_xlabel(short(f"{name} (axis {span.note})" if name and span.note else name, 110))
+    candidates = [tick for tick in span.landmarks if span.low <= tick <= span.high]
+    if len(candidates) < 3:  # noqa: PLR2004 - fewer say little about a scale
+        regular = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(span.low, span.high)
+        candidates = [float(tick) for tick in regular if span.low <= tick <= span.high]
+    first, last, *places = axis.get_transform().transform(np.array([span.low, span.high, *candidates]))
     ticks: dict[float, float] = {}
-    for tick in _candidates(span, max(1, int(length / spacing))):
-        place = float((bend(np.array([tick]))[0] - first) / (last - first) * length)
-        if all(abs(place - other) >= spacing for other in ticks.values()):
+    for tick, place in zip(candidates, places, strict=True):
+        if all(abs(place - other) >= 0.999 * (last - first) / most for other in ticks.values()):
             ticks[tick] = place
     chosen = sorted(ticks)
-    axis.set_ticks(chosen, [name(tick) for tick in chosen])
+    axis.set_ticks(chosen, [tick_text(tick) for tick in chosen])
     axis.set_minor_locator(NullLocator())
-    axis.grid(visible=True, color=LIGHT["grid"], linewidth=1)
-
-
-def minus(text: str) -> str:
-    """Numbers with a minus sign as wide as a plus; hyphens in words stay."""
-    return re.sub(r"(?<!\w)-(?=[\d.])", "\N{MINUS SIGN}", text)
-
-
-def _candidates(span: Span, most: int) -> list[float]:
-    inside = [tick for tick in span.landmarks if span.low <= tick <= span.high]
-    if len(inside) >= 3:  # noqa: PLR2004 - fewer say little about a scale
-        return inside
-    regular = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(span.low, span.high)
-    return [float(tick) for tick in regular if span.low <= tick <= span.high]
-
-
-def _decades(least: float) -> tuple[float, ...]:
-    """Round numbers of at least so much with both signs, those first that tell most."""
-    sizes = [step * 10.0**power for power in range(9, -9, -1) for step in (1, 5, 2)]
-    return tuple(sign * size for size in sizes if size >= least for sign in (1, -1))
-
-
-def _from_error(value: Any) -> Any:
-    return -np.log(np.maximum(1.0 - np.asarray(value), _LEAST_ERROR))
-
-
-def _to_error(value: Any) -> Any:
-    return 1.0 - np.exp(-np.asarray(value))
+    axis.grid(visible=True)

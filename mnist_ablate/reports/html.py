@@ -147,9 +147,9 @@ def _drawn(found: Iterable[Section], arms: Sequence[Arm], report: Report) -> Ite
     """Sections with their charts drawn; curves of a few arms at most."""
     for section in found:
         drawn = [
-            Figure(figures.curves(each, arms), each.caption + _part_of(arms, report.arms, "arms"))
-            if isinstance(each, Curves)
-            else Figure(figures.ranges(each), each.caption)
+            Figure(
+                figures.curves(each, arms), each.caption + _part_of(arms, report.arms, "arms") + _fewer(each, len(arms))
+            )
             for each in section.charts
         ]
         own = {each.name: getattr(section, each.name) for each in fields(Section)}
@@ -171,6 +171,11 @@ def _part_of(shown: Sequence[object], every: Sequence[object], what: str) -> str
 def _thinned(rows: int, points: Iterable[int]) -> str:
     each = charts.MOST_POINTS // max(rows, 1)
     return f" Of more than {each} points in a row, {each} are drawn." if max(points, default=0) > each else ""
+
+
+def _fewer(shown: Curves, arms: int) -> str:
+    each, most = charts.MOST_SEEDS // max(arms, 1), max(map(len, shown.points.values()), default=0)
+    return f" Of more than {each} thin lines of an arm, {each} are drawn; the means are of all." if most > each else ""
 
 
 def _settings(arms: Sequence[Arm], record: RecordedSweep) -> Iterator[Section]:

@@ -79,6 +79,12 @@ def interval(claim: ClaimVerdict | Check) -> str:
     return limits(claim.metric, claim.ci_low, claim.ci_high, _digits(claim))
 
 
+def estimate(claim: ClaimVerdict) -> str:
+    """The difference with its limits: `+0.24 pp (+0.12 to +0.37)`."""
+    limits = f" ({interval(claim).removesuffix(unit(claim.metric))})" if is_known(claim.ci_low) else ""
+    return minus(f"{effect(claim.metric, claim.effect)}{limits}")
+
+
 def margin(claim: ClaimVerdict | Check) -> str:
     """The margin, without a sign."""
     return effect(claim.metric, claim.margin, _digits(claim)).lstrip("+")

@@ -76,14 +76,6 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """A chart of ranges by name: lowest, highest, mean and standard deviation."""
-
-    rows: Mapping[str, tuple[float, float, float, float]]
-    caption: str
-
-
-@dataclass(frozen=True)
 class Section:
     """One subject of a report, which every format renders: paragraphs, charts, tables, a list of lines, notes.
 
@@ -93,7 +85,7 @@ class Section:
     name: str
     title: str
     intro: str = ""
-    charts: tuple[Curves | Ranges, ...] = ()
+    charts: tuple[Curves, ...] = ()
     tables: tuple[Table, ...] = ()
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from typing import Any
 
 from mnist_ablate.trial import RecordedTrial
 from mnist_ablate.workloads.keras_mnist.data_gate import SEVERE
-from mnist_ablate.workloads.workload import Contents, Curves, Ranges, Section, Table
+from mnist_ablate.workloads.workload import Contents, Curves, Section, Table
 
 Print = Mapping[str, Any]
 """What `Fingerprint.document` gives."""
@@ -28,10 +28,6 @@ _INPUTS = {
     "input_offset": "|mean| / std",
     "input_energy": "energy",
 }
-_INPUTS_CAPTION = (
-    "The training images after each normalizer, before the first layer. Line: from the lowest to the highest input."
-    " Box: one standard deviation around the mean. The axis is compressed away from zero."
-)
 _DEAD_CAPTION = (
     "Thin lines: the seeds. Thick lines: their means. A unit is dead if it is positive for no validation image; the"
     " number is the mean over the hidden layers. It is recorded before the first epoch and after the last one, so the"
@@ -126,12 +122,9 @@ def _inputs(arms: Arms) -> Iterator[Section]:
         return
     means = {name: {key: _mean(entries, key) for key in _INPUTS} for name, entries in found.items()}
     rows = tuple((name, *map(_shown, each.values())) for name, each in means.items())
-    low, high, mean, std = ("input_min", "input_max", "input_mean", "input_std")
-    ranges = {n: tuple(each[key] or 0.0 for key in (low, high, mean, std)) for n, each in means.items()}
-    chart = Ranges({name: (a, b, c, d) for name, (a, b, c, d) in ranges.items()}, _INPUTS_CAPTION)
     table = Table(("normalizer", *_INPUTS.values()), rows, "Inputs by normalizer")
     notes = ("Energy: the mean squared length of an image.",)
-    yield Section("inputs", "What the network sees", charts=(chart,), tables=(table,), notes=notes)
+    yield Section("inputs", "What the network sees", tables=(table,), notes=notes)
 
 
 def _inside(arms: Arms) -> Iterator[Section]:
