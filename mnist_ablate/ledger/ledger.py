@@ -23,8 +23,8 @@ from mnist_ablate.ledger.preregistration import Earlier, Registration, differenc
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import hint, plainly
-from mnist_ablate.trial import Outcome, RecordedTrial, Trial
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.trial import Outcome, RecordedTrial
+from mnist_ablate.workloads.workload import default_workload, stored_trial
 
 _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
@@ -280,7 +280,7 @@ class Record:
 
 def _entry(recorded: TrialRow) -> RecordedTrial:
     return RecordedTrial(
-        trial=Trial(**json.loads(recorded.attrs["trial"]), id=json.loads(recorded.attrs["trial_id"])),
+        trial=stored_trial(recorded.attrs["trial"]),
         params={name: value for name, value in recorded.params.items() if name != "seed"},
         stage=json.loads(recorded.attrs["stage"]),
         outcome=Outcome.model_validate_json(recorded.attrs["outcome"]),

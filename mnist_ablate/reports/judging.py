@@ -18,7 +18,8 @@ from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, arms, judge
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Outcome, RecordedTrial, Row, Trial
+from mnist_ablate.trial import Outcome, RecordedTrial, Row
+from mnist_ablate.workloads.workload import stored_trial
 
 _ANY_SIZE = 10**9
 
@@ -110,7 +111,7 @@ def _earlier(record: EarlierRecord) -> Earlier:
 
 def _entry(trial: RawTrial) -> RecordedTrial:
     return RecordedTrial(
-        trial=Trial(**json.loads(trial.attrs["trial"]), id=json.loads(trial.attrs["trial_id"])),
+        trial=stored_trial(trial.attrs["trial"]),
         params={name: value for name, value in trial.params.items() if name != "seed"},
         stage=json.loads(trial.attrs["stage"]),
         outcome=Outcome.model_validate_json(trial.attrs["outcome"]),

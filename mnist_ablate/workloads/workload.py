@@ -215,6 +215,13 @@ def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) 
     )
 
 
+def stored_trial(text: str) -> Trial:
+    """A trial from its JSON in a record. Settings that did not exist when it was recorded have their defaults."""
+    content, workload = json.loads(text), default_workload()
+    settings = {**_defaults(workload.settings), **content["recipe"]}
+    return trial_of(workload, settings, content["seed"], content["data_digest"])
+
+
 def trial_id(workload: Workload, settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:
     """The id of the trial with this content."""
     defaults = _defaults(workload.settings)

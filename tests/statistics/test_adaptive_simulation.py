@@ -30,7 +30,7 @@ def test_the_simulation_finds_looks_wrong_that_each_take_the_whole_error_rate(mo
     def greedy(least: int, most: int) -> tuple[adaptive_schedule.Look, ...]:
         return tuple(replace(look, share=1.0) for look in adaptive_schedule.look_schedule(least, most))
 
-    monkeypatch.setattr(simulation, "looks", greedy)
+    monkeypatch.setattr(simulation, "look_schedule", greedy)
     assert simulation.simulate("normal", (1, 6, 30), 1.0, 500).wrong > 0.05
 
 

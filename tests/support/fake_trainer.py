@@ -60,8 +60,9 @@ class FakeTrainer:
             worker=str(os.getpid()),
         )
 
-    def save(self, trial: Trial, path: Path) -> None:
-        path.write_text(trial.id)
+    def save(self, trial: Trial, folder: Path) -> None:
+        (folder / "model.json").write_text(trial.id)
+        (folder / "model.weights.h5").write_text(trial.id)
 
 
 def factory(_digits: Dataset) -> FakeTrainer:

@@ -24,12 +24,13 @@ from mnist_ablate.ledger.progress import due
 from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
-from mnist_ablate.trial import Outcome
+from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.verification import raw_ledger, verify
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.metrics import curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
+from mnist_ablate.workloads.workload import default_workload, trial_of
 
 TESTS = Path(__file__).parents[1]
 
@@ -169,8 +170,14 @@ def test_what_was_asked_for_before_a_trial_was_run_again_is_no_alarm(tmp_path: P
     assert problems(tmp_path / "path") == []
 
 
+def changed(trial: Trial, **content: Any) -> Trial:
+    """Another trial, with the id that its content has."""
+    other = trial.model_copy(update=content)
+    return trial_of(default_workload(), other.settings, other.seed, other.data_digest)
+
+
 def seeded(planned: PlannedTrial, seed: int, stage: str = "verdict") -> PlannedTrial:
-    return replace(planned, trial=planned.trial.model_copy(update={"seed": seed}), stage=stage)
+    return replace(planned, trial=changed(planned.trial, seed=seed), stage=stage)
 
 
 def at_another_value(plan: Plan) -> PlannedTrial:
@@ -180,7 +187,7 @@ def at_another_value(plan: Plan) -> PlannedTrial:
 
 def of_other_images(plan: Plan) -> PlannedTrial:
     planned = plan.searched({"activation": "tanh"})
-    return replace(planned, trial=planned.trial.model_copy(update={"data_digest": "d2" * 32}))
+    return replace(planned, trial=changed(planned.trial, data_digest="d2" * 32))
 
 
 SEARCH: dict[str, Any] = {
@@ -240,7 +247,7 @@ def test_what_no_plan_ever_asked_for_is_found(case: str, tmp_path: Path) -> None
     planned = odd(plan)
     record.add(planned, outcome(planned))
     (problem,) = problems(tmp_path)
-    how = "as as_written, not as" if case == "another stage" else "but not"
+    how = "as as_written, not as" if case == "another stage" else "but was not"
     assert problem.startswith(f"ledger: trial {planned.id} is recorded {how} planned: ")
 
 
