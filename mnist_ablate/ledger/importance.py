@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
@@ -71,6 +70,8 @@ class _Finished(optuna.Study):
 
 
 def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    from optuna.importance import PedAnovaImportanceEvaluator  # scikit-learn comes with it: 1.8 s
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample may have few trials where a factor has a meaning
         raw = PedAnovaImportanceEvaluator().evaluate(_Finished(trials))
