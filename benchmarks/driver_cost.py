@@ -70,7 +70,7 @@ def _inside(folder: Path, trials: int) -> dict[str, float]:
     from mnist_ablate.execution import driver
     from mnist_ablate.settings import Settings
 
-    images = import_module("conftest").write_images(folder / "images.npz")
+    images = import_module("tiny_images").write_images(folder / "images.npz")
     settings = Settings(home=Path(os.environ["MNIST_ABLATE_HOME"]), data=images, jobs=JOBS)
     arms = {"activation": ["relu", "tanh"], "dropout": [0.1, 0.2, 0.3, 0.4, 0.5]}
     content = {"scientific": arms, "fixed": {"epochs": 1}, "seeds": trials // 10}

@@ -112,7 +112,7 @@ def _cluster(folder: Path) -> dict[str, Any]:
     """Sweeps of short trials on a scheduler and two workers of their own: what they cost scheduler and driver."""
     command = import_module("command")
     port = import_module("mlflow_helpers").free_port()
-    images = import_module("conftest").write_images(folder / "images.npz")
+    images = import_module("tiny_images").write_images(folder / "images.npz")
     environment = command.base_environment(
         PYTHONPATH=os.pathsep.join(TESTS), MNIST_ABLATE_TRAINER="fake_trainer:factory", FAKE_EPOCH_S="0.02"
     )

@@ -4,31 +4,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command import Command, base_environment
 from postgres import Postgres, postgres
 from sweep_runs import Tracker
+from tiny_images import SUPPORT, write_images
 
 from mnist_ablate.execution import publishing
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.settings import Settings
 from mnist_ablate.workloads.keras_mnist import data
-
-SUPPORT = Path(__file__).parent / "support"
-
-
-def write_images(path: Path, seed: int = 0) -> Path:
-    """A data file of 20 training and 10 test images of 4 x 4 pixels."""
-    rng = np.random.default_rng(seed)
-    np.savez(
-        path,
-        x_train=rng.integers(0, 256, (20, 4, 4), dtype=np.uint8),
-        y_train=np.arange(20, dtype=np.uint8) % 10,
-        x_test=rng.integers(0, 256, (10, 4, 4), dtype=np.uint8),
-        y_test=np.arange(10, dtype=np.uint8),
-    )
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import Any
 
 import fast_driver
 import fault_points
-from conftest import write_images
 from fault_points import Injection
 from sweep_runs import sweep_file
+from tiny_images import write_images
 
 from mnist_ablate.cli import app
 from mnist_ablate.settings import Settings

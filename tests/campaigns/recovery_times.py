@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 
 import sqlalchemy
-from conftest import SUPPORT, write_images
 from engine_runs import each_event
 from keras_trials import keras_trial
 from mlflow_helpers import until
 from postgres import postgres
 from sweep_runs import starts, sweep_file
+from tiny_images import SUPPORT, write_images
 
 from mnist_ablate.execution.engine import Engine, Progress, Started
 from mnist_ablate.execution.worker import TrainerPlugin

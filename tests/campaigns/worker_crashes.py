@@ -12,9 +12,9 @@ import types
 from contextlib import suppress
 from pathlib import Path
 
-from conftest import SUPPORT
 from driver_crashes import doubles
 from fork_server import STUCK, Ground, results, waited
+from tiny_images import SUPPORT
 
 from mnist_ablate.execution import driver, engine
 

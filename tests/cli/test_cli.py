@@ -318,7 +318,7 @@ def test_postgresql_may_crash_and_come_back(
 def test_postgresql_down_for_too_long_is_3_and_resumable(
     command: Command, sweep: tuple[str, ...], server: Postgres, fake: Path
 ) -> None:
-    environment = {"OPTUNA_STORAGE": server.database(), "MNIST_ABLATE_DATABASE_WAIT_S": "1", "FAKE_EPOCH_S": "0.1"}
+    environment = {"OPTUNA_STORAGE": server.database(), "MNIST_ABLATE_DATABASE_WAIT_S": "1", "FAKE_EPOCH_S": "0.5"}
     process = command.start(*sweep, "--json", **environment)
     wait_for(lambda: len(starts(fake)) > 3)
     server.crash()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from command import wait_for
-from conftest import write_images
 from distributed import Client
 from engine_runs import each_event, trials
+from tiny_images import write_images
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.execution import cluster, engine

@@ -24,10 +24,10 @@ import pytest
 import sqlalchemy
 from certificates import Files
 from command import PROGRAM, Command, Done, base_environment
-from conftest import write_images
 from mlflow_helpers import free_port
 from postgres import Postgres, postgres
 from sweep_runs import sweep_file
+from tiny_images import write_images
 
 DOCKER = Path(__file__).parents[2] / "docker"
 SERVER = DOCKER / "mlflow_server.py"

@@ -14,9 +14,9 @@ import chromium
 import pytest
 from browser import Browser, browser
 from command import Command, base_environment, wait_for
-from conftest import SUPPORT, write_images
 from mlflow_helpers import free_port, new_home
 from sweep_runs import sweep_file
+from tiny_images import SUPPORT, write_images
 
 pytestmark = [
     pytest.mark.browser,
