@@ -6,7 +6,7 @@ A number that does not exist is nan or infinite here, and null in JSON.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -16,9 +16,6 @@ from mnist_ablate.statistics.effect_sizes import ClaimSizes
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, RecordedTrial, Scalar
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class _Part(BaseModel):
@@ -202,12 +199,6 @@ class Report(_Part):
     def level(self) -> float:
         """The confidence of each claim's interval: with it, all of them hold at once at level 1 - alpha."""
         return 1.0 - self.alpha / max(len(self.claims), 1)
-
-    def claims_frame(self) -> "pd.DataFrame":
-        """The claims as a table for a notebook, a row each."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(claim) for claim in self.claims])
 
 
 ArmKey = frozenset[tuple[str, str]]
