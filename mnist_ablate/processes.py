@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, Self, TypeVar
@@ -23,8 +23,6 @@ _AGAIN_S = 0.05
 _SIGNALLED = 128
 _LOCK_RETRY_S = 0.1
 T = TypeVar("T")
-Handler = Callable[[int, FrameType | None], None]
-Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class Interrupted(BaseException):
@@ -48,17 +46,17 @@ def raising(*, once: bool = False) -> Iterator[None]:
         yield
 
 
-class Interrupts:
+class Interrupts(ExitStack):
     """A context manager that catches the signals. `signal` is the first one, 0 if none came.
 
     `on_first` is called at a first Ctrl-C.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
         self.signal = 0
         self.on_first: Callable[[], None] = lambda: None
         self._say = say
-        self._handling = _handling(self._catch)
 
     @property
     def stopping(self) -> bool:
@@ -66,11 +64,8 @@ class Interrupts:
         return self.signal != 0
 
     def __enter__(self) -> Self:
-        self._handling.__enter__()
+        self.enter_context(_handling(self._catch))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handling.__exit__(None, None, None)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGINT or self.signal:
@@ -98,32 +93,27 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _handling(handler: Handler) -> Iterator[None]:
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the signals inside. SIGHUP stays ignored if `nohup` ignores it."""
+
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, Interrupted):
+            hook(dropped)
+            return
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
+        again.daemon = True
+        again.start()
+
     numbers = [n for n in _CAUGHT if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers}
     hook = sys.unraisablehook
-    sys.unraisablehook = _sending_again(hook)
+    sys.unraisablehook = send_again  # Python drops what is raised while an object is deleted
     try:
         yield
     finally:
         sys.unraisablehook = hook
         for number, earlier in before.items():
             signal.signal(number, earlier)
-
-
-def _sending_again(otherwise: Hook) -> Hook:
-    """Python drops what is raised while an object is deleted. So the signal is sent again when that is over."""
-
-    def hook(dropped: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(dropped.exc_value, Interrupted):
-            otherwise(dropped)
-            return
-        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
-        again.daemon = True
-        again.start()
-
-    return hook
 
 
 def end_with_parent() -> None:

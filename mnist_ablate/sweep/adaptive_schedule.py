@@ -2,17 +2,9 @@
 
 With `seeds: {min: a, max: b}` every claim is judged when its arms have a seeds, then half as many more, and so on up
 to b. A claim that is decided gets no more seeds. Each look spends a share of alpha: the seeds that are new at it, over
-b. This is an alpha-spending function that is linear in the seeds: alpha * t of Kim and DeMets, "Design and analysis of
-group sequential tests based on the type I error spending rate function", Biometrika 74 (1987). What a look spends is
-the level of its interval (Bonferroni over the looks). All intervals of a claim, each with its t quantile, then hold at
-once at level 1 - alpha, whatever made the sweep stop. They are repeated confidence intervals: Jennison and Turnbull,
-"Interim analyses: the repeated confidence interval approach", J. R. Statist. Soc. B 51 (1989).
-
-Why not the boundaries of Lan and DeMets (Biometrika 70, 1983), which use how the looks depend on each other: they are
-computed for a known variance. With t quantiles at 6 to 30 seeds 5.4% of their intervals miss (simulated) where 5% may,
-and for sign flips there is nothing exact of this kind. The price is about 6% more trials at half a margin.
-Why linear: a spending function like O'Brien and Fleming's gives the first looks almost nothing. Sign flips of few pairs
-cannot have small p-values, so they could never support an effect there.
+b. This is the alpha-spending function alpha * t of Kim and DeMets, Biometrika 74 (1987). By Bonferroni's inequality all
+intervals of a claim hold at once at level 1 - alpha, whatever made the sweep stop: they are repeated confidence
+intervals (Jennison and Turnbull, J. R. Statist. Soc. B 51, 1989). docs/explanation/statistics.md says why not others.
 """
 
 import math
@@ -46,6 +38,4 @@ def look_schedule(least: int, most: int) -> tuple[Look, ...]:
     if len(sizes) > 2 and 2 * (sizes[-1] - sizes[-2]) < sizes[-2] - sizes[-3]:  # noqa: PLR2004 - the last two steps
         del sizes[-2]
     steps = [later - earlier for earlier, later in pairwise([0, *sizes])]
-    return tuple(
-        Look(number, seeds, step / most) for number, (seeds, step) in enumerate(zip(sizes, steps, strict=True), 1)
-    )
+    return tuple(Look(i, seeds, step / most) for i, (seeds, step) in enumerate(zip(sizes, steps, strict=True), 1))
