@@ -1,7 +1,4 @@
-"""What a process needs beside others: signals, a lock on a file, a whole file or none, a call with a deadline.
-
-One Ctrl-C ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once. No clean-up of a sweep is here.
-"""
+"""What a process needs beside others: signals, a lock on a file, a whole file or none, a call with a deadline."""
 
 import ctypes
 import fcntl
@@ -19,9 +16,7 @@ from typing import IO, Self, TypeVar
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
-_AGAIN_S = 0.05
 _SIGNALLED = 128
-_LOCK_RETRY_S = 0.1
 T = TypeVar("T")
 
 
@@ -47,12 +42,10 @@ def raising(*, once: bool = False) -> Iterator[None]:
 
 
 class Interrupts(ExitStack):
-    """A context manager that catches the signals. `signal` is the first one, 0 if none came.
-
-    `on_first` is called at a first Ctrl-C.
-    """
+    """Catches the signals inside: `signal` is the first one, else 0. `on_first` is called at a first Ctrl-C."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
+        """Announce a first Ctrl-C, which ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once."""
         super().__init__()
         self.signal = 0
         self.on_first: Callable[[], None] = lambda: None
@@ -77,10 +70,7 @@ class Interrupts(ExitStack):
 
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """Threads and processes that are started inside never see Ctrl-C, which a terminal sends to all of them.
-
-    The caller gets a Ctrl-C that comes meanwhile at the end.
-    """
+    """Threads and processes that are started inside never see Ctrl-C. A Ctrl-C that comes meanwhile is late here."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -100,7 +90,7 @@ def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
         if not isinstance(dropped.exc_value, Interrupted):
             hook(dropped)
             return
-        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
+        again = threading.Timer(0.05, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
         again.daemon = True
         again.start()
 
@@ -140,16 +130,13 @@ def locked_file(path: Path, wait_s: float) -> Iterator[IO[str]]:
                 if time.monotonic() > deadline:
                     file.seek(0)
                     raise BlockingIOError(file.read().strip()) from None
-                time.sleep(_LOCK_RETRY_S)
+                time.sleep(0.1)
         yield file
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to. At the end the file is on the disk and takes its name, after an error it goes.
-
-    So nobody ever reads a part of it, whenever the process or the machine ends.
-    """
+    """A path beside `path` to write to. The file takes its name when all of it is on the disk; after an error it goes."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

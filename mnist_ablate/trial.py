@@ -39,10 +39,7 @@ class Trial(BaseModel):
 
 
 class Epoch(BaseModel):
-    """One epoch: its number from 1, what it reports by the metric's name, its end in ms since 1970.
-
-    As JSON it is flat: the metrics stand beside number and end.
-    """
+    """One epoch: its number from 1, its metrics by name, its end in ms since 1970. Its JSON is flat: all stand side by side."""
 
     model_config = ConfigDict(frozen=True)
 

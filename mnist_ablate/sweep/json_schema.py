@@ -50,7 +50,7 @@ def schema() -> Schema:
         "required": ["question", "seeds"],
         "additionalProperties": False,
         "properties": own,
-        "allOf": [{"if": _when(design), "then": _needs(design)} for design in DESIGNS.values()],
+        "allOf": [_of(design) for design in DESIGNS.values()],
         "definitions": {
             **models,
             "Arm": _mapping(values),
@@ -90,14 +90,10 @@ def _replace(properties: Schema, replacements: Mapping[str, Schema]) -> None:
         properties[key] = {**described, **({"allOf": [about]} if "$ref" in about else about)}
 
 
-def _when(design: Design) -> Schema:
-    """That a file has this design, which the default one need not say."""
+def _of(design: Design) -> Schema:
+    """What a file of a design needs and cannot have. The default design need not be written."""
     is_default = design.name == Sweep.model_fields["design"].default
-    return {"properties": {"design": {"const": design.name}}, **({} if is_default else {"required": ["design"]})}
-
-
-def _needs(design: Design) -> Schema:
-    """What a design needs and cannot have."""
+    when = {"properties": {"design": {"const": design.name}}, **({} if is_default else {"required": ["design"]})}
     tuned = {"required": ["tuning_trials"], "properties": {"tuning_trials": {"minimum": 1}}}
     defaults = {section: Sweep.model_fields[section].default for section in SECTIONS if section not in design.sections}
     never = {section: False if default == {} else {"const": default} for section, default in defaults.items()}
@@ -106,4 +102,4 @@ def _needs(design: Design) -> Schema:
         found["required"] = list(design.needs)
     if design.searches:
         found["anyOf"] = [{"required": [section]} for section in design.tried_sections]
-    return found
+    return {"if": when, "then": found}

@@ -13,9 +13,6 @@ from mnist_ablate.sweep.sweep import Choice, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Scalar, Trial
 from mnist_ablate.workloads.workload import PlannedSettings, default_workload, trial_of
 
-_DRAWS_A_POINT = 100
-"""Of the Halton sequence: lists and whole numbers repeat themselves."""
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -159,7 +156,7 @@ def _points(nuisance: Mapping[str, Choice], n: int) -> tuple[Params, ...]:
     from scipy.stats import qmc  # 0.9 s, and only tuning needs it
 
     points: dict[tuple[Scalar, ...], Params] = {}
-    for row in qmc.Halton(len(nuisance), rng=0).random(n * _DRAWS_A_POINT):
+    for row in qmc.Halton(len(nuisance), rng=0).random(100 * n):  # lists and whole numbers repeat themselves
         point = {name: _at(choice, float(u)) for (name, choice), u in zip(nuisance.items(), row, strict=True)}
         points.setdefault(tuple(point.values()), point)
     return tuple(itertools.islice(points.values(), n))

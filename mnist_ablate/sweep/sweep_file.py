@@ -71,10 +71,7 @@ def template(name: str, schema_file: str) -> str:
 
 
 def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
-    """The command that runs the same trials, and the text of the sweep's file that it reads.
-
-    The text is empty for a sweep that is shipped as it was run.
-    """
+    """The command that runs the same trials, and the text of the file that it reads; '' if the sweep is shipped."""
     data = "" if data_digest == default_workload().shipped_digest else " --data FILE.npz"
     name, quick = sweep.name.removesuffix(_QUICK), sweep.name.endswith(_QUICK)
     for seeds in (None, sweep.max_seeds) if name in shipped() else ():

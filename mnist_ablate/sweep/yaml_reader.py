@@ -36,7 +36,6 @@ _UNSEEN = re.compile(
 _UNFIT = re.compile(rf"{_UNSEEN.pattern}|^%", re.MULTILINE)
 _PASSWORD = re.compile(r"://[^\s/:@]{0,100}:(?!\*\*\*@)[^\s/@]{1,200}@")
 
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _NUMBER_LIKE = re.compile(
     r"[-+]?(\.?[0-9][0-9_.,]*(e[-+]?[0-9_]*)?|0x[0-9a-f_]+|0o[0-7_]+|0b[01_]+|[0-9]+(:[0-9]+)+(\.[0-9]*)?)",
@@ -327,7 +326,7 @@ def resolve(text: str) -> Scalar:
 def _number(text: str) -> int | float:
     if len(text) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(text)} characters; write at most {_MAX_DIGITS}")
-    if _INTEGER.fullmatch(text):
+    if text.lstrip("-").isdigit():
         if abs(int(text)) > _EXACT:
             raise ValueError("a whole number beyond 2^53; use a smaller one, or 1e20")
         return int(text)
