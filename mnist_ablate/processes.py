@@ -136,7 +136,7 @@ def locked_file(path: Path, wait_s: float) -> Iterator[IO[str]]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to. The file takes its name when all of it is on the disk; after an error it goes."""
+    """A path beside `path` to write to. The file takes its name when all of it is on the disk, or it goes."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

@@ -39,7 +39,7 @@ class Trial(BaseModel):
 
 
 class Epoch(BaseModel):
-    """One epoch: its number from 1, its metrics by name, its end in ms since 1970. Its JSON is flat: all stand side by side."""
+    """One epoch: its number from 1, its metrics by name, its end in ms since 1970. All stand side by side in JSON."""
 
     model_config = ConfigDict(frozen=True)
 

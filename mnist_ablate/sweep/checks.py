@@ -6,9 +6,8 @@ for is in `designs`. Without a workload the factors are columns of a table, whic
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice, product
-from typing import get_args
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -21,6 +20,7 @@ from mnist_ablate.text import guess, hint, listed, plainly, shown
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.workload import Workload, default_workload
 
+M = TypeVar("M", bound=BaseModel)
 _MODELS: Mapping[str | int, type[BaseModel]] = {"claims": Claim, "nuisance": Range, "seeds": SeedRange}
 """The models of values in a section; those of all others are Sweep's own fields."""
 _WANTED = {
@@ -38,7 +38,6 @@ _WANTED = {
     "less_than_equal": "at most {le:g}",
     "less_than": "below {lt:g}",
 }
-_BLANK_CLAIM: Mapping[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
 _RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
 _OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), "configurations": ("nuisance", "fixed")}
@@ -51,12 +50,17 @@ def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, li
         text = f"a sweep file is a mapping of {listed(SECTIONS)}; not {shown(plain)}"
         return Sweep(name=name, question="?", seeds=1), [] if isinstance(plain, Unreadable) else [Finding((), text)]
     content = {**plain, "name": name}
-    claims, of_claims = _claims(content.pop("claims", []))
-    found = list(_structure(Sweep, content, ()))
-    # A finding costs the entry of its section, or the whole of one that is nothing without its parts.
-    lost = (each.address[: 1 if each.address[0] == "seeds" else 2] for each in found)
-    sweep = Sweep.model_validate({"question": "?", "seeds": 1, **_without(content, lost)}, strict=True)
-    found += of_claims
+    items = content.pop("claims", [])
+    sweep, found = _sound(Sweep, content, (), {"question": "?", "seeds": 1})
+    claims: dict[int, Claim] = {}
+    for index, item in enumerate(items) if isinstance(items, list) else ():
+        if len(found) <= MAX_PROBLEMS:
+            blank: dict[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
+            claims[index], wrong = _sound(Claim, item, ("claims", index), {"name": f"claim-{index}", **blank})
+            found += wrong
+    if not isinstance(items, list):
+        text = "" if isinstance(items, Unreadable) else f"must be a list of claims, not {shown(items)}"
+        found.append(Finding(("claims",), text))
     if "name" in plain:
         found.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
     unreliable = frozenset(_unreliable(found, plain))
@@ -65,41 +69,15 @@ def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, li
     return sweep.model_copy(update={"claims": list(claims.values())}), found
 
 
-def _claims(plain: Plain) -> tuple[dict[int, Claim], list[Finding]]:
-    if not isinstance(plain, list):
-        text = "" if isinstance(plain, Unreadable) else f"must be a list of claims, not {shown(plain)}"
-        return {}, [Finding(("claims",), text)]
-    claims: dict[int, Claim] = {}
-    findings: list[Finding] = []
-    for index, item in enumerate(plain):
-        if len(findings) > MAX_PROBLEMS:
-            break
-        found = list(_structure(Claim, item, ("claims", index)))
-        findings += found
-        if isinstance(item, dict):
-            sound = _without(item, (finding.address[2:4] for finding in found))
-            claims[index] = Claim.model_validate({**_BLANK_CLAIM, "name": f"claim-{index}", **sound}, strict=True)
-    return claims, findings
+def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Plain]) -> tuple[M, list[Finding]]:
+    """A mapping without what is wrong in it, and what that is: one finding per address, since unions report members.
 
-
-def _without(content: Mapping[str, Plain], addresses: Iterable[Address]) -> dict[str, Plain]:
-    """The content without the entries at these addresses, which are at most two keys long."""
-    sound = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
-    for key, *entry in addresses:
-        section = sound.get(str(key))
-        if entry and isinstance(section, dict):
-            section.pop(str(entry[0]), None)
-        else:
-            sound.pop(str(key), None)
-    return sound
-
-
-def _structure(model: type[BaseModel], content: Plain, base: Address) -> Iterator[Finding]:
-    """One finding per address: a union reports every member. It has no text where a value was refused before."""
+    A finding has no text where the value was refused before.
+    """
+    found: dict[Address, Finding] = {}
     try:
         model.model_validate(content, strict=True)
     except ValidationError as error:
-        seen: set[Address] = set()
         for details in error.errors(include_url=False):
             address, value, rest = base, content, ""  # the rest of a location: union tags, a missing key
             for part in details["loc"]:
@@ -107,9 +85,21 @@ def _structure(model: type[BaseModel], content: Plain, base: Address) -> Iterato
                     rest = str(part)
                 else:
                     address, value = (*address, part), inner
-            if address not in seen or details["type"] == "missing":
-                seen.add(address)
-                yield _finding(address, rest, details)
+            finding = _finding(address, rest, details)
+            found.setdefault(finding.address, finding)
+    sound = (
+        {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+        if isinstance(content, dict)
+        else {}
+    )
+    # A finding costs the entry of its section, or the whole of one that is nothing without its parts.
+    for key, *entry in (address[len(base) :] for address in found if address != base):
+        section = sound.get(str(key))
+        if entry and isinstance(section, dict) and key != "seeds":
+            section.pop(str(entry[0]), None)
+        else:
+            sound.pop(str(key), None)
+    return model.model_validate({**blank, **sound}, strict=True), list(found.values())
 
 
 def _finding(address: Address, rest: str, error: ErrorDetails) -> Finding:
@@ -150,7 +140,7 @@ def _sense(
     sweep: Sweep, claims: Mapping[int, Claim], unreliable: Container[str | int], workload: Workload | None
 ) -> Iterator[Finding]:
     """What makes no sense. What depends on something unreliable, a section or the place of a claim, is not judged."""
-    rules = _Rules(workload)
+    rules = _Rules(workload, workload.choices if workload else {})
     places: list[tuple[Address, Choice | Scalar]] = []  # of factors: their addresses, which end with their names
     for section in ("baseline", "scientific", "target", "nuisance", "fixed"):
         places += [((section, key), content) for key, content in getattr(sweep, section).items()]
@@ -183,14 +173,9 @@ class _Rules:
     """What is known of factors and their values; every method returns '' for what is right."""
 
     workload: Workload | None
-
-    @cached_property
-    def choices(self) -> Mapping[str, Mapping[str, str]]:
-        """The allowed names of settings, made once."""
-        return self.workload.choices if self.workload else {}
+    choices: Mapping[str, Mapping[str, str]]
 
     def key_problem(self, key: str) -> str:
-        """Why a key is not a factor."""
         if self.workload:
             fields = self.workload.settings.model_fields
             return "" if key in fields else f"unknown key; {hint(key, fields)}"
@@ -200,7 +185,6 @@ class _Rules:
         return "" if key.isidentifier() else wanted
 
     def value_problem(self, key: str, value: Scalar, *, names_arm: bool = False) -> str:
-        """Why a value is not one of its setting's; what is no setting can have any."""
         if not self.workload or key not in self.workload.settings.model_fields:
             return ""
         if allowed := self.choices.get(key):
@@ -243,23 +227,17 @@ def _factor(address: Address, content: Choice | Scalar, sweep: Sweep, rules: _Ru
             yield Finding(address, f"is in {other} too; remove it from one of them", at_key=True)
     if isinstance(content, Range):
         yield from (Finding((*address, *part), text) for part, text in rules.range_problems(key, content))
-    elif isinstance(content, list):
-        yield from _values(address, content, rules)
-    else:
-        names_arm = section == "baseline" and DESIGNS[sweep.design].baseline_is_arm
-        if text := rules.value_problem(key, content, names_arm=names_arm):
-            yield Finding(address, text)
-
-
-def _values(address: Address, values: list[Scalar], rules: _Rules) -> Iterator[Finding]:
-    if not values:
+        return
+    if content == []:
         yield Finding(address, "an empty list; give at least one value, or remove the line")
+    names_arm = isinstance(content, list) or (section == "baseline" and DESIGNS[sweep.design].baseline_is_arm)
     seen: set[tuple[bool, Scalar]] = set()
-    for index, value in enumerate(values):
-        if text := rules.value_problem(str(address[-1]), value, names_arm=True):
-            yield Finding((*address, index), text)
+    for index, value in enumerate(content if isinstance(content, list) else [content]):
+        place = (*address, index) if isinstance(content, list) else address
+        if text := rules.value_problem(key, value, names_arm=names_arm):
+            yield Finding(place, text)
         if (isinstance(value, bool), value) in seen:
-            yield Finding((*address, index), f"{shown(value)} is there twice; keep one")
+            yield Finding(place, f"{shown(value)} is there twice; keep one")
         seen.add((isinstance(value, bool), value))
 
 

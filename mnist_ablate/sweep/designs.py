@@ -114,7 +114,7 @@ class Design(ABC):
 
     def _conditions(self, sweep: "Sweep") -> Iterator[Finding]:
         """A searched factor may depend on searched lists that depend on nothing themselves."""
-        for key, wanted in sweep.conditions.items() if "conditions" in self.sections else ():
+        for key, wanted in sweep.conditions.items() if self.searches else ():
             if key not in sweep.space:
                 yield Finding(("conditions", key), f"is not searched: {listed(sweep.space)}", at_key=True)
             for other, values in wanted.items():
@@ -147,9 +147,8 @@ class Design(ABC):
 
     def _possible_points(self, sweep: "Sweep") -> float:
         """How many points there are to try, counted until there are enough. Conditions make some of them the same."""
-        tried, conditions = self.tried(sweep), sweep.conditions
-        if "conditions" not in self.sections or any(self._conditions(sweep)):
-            conditions = {}
+        tried = self.tried(sweep)
+        conditions = sweep.conditions if self.searches and not any(self._conditions(sweep)) else {}
         others = sorted({other for wanted in conditions.values() for other in wanted})
         always = math.prod(_values_in(choice) for name, choice in tried.items() if name not in {*others, *conditions})
         found = 0.0
@@ -218,12 +217,8 @@ class _OneFactor(_Grid):
     def missing_arm(self, sweep: "Sweep", arm: Params) -> str:
         usual = sweep.baseline
         changed = {key: arm[key] for key in arm if key in usual and not equal_values(arm[key], usual[key])}
-        if len(changed) <= 1:
-            return ""
-        return (
-            f"no arm has {_written(changed)}: {self.name} changes one factor of the baseline ({_written(usual)})"
-            " at a time; use design: factorial"
-        )
+        rule = f"{self.name} changes one factor of the baseline ({_written(usual)}) at a time; use design: factorial"
+        return f"no arm has {_written(changed)}: {rule}" if len(changed) > 1 else ""
 
     def findings(self, sweep: "Sweep", workload: Workload | None) -> Iterator[Finding]:
         yield from super().findings(sweep, workload)

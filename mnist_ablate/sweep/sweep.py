@@ -24,19 +24,15 @@ NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
     " and starts with a letter or digit"
 )
-_MAX_NAME = 100
 _MAX_NAME_BYTES = 200  # file systems allow 255, and others append to it
 
 
 def is_name(text: str) -> bool:
     """Whether NAME_RULE holds; the text must be NFC-normalized too."""
     kinds = "".join(each if each in "-_." else unicodedata.category(each) for each in text)
-    return (
-        re.fullmatch(r"(L[a-z]|Nd)(L[a-z]|M[a-z]|Nd|[-_.])*", kinds) is not None
-        and len(text) <= _MAX_NAME
-        and len(text.encode()) <= _MAX_NAME_BYTES
-        and unicodedata.is_normalized("NFC", text)
-    )
+    if not re.fullmatch(r"(L[a-z]|Nd)(L[a-z]|M[a-z]|Nd|[-_.]){0,99}", kinds):
+        return False
+    return len(text.encode()) <= _MAX_NAME_BYTES and unicodedata.is_normalized("NFC", text)
 
 
 class _Model(BaseModel):
@@ -76,11 +72,7 @@ Seeds = Annotated[
 
 
 class Claim(_Model):
-    """A statement about the mean difference of `metric`, treatment minus control, over seed pairs.
-
-    `where` fixes other factors; `versus` replaces `where` in a second difference that is subtracted (an
-    interaction). `reference` takes the place of `control` where the claim names a number ("about 97%").
-    """
+    """A statement about the mean difference of `metric`, treatment minus control or reference, over seed pairs."""
 
     name: str = Field(description="A short name for tables.")
     statement: str = Field(description="The claim, in a sentence.")

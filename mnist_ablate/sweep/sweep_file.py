@@ -4,7 +4,6 @@ Also the way back: a new file, whose text comes from the workload, and the file 
 """
 
 import os
-import stat
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,31 +91,26 @@ def as_yaml(sweep: Sweep) -> str:
 
 
 def _find(source: str) -> Path:
-    if "\0" in source:
-        raise SweepError(f"{shown(source)}: {NAME_RULE}")
-    if os.sep in source or (os.altsep or os.sep) in source or source.lower().endswith(_SUFFIXES):
+    if "\0" not in source and ("/" in source or source.lower().endswith(_SUFFIXES)):
         return Path(source)
-    known = shipped()
-    name = unicodedata.normalize("NFC", source)
-    if name in known:
-        return known[name]
-    if os.path.isfile(source):  # noqa: PTH113 - Path.is_file raises on a name that is too long
-        return Path(source)
+    name, known = unicodedata.normalize("NFC", source), shipped()
+    if name in known or os.path.isfile(source):  # noqa: PTH113 - Path.is_file raises on a name that is too long
+        return known.get(name) or Path(source)
     rule = f"{hint(name, known, 'shipped')}; or give the path of a .yaml file" if is_name(name) else NAME_RULE
     raise SweepError(f"no sweep named {shown(source)}: {rule}")
 
 
 def _read(path: Path) -> bytes:
     """The bytes of a regular file of a reasonable size."""
-    where = plainly(str(path))
+    where, most = plainly(str(path)), yaml_reader.MAX_BYTES
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
+        size = path.stat().st_size
+        if not path.is_file():
             raise SweepError(f"{where}: not a file; give the path of a sweep file")
-        if about.st_size > yaml_reader.MAX_BYTES:
-            raise SweepError(f"{where}: {about.st_size:,} bytes; a sweep file has at most {yaml_reader.MAX_BYTES:,}")
+        if size > most:
+            raise SweepError(f"{where}: {size:,} bytes; a sweep file has at most {most:,}")
         with path.open("rb") as file:
-            return file.read(yaml_reader.MAX_BYTES + 1)
+            return file.read(most + 1)
     except FileNotFoundError:
         raise SweepError(f"{where}: no such file; shipped: {listed(shipped())}") from None
     except OSError as error:

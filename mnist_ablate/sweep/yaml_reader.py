@@ -45,24 +45,18 @@ _NOT_FINITE = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
 _EXACT = 2**53  # beyond this neither JSON nor a float holds every whole number
 _MAX_DIGITS = 40
 
-_UNFITTING = "this does not fit what is before it; check the indentation, the quotes and the brackets"
-_UNCLOSED = "the bracket opened at {opened} is not closed here, or a comma is missing"
-_MEANINGS = (  # part of the complaint of libyaml or of PyYAML's own parser: what it means
+_MEANINGS = (  # a pattern in the complaint of libyaml or of PyYAML's own parser: what it means
     ("tab character", "a tab; indent and separate with spaces"),
     ("cannot start any token", "a value cannot start with {character}; put it in quotes"),
     ("unexpected end of stream", "the quote opened at {opened} is not closed"),
-    ("flow sequence", _UNCLOSED),
-    ("flow mapping", _UNCLOSED),
-    (
-        "mapping values are not allowed",
-        "a ':' that does not fit; put a text that holds ': ' in quotes, or check the indentation",
-    ),
+    ("flow (sequence|mapping)", "the bracket opened at {opened} is not closed here, or a comma is missing"),
+    ("mapping values", "a ':' that does not fit; put a text that holds ': ' in quotes, or check the indentation"),
     ("could not find expected ':'", "no ':' after the key; write `key: value`"),
     ("unknown escape character", "a backslash in double quotes; use single quotes"),
-    ("did not find expected key", _UNFITTING),
-    ("expected <block end>", _UNFITTING),
-    ("'-' indicator", _UNFITTING),
-    ("<document start>", _UNFITTING),
+    (
+        "did not find expected key|expected <block end>|'-' indicator|<document start>",
+        "this does not fit what is before it; check the indentation, the quotes and the brackets",
+    ),
     ("node content", "a value is missing here; put text that starts with , [ ] {{ }} in quotes"),
     ("", "not YAML: {problem}"),
 )
@@ -202,7 +196,7 @@ def _events(text: str, source: str) -> Iterator[Any]:
         character = "".join(text.splitlines()[line : line + 1])[column : column + 1]  # "" at a line's end
         complaint = "tab character" if character == "\t" else f"{error.problem} {error.context}"
         at = f"line {opened.line + 1}, column {opened.column + 1}" if opened else "an earlier line"
-        meanings = (meaning for part, meaning in _MEANINGS if part in complaint)
+        meanings = (meaning for pattern, meaning in _MEANINGS if re.search(pattern, complaint))
         told = next(meanings).format(opened=at, character=shown(character), problem=error.problem)
         raise _StopError(Mark(source, line + 1, column + 1), told) from None
 
