@@ -12,7 +12,6 @@ _MASKS = (
 _ADDRESS = re.compile(r"[\w+.-]+://[^\s/:@]*:([^\s@]+)@")
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL|WEBHOOK")
 _SHORTEST = 8  # of the secrets: a shorter one would blank words
-_LONGEST_LINE = 300
 
 
 class AblateError(Exception):
@@ -20,35 +19,28 @@ class AblateError(Exception):
 
     exit_code = 1
 
+    def __init_subclass__(cls, exit_code: int | None = None) -> None:
+        cls.exit_code = exit_code or cls.exit_code
 
-class SweepError(AblateError):
+
+class SweepError(AblateError, exit_code=2):
     """The command or the sweep file is wrong; nothing was created."""
 
-    exit_code = 2
 
-
-class UnreachableError(AblateError):
+class UnreachableError(AblateError, exit_code=3):
     """The tracker, the database or the cluster does not answer, or refused the credentials."""
 
-    exit_code = 3
 
-
-class DataError(AblateError):
+class DataError(AblateError, exit_code=4):
     """The data set or a weights file is missing, damaged or of another shape."""
 
-    exit_code = 4
 
-
-class DiskError(AblateError):
+class DiskError(AblateError, exit_code=5):
     """The disk is full or read-only."""
 
-    exit_code = 5
 
-
-class ConflictError(AblateError):
+class ConflictError(AblateError, exit_code=6):
     """Another driver holds the sweep, or the stored sweep differs from the file."""
-
-    exit_code = 6
 
 
 def mask(text: str) -> str:
@@ -65,4 +57,4 @@ def mask(text: str) -> str:
 
 def one_line(text: str) -> str:
     """The first line that says something, masked and not longer than 300 characters."""
-    return mask(next((line.strip() for line in text.splitlines() if line.strip()), ""))[:_LONGEST_LINE]
+    return mask(next((line.strip() for line in text.splitlines() if line.strip()), ""))[:300]

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import IO, Self, TypeVar
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
 _SIGNALLED = 128
 T = TypeVar("T")
 
@@ -109,7 +108,7 @@ def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
 def end_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends for any reason. Does nothing but on Linux."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 @contextmanager

@@ -20,10 +20,7 @@ CONTROL_SEED = 2_000_000
 
 
 class Trial(BaseModel):
-    """One training run: every setting of it, its seed, and the sha256 of the data that it is trained on.
-
-    `id` is made from that content by the workload (`workloads.workload.trial_of`).
-    """
+    """One training run: every setting, its seed, the sha256 of its data. `workload.trial_of` makes its id of them."""
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 

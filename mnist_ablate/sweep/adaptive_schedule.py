@@ -1,10 +1,8 @@
 """When the claims of an adaptive sweep are judged, and what part of the error rate each judgment (look) may use.
 
-With `seeds: {min: a, max: b}` every claim is judged when its arms have a seeds, then half as many more, and so on up
-to b. A claim that is decided gets no more seeds. Each look spends a share of alpha: the seeds that are new at it, over
-b. This is the alpha-spending function alpha * t of Kim and DeMets, Biometrika 74 (1987). By Bonferroni's inequality all
-intervals of a claim hold at once at level 1 - alpha, whatever made the sweep stop: they are repeated confidence
-intervals (Jennison and Turnbull, J. R. Statist. Soc. B 51, 1989). docs/explanation/statistics.md says why not others.
+A look spends of alpha what its new seeds are of the most: the spending function alpha * t of Kim and DeMets, Biometrika
+74 (1987). By Bonferroni's inequality all intervals of a claim hold at once: repeated confidence intervals (Jennison and
+Turnbull, J. R. Statist. Soc. B 51, 1989). docs/explanation/statistics.md tells when the looks are, and why not others.
 """
 
 import math
@@ -13,8 +11,6 @@ from itertools import pairwise
 
 SPENDING = "linear"
 """The name of the rule in the preregistration."""
-GROWTH = 1.5
-"""Seeds at a look, over those at the one before. Closer looks would cost more error rate than they save trials."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ def look_schedule(least: int, most: int) -> tuple[Look, ...]:
     """The looks from `least` to `most` seeds; their shares add up to 1. A short last step joins the one before."""
     sizes = [least]
     while sizes[-1] < most:
-        sizes.append(min(most, math.ceil(GROWTH * sizes[-1])))
+        sizes.append(min(most, math.ceil(1.5 * sizes[-1])))  # closer looks cost more error rate than they save trials
     if len(sizes) > 2 and 2 * (sizes[-1] - sizes[-2]) < sizes[-2] - sizes[-3]:  # noqa: PLR2004 - the last two steps
         del sizes[-2]
     steps = [later - earlier for earlier, later in pairwise([0, *sizes])]

@@ -1,10 +1,9 @@
-"""Plain values to a Sweep, and everything that is wrong with them: keys, types and ranges, then whether it makes sense.
+"""Plain values to a Sweep, and everything that is wrong with them: keys, types, ranges, then whether it makes sense.
 
-Sense: known settings, legal values, one role for each factor, claims about arms that are run. What only one design asks
-for is in `designs`. Without a workload the factors are columns of a table, which may have any name and value.
+What only one design asks for is in `designs`. Without a workload the factors are columns of a table, with any values.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import TypeVar, get_args
@@ -63,17 +62,16 @@ def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, li
         found.append(Finding(("claims",), text))
     if "name" in plain:
         found.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
-    unreliable = frozenset(_unreliable(found, plain))
+    unreliable = {part for each in found for part in each.address[: 2 if each.address[0] == "claims" else 1]}
+    misspelled = [key for key in unreliable if key not in SECTIONS]
+    unreliable |= {known for known in SECTIONS if known not in plain and any(guess(key, [known]) for key in misspelled)}
     found = [finding for finding in found if finding.text]
     found += islice(_sense(sweep, claims, unreliable, workload), MAX_PROBLEMS + 1)
     return sweep.model_copy(update={"claims": list(claims.values())}), found
 
 
 def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Plain]) -> tuple[M, list[Finding]]:
-    """A mapping without what is wrong in it, and what that is: one finding per address, since unions report members.
-
-    A finding has no text where the value was refused before.
-    """
+    """A mapping without what is wrong in it, and that: a finding for each address, '' where a value was refused."""
     found: dict[Address, Finding] = {}
     try:
         model.model_validate(content, strict=True)
@@ -125,15 +123,6 @@ def _describe(error: ErrorDetails) -> str:
     """What pydantic found, in words that name the value, what was allowed and the next step."""
     value, wanted = shown(error["input"]), _WANTED.get(error["type"])
     return f"must be {wanted.format(**error.get('ctx', {}))}, not {value}" if wanted else f"{value}: {error['msg']}"
-
-
-def _unreliable(findings: Iterable[Finding], plain: Mapping[str, Plain]) -> Iterator[str | int]:
-    """Sections and claims that lost something, and sections that a misspelled key was meant to be."""
-    for section, *rest in (finding.address for finding in findings):
-        yield section
-        yield from rest[:1] if section == "claims" else ()
-        if section not in SECTIONS:
-            yield from (known for known in SECTIONS if known not in plain and guess(section, [known]))
 
 
 def _sense(

@@ -64,17 +64,14 @@ class Design(ABC):
         """The number of arms."""
         return sum(1 for _ in self.arms(sweep))
 
-    def points_per_arm(self, sweep: "Sweep") -> int:
-        """The number of points that each arm is tuned at."""
-        return sweep.tuning_trials if sweep.nuisance and not self.searches else 0
-
     def tuning_count(self, sweep: "Sweep") -> int:
         """The number of trials that choose something: that tune, search or find a path."""
-        return sweep.tuning_trials if self.searches else self.arm_count(sweep) * self.points_per_arm(sweep)
+        times = 1 if self.searches else self.arm_count(sweep) if sweep.nuisance else 0
+        return times * sweep.tuning_trials
 
     def tried(self, sweep: "Sweep") -> dict[str, "Choice"]:
         """The factors whose values are tried by tuning or search."""
-        return {key: choice for section in self.tried_sections for key, choice in getattr(sweep, section).items()}
+        return sweep.space if self.searches else sweep.nuisance
 
     def missing_arm(self, sweep: "Sweep", arm: Params) -> str:  # noqa: ARG002 - a full grid misses none
         """Why no arm has all these values, each of which some arm has; '' if one has."""
@@ -243,12 +240,16 @@ class _LeaveOneOut(_OneFactor):
                 yield Finding(("scientific", key, 0), text)
 
 
-class _Named(Design):
-    """A design whose arms have names."""
+class _Configurations(Design):
+    """Arms with names and settings of their own."""
 
-    @abstractmethod
+    name: ClassVar[DesignName] = "configurations"
+    sections = frozenset({"configurations", "nuisance", "as_written"})
+    needs: ClassVar[Mapping[str, str]] = {"configurations": "arms: {name: {setting: value}}"}
+
     def settings(self, sweep: "Sweep") -> Mapping[str, Params]:
         """The settings of each arm by its name."""
+        return sweep.configurations
 
     def factors(self, sweep: "Sweep") -> dict[str, list[Scalar]]:
         return {CONFIGURATION: list(self.settings(sweep))}
@@ -258,22 +259,12 @@ class _Named(Design):
             yield {CONFIGURATION: name}, settings
 
 
-class _Configurations(_Named):
-    """Arms with names and settings of their own."""
-
-    name = "configurations"
-    sections = frozenset({"configurations", "nuisance", "as_written"})
-    needs: ClassVar[Mapping[str, str]] = {"configurations": "arms: {name: {setting: value}}"}
-
-    def settings(self, sweep: "Sweep") -> Mapping[str, Params]:
-        return sweep.configurations
-
-
-class _Search(_Named):
+class _Search(_Configurations):
     """Many settings are tried; the best is compared with the baseline on fresh seeds."""
 
     name = "search"
     sections = frozenset({"baseline", "scientific", "nuisance", "conditions", "pruning"})
+    needs: ClassVar[Mapping[str, str]] = {}
     tried_sections = ("scientific", "nuisance")
     searches = True
     baseline_is_arm = True
@@ -283,7 +274,7 @@ class _Search(_Named):
         return {"baseline": sweep.baseline, "winner": sweep.baseline}
 
 
-class _AblationPath(_Named):
+class _AblationPath(_Configurations):
     """From the baseline to the target, change by change, the best one first."""
 
     name = "ablation_path"

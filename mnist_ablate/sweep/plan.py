@@ -38,10 +38,7 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that may be trained. With nuisance factors the verdict trials wait for the tuning.
-
-    The plan of an adaptive sweep has the trials of the most seeds; the ledger's progress says how many are needed.
-    """
+    """Everything that may be trained, at the most seeds. What tuning is to choose, `verdict_trials` must be given."""
 
     sweep: Sweep
     arms: tuple[Arm, ...]
@@ -115,16 +112,14 @@ def label(params: Mapping[str, Scalar]) -> str:
 
 
 def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan:
-    """The plan of a sweep; its size is checked by multiplication before anything is listed.
-
-    Raises SweepError if there are more than `max_trials` trials.
-    """
+    """The plan of a sweep. Raises SweepError if it has more than `max_trials` trials, before anything is listed."""
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
     design, complete = DESIGNS[sweep.design], default_workload().complete
     arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in design.arms(sweep))
-    return Plan(sweep, arms, _points(sweep.nuisance, design.points_per_arm(sweep)), data_digest)
+    points = () if design.searches else _points(sweep.nuisance, sweep.tuning_trials)
+    return Plan(sweep, arms, points, data_digest)
 
 
 def count(sweep: Sweep, seeds: int | None = None) -> int:
@@ -141,16 +136,12 @@ def control_count(sweep: Sweep) -> int:
 
 def planned_settings(plan: Plan) -> PlannedSettings:
     """Every setting that a trial of the plan can have."""
-    tried = DESIGNS[plan.sweep.design].tried(plan.sweep)
-    lists = {key: values for key, values in tried.items() if isinstance(values, list)}
-    return PlannedSettings([arm.settings for arm in plan.arms], lists)
+    tried = DESIGNS[plan.sweep.design].tried(plan.sweep).items()
+    return PlannedSettings([arm.settings for arm in plan.arms], {k: v for k, v in tried if isinstance(v, list)})
 
 
 def _points(nuisance: Mapping[str, Choice], n: int) -> tuple[Params, ...]:
-    """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed.
-
-    All points differ, so there are fewer than `n` if that many cannot be found.
-    """
+    """`n` different points of a scrambled Halton sequence (Halton 1960), or as many as are found."""
     if not (nuisance and n):
         return ()
     from scipy.stats import qmc  # 0.9 s, and only tuning needs it

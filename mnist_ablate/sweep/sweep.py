@@ -1,7 +1,4 @@
-"""The question of a sweep as a frozen value: what varies, what is fixed, what is claimed.
-
-It has the right types and ranges; whether it makes sense is checked where a file is read (`sweep_file`).
-"""
+"""The question of a sweep as a frozen value: what varies, is fixed, is claimed. `checks` tells if it makes sense."""
 
 import hashlib
 import json
@@ -181,19 +178,21 @@ class Sweep(_Model):
         tried = self.space.get(budget)
         params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
         values = [*(tried if isinstance(tried, list) else ()), *(each[budget] for each in params if budget in each)]
-        written = sorted({value for value in values if isinstance(value, int)})
+        ranks = {
+            value: rank for rank, value in enumerate(sorted({each for each in values if isinstance(each, int)}), 1)
+        }
 
-        def shorten(value: Any) -> Any:
+        def shorten(params: dict[str, Any]) -> dict[str, Any]:
+            value = params.get(budget)
             if isinstance(value, list):
-                return [shorten(each) for each in value]
-            if isinstance(value, dict):
-                return {"low": 1, "high": 2, "integer": True} if "low" in value else value
-            return written.index(value) + 1 if value in written else value
+                params[budget] = [ranks.get(each, each) for each in value]
+            elif isinstance(value, dict):
+                params[budget] = {"low": 1, "high": 2, "integer": True} if "low" in value else value
+            elif value is not None:
+                params[budget] = ranks.get(value, value)
+            return params
 
-        def shorten_in(params: dict[str, Any]) -> dict[str, Any]:
-            return {key: shorten(value) if key == budget else value for key, value in params.items()}
-
-        content = json.loads(self.model_dump_json(), object_hook=shorten_in)
+        content = json.loads(self.model_dump_json(), object_hook=shorten)
         arms: list[Params] = list(content["configurations"].values())
         if any(budget in arm for arm in arms):
             for arm in arms:

@@ -1,7 +1,4 @@
-"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem.
-
-Also the way back: a new file, whose text comes from the workload, and the file of a recorded sweep.
-"""
+"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem. And back."""
 
 import os
 import unicodedata

@@ -99,11 +99,9 @@ Plain: TypeAlias = "str | int | float | bool | Unreadable | list[Plain] | dict[s
 
 @dataclass
 class SourceFile:
-    """What was read from a source and what is wrong with it; `root` is None where reading stopped early.
+    """What was read, with the places of values and of keys; `root` is None where reading stopped early."""
 
-    `marks` has the place of each value, `key_marks` that of its key.
-    """
-
+    source: str
     root: "Plain | None" = None
     problems: list[Problem] = field(default_factory=list)
     marks: dict[Address, Mark] = field(default_factory=dict)
@@ -157,11 +155,12 @@ class _StopError(Exception):
 
 def parse(data: bytes, source: str) -> SourceFile:
     """Read a file; everything wrong is in its `problems`, nothing is raised."""
-    file = SourceFile()
+    file = _Composer(source)
     try:
-        file.root = _Composer(_decode(data, source), source, file).compose()
+        file.compose(_decode(data, source))
     except _StopError as stop:
         file.problems.append(stop.args)
+        file.root = None
     return file
 
 
@@ -201,33 +200,31 @@ def _events(text: str, source: str) -> Iterator[Any]:
         raise _StopError(Mark(source, line + 1, column + 1), told) from None
 
 
-class _Composer:
+class _Composer(SourceFile):
     """Builds values from the parser's events; a class because reading recurses over one stream."""
 
-    def __init__(self, text: str, source: str, file: SourceFile) -> None:
-        self.source, self.file, self.values = source, file, 0
-        self.events = _events(text, source)
+    events: Iterator[Any]
+    values = 0
 
-    def compose(self) -> Plain:
-        """The value of the one document of the text."""
-        root: Plain | None = None
+    def compose(self, text: str) -> None:
+        """Read the one document of the text."""
+        self.events = _events(text, self.source)
         for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+            if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
                 raise _StopError(self.mark(event), "a second document starts here; remove this `---`")
             if isinstance(event, yaml.NodeEvent):
-                root = self.value(event, ())
-        if root is None:
+                self.root = self.value(event, ())
+        if self.root is None:
             raise _StopError(Mark(self.source, 1, 1), "nothing in it; write at least one `key: value` line")
-        return root
 
     def value(self, event: Any, address: Address) -> Plain:
         """The value that starts with this event."""
         self.values += 1
-        if len(address) > MAX_DEPTH:
-            raise _StopError(self.mark(event), f"nested more than {MAX_DEPTH} deep")
-        if self.values > MAX_VALUES:
-            raise _StopError(self.mark(event), f"more than {MAX_VALUES:,} values")
-        self.file.marks.setdefault(address, self.mark(event))
+        if len(address) > MAX_DEPTH or self.values > MAX_VALUES:
+            is_deep = len(address) > MAX_DEPTH
+            what = f"nested more than {MAX_DEPTH} deep" if is_deep else f"more than {MAX_VALUES:,} values"
+            raise _StopError(self.mark(event), what)
+        self.marks.setdefault(address, self.mark(event))
         if isinstance(event, yaml.AliasEvent):
             alias = shown(f"*{event.anchor}")
             return self.refuse(event, address, f"alias {alias} is not allowed; write the value again")
@@ -242,10 +239,6 @@ class _Composer:
             while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
                 items.append(self.value(event, (*address, len(items))))
             return items
-        return self.scalar(event, address)
-
-    def scalar(self, event: Any, address: Address) -> Plain:
-        """A single value: quoted and block scalars are text, plain ones are resolved."""
         text = self.text(event, address)
         if event.style:
             return text
@@ -261,11 +254,11 @@ class _Composer:
             key = self.key(event, address)
             inner = (*address, key)
             if key in entries:
-                self.refuse(event, inner, f"duplicate key, first in line {self.file.key_marks[inner].line}; keep one")
+                self.refuse(event, inner, f"duplicate key, first in line {self.key_marks[inner].line}; keep one")
             value = self.value(next(self.events), inner)
             if key not in entries and key:
                 entries[key] = value
-                self.file.key_marks.setdefault(inner, self.mark(event))
+                self.key_marks.setdefault(inner, self.mark(event))
         return entries
 
     def key(self, event: Any, address: Address) -> str:
@@ -291,7 +284,7 @@ class _Composer:
 
     def refuse(self, event: Any, address: Address, text: str) -> Unreadable:
         """Note a problem and go on, with this in place of the value."""
-        self.file.problems.append((self.mark(event), f"{dotted(address)}: {text}".removeprefix(": ")))
+        self.problems.append((self.mark(event), f"{dotted(address)}: {text}".removeprefix(": ")))
         return Unreadable.UNREADABLE
 
     def mark(self, event: Any) -> Mark:
