@@ -23,10 +23,7 @@ def _sqlite(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a command. Trials run on `jobs` local worker processes, or on the Dask cluster at `cluster`.
-
-    `data` is a file of inputs, None for those that ship. `weights` is a file of trained weights that trials begin with.
-    """
+    """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with."""
 
     home: Path = field(default_factory=default_home)
     data: Path | None = None

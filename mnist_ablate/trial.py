@@ -90,10 +90,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RecordedTrial:
-    """A finished trial as recorded; `params` are its arm's factors, `stage` is "tuning", "verdict" or "control".
-
-    `intact` is false if it was altered after it had been written.
-    """
+    """A finished trial as recorded: its arm's factors, its `stage` in the plan, and whether nobody altered it since."""
 
     trial: Trial
     params: Params

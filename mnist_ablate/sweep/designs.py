@@ -92,8 +92,7 @@ class Design(ABC):
             if section not in self.sections and getattr(sweep, section) != type(sweep).model_fields[section].default:
                 others = [each.name for each in DESIGNS.values() if section in each.sections]
                 instead = f", or write design: {others[0]}" if len(others) == 1 else ""
-                text = f"design: {self.name} has no {section}; remove it{instead}"
-                yield Finding((section,), text, at_key=True)
+                yield Finding((section,), f"design: {self.name} has no {section}; remove it{instead}", at_key=True)
         for section, what in self.needs.items():
             if not getattr(sweep, section):
                 yield Finding((section,), f"design: {self.name} needs {what}")
@@ -300,8 +299,7 @@ class _AblationPath(_Configurations):
         for setting, source in workload.derived.items() if workload else ():
             written = sweep.target.get(setting, sweep.fixed.get(setting, 0)) and sweep.baseline.get(setting, 1)
             if source in sweep.changes and not written:
-                text = f"changes {source}, and with it the default {setting}; give {setting} too"
-                yield Finding(("target",), text)
+                yield Finding(("target",), f"changes {source}, and with it the default {setting}; give {setting} too")
         if sweep.target and not sweep.changes:
             yield Finding(("target",), "is the same as the baseline; change at least one value")
 

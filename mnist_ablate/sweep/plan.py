@@ -118,8 +118,7 @@ def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> P
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
     design, complete = DESIGNS[sweep.design], default_workload().complete
     arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in design.arms(sweep))
-    points = () if design.searches else _points(sweep.nuisance, sweep.tuning_trials)
-    return Plan(sweep, arms, points, data_digest)
+    return Plan(sweep, arms, () if design.searches else _points(sweep.nuisance, sweep.tuning_trials), data_digest)
 
 
 def count(sweep: Sweep, seeds: int | None = None) -> int:

@@ -90,8 +90,7 @@ class Claim(_Model):
 class Sweep(_Model):
     """One question and the runs that answer it, as read from a sweep file.
 
-    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
-    that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
+    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too, as written.
     """
 
     name: str
