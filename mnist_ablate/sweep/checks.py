@@ -66,7 +66,8 @@ def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, li
     misspelled = [key for key in unreliable if key not in SECTIONS]
     unreliable |= {known for known in SECTIONS if known not in plain and any(guess(key, [known]) for key in misspelled)}
     found = [finding for finding in found if finding.text]
-    found += islice(_sense(sweep, claims, unreliable, workload), MAX_PROBLEMS + 1)
+    rules = _Rules(workload, workload.choices if workload else {})
+    found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
     return sweep.model_copy(update={"claims": list(claims.values())}), found
 
 
@@ -85,11 +86,8 @@ def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Pl
                     address, value = (*address, part), inner
             finding = _finding(address, rest, details)
             found.setdefault(finding.address, finding)
-    sound = (
-        {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
-        if isinstance(content, dict)
-        else {}
-    )
+    entries = content.items() if isinstance(content, dict) else ()
+    sound = {key: dict(value) if isinstance(value, dict) else value for key, value in entries}
     # A finding costs the entry of its section, or the whole of one that is nothing without its parts.
     for key, *entry in (address[len(base) :] for address in found if address != base):
         section = sound.get(str(key))
@@ -123,38 +121,6 @@ def _describe(error: ErrorDetails) -> str:
     """What pydantic found, in words that name the value, what was allowed and the next step."""
     value, wanted = shown(error["input"]), _WANTED.get(error["type"])
     return f"must be {wanted.format(**error.get('ctx', {}))}, not {value}" if wanted else f"{value}: {error['msg']}"
-
-
-def _sense(
-    sweep: Sweep, claims: Mapping[int, Claim], unreliable: Container[str | int], workload: Workload | None
-) -> Iterator[Finding]:
-    """What makes no sense. What depends on something unreliable, a section or the place of a claim, is not judged."""
-    rules = _Rules(workload, workload.choices if workload else {})
-    places: list[tuple[Address, Choice | Scalar]] = []  # of factors: their addresses, which end with their names
-    for section in ("baseline", "scientific", "target", "nuisance", "fixed"):
-        places += [((section, key), content) for key, content in getattr(sweep, section).items()]
-    for name, params in sweep.configurations.items():
-        places += [(("configurations", name, key), value) for key, value in params.items()]
-    for address, content in places:
-        yield from _factor(address, content, sweep, rules)
-    yield from _configurations(sweep, rules)
-    if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
-        yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
-    if not sweep.question.strip():
-        yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
-    earlier: set[str] = set()
-    for index, claim in claims.items():
-        problems = (*_texts(claim, earlier, workload), *(() if index in unreliable else _sides(claim)))
-        yield from (Finding(("claims", index, key), text) for key, text in problems)
-        earlier.add(claim.name)
-    if any(section in unreliable for section in _RELATED):
-        return
-    yield from DESIGNS[sweep.design].findings(sweep, workload)
-    if sweep.looks and not claims and "claims" not in unreliable:
-        text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
-        yield Finding(("seeds",), text)
-    for index, claim in claims.items():
-        yield from _arms(("claims", index), claim, sweep, is_sound=index not in unreliable)
 
 
 @dataclass(frozen=True)
@@ -204,6 +170,35 @@ class _Rules:
                 yield (part,), f"must be a whole number with integer: true, not {end:g}"
             if kind in (int, float) and (text := self.value_problem(key, int(end) if kind is int else end)):
                 yield (part,), text
+
+
+def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
+    """What makes no sense. What depends on a section, or on the place of a claim, that lost a part is not judged."""
+    places: list[tuple[Address, Choice | Scalar]] = []  # of factors: their addresses, which end with their names
+    for section in ("baseline", "scientific", "target", "nuisance", "fixed"):
+        places += [((section, key), content) for key, content in getattr(sweep, section).items()]
+    for name, params in sweep.configurations.items():
+        places += [(("configurations", name, key), value) for key, value in params.items()]
+    for address, content in places:
+        yield from _factor(address, content, sweep, rules)
+    yield from _configurations(sweep, rules)
+    if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
+        yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
+    if not sweep.question.strip():
+        yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
+    earlier: set[str] = set()
+    for index, claim in claims.items():
+        problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))
+        yield from (Finding(("claims", index, key), text) for key, text in problems)
+        earlier.add(claim.name)
+    if lost & _RELATED:
+        return
+    yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
+    if sweep.looks and not claims and "claims" not in lost:
+        text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
+        yield Finding(("seeds",), text)
+    for index, claim in claims.items():
+        yield from _arms(("claims", index), claim, sweep, is_sound=index not in lost)
 
 
 def _factor(address: Address, content: Choice | Scalar, sweep: Sweep, rules: _Rules) -> Iterator[Finding]:

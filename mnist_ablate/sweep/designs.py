@@ -1,7 +1,6 @@
 """The designs: which arms each of them runs, which sections of a sweep file it reads, and what these must hold.
 
-A design is one class. To add one, write its class, its name in `DesignName` and its place in `DESIGNS`: the checks,
-the plan and the schema for editors follow from what it declares. Rules that all designs share are in `checks`.
+A design is one class. To add one, write it, its name in `DesignName` and its place in `DESIGNS`; all else follows.
 """
 
 import itertools
@@ -114,26 +113,22 @@ class Design(ABC):
             if key not in sweep.space:
                 yield Finding(("conditions", key), f"is not searched: {listed(sweep.space)}", at_key=True)
             for other, values in wanted.items():
-                choice = sweep.space.get(other)
+                choice, here = sweep.space.get(other), ("conditions", key, other)
                 if other in sweep.conditions or not isinstance(choice, list):
-                    text = "must be a list that is searched, with no conditions of its own"
-                    yield Finding(("conditions", key, other), text, at_key=True)
+                    yield Finding(here, "must be a list that is searched, with no conditions of its own", at_key=True)
                     continue
                 for index, value in enumerate(values):
                     if not contains_value(choice, value):
-                        text = f"{shown(value)} is not searched: {listed(choice)}"
-                        yield Finding(("conditions", key, other, index), text)
+                        yield Finding((*here, index), f"{shown(value)} is not searched: {listed(choice)}")
 
     def _tuning(self, sweep: "Sweep") -> Iterator[Finding]:
-        tried = self.tried(sweep)
+        here, tried = ("tuning_trials",), self.tried(sweep)
         if (tried or self.searches) and not sweep.tuning_trials:
-            text = "must be at least 1: the number of trials that tune each arm, or that a search tries"
-            yield Finding(("tuning_trials",), text)
+            yield Finding(here, "must be at least 1: the number of trials that tune each arm, or that a search tries")
         elif sweep.tuning_trials and not tried:
-            text = "there is nothing to tune; add nuisance factors, or remove it"
-            yield Finding(("tuning_trials",), text, at_key=True)
+            yield Finding(here, "there is nothing to tune; add nuisance factors, or remove it", at_key=True)
         elif sweep.tuning_trials > (most := self._possible_points(sweep)):
-            yield Finding(("tuning_trials",), f"more than the {most:g} there are to try; write at most {most:g}")
+            yield Finding(here, f"more than the {most:g} there are to try; write at most {most:g}")
         if sweep.as_written and "as_written" in self.sections:
             if not sweep.nuisance:
                 text = "trains the fixed values of what is tuned, and nothing is tuned; remove it"

@@ -160,10 +160,7 @@ class Sweep(_Model):
 
     @property
     def digest(self) -> str:
-        """The sha256, in hexadecimal, of everything but `source`: equal questions have equal digests.
-
-        Defaults are left out, so that a field added later changes no digest; 1 and 1.0 are one value.
-        """
+        """The sha256, in hexadecimal, of all but `source` and defaults, so that a new field changes none. 1 is 1.0."""
         text = json.dumps(self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True))
         return hashlib.sha256(json.dumps(json.loads(text, parse_int=float), sort_keys=True).encode()).hexdigest()
 
@@ -177,9 +174,8 @@ class Sweep(_Model):
         tried = self.space.get(budget)
         params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
         values = [*(tried if isinstance(tried, list) else ()), *(each[budget] for each in params if budget in each)]
-        ranks = {
-            value: rank for rank, value in enumerate(sorted({each for each in values if isinstance(each, int)}), 1)
-        }
+        written = sorted({value for value in values if isinstance(value, int)})
+        ranks = {value: rank for rank, value in enumerate(written, 1)}
 
         def shorten(params: dict[str, Any]) -> dict[str, Any]:
             value = params.get(budget)

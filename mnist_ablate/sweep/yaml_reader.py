@@ -4,8 +4,8 @@ Allowed: one UTF-8 document (a byte order mark at its start is skipped) of mappi
 true and false. Refused: anchors, aliases, tags, directives, duplicate keys, empty values, and whatever looks like a
 number but is not written as one (010, 0x1f, 1_000, 1:30, .inf). `no`, `off` and dates are text.
 
-PyYAML's parser gives the events. The rest is written here because every error is reported at once with its place,
-within a tenth of a second: ruamel.yaml and strictyaml stop at the first, and need seconds for hostile files.
+PyYAML's parser gives the events. The rest is here because every error is reported at once, within a tenth of a second:
+ruamel.yaml and strictyaml stop at the first, and need seconds for hostile files.
 """
 
 import math
@@ -226,8 +226,8 @@ class _Composer(SourceFile):
             raise _StopError(self.mark(event), what)
         self.marks.setdefault(address, self.mark(event))
         if isinstance(event, yaml.AliasEvent):
-            alias = shown(f"*{event.anchor}")
-            return self.refuse(event, address, f"alias {alias} is not allowed; write the value again")
+            text = f"alias {shown('*' + event.anchor)} is not allowed; write the value again"
+            return self.refuse(event, address, text)
         if event.anchor:
             self.refuse(event, address, f"anchor {shown('&' + event.anchor)} is not allowed; remove it")
         if event.tag:
