@@ -2,16 +2,16 @@
 
 import os
 import re
-from collections.abc import Iterator
 
-_PASSWORD = re.compile(r"(:/{1,2})([^\s/:@]*):(?!\d+/)\S*@")
-"""Greedy up to the last @ of the word: it may hide too much, never too little. A path has one slash where // was."""
-_TOKEN = re.compile(r"(:/{1,2})[^\s/:@]+@")
-_QUERY = re.compile(r"\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&;'\"]+", re.IGNORECASE)
+_MASKS = (
+    # Greedy up to the last @ of the word: it may hide too much, never too little. A path has one slash where // was.
+    (re.compile(r"(:/{1,2})([^\s/:@]*):(?!\d+/)\S*@"), r"\1\2:***@"),
+    (re.compile(r"(:/{1,2})[^\s/:@]+@"), r"\1***@"),
+    (re.compile(r"\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&;'\"]+", re.IGNORECASE), r"\1=***"),
+)
 _ADDRESS = re.compile(r"[\w+.-]+://[^\s/:@]*:([^\s@]+)@")
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL|WEBHOOK")
-_SHORTEST = 8
-_LONGEST_LINE = 300
+_SHORTEST = 8  # of the secrets: a shorter one would blank words
 
 
 class AblateError(Exception):
@@ -19,60 +19,42 @@ class AblateError(Exception):
 
     exit_code = 1
 
+    def __init_subclass__(cls, exit_code: int | None = None) -> None:
+        cls.exit_code = exit_code or cls.exit_code
 
-class SweepError(AblateError):
+
+class SweepError(AblateError, exit_code=2):
     """The command or the sweep file is wrong; nothing was created."""
 
-    exit_code = 2
 
-
-class UnreachableError(AblateError):
+class UnreachableError(AblateError, exit_code=3):
     """The tracker, the database or the cluster does not answer, or refused the credentials."""
 
-    exit_code = 3
 
-
-class DataError(AblateError):
+class DataError(AblateError, exit_code=4):
     """The data set or a weights file is missing, damaged or of another shape."""
 
-    exit_code = 4
 
-
-class DiskError(AblateError):
+class DiskError(AblateError, exit_code=5):
     """The disk is full or read-only."""
 
-    exit_code = 5
 
-
-class ConflictError(AblateError):
+class ConflictError(AblateError, exit_code=6):
     """Another driver holds the sweep, or the stored sweep differs from the file."""
-
-    exit_code = 6
 
 
 def mask(text: str) -> str:
     """The text with `user:***@` in addresses and without the value of any secret environment variable."""
-    text = _PASSWORD.sub(r"\1\2:***@", text)
-    text = _TOKEN.sub(r"\1***@", text)
-    text = _QUERY.sub(r"\1=***", text)
-    for secret in _secrets():
-        text = text.replace(secret, "***")
+    for pattern, kept in _MASKS:
+        text = pattern.sub(kept, text)
+    for name, value in os.environ.items():
+        address = _ADDRESS.match(value)
+        secret = value if _SECRET_NAME.search(name.upper()) else address[1] if address else ""
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, "***")
     return text
 
 
 def one_line(text: str) -> str:
     """The first line that says something, masked and not longer than 300 characters."""
-    return mask(next((line.strip() for line in text.splitlines() if line.strip()), ""))[:_LONGEST_LINE]
-
-
-def _secrets() -> Iterator[str]:
-    """The values of variables that name a secret, and passwords in addresses; shorter ones would blank words."""
-    for name, value in os.environ.items():
-        secret = value if _SECRET_NAME.search(name.upper()) else _password(value)
-        if len(secret) >= _SHORTEST:
-            yield secret
-
-
-def _password(value: str) -> str:
-    found = _ADDRESS.match(value)
-    return found[1] if found else ""
+    return mask(next((line.strip() for line in text.splitlines() if line.strip()), ""))[:300]

@@ -1,7 +1,4 @@
-"""What a process needs beside others: signals, a lock on a file, a whole file or none, a call with a deadline.
-
-One Ctrl-C ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once. No clean-up of a sweep is here.
-"""
+"""What a process needs beside others: signals, a lock on a file, a whole file or none, a call with a deadline."""
 
 import ctypes
 import fcntl
@@ -12,19 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, Self, TypeVar
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
-_AGAIN_S = 0.05
 _SIGNALLED = 128
-_LOCK_RETRY_S = 0.1
 T = TypeVar("T")
-Handler = Callable[[int, FrameType | None], None]
-Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class Interrupted(BaseException):
@@ -48,17 +40,15 @@ def raising(*, once: bool = False) -> Iterator[None]:
         yield
 
 
-class Interrupts:
-    """A context manager that catches the signals. `signal` is the first one, 0 if none came.
-
-    `on_first` is called at a first Ctrl-C.
-    """
+class Interrupts(ExitStack):
+    """Catches the signals inside: `signal` is the first one, else 0. `on_first` is called at a first Ctrl-C."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
+        """Announce a first Ctrl-C, which ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once."""
+        super().__init__()
         self.signal = 0
         self.on_first: Callable[[], None] = lambda: None
         self._say = say
-        self._handling = _handling(self._catch)
 
     @property
     def stopping(self) -> bool:
@@ -66,11 +56,8 @@ class Interrupts:
         return self.signal != 0
 
     def __enter__(self) -> Self:
-        self._handling.__enter__()
+        self.enter_context(_handling(self._catch))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handling.__exit__(None, None, None)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGINT or self.signal:
@@ -82,10 +69,7 @@ class Interrupts:
 
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """Threads and processes that are started inside never see Ctrl-C, which a terminal sends to all of them.
-
-    The caller gets a Ctrl-C that comes meanwhile at the end.
-    """
+    """Threads and processes that are started inside never see Ctrl-C. A Ctrl-C that comes meanwhile is late here."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -98,12 +82,21 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _handling(handler: Handler) -> Iterator[None]:
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the signals inside. SIGHUP stays ignored if `nohup` ignores it."""
+
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, Interrupted):
+            hook(dropped)
+            return
+        again = threading.Timer(0.05, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
+        again.daemon = True
+        again.start()
+
     numbers = [n for n in _CAUGHT if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers}
     hook = sys.unraisablehook
-    sys.unraisablehook = _sending_again(hook)
+    sys.unraisablehook = send_again  # Python drops what is raised while an object is deleted
     try:
         yield
     finally:
@@ -112,24 +105,10 @@ def _handling(handler: Handler) -> Iterator[None]:
             signal.signal(number, earlier)
 
 
-def _sending_again(otherwise: Hook) -> Hook:
-    """Python drops what is raised while an object is deleted. So the signal is sent again when that is over."""
-
-    def hook(dropped: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(dropped.exc_value, Interrupted):
-            otherwise(dropped)
-            return
-        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), dropped.exc_value.exit_code - _SIGNALLED))
-        again.daemon = True
-        again.start()
-
-    return hook
-
-
 def end_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends for any reason. Does nothing but on Linux."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 @contextmanager
@@ -150,16 +129,13 @@ def locked_file(path: Path, wait_s: float) -> Iterator[IO[str]]:
                 if time.monotonic() > deadline:
                     file.seek(0)
                     raise BlockingIOError(file.read().strip()) from None
-                time.sleep(_LOCK_RETRY_S)
+                time.sleep(0.1)
         yield file
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to. At the end the file is on the disk and takes its name, after an error it goes.
-
-    So nobody ever reads a part of it, whenever the process or the machine ends.
-    """
+    """A path beside `path` to write to. The file takes its name when all of it is on the disk, or it goes."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from mnist_ablate.execution.dask_settings import Tls
 
 MAX_TRIALS = 10_000
-DATABASE_WAIT_S = 600.0
-_DRIVER = "postgresql+psycopg2://"
 
 
 def default_home() -> Path:
@@ -25,10 +23,7 @@ def _sqlite(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a command. Trials run on `jobs` local worker processes, or on the Dask cluster at `cluster`.
-
-    `data` is a file of inputs, None for those that ship. `weights` is a file of trained weights that trials begin with.
-    """
+    """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with."""
 
     home: Path = field(default_factory=default_home)
     data: Path | None = None
@@ -44,10 +39,8 @@ class Settings:
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger: OPTUNA_STORAGE, or a SQLite file in the home."""
-        given = os.environ.get("OPTUNA_STORAGE")
-        if not given:
-            return _sqlite(self.home / "ledger.db")
-        return re.sub(r"^postgres(ql)?://", _DRIVER, given)  # SQLAlchemy would look for another driver
+        url = os.environ.get("OPTUNA_STORAGE") or _sqlite(self.home / "ledger.db")
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)  # SQLAlchemy would look for another driver
 
     @property
     def tracking_uri(self) -> str:
@@ -62,17 +55,12 @@ class Settings:
     @property
     def database_wait_s(self) -> float:
         """MNIST_ABLATE_DATABASE_WAIT_S: how long a sweep waits for a database that went down, in seconds."""
-        return float(os.environ.get("MNIST_ABLATE_DATABASE_WAIT_S") or DATABASE_WAIT_S)
+        return float(os.environ.get("MNIST_ABLATE_DATABASE_WAIT_S") or 600)
 
     @property
     def webhook(self) -> str:
         """MNIST_ABLATE_WEBHOOK: the address that is told when a sweep ends. Empty for none."""
         return os.environ.get("MNIST_ABLATE_WEBHOOK") or ""
-
-    @property
-    def how_to_look(self) -> str:
-        """What to start before the page of the runs opens, as text behind its link."""
-        return "" if os.environ.get("MLFLOW_TRACKING_URI") else "  (start it with: mnist-ablate ui)"
 
     @property
     def log_dir(self) -> Path:

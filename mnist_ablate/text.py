@@ -24,15 +24,11 @@ def value_name(value: object) -> str:
 
 def shown(value: object) -> str:
     """A value as an error line can hold it: short, on one line, invisible characters escaped."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, dict):
-        return "a mapping"
-    return repr(shortened(value)) if isinstance(value, str) else shortened(str(value))
+    if isinstance(value, list | tuple | dict):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return repr(shortened(value))
+    return "nothing" if value is None else shortened(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def shortened(text: str) -> str:

@@ -20,10 +20,7 @@ CONTROL_SEED = 2_000_000
 
 
 class Trial(BaseModel):
-    """One training run: every setting of it, its seed, and the sha256 of the data that it is trained on.
-
-    `id` is made from that content by the workload (`workloads.workload.trial_of`).
-    """
+    """One training run: every setting, its seed, the sha256 of its data. `workload.trial_of` makes its id of them."""
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -39,10 +36,7 @@ class Trial(BaseModel):
 
 
 class Epoch(BaseModel):
-    """One epoch: its number from 1, what it reports by the metric's name, its end in ms since 1970.
-
-    As JSON it is flat: the metrics stand beside number and end.
-    """
+    """One epoch: its number from 1, its metrics by name, its end in ms since 1970. All stand side by side in JSON."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -96,10 +90,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RecordedTrial:
-    """A finished trial as recorded; `params` are its arm's factors, `stage` is "tuning", "verdict" or "control".
-
-    `intact` is false if it was altered after it had been written.
-    """
+    """A finished trial as recorded: its arm's factors, its `stage` in the plan, and whether nobody altered it since."""
 
     trial: Trial
     params: Params

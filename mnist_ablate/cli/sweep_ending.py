@@ -29,7 +29,8 @@ def end(result: "Result", settings: "Settings", *, as_json: bool, register: bool
     if not in_step:
         typer.echo(f"MLflow is not up to date: run: mnist-ablate sync {sweep.name}", err=True)
     if result.link:
-        typer.echo(f"runs: {result.link}{settings.how_to_look}", err=True)
+        page = "  (start it with: mnist-ablate ui)" if settings.tracking_uri == settings.embedded_uri else ""
+        typer.echo(f"runs: {result.link}{page}", err=True)
     if result.interrupted:
         typer.echo(
             f"stopped at {result.recorded} of {result.planned} trials; run the same command again to continue", err=True

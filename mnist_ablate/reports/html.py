@@ -14,7 +14,7 @@ from mnist_ablate.reports.chart_files import Chart
 from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.reports.wording import minus, plain
 from mnist_ablate.statistics.verdict import Arm
-from mnist_ablate.sweep.reproduction import reproduction
+from mnist_ablate.sweep.sweep_file import reproduction
 from mnist_ablate.text import arm_name, counted, value_name
 from mnist_ablate.trial import Params
 from mnist_ablate.workloads.workload import Curves, Section, Table, default_workload
@@ -322,11 +322,11 @@ def _shared_settings(record: RecordedSweep) -> dict[str, str]:
 
 def _reproduction(record: RecordedSweep) -> Section:
     """The command, with the file it needs unless it is a shipped one, and how to check the verdicts without it."""
-    again, name = reproduction(record.sweep, record.data_digest), record.sweep.name
-    file = [Code(again.file_text, folded=f"with this file, saved as {again.file_name}")] if again.file_text else []
+    (command, text), name = reproduction(record.sweep, record.data_digest), record.sweep.name
+    file = [Code(text, folded=f"with this file, saved as {name}.yaml")] if text else []
     verify = f"mnist-ablate report {name} --format bundle --output {name}.zip\nmnist-ablate verify {name}.zip"
     same = "A trial with the same settings, seed, data and versions gives the same numbers."
-    codes = (Code(again.command, same), *file, Code(verify, _VERIFY))
+    codes = (Code(command, same), *file, Code(verify, _VERIFY))
     return PageSection("reproduce", "Run it again", codes=codes)
 
 

@@ -1,53 +1,126 @@
-"""Does a sweep make sense: known settings, legal values, one role for each factor, claims about arms that are run.
+"""Plain values to a Sweep, and everything that is wrong with them: keys, types, ranges, then whether it makes sense.
 
-What only one design asks for is in `designs`. Without a workload the factors are columns of a table, which may have any
-name and value.
+What only one design asks for is in `designs`. Without a workload the factors are columns of a table, with any values.
 """
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice, product
+from typing import TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from mnist_ablate.sweep import designs
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
-from mnist_ablate.sweep.source_tree import Address, Finding
-from mnist_ablate.sweep.structure_check import ParsedSweep, describe
-from mnist_ablate.sweep.sweep import NAME_RULE, Claim, Range, SeedRange, Sweep, is_name
-from mnist_ablate.text import hint, listed, plainly, shown
+from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
+from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Claim, Range, SeedRange, Sweep, is_name
+from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Finding, Plain, Unreadable, child
+from mnist_ablate.text import guess, hint, listed, plainly, shown
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.workload import Workload, default_workload
 
-_RELATED = frozenset({"design", "tuning_trials", *designs.SECTIONS})
+M = TypeVar("M", bound=BaseModel)
+_MODELS: Mapping[str | int, type[BaseModel]] = {"claims": Claim, "nuisance": Range, "seeds": SeedRange}
+"""The models of values in a section; those of all others are Sweep's own fields."""
+_WANTED = {
+    "string_type": "text; put it in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list: [a, b]",
+    "dict_type": "a mapping: {{key: value}}",
+    "model_type": "a mapping: {{key: value}}",
+    "range_or_list": "a list [a, b] or a range {{low: 1e-4, high: 1e-1, log: true}}",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "below {lt:g}",
+}
+_RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
-_SIDES = ("treatment", "control", "where", "versus")
+_OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), "configurations": ("nuisance", "fixed")}
+"""Where a factor must not stand too. Only the value that tuning replaces may be fixed as well."""
 
 
-def findings(parsed: ParsedSweep, workload: Workload | None) -> Iterator[Finding]:
-    """Everything that is wrong; what depends on an unreliable section is not judged."""
-    sweep, unreliable = parsed.sweep, parsed.unreliable_sections
-    yield from parsed.findings
-    rules = _Rules(workload)
-    yield from _entries(sweep, rules)
-    yield from _lists(sweep)
-    yield from _derived_values(sweep, workload)
-    yield from _overlaps(sweep)
-    yield from _configurations(sweep, rules)
-    if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
-        yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
-    if not sweep.question.strip():
-        yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
-    yield from _claims(parsed.claims, unreliable, workload)
-    if unreliable & _RELATED:
-        return
-    yield from DESIGNS[sweep.design].findings(sweep, workload)
-    if sweep.looks and not parsed.claims and "claims" not in unreliable:
-        text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
-        yield Finding(("seeds",), text)
-    for index, claim in parsed.claims.items():
-        unknown = list(_unknown(index, claim, sweep))
-        yield from unknown or (() if index in unreliable else _never_run(index, claim, sweep))
+def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, list[Finding]]:
+    """What is sound of a file's values as a sweep, and what is wrong, up to somewhat more than MAX_PROBLEMS."""
+    if not isinstance(plain, dict):
+        text = f"a sweep file is a mapping of {listed(SECTIONS)}; not {shown(plain)}"
+        return Sweep(name=name, question="?", seeds=1), [] if isinstance(plain, Unreadable) else [Finding((), text)]
+    content = {**plain, "name": name}
+    items = content.pop("claims", [])
+    sweep, found = _sound(Sweep, content, (), {"question": "?", "seeds": 1})
+    claims: dict[int, Claim] = {}
+    for index, item in enumerate(items) if isinstance(items, list) else ():
+        if len(found) <= MAX_PROBLEMS:
+            blank: dict[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
+            claims[index], wrong = _sound(Claim, item, ("claims", index), {"name": f"claim-{index}", **blank})
+            found += wrong
+    if not isinstance(items, list):
+        text = "" if isinstance(items, Unreadable) else f"must be a list of claims, not {shown(items)}"
+        found.append(Finding(("claims",), text))
+    if "name" in plain:
+        found.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
+    unreliable = {part for each in found for part in each.address[: 2 if each.address[0] == "claims" else 1]}
+    misspelled = [key for key in unreliable if key not in SECTIONS]
+    unreliable |= {known for known in SECTIONS if known not in plain and any(guess(key, [known]) for key in misspelled)}
+    found = [finding for finding in found if finding.text]
+    rules = _Rules(workload, workload.choices if workload else {})
+    found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
+    return sweep.model_copy(update={"claims": list(claims.values())}), found
+
+
+def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Plain]) -> tuple[M, list[Finding]]:
+    """A mapping without what is wrong in it, and that: a finding for each address, '' where a value was refused."""
+    found: dict[Address, Finding] = {}
+    try:
+        model.model_validate(content, strict=True)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            address, value, rest = base, content, ""  # the rest of a location: union tags, a missing key
+            for part in details["loc"]:
+                if (inner := child(value, part)) is None:
+                    rest = str(part)
+                else:
+                    address, value = (*address, part), inner
+            finding = _finding(address, rest, details)
+            found.setdefault(finding.address, finding)
+    entries = content.items() if isinstance(content, dict) else ()
+    sound = {key: dict(value) if isinstance(value, dict) else value for key, value in entries}
+    # A finding costs the entry of its section, or the whole of one that is nothing without its parts.
+    for key, *entry in (address[len(base) :] for address in found if address != base):
+        section = sound.get(str(key))
+        if entry and isinstance(section, dict) and key != "seeds":
+            section.pop(str(entry[0]), None)
+        else:
+            sound.pop(str(key), None)
+    return model.model_validate({**blank, **sound}, strict=True), list(found.values())
+
+
+def _finding(address: Address, rest: str, error: ErrorDetails) -> Finding:
+    model = _MODELS.get(address[0], Sweep) if len(address) > 1 else Sweep
+    value = error["input"]
+    if error["type"] == "missing":
+        return Finding((*address, rest), "is missing")
+    if error["type"] == "extra_forbidden":
+        allowed = SECTIONS if model is Sweep else tuple(model.model_fields)
+        return Finding(address, f"unknown key; {hint(address[-1], allowed)}", at_key=True)
+    if isinstance(value, Unreadable):
+        return Finding(address, "")
+    if error["type"] == "literal_error":
+        key = str(address[-1])
+        allowed = get_args(model.model_fields[key].annotation)
+        return Finding(address, f"no such {key}: {shown(value)}; {hint(value, allowed)}")
+    if rest in {"str", "int", "float", "bool"}:
+        return Finding(address, f"must be a single value: text, a number, true or false, not {shown(value)}")
+    return Finding(address, _describe(error))
+
+
+def _describe(error: ErrorDetails) -> str:
+    """What pydantic found, in words that name the value, what was allowed and the next step."""
+    value, wanted = shown(error["input"]), _WANTED.get(error["type"])
+    return f"must be {wanted.format(**error.get('ctx', {}))}, not {value}" if wanted else f"{value}: {error['msg']}"
 
 
 @dataclass(frozen=True)
@@ -55,164 +128,123 @@ class _Rules:
     """What is known of factors and their values; every method returns '' for what is right."""
 
     workload: Workload | None
-
-    @cached_property
-    def choices(self) -> Mapping[str, Mapping[str, str]]:
-        """The allowed names of settings, made once."""
-        return self.workload.choices if self.workload else {}
-
-    def is_setting(self, key: str) -> bool:
-        """Whether the workload declares it."""
-        return self.workload is not None and key in self.workload.settings.model_fields
+    choices: Mapping[str, Mapping[str, str]]
 
     def key_problem(self, key: str) -> str:
-        """Why a key is not a factor."""
         if self.workload:
-            return "" if self.is_setting(key) else f"unknown key; {hint(key, self.workload.settings.model_fields)}"
+            fields = self.workload.settings.model_fields
+            return "" if key in fields else f"unknown key; {hint(key, fields)}"
         if key in ("seed", "outcome", CONFIGURATION) or key in default_workload().metrics:
             return "is a column with a meaning of its own, not a factor; use another name"
         wanted = "a factor is named by letters, digits and '_' and does not start with a digit"
         return "" if key.isidentifier() else wanted
 
-    def value_problem(self, key: str, value: Scalar) -> str:
-        """Why a value is not one of its setting's; what is no setting can have any."""
-        if not self.workload or not self.is_setting(key):
+    def value_problem(self, key: str, value: Scalar, *, names_arm: bool = False) -> str:
+        if not self.workload or key not in self.workload.settings.model_fields:
             return ""
         if allowed := self.choices.get(key):
             return "" if contains_value(allowed, value) else f"no such {key}: {shown(value)}; {hint(value, allowed)}"
         try:
             self.workload.settings.model_validate({key: value}, strict=True)
         except ValidationError as error:
-            return describe(error.errors(include_url=False)[0])
+            return _describe(error.errors(include_url=False)[0])
+        # What an arm or a tried point is said to have must be what is trained.
+        if names_arm and key in self.workload.derived and equal_values(value, 0):
+            return f"0 stands for the {self.workload.derived[key]}'s default; write the number"
         return ""
 
-    def range_problems(self, key: str, interval: Range) -> Iterator[tuple[str, str]]:
-        """Why a range cannot be searched for its factor, each with the key at fault; '' is all of it."""
-        ends = {"low": interval.low, "high": interval.high}
+    def range_problems(self, key: str, interval: Range) -> Iterator[tuple[Address, str]]:
+        """Why a range cannot be searched for its factor, each with the key at fault, if it is not all of it."""
+        field = self.workload.settings.model_fields.get(key) if self.workload else None
+        kind = field.annotation if field else None
         if interval.low >= interval.high:
-            yield "low", f"must be below high, but {interval.low:g} is not below {interval.high:g}"
+            yield ("low",), f"must be below high, but {interval.low:g} is not below {interval.high:g}"
         if interval.log and interval.low <= 0:
-            yield "low", f"must be above 0 with log: true, not {interval.low:g}"
-        for part, end in ends.items() if interval.integer else ():
-            if not end.is_integer():
-                yield part, f"must be a whole number with integer: true, not {end:g}"
-        if not self.workload or not self.is_setting(key):
-            return
-        kind = self.workload.settings.model_fields[key].annotation
-        if kind not in (int, float):
-            yield "", "is not a number, so it has no range; give a list: [a, b]"
-            return
+            yield ("low",), f"must be above 0 with log: true, not {interval.low:g}"
+        if kind not in (int, float, None):
+            yield (), "is not a number, so it has no range; give a list: [a, b]"
         if kind is int and not interval.integer:
-            yield "", "takes whole numbers; add integer: true"
-        for part, end in ends.items():
-            if text := self.value_problem(key, int(end) if kind is int else end):
-                yield part, text
+            yield (), "takes whole numbers; add integer: true"
+        for part, end in (("low", interval.low), ("high", interval.high)):
+            if interval.integer and not end.is_integer():
+                yield (part,), f"must be a whole number with integer: true, not {end:g}"
+            if kind in (int, float) and (text := self.value_problem(key, int(end) if kind is int else end)):
+                yield (part,), text
 
 
-def _entries(sweep: Sweep, rules: _Rules) -> Iterator[Finding]:
-    """Keys that are no setting, and values and ranges that their setting cannot have."""
-    for address, key, value in _values_of(sweep):
-        if text := rules.value_problem(key, value):
-            yield Finding(address, text)
-    keys = [(section, key) for section in ("scientific", "nuisance") for key in getattr(sweep, section)]
-    for address in (*keys, *((*address, key) for address, params in _params_of(sweep) for key in params)):
-        if text := rules.key_problem(str(address[-1])):
-            yield Finding(address, text, at_key=True)
-    for key, choice in sweep.nuisance.items():
-        for part, text in rules.range_problems(key, choice) if isinstance(choice, Range) else ():
-            yield Finding(("nuisance", key, part) if part else ("nuisance", key), text)
-
-
-def _values_of(sweep: Sweep) -> Iterator[tuple[Address, str, Scalar]]:
-    for address, values in _lists_of(sweep):
-        yield from (((*address, index), str(address[-1]), value) for index, value in enumerate(values))
-    for address, params in _params_of(sweep):
-        yield from (((*address, key), key, value) for key, value in params.items())
-
-
-def _lists_of(sweep: Sweep) -> Iterator[tuple[Address, list[Scalar]]]:
-    for section in ("scientific", "nuisance"):
-        for key, values in getattr(sweep, section).items():
-            if isinstance(values, list):
-                yield (section, key), values
-
-
-def _params_of(sweep: Sweep) -> Iterator[tuple[Address, Params]]:
-    for section in ("baseline", "fixed", "target"):
-        yield (section,), getattr(sweep, section)
+def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
+    """What makes no sense. What depends on a section, or on the place of a claim, that lost a part is not judged."""
+    places: list[tuple[Address, Choice | Scalar]] = []  # of factors: their addresses, which end with their names
+    for section in ("baseline", "scientific", "target", "nuisance", "fixed"):
+        places += [((section, key), content) for key, content in getattr(sweep, section).items()]
     for name, params in sweep.configurations.items():
-        yield ("configurations", name), params
+        places += [(("configurations", name, key), value) for key, value in params.items()]
+    for address, content in places:
+        yield from _factor(address, content, sweep, rules)
+    yield from _configurations(sweep, rules)
+    if isinstance(sweep.seeds, SeedRange) and sweep.seeds.min >= sweep.seeds.max:
+        yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
+    if not sweep.question.strip():
+        yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
+    earlier: set[str] = set()
+    for index, claim in claims.items():
+        problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))
+        yield from (Finding(("claims", index, key), text) for key, text in problems)
+        earlier.add(claim.name)
+    if lost & _RELATED:
+        return
+    yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
+    if sweep.looks and not claims and "claims" not in lost:
+        text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
+        yield Finding(("seeds",), text)
+    for index, claim in claims.items():
+        yield from _arms(("claims", index), claim, sweep, is_sound=index not in lost)
 
 
-def _lists(sweep: Sweep) -> Iterator[Finding]:
-    for address, values in _lists_of(sweep):
-        if not values:
-            yield Finding(address, "an empty list; give at least one value, or remove the line")
-        seen: set[tuple[bool, Scalar]] = set()
-        for index, value in enumerate(values):
-            if (isinstance(value, bool), value) in seen:
-                yield Finding((*address, index), f"{shown(value)} is there twice; keep one")
-            seen.add((isinstance(value, bool), value))
-
-
-def _derived_values(sweep: Sweep, workload: Workload | None) -> Iterator[Finding]:
-    """What an arm or a tried point is said to have must be what is trained; fixed values name no arm."""
-    for setting, source in workload.derived.items() if workload else ():
-        text = f"0 stands for the {source}'s default; write the number"
-        for address, values in _lists_of(sweep):
-            if address[-1] == setting:
-                zeros = (index for index, value in enumerate(values) if equal_values(value, 0))
-                yield from (Finding((*address, index), text) for index in zeros)
-        if DESIGNS[sweep.design].baseline_is_arm and equal_values(sweep.baseline.get(setting, ""), 0):
-            yield Finding(("baseline", setting), text)
-
-
-def _overlaps(sweep: Sweep) -> Iterator[Finding]:
-    """A factor has one role; only the value that tuning replaces may be fixed as well."""
-    for section in ("nuisance", "fixed"):
-        others = getattr(sweep, section)
-        for key in (key for key in sweep.scientific if key in others):
-            yield Finding((section, key), "is in scientific too; remove it from one of them", at_key=True)
-        for name, params in sweep.configurations.items():
-            for key in (key for key in params if key in others):
-                text = f"is in {section} too; remove it from one of them"
-                yield Finding(("configurations", name, key), text, at_key=True)
+def _factor(address: Address, content: Choice | Scalar, sweep: Sweep, rules: _Rules) -> Iterator[Finding]:
+    """What is wrong with a factor at one place: its name, its role, its values."""
+    section, key = str(address[0]), str(address[-1])
+    if text := rules.key_problem(key):
+        yield Finding(address, text, at_key=True)
+    for other in _OTHER_ROLES.get(section, ()):
+        if key in getattr(sweep, other):
+            yield Finding(address, f"is in {other} too; remove it from one of them", at_key=True)
+    if isinstance(content, Range):
+        yield from (Finding((*address, *part), text) for part, text in rules.range_problems(key, content))
+        return
+    if content == []:
+        yield Finding(address, "an empty list; give at least one value, or remove the line")
+    names_arm = isinstance(content, list) or (section == "baseline" and DESIGNS[sweep.design].baseline_is_arm)
+    seen: set[tuple[bool, Scalar]] = set()
+    for index, value in enumerate(content if isinstance(content, list) else [content]):
+        place = (*address, index) if isinstance(content, list) else address
+        if text := rules.value_problem(key, value, names_arm=names_arm):
+            yield Finding(place, text)
+        if (isinstance(value, bool), value) in seen:
+            yield Finding(place, f"{shown(value)} is there twice; keep one")
+        seen.add((isinstance(value, bool), value))
 
 
 def _configurations(sweep: Sweep, rules: _Rules) -> Iterator[Finding]:
+    """Names that are none, and configurations that are trained alike."""
     earlier: dict[frozenset[tuple[str, Scalar]], str] = {}
     for name, params in sweep.configurations.items():
         if not is_name(name):
             yield Finding(("configurations", name), NAME_RULE, at_key=True)
-        first = earlier.setdefault(frozenset(_trained({**sweep.fixed, **params}, rules).items()), name)
+        settings = {**sweep.fixed, **params}
+        wrong = any(rules.key_problem(key) or rules.value_problem(key, value) for key, value in settings.items())
+        if rules.workload and not wrong:
+            settings = rules.workload.complete(settings)
+        first = earlier.setdefault(frozenset(settings.items()), name)
         if first != name:
             yield Finding(("configurations", name), f"is the same as {shown(first)}; remove one", at_key=True)
 
 
-def _trained(settings: Params, rules: _Rules) -> Params:
-    """What is trained with these settings, if they are legal; a table says nothing of what it leaves out."""
-    wrong = (rules.key_problem(key) or rules.value_problem(key, value) for key, value in settings.items())
-    return settings if not rules.workload or any(wrong) else rules.workload.complete(settings)
-
-
-def _claims(
-    claims: Mapping[int, Claim], unreliable: Container[str | int], workload: Workload | None
-) -> Iterator[Finding]:
-    """What is wrong with a claim by itself (of an unreliable one, its texts), and names that are there twice."""
-    earlier: set[str] = set()
-    for index, claim in claims.items():
-        sides = () if index in unreliable else _sides(claim)
-        for key, text in (*_texts(claim, workload), *sides):
-            yield Finding(("claims", index, key), text)
-        if claim.name in earlier:
-            text = f"{shown(claim.name)} is there twice; give each claim its own name"
-            yield Finding(("claims", index, "name"), text)
-        earlier.add(claim.name)
-
-
-def _texts(claim: Claim, workload: Workload | None) -> Iterator[tuple[str, str]]:
+def _texts(claim: Claim, earlier: Container[str], workload: Workload | None) -> Iterator[tuple[str, str]]:
     if not is_name(claim.name):
         yield "name", f"{shown(claim.name)}: {NAME_RULE}"
+    if claim.name in earlier:
+        yield "name", f"{shown(claim.name)} is there twice; give each claim its own name"
     if not claim.statement.strip():
         yield "statement", "is empty; say in a sentence what is claimed"
     if workload and claim.metric not in workload.metrics:
@@ -249,22 +281,18 @@ def _two(side: str, params: Params, other: str, others: Params) -> Iterator[tupl
         yield side, f"is the same as {other}; change one of them"
 
 
-def _unknown(index: int, claim: Claim, sweep: Sweep) -> Iterator[Finding]:
-    """Factors and values of a claim that no arm has."""
+def _arms(address: Address, claim: Claim, sweep: Sweep, *, is_sound: bool) -> Iterator[Finding]:
+    """Factors and values of a claim that no arm has, else combinations of them that the design leaves out."""
     factors = sweep.factors
-    for side in _SIDES:
+    for side in ("treatment", "control", "where", "versus"):
         for key, value in (getattr(claim, side) or {}).items():
-            address = ("claims", index, side, key)
             if key not in factors:
-                yield Finding(address, f"not a factor of this sweep; {hint(key, factors, 'factors')}", at_key=True)
+                text, is_sound = f"not a factor of this sweep; {hint(key, factors, 'factors')}", False
+                yield Finding((*address, side, key), text, at_key=True)
             elif not contains_value(factors[key], value):
-                yield Finding(address, f"no arm has {shown(value)}; {hint(value, factors[key], 'values')}")
-
-
-def _never_run(index: int, claim: Claim, sweep: Sweep) -> Iterator[Finding]:
-    """Combinations of a claim's values that the design leaves out."""
-    for context in ("where", "versus") if claim.versus is not None else ("where",):
-        for side in ("treatment", "control") if claim.control is not None else ("treatment",):
-            arm = {**getattr(claim, context), **getattr(claim, side)}
-            if text := DESIGNS[sweep.design].missing_arm(sweep, arm):
-                yield Finding(("claims", index, "versus" if context == "versus" else side), text)
+                text, is_sound = f"no arm has {shown(value)}; {hint(value, factors[key], 'values')}", False
+                yield Finding((*address, side, key), text)
+    for context, side in product(("where", "versus"), ("treatment", "control")) if is_sound else ():
+        one, other = getattr(claim, context), getattr(claim, side)
+        if None not in (one, other) and (text := DESIGNS[sweep.design].missing_arm(sweep, {**one, **other})):
+            yield Finding((*address, "versus" if context == "versus" else side), text)

@@ -1,7 +1,6 @@
 """The designs: which arms each of them runs, which sections of a sweep file it reads, and what these must hold.
 
-A design is one class. To add one, write its class, its name in `DesignName` and its place in `DESIGNS`: the checks,
-the plan and the schema for editors follow from what it declares. Rules that all designs share are in `checks`.
+A design is one class. To add one, write it, its name in `DesignName` and its place in `DESIGNS`; all else follows.
 """
 
 import itertools
@@ -10,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mnist_ablate.sweep.source_tree import Finding
+from mnist_ablate.sweep.yaml_reader import Finding
 from mnist_ablate.text import listed, plainly, shown
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.workload import Workload
@@ -43,20 +42,14 @@ class Design(ABC):
     """Those of SECTIONS that it reads; it refuses the others."""
     needs: ClassVar[Mapping[str, str]] = {}
     """The sections that must not be empty, each with what to write there."""
-    needs_one_of: ClassVar[tuple[str, ...]] = ()
     tried_sections: ClassVar[tuple[str, ...]] = ("nuisance",)
     """Where the factors stand whose values are tried by tuning or search."""
-    tunes_arms: ClassVar[bool] = True
-    """Whether what is tried is tried for each arm alike."""
+    searches: ClassVar[bool] = False
+    """Whether something must be tried, once for the sweep and not for each arm alike."""
     baseline_is_arm: ClassVar[bool] = False
     """Whether the baseline's values name an arm that is trained."""
     lists_baseline: ClassVar[bool] = False
     """Whether the baseline's values must be among the scientific ones."""
-
-    @property
-    def summary(self) -> str:
-        """Which arms are run, in a line."""
-        return str(self.__doc__)
 
     @abstractmethod
     def factors(self, sweep: "Sweep") -> dict[str, list[Scalar]]:
@@ -66,17 +59,18 @@ class Design(ABC):
     def arms(self, sweep: "Sweep") -> Iterator[tuple[Params, Params]]:
         """Each arm's factor values, and the settings they stand for."""
 
-    @abstractmethod
     def arm_count(self, sweep: "Sweep") -> int:
-        """The number of arms, without listing them."""
-
-    def points_per_arm(self, sweep: "Sweep") -> int:
-        """The number of points that each arm is tuned at."""
-        return sweep.tuning_trials if self.tunes_arms and sweep.nuisance else 0
+        """The number of arms."""
+        return sum(1 for _ in self.arms(sweep))
 
     def tuning_count(self, sweep: "Sweep") -> int:
         """The number of trials that choose something: that tune, search or find a path."""
-        return self.arm_count(sweep) * self.points_per_arm(sweep)
+        times = 1 if self.searches else self.arm_count(sweep) if sweep.nuisance else 0
+        return times * sweep.tuning_trials
+
+    def tried(self, sweep: "Sweep") -> dict[str, "Choice"]:
+        """The factors whose values are tried by tuning or search."""
+        return sweep.space if self.searches else sweep.nuisance
 
     def missing_arm(self, sweep: "Sweep", arm: Params) -> str:  # noqa: ARG002 - a full grid misses none
         """Why no arm has all these values, each of which some arm has; '' if one has."""
@@ -87,6 +81,7 @@ class Design(ABC):
         yield from self._sections(sweep)
         if "scientific" in self.sections:
             yield from self._baseline(sweep)
+        yield from self._conditions(sweep)
         yield from self._tuning(sweep)
         for setting, source in workload.derived.items() if workload else ():
             yield from self._tried_without(setting, source, sweep)
@@ -96,13 +91,12 @@ class Design(ABC):
             if section not in self.sections and getattr(sweep, section) != type(sweep).model_fields[section].default:
                 others = [each.name for each in DESIGNS.values() if section in each.sections]
                 instead = f", or write design: {others[0]}" if len(others) == 1 else ""
-                text = f"design: {self.name} has no {section}; remove it{instead}"
-                yield Finding((section,), text, at_key=True)
+                yield Finding((section,), f"design: {self.name} has no {section}; remove it{instead}", at_key=True)
         for section, what in self.needs.items():
             if not getattr(sweep, section):
                 yield Finding((section,), f"design: {self.name} needs {what}")
-        if self.needs_one_of and not any(getattr(sweep, section) for section in self.needs_one_of):
-            yield Finding(self.needs_one_of[:1], f"design: {self.name} needs {' or '.join(self.needs_one_of)}")
+        if self.searches and not self.tried(sweep):
+            yield Finding(self.tried_sections[:1], f"design: {self.name} needs {' or '.join(self.tried_sections)}")
 
     def _baseline(self, sweep: "Sweep") -> Iterator[Finding]:
         for key, value in sweep.baseline.items():
@@ -113,16 +107,28 @@ class Design(ABC):
             elif self.lists_baseline and not contains_value(values, value):
                 yield Finding(("baseline", key), f"{shown(value)} is not in scientific: {listed(values)}")
 
+    def _conditions(self, sweep: "Sweep") -> Iterator[Finding]:
+        """A searched factor may depend on searched lists that depend on nothing themselves."""
+        for key, wanted in sweep.conditions.items() if self.searches else ():
+            if key not in sweep.space:
+                yield Finding(("conditions", key), f"is not searched: {listed(sweep.space)}", at_key=True)
+            for other, values in wanted.items():
+                choice, here = sweep.space.get(other), ("conditions", key, other)
+                if other in sweep.conditions or not isinstance(choice, list):
+                    yield Finding(here, "must be a list that is searched, with no conditions of its own", at_key=True)
+                    continue
+                for index, value in enumerate(values):
+                    if not contains_value(choice, value):
+                        yield Finding((*here, index), f"{shown(value)} is not searched: {listed(choice)}")
+
     def _tuning(self, sweep: "Sweep") -> Iterator[Finding]:
-        tried = {key: choice for section in self.tried_sections for key, choice in getattr(sweep, section).items()}
-        if (tried or self.needs_one_of) and not sweep.tuning_trials:
-            text = "must be at least 1: the number of trials that tune each arm, or that a search tries"
-            yield Finding(("tuning_trials",), text)
+        here, tried = ("tuning_trials",), self.tried(sweep)
+        if (tried or self.searches) and not sweep.tuning_trials:
+            yield Finding(here, "must be at least 1: the number of trials that tune each arm, or that a search tries")
         elif sweep.tuning_trials and not tried:
-            text = "there is nothing to tune; add nuisance factors, or remove it"
-            yield Finding(("tuning_trials",), text, at_key=True)
-        elif sweep.tuning_trials > (most := self._possible_points(sweep, tried)):
-            yield Finding(("tuning_trials",), f"more than the {most:g} there are to try; write at most {most:g}")
+            yield Finding(here, "there is nothing to tune; add nuisance factors, or remove it", at_key=True)
+        elif sweep.tuning_trials > (most := self._possible_points(sweep)):
+            yield Finding(here, f"more than the {most:g} there are to try; write at most {most:g}")
         if sweep.as_written and "as_written" in self.sections:
             if not sweep.nuisance:
                 text = "trains the fixed values of what is tuned, and nothing is tuned; remove it"
@@ -130,9 +136,20 @@ class Design(ABC):
             for key in (key for key in sweep.nuisance if key not in sweep.fixed):
                 yield Finding(("as_written",), f"needs the written value of {plainly(key)}; add it to fixed")
 
-    def _possible_points(self, sweep: "Sweep", tried: Mapping[str, "Choice"]) -> float:  # noqa: ARG002 - search's
-        """How many different points there are to try."""
-        return math.prod(map(_values_in, tried.values()))
+    def _possible_points(self, sweep: "Sweep") -> float:
+        """How many points there are to try, counted until there are enough. Conditions make some of them the same."""
+        tried = self.tried(sweep)
+        conditions = sweep.conditions if self.searches and not any(self._conditions(sweep)) else {}
+        others = sorted({other for wanted in conditions.values() for other in wanted})
+        always = math.prod(_values_in(choice) for name, choice in tried.items() if name not in {*others, *conditions})
+        found = 0.0
+        for values in itertools.product(*(choice for name in others if isinstance(choice := tried[name], list))):
+            settings = dict(zip(others, values, strict=True))
+            active = (_values_in(tried[name]) for name in conditions if sweep.is_active(name, settings))
+            found += always * math.prod(active)
+            if found >= sweep.tuning_trials:
+                break
+        return found
 
     def _tried_without(self, setting: str, source: str, sweep: "Sweep") -> Iterator[Finding]:
         """`source` decides the default of `setting` for an arm, before the values of `source` are tried in it."""
@@ -172,7 +189,7 @@ class _Factorial(_Grid):
             yield params, params
 
     def arm_count(self, sweep: "Sweep") -> int:
-        return math.prod(len(values) for values in sweep.scientific.values())
+        return math.prod(map(len, sweep.scientific.values()))  # without listing them: there may be millions
 
 
 class _OneFactor(_Grid):
@@ -184,32 +201,21 @@ class _OneFactor(_Grid):
 
     def arms(self, sweep: "Sweep") -> Iterator[tuple[Params, Params]]:
         yield sweep.baseline, sweep.baseline
-        for factor, value in self._changes(sweep):
-            params = {**sweep.baseline, factor: value}
-            yield params, params
-
-    def arm_count(self, sweep: "Sweep") -> int:
-        return 1 + sum(1 for _ in self._changes(sweep))
+        for factor, values in sweep.scientific.items():
+            for params in ({**sweep.baseline, factor: value} for value in values if value != sweep.baseline[factor]):
+                yield params, params
 
     def missing_arm(self, sweep: "Sweep", arm: Params) -> str:
         usual = sweep.baseline
         changed = {key: arm[key] for key in arm if key in usual and not equal_values(arm[key], usual[key])}
-        if len(changed) <= 1:
-            return ""
-        return (
-            f"no arm has {_written(changed)}: {self.name} changes one factor of the baseline ({_written(usual)})"
-            " at a time; use design: factorial"
-        )
+        rule = f"{self.name} changes one factor of the baseline ({_written(usual)}) at a time; use design: factorial"
+        return f"no arm has {_written(changed)}: {rule}" if len(changed) > 1 else ""
 
     def findings(self, sweep: "Sweep", workload: Workload | None) -> Iterator[Finding]:
         yield from super().findings(sweep, workload)
         for key in sweep.scientific if sweep.baseline else ():
             if key not in sweep.baseline:
                 yield Finding(("baseline", key), f"design: {self.name} needs the baseline's {plainly(key)}")
-
-    def _changes(self, sweep: "Sweep") -> Iterator[tuple[str, Scalar]]:
-        for factor, values in sweep.scientific.items():
-            yield from ((factor, value) for value in values if value != sweep.baseline[factor])
 
 
 class _LeaveOneOut(_OneFactor):
@@ -228,12 +234,16 @@ class _LeaveOneOut(_OneFactor):
                 yield Finding(("scientific", key, 0), text)
 
 
-class _Named(Design):
-    """A design whose arms have names."""
+class _Configurations(Design):
+    """Arms with names and settings of their own."""
 
-    @abstractmethod
+    name: ClassVar[DesignName] = "configurations"
+    sections = frozenset({"configurations", "nuisance", "as_written"})
+    needs: ClassVar[Mapping[str, str]] = {"configurations": "arms: {name: {setting: value}}"}
+
     def settings(self, sweep: "Sweep") -> Mapping[str, Params]:
         """The settings of each arm by its name."""
+        return sweep.configurations
 
     def factors(self, sweep: "Sweep") -> dict[str, list[Scalar]]:
         return {CONFIGURATION: list(self.settings(sweep))}
@@ -242,74 +252,23 @@ class _Named(Design):
         for name, settings in self.settings(sweep).items():
             yield {CONFIGURATION: name}, settings
 
-    def arm_count(self, sweep: "Sweep") -> int:
-        return len(self.settings(sweep))
 
-
-class _Configurations(_Named):
-    """Arms with names and settings of their own."""
-
-    name = "configurations"
-    sections = frozenset({"configurations", "nuisance", "as_written"})
-    needs: ClassVar[Mapping[str, str]] = {"configurations": "arms: {name: {setting: value}}"}
-
-    def settings(self, sweep: "Sweep") -> Mapping[str, Params]:
-        return sweep.configurations
-
-
-class _Search(_Named):
+class _Search(_Configurations):
     """Many settings are tried; the best is compared with the baseline on fresh seeds."""
 
     name = "search"
     sections = frozenset({"baseline", "scientific", "nuisance", "conditions", "pruning"})
-    needs_one_of = ("scientific", "nuisance")
+    needs: ClassVar[Mapping[str, str]] = {}
     tried_sections = ("scientific", "nuisance")
-    tunes_arms = False
+    searches = True
     baseline_is_arm = True
     lists_baseline = True
 
     def settings(self, sweep: "Sweep") -> Mapping[str, Params]:
         return {"baseline": sweep.baseline, "winner": sweep.baseline}
 
-    def tuning_count(self, sweep: "Sweep") -> int:
-        return sweep.tuning_trials
 
-    def findings(self, sweep: "Sweep", workload: Workload | None) -> Iterator[Finding]:
-        yield from super().findings(sweep, workload)
-        yield from self._conditions(sweep)
-
-    def _conditions(self, sweep: "Sweep") -> Iterator[Finding]:
-        """A searched factor may depend on searched lists that depend on nothing themselves."""
-        for key, wanted in sweep.conditions.items():
-            if key not in sweep.space:
-                yield Finding(("conditions", key), f"is not searched: {listed(sweep.space)}", at_key=True)
-            for other, values in wanted.items():
-                choice = sweep.space.get(other)
-                if other in sweep.conditions or not isinstance(choice, list):
-                    text = "must be a list that is searched, with no conditions of its own"
-                    yield Finding(("conditions", key, other), text, at_key=True)
-                    continue
-                for index, value in enumerate(values):
-                    if not contains_value(choice, value):
-                        text = f"{shown(value)} is not searched: {listed(choice)}"
-                        yield Finding(("conditions", key, other, index), text)
-
-    def _possible_points(self, sweep: "Sweep", tried: Mapping[str, "Choice"]) -> float:
-        """Counts until `tuning_trials` is reached. A factor with conditions counts only where they hold."""
-        conditions = {} if any(self._conditions(sweep)) else sweep.conditions
-        others = sorted({other for wanted in conditions.values() for other in wanted})
-        always = math.prod(_values_in(choice) for name, choice in tried.items() if name not in {*others, *conditions})
-        found = 0.0
-        for values in itertools.product(*(choice for name in others if isinstance(choice := tried[name], list))):
-            settings = dict(zip(others, values, strict=True))
-            active = (_values_in(tried[name]) for name in conditions if sweep.is_active(name, settings))
-            found += always * math.prod(active)
-            if found >= sweep.tuning_trials:
-                break
-        return found
-
-
-class _AblationPath(_Named):
+class _AblationPath(_Configurations):
     """From the baseline to the target, change by change, the best one first."""
 
     name = "ablation_path"
@@ -324,21 +283,18 @@ class _AblationPath(_Named):
         return {"baseline": sweep.baseline, **dict.fromkeys(steps, sweep.baseline), "target": sweep.target}
 
     def tuning_count(self, sweep: "Sweep") -> int:
-        tried = sum(range(2, len(sweep.changes) + 1))  # the last change is not chosen
-        return tried * sweep.min_seeds
+        # Of n changes n are tried, then n - 1, down to 2: the last one is not chosen.
+        return sum(range(2, len(sweep.changes) + 1)) * sweep.min_seeds
 
     def findings(self, sweep: "Sweep", workload: Workload | None) -> Iterator[Finding]:
         yield from super().findings(sweep, workload)
         for key in sorted(sweep.baseline.keys() ^ sweep.target.keys()) if sweep.baseline and sweep.target else ():
             other = "target" if key in sweep.baseline else "baseline"
             yield Finding((other,), f"needs {plainly(key)} too: a path goes from baseline to target")
-        for key in (key for key in sweep.fixed if key in sweep.target):
-            yield Finding(("fixed", key), "is in target too; remove it from one of them", at_key=True)
         for setting, source in workload.derived.items() if workload else ():
             written = sweep.target.get(setting, sweep.fixed.get(setting, 0)) and sweep.baseline.get(setting, 1)
             if source in sweep.changes and not written:
-                text = f"changes {source}, and with it the default {setting}; give {setting} too"
-                yield Finding(("target",), text)
+                yield Finding(("target",), f"changes {source}, and with it the default {setting}; give {setting} too")
         if sweep.target and not sweep.changes:
             yield Finding(("target",), "is the same as the baseline; change at least one value")
 

@@ -1,26 +1,27 @@
 """The JSON schema of sweep files, for editors: from the models, the designs and the workload; validates nothing."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel
+
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, SECTIONS, Design
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.workloads.workload import Workload, default_workload
+from mnist_ablate.workloads.workload import default_workload
 
 Schema: TypeAlias = dict[str, Any]  # as pydantic makes it
-
-DIALECT = "http://json-schema.org/draft-07/schema#"
-"""The newest that every editor's YAML extension reads."""
 
 
 def schema() -> Schema:
     """The schema of a sweep file: its keys, types, ranges and choices, what each means, and what a design needs."""
     workload = default_workload()
-    made = _untitled(Sweep.model_json_schema())
+    made = _schema_of(Sweep)
     own, models = made["properties"], made["$defs"]
     for model in models.values():
         model.pop("description", None)  # a docstring, which speaks of Python
-    settings = _settings(workload)
+    settings: Schema = _schema_of(workload.settings)["properties"]
+    _replace(settings, {setting: _names(names) for setting, names in workload.choices.items()})
     values = {key: _ref(key) for key in settings}
     lists = {key: {"type": "array", "minItems": 1, "uniqueItems": True, "items": each} for key, each in values.items()}
     choices = {key: {"anyOf": [each, _ref("Range")]} for key, each in lists.items()}
@@ -32,7 +33,7 @@ def schema() -> Schema:
         "configurations": {"type": "object", "additionalProperties": _ref("Arm")},
         "claims": {"type": "array", "items": _ref("Claim")},
         "seeds": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _ref("SeedRange")]},
-        "design": _names({name: design.summary for name, design in DESIGNS.items()}),
+        "design": _names({name: str(design.__doc__) for name, design in DESIGNS.items()}),
     }
     _replace(own, changed)
     sides = dict.fromkeys(("treatment", "control", "where", "versus"), _ref("Side"))
@@ -43,13 +44,13 @@ def schema() -> Schema:
         "dependencies": {"versus": ["where", "control"]},
     }
     return {
-        "$schema": DIALECT,
+        "$schema": "http://json-schema.org/draft-07/schema#",  # the newest that every editor's YAML extension reads
         "title": "mnist-ablate sweep",
         "type": "object",
         "required": ["question", "seeds"],
         "additionalProperties": False,
         "properties": own,
-        "allOf": [{"if": _when(design), "then": _needs(design)} for design in DESIGNS.values()],
+        "allOf": [_of(design) for design in DESIGNS.values()],
         "definitions": {
             **models,
             "Arm": _mapping(values),
@@ -57,6 +58,16 @@ def schema() -> Schema:
             **settings,
         },
     }
+
+
+def _schema_of(model: type[BaseModel]) -> Schema:
+    """The model's, without the titles that pydantic makes of names in Python."""
+
+    def untitled(each: Schema) -> Schema:
+        return {key: item for key, item in each.items() if key != "title" or isinstance(item, dict)}
+
+    found: Schema = json.loads(json.dumps(model.model_json_schema()), object_hook=untitled)
+    return found
 
 
 def _ref(name: str) -> Schema:
@@ -79,35 +90,16 @@ def _replace(properties: Schema, replacements: Mapping[str, Schema]) -> None:
         properties[key] = {**described, **({"allOf": [about]} if "$ref" in about else about)}
 
 
-def _settings(workload: Workload) -> Schema:
-    """The values of each setting of a trial."""
-    found: Schema = _untitled(workload.settings.model_json_schema())["properties"]
-    _replace(found, {setting: _names(names) for setting, names in workload.choices.items()})
-    return found
-
-
-def _when(design: Design) -> Schema:
-    """That a file has this design, which the default one need not say."""
+def _of(design: Design) -> Schema:
+    """What a file of a design needs and cannot have. The default design need not be written."""
     is_default = design.name == Sweep.model_fields["design"].default
-    return {"properties": {"design": {"const": design.name}}, **({} if is_default else {"required": ["design"]})}
-
-
-def _needs(design: Design) -> Schema:
-    """What a design needs and cannot have."""
+    when = {"properties": {"design": {"const": design.name}}, **({} if is_default else {"required": ["design"]})}
     tuned = {"required": ["tuning_trials"], "properties": {"tuning_trials": {"minimum": 1}}}
     defaults = {section: Sweep.model_fields[section].default for section in SECTIONS if section not in design.sections}
     never = {section: False if default == {} else {"const": default} for section, default in defaults.items()}
     found = {"properties": never, "dependencies": dict.fromkeys(design.tried_sections, tuned)}
     if design.needs:
         found["required"] = list(design.needs)
-    if design.needs_one_of:
-        found["anyOf"] = [{"required": [section]} for section in design.needs_one_of]
-    return found
-
-
-def _untitled(value: Any) -> Any:
-    """The same without the titles that pydantic makes of names in Python."""
-    if isinstance(value, dict):
-        kept = {key: item for key, item in value.items() if not (key == "title" and isinstance(item, str))}
-        return {key: _untitled(item) for key, item in kept.items()}
-    return [_untitled(item) for item in value] if isinstance(value, list) else value
+    if design.searches:
+        found["anyOf"] = [{"required": [section]} for section in design.tried_sections]
+    return {"if": when, "then": found}

@@ -1,8 +1,9 @@
 """From a sweep to its trials: arms, tuning points, seeds, and how many; nothing is run or stored here."""
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from mnist_ablate.errors import SweepError
@@ -11,9 +12,6 @@ from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.sweep import Choice, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Scalar, Trial
 from mnist_ablate.workloads.workload import PlannedSettings, default_workload, trial_of
-
-_DRAWS_A_POINT = 100
-"""Of the Halton sequence: lists and whole numbers repeat themselves."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +30,22 @@ class PlannedTrial:
     arm: Arm
     stage: str
 
-    @cached_property
+    @property
     def id(self) -> str:
-        """The trial's, computed once."""
+        """The trial's."""
         return self.trial.id
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that may be trained. With nuisance factors the verdict trials wait for the tuning.
-
-    The plan of an adaptive sweep has the trials of the most seeds; the ledger's progress says how many are needed.
-    """
+    """Everything that may be trained, at the most seeds. What tuning is to choose, `verdict_trials` must be given."""
 
     sweep: Sweep
     arms: tuple[Arm, ...]
     points: tuple[Params, ...]
     data_digest: str
+    _verdict_trials: dict[str, tuple[PlannedTrial, ...]] = field(default_factory=dict, init=False, compare=False)
+    """Those that were asked for, since those of a large sweep take a while to make."""
 
     @property
     def size(self) -> int:
@@ -63,39 +60,28 @@ class Plan:
     @cached_property
     def tuning(self) -> tuple[PlannedTrial, ...]:
         """Every arm at the same nuisance points, one seed each, arms taking turns."""
-        return tuple(
-            PlannedTrial(self._trial(arm.settings, point, TUNING_SEED), arm, "tuning")
-            for point in self.points
-            for arm in self.arms
-        )
+        return tuple(self._planned(arm, point, TUNING_SEED, "tuning") for point in self.points for arm in self.arms)
 
     def searched(self, settings: Params) -> PlannedTrial:
         """A trial of a search: the baseline with these settings; it belongs to the arm that will be the winner."""
-        arm = self.arms[-1]
-        return PlannedTrial(self._trial(arm.settings, settings, TUNING_SEED), arm, "tuning")
+        return self._planned(self.arms[-1], settings, TUNING_SEED, "tuning")
 
     def changed(self, settings: Params, step: int) -> tuple[PlannedTrial, ...]:
         """A candidate for the next arm after so many steps of an ablation path, at every seed of the choice."""
-        arm = self.arms[step + 1]
+        arm = replace(self.arms[step + 1], settings=self.arms[0].settings)
         seeds = range(TUNING_SEED, TUNING_SEED + self.sweep.min_seeds)
-        return tuple(PlannedTrial(self._trial(self.arms[0].settings, settings, seed), arm, "tuning") for seed in seeds)
+        return tuple(self._planned(arm, settings, seed, "tuning") for seed in seeds)
 
     def verdict_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[PlannedTrial, ...]:
         """Every arm at every seed, seeds outermost; `tuned` has the nuisance values of each arm by its label."""
         nuisance = [(tuned or {}).get(label(arm.params), {}) for arm in self.arms]
-        key = repr(nuisance)
-        if key not in self._verdict_trials:
+        if (key := repr(nuisance)) not in self._verdict_trials:
             self._verdict_trials[key] = tuple(
-                PlannedTrial(self._trial(arm.settings, values, seed), arm, "verdict")
+                self._planned(arm, values, seed, "verdict")
                 for seed in range(self.sweep.max_seeds)
                 for arm, values in zip(self.arms, nuisance, strict=True)
             )
         return self._verdict_trials[key]
-
-    @cached_property
-    def _verdict_trials(self) -> dict[str, tuple[PlannedTrial, ...]]:
-        """Those that were asked for, since those of a large sweep take a while to make."""
-        return {}
 
     def as_written_trials(self) -> tuple[PlannedTrial, ...]:
         """The verdicts' trials with the values of `fixed` in place of tuned ones, if the sweep asks for them."""
@@ -110,16 +96,14 @@ class Plan:
 
     def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[PlannedTrial, ...]:
         """The baseline again with as many other seeds, at its tuned values; none if the sweep has no control."""
-        arm, seeds = self.control_arm, range(control_count(self.sweep))
+        arm, seeds = self.control_arm, range(CONTROL_SEED, CONTROL_SEED + control_count(self.sweep))
         nuisance = (tuned or {}).get(label(arm.params), {})
-        return tuple(
-            PlannedTrial(self._trial(arm.settings, nuisance, CONTROL_SEED + seed), arm, "control") for seed in seeds
-        )
+        return tuple(self._planned(arm, nuisance, seed, "control") for seed in seeds)
 
-    def _trial(self, settings: Params, nuisance: Params, seed: int) -> Trial:
+    def _planned(self, arm: Arm, nuisance: Params, seed: int, stage: str) -> PlannedTrial:
         workload = default_workload()
-        tuned = workload.complete({**settings, **nuisance}) if nuisance else settings
-        return trial_of(workload, tuned, seed, self.data_digest)
+        settings = workload.complete({**arm.settings, **nuisance}) if nuisance else arm.settings
+        return PlannedTrial(trial_of(workload, settings, seed, self.data_digest), arm, stage)
 
 
 def label(params: Mapping[str, Scalar]) -> str:
@@ -128,25 +112,20 @@ def label(params: Mapping[str, Scalar]) -> str:
 
 
 def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan:
-    """The plan of a sweep; its size is checked by multiplication before anything is listed.
-
-    Raises SweepError if there are more than `max_trials` trials.
-    """
+    """The plan of a sweep. Raises SweepError if it has more than `max_trials` trials, before anything is listed."""
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
     design, complete = DESIGNS[sweep.design], default_workload().complete
     arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in design.arms(sweep))
-    return Plan(sweep, arms, tuple(_points(sweep.nuisance, design.points_per_arm(sweep))), data_digest)
+    return Plan(sweep, arms, () if design.searches else _points(sweep.nuisance, sweep.tuning_trials), data_digest)
 
 
 def count(sweep: Sweep, seeds: int | None = None) -> int:
     """The number of trials of a sweep, at most, or with so many seeds."""
-    design = DESIGNS[sweep.design]
-    seeds = sweep.max_seeds if seeds is None else seeds
-    control = seeds if sweep.has_negative_control else 0
-    confirmed = seeds * (2 if sweep.as_written else 1)
-    return design.tuning_count(sweep) + design.arm_count(sweep) * confirmed + control
+    design, seeds = DESIGNS[sweep.design], seeds or sweep.max_seeds
+    confirmed = design.arm_count(sweep) * (2 if sweep.as_written else 1) + sweep.has_negative_control
+    return design.tuning_count(sweep) + confirmed * seeds
 
 
 def control_count(sweep: Sweep) -> int:
@@ -156,28 +135,21 @@ def control_count(sweep: Sweep) -> int:
 
 def planned_settings(plan: Plan) -> PlannedSettings:
     """Every setting that a trial of the plan can have."""
-    sweep = plan.sweep
-    sections = DESIGNS[sweep.design].tried_sections
-    tried = {key: values for section in sections for key, values in getattr(sweep, section).items()}
-    lists = {key: values for key, values in tried.items() if isinstance(values, list)}
-    return PlannedSettings([arm.settings for arm in plan.arms], lists)
+    tried = DESIGNS[plan.sweep.design].tried(plan.sweep).items()
+    return PlannedSettings([arm.settings for arm in plan.arms], {k: v for k, v in tried if isinstance(v, list)})
 
 
-def _points(nuisance: Mapping[str, Choice], n: int) -> Iterator[Params]:
-    """`n` points of a Halton sequence (Halton 1960), the same for every arm; scrambled with a fixed seed.
-
-    All points differ, so there are fewer than `n` if that many cannot be found.
-    """
+def _points(nuisance: Mapping[str, Choice], n: int) -> tuple[Params, ...]:
+    """`n` different points of a scrambled Halton sequence (Halton 1960), or as many as are found."""
     if not (nuisance and n):
-        return
-    seen: set[tuple[Scalar, ...]] = set()
+        return ()
     from scipy.stats import qmc  # 0.9 s, and only tuning needs it
 
-    for row in qmc.Halton(len(nuisance), rng=0).random(n * _DRAWS_A_POINT):
+    points: dict[tuple[Scalar, ...], Params] = {}
+    for row in qmc.Halton(len(nuisance), rng=0).random(100 * n):  # lists and whole numbers repeat themselves
         point = {name: _at(choice, float(u)) for (name, choice), u in zip(nuisance.items(), row, strict=True)}
-        if len(seen) < n and tuple(point.values()) not in seen:
-            seen.add(tuple(point.values()))
-            yield point
+        points.setdefault(tuple(point.values()), point)
+    return tuple(itertools.islice(points.values(), n))
 
 
 def _at(choice: Choice, u: float) -> Scalar:

@@ -1,15 +1,13 @@
-"""The question of a sweep as a frozen value: what varies, what is fixed, what is claimed.
-
-It has the right types and ranges; whether it makes sense is checked where a file is read (`sweep_file`).
-"""
+"""The question of a sweep as a frozen value: what varies, is fixed, is claimed. `checks` tells if it makes sense."""
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
@@ -17,29 +15,21 @@ from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.workload import default_workload
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
-NegativeControl = Literal["baseline", "none"]
 Pruning = Literal["none", "median", "asha"]
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
     " and starts with a letter or digit"
 )
-_MAX_NAME = 100
 _MAX_NAME_BYTES = 200  # file systems allow 255, and others append to it
 
 
 def is_name(text: str) -> bool:
     """Whether NAME_RULE holds; the text must be NFC-normalized too."""
-    kinds = [unicodedata.category(character) for character in text]
-    return (
-        0 < len(text) <= _MAX_NAME
-        and all(
-            kind[0] in "LM" or kind == "Nd" or character in "-_." for kind, character in zip(kinds, text, strict=True)
-        )
-        and (kinds[0][0] == "L" or kinds[0] == "Nd")
-        and len(text.encode()) <= _MAX_NAME_BYTES
-        and unicodedata.is_normalized("NFC", text)
-    )
+    kinds = "".join(each if each in "-_." else unicodedata.category(each) for each in text)
+    if not re.fullmatch(r"(L[a-z]|Nd)(L[a-z]|M[a-z]|Nd|[-_.]){0,99}", kinds):
+        return False
+    return len(text.encode()) <= _MAX_NAME_BYTES and unicodedata.is_normalized("NFC", text)
 
 
 class _Model(BaseModel):
@@ -64,61 +54,43 @@ class SeedRange(_Model):
     max: int = Field(ge=1, le=1000, description="The most seeds that the arms of an undecided claim get.")
 
 
-def _kind(value: object) -> str | None:
-    """Which of the two forms a nuisance entry has."""
-    return "range" if isinstance(value, dict | Range) else "list" if isinstance(value, list) else None
-
-
-def _count_or_range(value: object) -> str:
-    return "range" if isinstance(value, dict | SeedRange) else "count"
-
-
 Choice = Annotated[
     Annotated[Range, Tag("range")] | Annotated[list[Scalar], Tag("list")],
-    Discriminator(_kind, custom_error_type="range_or_list", custom_error_message="Input should be a range or a list"),
+    Discriminator(
+        lambda value: "range" if isinstance(value, dict | Range) else "list" if isinstance(value, list) else None,
+        custom_error_type="range_or_list",
+        custom_error_message="Input should be a range or a list",
+    ),
 ]
 Seeds = Annotated[
     Annotated[int, Field(ge=1, le=1000), Tag("count")] | Annotated[SeedRange, Tag("range")],
-    Discriminator(_count_or_range),
+    Discriminator(lambda value: "range" if isinstance(value, dict | SeedRange) else "count"),
 ]
 
 
 class Claim(_Model):
-    """A statement about the mean difference of `metric`, treatment minus control, over seed pairs.
-
-    `where` fixes other factors; `versus` replaces `where` in a second difference that is subtracted (an
-    interaction). `reference` takes the place of `control` where the claim names a number ("about 97%").
-    """
+    """A statement about the mean difference of `metric`, treatment minus control or reference, over seed pairs."""
 
     name: str = Field(description="A short name for tables.")
     statement: str = Field(description="The claim, in a sentence.")
     treatment: Params = Field(description="The arm that the claim is about.")
     control: Params | None = Field(default=None, description="The arm that it is compared with.")
     reference: float | None = Field(default=None, description="The number that is claimed, in place of control.")
-    where: Params = Field(
-        default={}, description="Values of other factors. A factor that is not named is averaged over."
-    )
-    versus: Params | None = Field(
-        default=None, description="In place of where in a second difference, which is subtracted (interaction)."
-    )
+    where: Params = Field(default={}, description="Other factors' values. A factor that is not named is averaged over.")
+    versus: Params | None = Field(default=None, description="Interaction: replaces where in a difference to subtract.")
     metric: str = Field(default=default_workload().main_metric, description="What is compared.")
-    direction: Direction = Field(
-        description="lower, higher: such an effect. not_lower, not_higher: no such effect. same: none either way."
-    )
+    direction: Direction = Field(description="lower, higher: an effect. not_lower, not_higher: none such. same: none.")
     margin: float = Field(
         ge=0.0,
         description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
     )
-    positive_control: bool = Field(
-        default=False, description="Known to hold: if the sweep does not find it, the report says so first."
-    )
+    positive_control: bool = Field(default=False, description="Known to hold: the report says first if it is missed.")
 
 
 class Sweep(_Model):
     """One question and the runs that answer it, as read from a sweep file.
 
-    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too:
-    that is its value as first written, which tuning then replaces; `as_written` trains and judges it as well.
+    A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too, as written.
     """
 
     name: str
@@ -126,40 +98,22 @@ class Sweep(_Model):
     source: str = Field(default="", description="Where the claim was read. Free text.")
     design: DesignName = Field(default="factorial", description="Which arms are run.")
     baseline: Params = Field(default={}, description="The usual value of each scientific factor.")
-    scientific: dict[str, list[Scalar]] = Field(
-        default={}, description="What the question is about: factors, with the values to compare."
-    )
-    configurations: dict[str, Params] = Field(
-        default={}, description="For design: configurations. Each arm's settings by its name."
-    )
-    target: Params = Field(
-        default={}, description="For design: ablation_path. Where it ends: the baseline with other values."
-    )
-    nuisance: dict[str, Choice] = Field(
-        default={}, description="What is tuned for each arm alike, on validation data: a range or a list."
-    )
-    tuning_trials: int = Field(
-        default=0, ge=0, le=1000, description="The number of trials that tune each arm, or that a search tries."
-    )
-    as_written: bool = Field(
-        default=False, description="Whether arms are judged with the values under fixed too, not only the tuned."
-    )
+    scientific: dict[str, list[Scalar]] = Field(default={}, description="The factors to compare, each with its values.")
+    configurations: dict[str, Params] = Field(default={}, description="For configurations: the settings of each name.")
+    target: Params = Field(default={}, description="For ablation_path: where it ends, the baseline with other values.")
+    nuisance: dict[str, Choice] = Field(default={}, description="Tuned for each arm alike, on validation data.")
+    tuning_trials: int = Field(default=0, ge=0, le=1000, description="How many trials tune each arm or a search tries.")
+    as_written: bool = Field(default=False, description="Whether arms are judged with the values under fixed too.")
     conditions: dict[str, dict[str, list[Scalar]]] = Field(
-        default={}, description="For design: search. The values of others for which a factor is searched."
+        default={}, description="For search: the values of others for which a factor is searched."
     )
     pruning: Pruning = Field(
-        default="none",
-        description="For design: search. Stops trials early: below the median, or by successive halving (asha).",
+        default="none", description="For search: stops trials early, below the median or by successive halving (asha)."
     )
-    fixed: Params = Field(
-        default={}, description="Settings that stay the same, each a caveat in the report. Others have their default."
-    )
-    seeds: Seeds = Field(
-        description="How many times each arm is trained, 6 at least for a claim. From min to max while it is undecided."
-    )
-    negative_control: NegativeControl = Field(
-        default="baseline",
-        description="Whether the baseline is also compared with itself, trained again with other seeds.",
+    fixed: Params = Field(default={}, description="What stays the same, each a caveat. Others: their default.")
+    seeds: Seeds = Field(description="How often each arm is trained: 6 at least for a claim, more while undecided.")
+    negative_control: Literal["baseline", "none"] = Field(
+        default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
     )
     claims: list[Claim] = Field(default=[], description="What is claimed, and what would count as an effect.")
 
@@ -206,12 +160,9 @@ class Sweep(_Model):
 
     @property
     def digest(self) -> str:
-        """The sha256, in hexadecimal, of everything but `source`: equal questions have equal digests.
-
-        Defaults are left out, so that a field added later changes no digest; 1 and 1.0 are one value.
-        """
-        content = self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True)
-        return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
+        """The sha256, in hexadecimal, of all but `source` and defaults, so that a new field changes none. 1 is 1.0."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True))
+        return hashlib.sha256(json.dumps(json.loads(text, parse_int=float), sort_keys=True).encode()).hexdigest()
 
     def quick(self) -> "Sweep":
         """The same question as a smoke test, under another name: at most 2 seeds and 2 tuning trials, and short trials.
@@ -220,49 +171,34 @@ class Sweep(_Model):
         smallest value becomes k, so that arms stay apart, and a range of it becomes 1 to 2.
         """
         budget = default_workload().budget
-        written = self._written(budget)
-        content = self.model_dump()
-        is_named = any(budget in arm for arm in self.configurations.values())
-        if is_named:
-            content["configurations"] = {name: {budget: written[0], **arm} for name, arm in self.configurations.items()}
-        if isinstance(self.nuisance.get(budget), Range):
-            content["nuisance"][budget] = {"low": 1, "high": 2, "integer": True}
-        content = {key: _ranked(value, budget, written) for key, value in content.items()}
-        _, first = next(DESIGNS[self.design].arms(self), ({}, {}))
-        if not (is_named or budget in first):
+        tried = self.space.get(budget)
+        params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
+        values = [*(tried if isinstance(tried, list) else ()), *(each[budget] for each in params if budget in each)]
+        written = sorted({value for value in values if isinstance(value, int)})
+        ranks = {value: rank for rank, value in enumerate(written, 1)}
+
+        def shorten(params: dict[str, Any]) -> dict[str, Any]:
+            value = params.get(budget)
+            if isinstance(value, list):
+                params[budget] = [ranks.get(each, each) for each in value]
+            elif isinstance(value, dict):
+                params[budget] = {"low": 1, "high": 2, "integer": True} if "low" in value else value
+            elif value is not None:
+                params[budget] = ranks.get(value, value)
+            return params
+
+        content = json.loads(self.model_dump_json(), object_hook=shorten)
+        arms: list[Params] = list(content["configurations"].values())
+        if any(budget in arm for arm in arms):
+            for arm in arms:
+                arm.setdefault(budget, 1)
+        elif budget not in next(DESIGNS[self.design].arms(self), ({}, {}))[1]:
             content["fixed"].setdefault(budget, 1)
         content["name"] = f"{self.name}-quick"
         content["seeds"] = min(self.min_seeds, 2)
         content["tuning_trials"] = min(self.tuning_trials, 2)
         return Sweep.model_validate(content)
 
-    def _written(self, setting: str) -> list[int]:
-        """Every whole number that a setting has anywhere, ascending."""
-        tried = self.space.get(setting)
-        params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
-        listed = [*(tried if isinstance(tried, list) else ()), *(each.get(setting) for each in params)]
-        return sorted({value for value in listed if isinstance(value, int)})
-
 
 SECTIONS = tuple(key for key in Sweep.model_fields if key != "name")
 """The keys of a sweep file; the name of a sweep is that of its file."""
-
-
-def _canonical(value: JsonValue) -> JsonValue:
-    """Every number as a float, all else as it is."""
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _ranked(value: JsonValue, budget: str, written: list[int], *, is_budget: bool = False) -> JsonValue:
-    """The same content with the rank, from 1, of each written value in place of every value of the budget."""
-    if isinstance(value, list):
-        return [_ranked(item, budget, written, is_budget=is_budget) for item in value]
-    if isinstance(value, dict):
-        if is_budget:  # a range
-            return value
-        return {key: _ranked(item, budget, written, is_budget=key == budget) for key, item in value.items()}
-    return written.index(int(value)) + 1 if is_budget and isinstance(value, int) and value in written else value

@@ -1,28 +1,25 @@
-"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem.
-
-The text of a new file comes from the workload.
-"""
+"""Find a sweep file, read it, override values, check it: a Sweep, or one error with a line per problem. And back."""
 
 import os
-import stat
 import unicodedata
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from string import Template
+from typing import Any
+
+import yaml
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import checks, yaml_reader
 from mnist_ablate.sweep.designs import DESIGNS
-from mnist_ablate.sweep.overrides import override, override_seeds
-from mnist_ablate.sweep.source_tree import MAX_PROBLEMS, SourceFile, raise_if_any
-from mnist_ablate.sweep.structure_check import parse_sweep
-from mnist_ablate.sweep.sweep import NAME_RULE, Sweep, is_name
-from mnist_ablate.text import hint, listed, plainly, shown
+from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Sweep, is_name
+from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Mark, Plain, SourceFile, child, raise_if_any
+from mnist_ablate.text import hint, listed, plainly, shortened, shown
 from mnist_ablate.workloads.workload import default_workload
 
 _PACKAGE = Path(__file__).parents[1]
 _SUFFIXES = (".yaml", ".yml")
+_QUICK = "-quick"
 
 
 def load(
@@ -39,15 +36,20 @@ def load(
     Raises SweepError that names every problem, each with its line and column or its flag.
     """
     path = _find(source)
-    name = _name(path, quick=quick)
+    name = unicodedata.normalize("NFC", path.name)
+    name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
+    if not is_name(name) or (quick and not is_name(name + _QUICK)):
+        raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
     file = yaml_reader.parse(_read(path), plainly(str(path)))
     if file.root is None or len(file.problems) > MAX_PROBLEMS:
         raise_if_any(file.problems)
     for setting in overrides:
-        override(file, setting)
-    if seeds is not None:
-        override_seeds(file, seeds)
-    sweep = _checked(name, file, any_factors=any_factors)
+        _override(file, setting)
+    if seeds is not None and isinstance(file.root, dict):
+        file.root["seeds"] = seeds
+        file.move(("seeds",), Mark(f"--seeds {seeds}"))
+    sweep, found = checks.check(name, file.root or {}, None if any_factors else default_workload())
+    raise_if_any([*file.problems, *map(file.located, found)])
     return sweep.quick() if quick else sweep
 
 
@@ -60,56 +62,98 @@ def shipped() -> dict[str, Path]:
 
 def template(name: str, schema_file: str) -> str:
     """The text of a new sweep file with every key explained, which names the file of its schema."""
-    designs = "\n".join(f"#   {design.name:<16} {design.summary}" for design in DESIGNS.values())
+    designs = "\n".join(f"#   {design.name:<16} {design.__doc__}" for design in DESIGNS.values())
     return Template(default_workload().template).substitute(name=name, schema=schema_file, designs=designs)
 
 
-def _checked(name: str, file: SourceFile, *, any_factors: bool) -> Sweep:
-    parsed = parse_sweep(name, file.root.plain() if file.root else {})
-    found = islice(checks.findings(parsed, None if any_factors else default_workload()), MAX_PROBLEMS + 1)
-    raise_if_any([*file.problems, *map(file.located, found)])
-    return parsed.sweep.model_copy(update={"claims": list(parsed.claims.values())})
+def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
+    """The command that runs the same trials, and the text of the file that it reads; '' if the sweep is shipped."""
+    data = "" if data_digest == default_workload().shipped_digest else " --data FILE.npz"
+    name, quick = sweep.name.removesuffix(_QUICK), sweep.name.endswith(_QUICK)
+    for seeds in (None, sweep.max_seeds) if name in shipped() else ():
+        try:
+            is_same = load(name, seeds=seeds, quick=quick).digest == sweep.digest
+        except SweepError:
+            break
+        if is_same:
+            options = f"{f' --seeds {seeds}' if seeds else ''}{' --quick' if quick else ''}"
+            return f"mnist-ablate sweep {name}{options}{data}", ""
+    return f"mnist-ablate sweep {sweep.name}.yaml{data}", as_yaml(sweep)
+
+
+def as_yaml(sweep: Sweep) -> str:
+    """A sweep file of the same digest, if it has the sweep's name."""
+    content = sweep.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
 def _find(source: str) -> Path:
-    if "\0" in source:
-        raise SweepError(f"{shown(source)}: {NAME_RULE}")
-    if os.sep in source or (os.altsep or os.sep) in source or source.lower().endswith(_SUFFIXES):
+    if "\0" not in source and ("/" in source or source.lower().endswith(_SUFFIXES)):
         return Path(source)
-    known = shipped()
-    name = unicodedata.normalize("NFC", source)
-    if name in known:
-        return known[name]
-    if os.path.isfile(source):  # noqa: PTH113 - Path.is_file raises on a name that is too long
-        return Path(source)
-    if not is_name(name):
-        raise SweepError(f"no sweep named {shown(source)}: {NAME_RULE}")
-    raise SweepError(
-        f"no sweep named {shown(source)}: {hint(name, known, 'shipped')}; or give the path of a .yaml file"
-    )
-
-
-def _name(path: Path, *, quick: bool) -> str:
-    """The name of the sweep in a file: the file's, without .yaml."""
-    name = unicodedata.normalize("NFC", path.name)
-    name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
-    if not is_name(name) or (quick and not is_name(f"{name}-quick")):
-        raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
-    return name
+    name, known = unicodedata.normalize("NFC", source), shipped()
+    if name in known or os.path.isfile(source):  # noqa: PTH113 - Path.is_file raises on a name that is too long
+        return known.get(name) or Path(source)
+    rule = f"{hint(name, known, 'shipped')}; or give the path of a .yaml file" if is_name(name) else NAME_RULE
+    raise SweepError(f"no sweep named {shown(source)}: {rule}")
 
 
 def _read(path: Path) -> bytes:
     """The bytes of a regular file of a reasonable size."""
-    where = plainly(str(path))
+    where, most = plainly(str(path)), yaml_reader.MAX_BYTES
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
+        size = path.stat().st_size
+        if not path.is_file():
             raise SweepError(f"{where}: not a file; give the path of a sweep file")
-        if about.st_size > yaml_reader.MAX_BYTES:
-            raise SweepError(f"{where}: {about.st_size:,} bytes; a sweep file has at most {yaml_reader.MAX_BYTES:,}")
+        if size > most:
+            raise SweepError(f"{where}: {size:,} bytes; a sweep file has at most {most:,}")
         with path.open("rb") as file:
-            return file.read(yaml_reader.MAX_BYTES + 1)
+            return file.read(most + 1)
     except FileNotFoundError:
         raise SweepError(f"{where}: no such file; shipped: {listed(shipped())}") from None
     except OSError as error:
         raise SweepError(f"{where}: cannot be read: {error.strerror or error}") from error
+
+
+def _override(file: SourceFile, setting: str) -> None:
+    """Set `fixed.NAME=2` or `claims.NAME.margin=0.01`; what is wrong is noted in the file's problems."""
+    mark = Mark(f"--set {plainly(shortened(setting))}")
+    path, equals, text = setting.partition("=")
+    if not equals or not text.strip() or not path.strip("."):
+        file.problems.append((mark, "write path=value, for example seeds=8"))
+        return
+    read = yaml_reader.parse(text.encode("utf-8", "surrogatepass"), mark.source)
+    file.problems += [(mark, f"{plainly(path)}: {problem}") for _, problem in read.problems]
+    if read.root is not None and (reason := _put(file, path, read.root, mark)):
+        file.problems.append((mark, reason))
+
+
+def _put(file: SourceFile, path: str, value: Plain, mark: Mark) -> str:
+    """Put a value at a path, and mappings on the way to it. Returns why that cannot be, or ''."""
+    holder: Any = file.root
+    address: Address = ()
+    where = ""
+    while isinstance(holder, dict) or (isinstance(holder, list) and address == ("claims",)):
+        is_list = isinstance(holder, list)
+        names = [child(each, "name") for each in holder] if is_list else holder
+        places = {name: index if is_list else name for index, name in enumerate(names) if isinstance(name, str)}
+        # The longest name that the path starts with, since names may hold dots.
+        found = [name for name in places if f"{path}.".startswith(f"{name}.")]
+        name = max(found, key=len, default=path.partition(".")[0])
+        rest = path[len(name) + 1 :]
+        if not address and name not in SECTIONS:
+            return f"no such key: {plainly(name)}; {hint(name, SECTIONS)}"
+        if not found and is_list:
+            return f"no claim named {plainly(name)}; {hint(name, places, 'claims')}"
+        if not found and not address and name == "claims" and rest:
+            return f"no claim named {plainly(rest)}; this sweep has none"
+        place: Any = places.get(name, name)
+        address, where = (*address, place), f"{where}.{plainly(name)}".removeprefix(".")
+        if not (found and rest):
+            holder[place] = {} if rest else value
+            file.move(address, mark)
+        if not rest:
+            return ""
+        holder, path = holder[place], rest
+    if isinstance(holder, list):
+        return f"{where} is a list; set it whole: {where}=[a, b]"
+    return f"{where} is a single value: it has no {plainly(path)}" if where else ""

@@ -1,4 +1,4 @@
-"""Protects that settings, values and ranges are legal, and that a claim compares arms the sweep really runs."""
+"""Protects that a wrong key, type, range, setting or claim is named with its place and what was allowed."""
 
 from pathlib import Path
 
@@ -7,6 +7,107 @@ from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL, changed, load, problems
 
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.workload import default_workload
+
+ALLOWED = (
+    "allowed: question, source, design, baseline, scientific, configurations, target, nuisance, tuning_trials,"
+    " as_written, conditions, pruning, fixed, seeds, negative_control, claims"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("seeds: 8", "seed: 8", f"12:1: seed: unknown key; did you mean 'seeds'? {ALLOWED}"),
+        ("seeds: 8", "seeds: 8\nname: x", "13:1: name: a sweep has the name of its file; remove this line"),
+        ("seeds: 8", "seeds: '8'", "12:8: seeds: must be a whole number, not '8'"),
+        ("seeds: 8", "seeds: 8.0", "12:8: seeds: must be a whole number, not 8.0"),
+        ("seeds: 8", "seeds: true", "12:8: seeds: must be a whole number, not true"),
+        ("seeds: 8", "seeds: 0", "12:8: seeds: must be at least 1, not 0"),
+        ("seeds: 8", "seeds: 1001", "12:8: seeds: must be at most 1000, not 1001"),
+        ("seeds: 8", "seeds: [8]", "12:8: seeds: must be a whole number, not a list"),
+        ("Do centered inputs hurt relu on MNIST?", "5", "1:11: question: must be text; put it in quotes, not 5"),
+        ("factorial ", "factoral ", "3:9: design: no such design: 'factoral'; did you mean 'factorial'? allowed:"),
+        ("[relu, tanh]", "relu", "7:15: scientific.activation: must be a list: [a, b], not 'relu'"),
+        ("tanh]", "[a]]", "7:22: scientific.activation[1]: must be a single value: text, a number, true or false, not"),
+        ("mlp", "{a: b}", "11:16: fixed.model: must be a single value: text, a number, true or false, not a mapping"),
+        ("tuning_trials: 12", "tuning_trials: 5.5", "10:16: tuning_trials: must be a whole number, not 5.5"),
+        ("log: true", "log: yes", "9:47: nuisance.learning_rate.log: must be true or false, not 'yes'"),
+        ("log: true", "lg: true", "9:42: nuisance.learning_rate.lg: unknown key; did you mean 'log'? allowed: low,"),
+        ("low: 1e-4, ", "", "9:18: nuisance.learning_rate.low: is missing"),
+        ("{low: 1e-4, high: 1e-1, log: true}", "0.1", "9:18: nuisance.learning_rate: must be a list [a, b] or a"),
+        ("margin: 0.002", "margin: -1", "22:13: claims.centered-hurts-relu.margin: must be at least 0, not -1"),
+        ("margin: 0.002", "margin: small", "22:13: claims.centered-hurts-relu.margin: must be a number, not 'small'"),
+        ("    margin: 0.002\n", "", "14:5: claims.centered-hurts-relu.margin: is missing"),
+        (
+            "lower",
+            "lowr",
+            "21:16: claims.centered-hurts-relu.direction: no such direction: 'lowr'; did you mean 'lower'",
+        ),
+        ("metric:", "metrics:", "20:5: claims.centered-hurts-relu.metrics: unknown key; did you mean 'metric'?"),
+        (
+            "{normalizer: unit}",
+            "[a]",
+            "17:14: claims.centered-hurts-relu.control: must be a mapping: {key: value}, not a",
+        ),
+    ],
+)
+def test_each_wrong_shape_is_one_line(tmp_path: Path, old: str, new: str, line: str) -> None:
+    found = problems(tmp_path, changed(old, new))
+    assert any(problem.startswith(f"x.yaml:{line}") for problem in found), found
+    assert len(found) == (2 if new == "seed: 8" else 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- a", "x.yaml:1:1: a sweep file is a mapping of question, source,"),
+        ("just text", "x.yaml:1:1: a sweep file is a mapping of question, source,"),
+        ("~", "x.yaml:1:1: '~': no value; write one, or remove the line"),
+        ("claims: {a: b}", "x.yaml:1:9: claims: must be a list of claims, not a mapping"),
+        ("claims: [5]", "x.yaml:1:10: claims[0]: must be a mapping: {key: value}, not 5"),
+    ],
+)
+def test_files_of_another_shape_are_explained(tmp_path: Path, text: str, line: str) -> None:
+    assert any(problem.startswith(line) for problem in problems(tmp_path, text))
+
+
+def test_required_keys_are_named(tmp_path: Path) -> None:
+    found = problems(tmp_path, "claims: [{}]")
+    keys = {problem.split(": ")[1] for problem in found if problem.endswith("is missing")}
+    of_claim = ("name", "statement", "treatment", "direction", "margin")
+    assert keys == {"question", "seeds", *(f"claims[0].{key}" for key in of_claim)}
+
+
+def test_a_misspelled_section_is_one_problem_and_not_ten(tmp_path: Path) -> None:
+    found = problems(tmp_path, changed("scientific:", "scientifc:"))
+    assert found == [f"x.yaml:5:1: scientifc: unknown key; did you mean 'scientific'? {ALLOWED}"]
+
+
+def test_a_refused_value_is_reported_once(tmp_path: Path) -> None:
+    assert len(problems(tmp_path, changed("seeds: 8", "seeds: 010"))) == 1
+    assert len(problems(tmp_path, changed("[relu, tanh]", "[relu, .inf]"))) == 1
+    assert len(problems(tmp_path, changed("margin: 0.002", "margin: ~"))) == 1
+
+
+def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
+    text = EXAMPLE
+    wrong = {
+        "question": ("hurt relu on MNIST?", "hurt relu?\nquestion: again"),
+        "scientific.normalizer[1]": ("[unit, centered,", "[unit, centred,"),
+        "nuisance.learning_rate.high": ("high: 1e-1", "high: 1_0"),
+        "fixed.dropout": ("dropout: 0.5", "dropout: 1.5"),
+        "fixed.epoch": ("epochs: 5", "epoch: 5"),
+        "seeds": ("seeds: 8", "seeds: 0"),
+        "claims.centered-hurts-relu.metric": ("metric: test_accuracy", "metric: test_acuracy"),
+        "claims.centered-hurts-relu.direction": ("direction: lower", "direction: down"),
+    }
+    for old, new in wrong.values():
+        text = changed(old, new, text)
+    assert [problem.split(": ")[1] for problem in problems(tmp_path, text)] == list(wrong)
+
+
+def test_whole_numbers_serve_where_a_fraction_is_asked(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("margin: 0.002", "margin: 0")).claims[0].margin == 0.0
 
 
 @pytest.mark.parametrize(
@@ -59,10 +160,7 @@ def test_every_default_of_a_recipe_is_legal(tmp_path: Path) -> None:
         ("learning_rate: {low: 1, high: 1e6}", "learning_rate.high: must be at most 1000, not 1000000.0"),
         ("dropout: {low: 0, high: 1}", "dropout.high: must be below 1, not 1"),
         ("width: {low: 16, high: 64}", "width: takes whole numbers; add integer: true"),
-        (
-            "width: {low: 16.5, high: 64, integer: true}",
-            "width.low: must be a whole number with integer: true, not 16.5",
-        ),
+        ("width: {low: 16.5, high: 64, integer: true}", "width.low: must be a whole number with integer: true, not"),
         ("width: {low: 0, high: 64, integer: true}", "width.low: must be at least 1, not 0"),
         ("optimizer: {low: 0, high: 1}", "optimizer: is not a number, so it has no range; give a list: [a, b]"),
         ("optimizer: [adam, adm]", "optimizer[1]: no such optimizer: 'adm'; did you mean 'adam'?"),
@@ -105,74 +203,30 @@ claims:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        (
-            "name: centered-hurts-relu",
-            "name: -c",
-            "name: '-c': a name has 1 to 100 letters, digits or marks of any script",
-        ),
-        (
-            "statement: Centered inputs hurt relu.",
-            "statement: ''",
-            "statement: is empty; say in a sentence what is claimed",
-        ),
-        (
-            "metric: test_accuracy",
-            "metric: accuracy",
-            "metric: no such metric: 'accuracy'; did you mean 'val_accuracy'? allowed: t",
-        ),
+        ("name: centered-hurts-relu", "name: -c", "name: '-c': a name has 1 to 100 letters, digits or marks of any"),
+        ("Centered inputs hurt relu.", "''", "statement: is empty; say in a sentence what is claimed"),
+        ("test_accuracy", "accuracy", "metric: no such metric: 'accuracy'; did you mean 'val_accuracy'? allowed: t"),
         (
             "treatment: {normalizer: centered}",
             "treatment: {}",
             "treatment: is empty; name the arm that the claim",
         ),
-        (
-            "    control: {normalizer: unit}\n",
-            "",
-            "control: is missing; give the arm to compare with, or reference: a number",
-        ),
+        ("    control: {normalizer: unit}\n", "", "control: is missing; give the arm to compare with, or reference:"),
         ("control: {normalizer: unit}", "reference: 0.97", "versus: compares two differences, so it needs control"),
+        ("direction:", "reference: 1\n    direction:", "reference: goes in place of control; remove one of them"),
+        ("{normalizer: unit}", "{width: 5}", "control: must have the factors of treatment: normalizer; not: width"),
+        ("{normalizer: unit}", "{normalizer: centered}", "control: is the same as treatment; change one of them"),
         (
-            "direction: lower",
-            "reference: 1\n    direction: lower",
-            "reference: goes in place of control; remove one of them",
-        ),
-        (
-            "control: {normalizer: unit}",
-            "control: {activation: relu}",
-            "control: must have the factors of treatment: normalizer; no",
-        ),
-        (
-            "control: {normalizer: unit}",
-            "control: {normalizer: centered}",
-            "control: is the same as treatment; change one of",
-        ),
-        (
-            "where: {activation: relu}",
-            "where: {normalizer: raw}",
-            "where: normalizer is in treatment too; remove it from one",
+            "{activation: relu}",
+            "{normalizer: raw}",
+            "where: normalizer is in treatment too; remove it from one of them",
         ),
         ("    where: {activation: relu}\n", "", "versus: takes the place of where in the second difference; add where"),
         ("versus: {activation: tanh}", "versus: {}", "versus: must have the factors of where: activation; not: none"),
-        (
-            "versus: {activation: tanh}",
-            "versus: {activation: relu}",
-            "versus: is the same as where; change one of them",
-        ),
-        (
-            "control: {normalizer: unit}",
-            "control: {normalizer: unti}",
-            "control.normalizer: no arm has 'unti'; did you mean 'unit'?",
-        ),
-        (
-            "versus: {activation: tanh}",
-            "versus: {activation: elu}",
-            "versus.activation: no arm has 'elu'; did you mean 'relu'? val",
-        ),
-        (
-            "where: {activation: relu}",
-            "where: {dropout: 0.5}",
-            "where.dropout: not a factor of this sweep; factors: normalizer, act",
-        ),
+        ("{activation: tanh}", "{activation: relu}", "versus: is the same as where; change one of them"),
+        ("{normalizer: unit}", "{normalizer: unti}", "control.normalizer: no arm has 'unti'; did you mean 'unit'?"),
+        ("{activation: tanh}", "{activation: elu}", "versus.activation: no arm has 'elu'; did you mean 'relu'? values"),
+        ("{activation: relu}", "{dropout: 0.5}", "where.dropout: not a factor of this sweep; factors: normalizer, act"),
     ],
 )
 def test_a_claim_that_cannot_be_judged_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:

@@ -43,6 +43,7 @@ baseline: {learning_rate: 0, dropout: 0.0}
 target: {learning_rate: 0.01, dropout: 0.5}
 seeds: 2
 """
+TUNED = "nuisance: {width: [5, 6]}\ntuning_trials: 2\n"
 TEXTS: dict[DesignName, str] = {
     "factorial": SMALL,
     "one_factor": ONE_FACTOR,
@@ -68,6 +69,11 @@ SCHEMA = jsonschema.Draft7Validator(json_schema.schema())
 def is_valid(text: str) -> bool:
     """Whether the schema for editors takes it."""
     return bool(SCHEMA.is_valid(yaml.safe_load(text)))
+
+
+def edited(base: str, old: str, new: str) -> str:
+    """The text with one part replaced, or with lines added."""
+    return changed(old, new, base) if old else base + new
 
 
 def without(section: str, text: str) -> str:
@@ -111,169 +117,88 @@ def test_a_section_that_a_design_needs_is_asked_for(name: DesignName, section: s
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("base", "old", "new"),
     [
-        "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 2\nseeds: 2\n",
-        changed("tuning_trials: 4", "tuning_trials: 3", CONDITIONAL),
-        changed("100]", "100], dropout: [0, 0.5]", CONDITIONAL),
-        changed("tuning_trials: 5", "conditions: {width: {}}\ntuning_trials: 5", SEARCH),
-        changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", SMALL),
-        changed("seeds: 2", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2\nseeds: 2", CONFIGURATIONS),
-        changed("[unit, centered]", "[centered]", ONE_FACTOR),
-        changed("seeds: 2", "baseline: {activation: tanh}\nseeds: 2", SMALL),
-        changed("seeds: 2", "fixed: {epochs: 5, dropout: 0}\nseeds: 2", CONFIGURATIONS),
-        changed("a: {model: mlp}", "a: {}", CONFIGURATIONS),
+        (SEARCH, "{low: 16, high: 512, log: true, integer: true}", "[1, 2, 3, 4, 5]"),
+        (SEARCH, "seeds: 2", "conditions: {width: {}}\nseeds: 2"),
+        (CONDITIONAL, "tuning_trials: 4", "tuning_trials: 3"),
+        (CONDITIONAL, "100]", "100], dropout: [0, 0.5]"),
+        (SMALL, "", TUNED),
+        (SMALL, "", "baseline: {activation: tanh}"),
+        (CONFIGURATIONS, "", "nuisance: {learning_rate: [0.1, 0.01]}\ntuning_trials: 2"),
+        (CONFIGURATIONS, "", "fixed: {epochs: 5, dropout: 0}"),
+        (CONFIGURATIONS, "a: {model: mlp}", "a: {}"),
+        (ONE_FACTOR, "[unit, centered]", "[centered]"),
     ],
 )
-def test_what_a_design_allows_loads(tmp_path: Path, text: str) -> None:
-    assert problems(tmp_path, text) == []
+def test_what_a_design_allows_loads(tmp_path: Path, base: str, old: str, new: str) -> None:
+    assert problems(tmp_path, edited(base, old, new)) == []
 
 
 def test_a_tuned_factor_may_be_fixed_too_as_first_written(tmp_path: Path) -> None:
-    tuned = "nuisance: {learning_rate: [0.1, 0.01]}\nfixed: {learning_rate: 0.1}\ntuning_trials: 2\nseeds: 2"
-    assert load(tmp_path, changed("seeds: 2", tuned, SMALL)).fixed == {"learning_rate": 0.1}
+    assert load(tmp_path, f"{SMALL}{TUNED}fixed: {{width: 5}}").fixed == {"width": 5}
+
+
+RATES = "learning_rate: [0, 0.1, 0.2, 1, 2]"
+ONE_RATE = LEAVE_ONE_OUT.replace("normalizer: unit", "learning_rate: 0.1").replace(
+    "normalizer: [raw]", "learning_rate: [0.2]"
+)
+TWICE = "is in scientific too; remove it from one of them"
+AT_MOST = "tuning_trials: more than the 2 there are to try; write at most 2"
+AT_LEAST = "1:1: tuning_trials: must be at least 1: the number of trials that tune each arm, or that a search tries"
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("base", "old", "new", "line"),
     [
-        (changed("[relu, tanh]", "[]", SMALL), "2:26: scientific.activation: an empty list; give at least one value"),
-        (
-            changed("[relu, tanh]", "[relu, relu]", SMALL),
-            "2:33: scientific.activation[1]: 'relu' is there twice; keep one",
-        ),
-        (
-            changed("activation: [relu, tanh]", "dropout: [0, 0.0]", SMALL),
-            "2:27: scientific.dropout[1]: 0.0 is there twice",
-        ),
-        (
-            f"{SMALL}fixed: {{activation: relu}}",
-            "4:9: fixed.activation: is in scientific too; remove it from one of them",
-        ),
-        (
-            f"{SMALL}nuisance: {{activation: [relu]}}\ntuning_trials: 1",
-            "4:12: nuisance.activation: is in scientific too",
-        ),
-        (
-            f"{SMALL}baseline: {{activation: elu}}",
-            "4:24: baseline.activation: 'elu' is not in scientific: relu, tanh",
-        ),
-        (
-            f"{SMALL}baseline: {{width: 5}}",
-            "4:12: baseline.width: not a scientific factor (activation); move it to fixed",
-        ),
-        (
-            f"{SMALL}configurations: {{a: {{}}}}",
-            "4:1: configurations: design: factorial has no configurations; remove it, or write design: configur",
-        ),
-        (
-            f"{SMALL}nuisance: {{width: [5, 6]}}",
-            "1:1: tuning_trials: must be at least 1: the number of trials that tune",
-        ),
-        (
-            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 3",
-            "5:16: tuning_trials: more than the 2 there are to try; write at most 2",
-        ),
-        (
-            "question: q\ndesign: search\nscientific: {activation: [relu, tanh]}\ntuning_trials: 3\nseeds: 1",
-            "4:16: tuning_trials: more than the 2 there are to try; write at most 2",
-        ),
-        (f"{SMALL}as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
-        (CONDITIONAL, "5:16: tuning_trials: more than the 3 there are to try; write at most 3"),
-        (
-            f"{SMALL}nuisance: {{width: [5, 6]}}\ntuning_trials: 2\nas_written: true",
-            "6:13: as_written: needs the written value of width; add it to fixed",
-        ),
-        (
-            f"{SMALL}tuning_trials: 3",
-            "4:1: tuning_trials: there is nothing to tune; add nuisance factors, or",
-        ),
-        (
-            "question: q\nseeds: 1",
-            "1:1: scientific: design: factorial needs what varies: {factor: [a, b]}",
-        ),
-        ("question: ' '\nseeds: 1", "1:11: question: is empty; say in a sentence what the sweep asks"),
-        (
-            changed("baseline: {normalizer: unit, ", "baseline: {", ONE_FACTOR),
-            "3:11: baseline.normalizer: design: one_factor needs",
-        ),
-        (
-            changed("baseline: {normalizer: unit, activation: relu}\n", "", ONE_FACTOR),
-            "1:1: baseline: design: one_factor needs the usual value of each factor",
-        ),
-        (
-            changed("[raw]", "[raw, scaled]", LEAVE_ONE_OUT),
-            "4:26: scientific.normalizer: design: leave_one_out takes one value",
-        ),
-        (
-            changed("[raw]", "[unit]", LEAVE_ONE_OUT),
-            "4:27: scientific.normalizer[0]: 'unit' is the baseline's own value; give what",
-        ),
-        (
-            changed("tuning_trials: 5\n", "", SEARCH),
-            "1:1: tuning_trials: must be at least 1: the number of trials that tune",
-        ),
-        (
-            "question: q\ndesign: search\ntuning_trials: 2\nseeds: 1",
-            "1:1: scientific: design: search needs scientific or nuisance",
-        ),
-        (
-            "question: q\ndesign: configurations\nseeds: 1",
-            "1:1: configurations: design: configurations needs arms: {name:",
-        ),
-        (
-            f"{CONFIGURATIONS}scientific: {{width: [1]}}",
-            "5:1: scientific: design: configurations has no scientific; remove it",
-        ),
-        (f"{CONFIGURATIONS}baseline: {{width: 1}}", "5:1: baseline: design: configurations has no baseline; remove it"),
-        (
-            f"{CONFIGURATIONS}fixed: {{model: mlp}}",
-            "3:22: configurations.a.model: is in fixed too; remove it from one of them",
-        ),
-        (changed("cnn", "mlp", CONFIGURATIONS), "3:35: configurations.b: is the same as 'a'; remove one"),
-        (
-            changed("a: {model", "-a: {model", CONFIGURATIONS),
-            "3:18: configurations.-a: a name has 1 to 100 letters, digits",
-        ),
-        (
-            changed("cnn", "cn", CONFIGURATIONS),
-            "3:46: configurations.b.model: no such model: 'cn'; did you mean 'cnn'?",
-        ),
+        (SMALL, "[relu, tanh]", "[]", "2:26: scientific.activation: an empty list; give at least one value, or remove"),
+        (SMALL, "[relu, tanh]", "[relu, relu]", "2:33: scientific.activation[1]: 'relu' is there twice; keep one"),
+        (SMALL, "activation: [relu, tanh]", "dropout: [0, 0.0]", "2:27: scientific.dropout[1]: 0.0 is there twice"),
+        (SMALL, "", "fixed: {activation: relu}", f"4:9: fixed.activation: {TWICE}"),
+        (SMALL, "", "nuisance: {activation: [relu]}\ntuning_trials: 1", f"4:12: nuisance.activation: {TWICE}"),
+        (SMALL, "", "baseline: {activation: elu}", "4:24: baseline.activation: 'elu' is not in scientific: relu, tanh"),
+        (SMALL, "", "baseline: {width: 5}", "4:12: baseline.width: not a scientific factor (activation); move it to"),
+        (SMALL, "", "configurations: {a: {}}", "4:1: configurations: design: factorial has no configurations; remove"),
+        (SMALL, "", "nuisance: {width: [5, 6]}", AT_LEAST),
+        (SMALL, "", "nuisance: {width: [5, 6]}\ntuning_trials: 3", f"5:16: {AT_MOST}"),
+        (SEARCH, "{low: 16, high: 512, log: true, integer: true}", "[5, 6]", f"4:16: {AT_MOST}"),
+        (SEARCH, "tuning_trials: 5\n", "", AT_LEAST),
+        (SEARCH, "nuisance", "# nuisance", "1:1: scientific: design: search needs scientific or nuisance"),
+        (CONDITIONAL, "", "", "5:16: tuning_trials: more than the 3 there are to try; write at most 3"),
+        (SMALL, "", "as_written: true", "4:1: as_written: trains the fixed values of what is tuned, and nothing is"),
+        (SMALL, "", f"{TUNED}as_written: true", "6:13: as_written: needs the written value of width; add it to fixed"),
+        (SMALL, "", "tuning_trials: 3", "4:1: tuning_trials: there is nothing to tune; add nuisance factors, or"),
+        (SMALL, "question: q", "question: ' '", "1:11: question: is empty; say in a sentence what the sweep asks"),
+        (ONE_FACTOR, "baseline: {normalizer: unit, ", "baseline: {", "3:11: baseline.normalizer: design: one_factor"),
+        (LEAVE_ONE_OUT, "[raw]", "[raw, scaled]", "4:26: scientific.normalizer: design: leave_one_out takes one value"),
+        (LEAVE_ONE_OUT, "[raw]", "[unit]", "4:27: scientific.normalizer[0]: 'unit' is the baseline's own value; give"),
+        (CONFIGURATIONS, "", "baseline: {width: 1}", "5:1: baseline: design: configurations has no baseline; remove"),
+        (CONFIGURATIONS, "", "fixed: {model: mlp}", "3:22: configurations.a.model: is in fixed too; remove it from"),
+        (CONFIGURATIONS, "cnn", "mlp", "3:35: configurations.b: is the same as 'a'; remove one"),
+        (CONFIGURATIONS, "a: {model", "-a: {model", "3:18: configurations.-a: a name has 1 to 100 letters, digits or"),
+        (CONFIGURATIONS, "cnn", "cn", "3:46: configurations.b.model: no such model: 'cn'; did you mean 'cnn'?"),
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused(tmp_path: Path, text: str, line: str) -> None:
-    found = problems(tmp_path, text)
+def test_a_plan_that_makes_no_sense_is_refused(tmp_path: Path, base: str, old: str, new: str, line: str) -> None:
+    found = problems(tmp_path, edited(base, old, new))
     assert any(problem.startswith(f"x.yaml:{line}") for problem in found), found
 
 
 @pytest.mark.parametrize(
-    ("text", "places"),
+    ("base", "old", "new", "place"),
     [
-        (changed("activation: [relu, tanh]", "learning_rate: [0.1, 0]", SMALL), ["scientific.learning_rate[1]"]),
-        (f"{SMALL}nuisance: {{learning_rate: [0.0, 0.1]}}\ntuning_trials: 2\n", ["nuisance.learning_rate[0]"]),
-        (
-            changed(
-                "width: {low: 16, high: 512, log: true, integer: true}", "learning_rate: [0, 0.1, 0.2, 1, 2]", SEARCH
-            ),
-            ["nuisance.learning_rate[0]"],
-        ),
-        (
-            changed("activation: [relu, tanh]", "learning_rate: [0.1]", ONE_FACTOR).replace(
-                "activation: relu", "learning_rate: 0"
-            ),
-            ["baseline.learning_rate"],
-        ),
-        (
-            changed("norm_layer: [none]", "learning_rate: [0]", LEAVE_ONE_OUT).replace(
-                "norm_layer: batch_norm", "learning_rate: 0.1"
-            ),
-            ["scientific.learning_rate[0]"],
-        ),
+        (SMALL, "activation: [relu, tanh]", "learning_rate: [0.1, 0]", "scientific.learning_rate[1]"),
+        (SMALL, "", TUNED.replace("width: [5, 6]", "learning_rate: [0.0, 0.1]"), "nuisance.learning_rate[0]"),
+        (SEARCH, "width: {low: 16, high: 512, log: true, integer: true}", RATES, "nuisance.learning_rate[0]"),
+        (ONE_RATE, "baseline: {learning_rate: 0.1", "baseline: {learning_rate: 0", "baseline.learning_rate"),
+        (ONE_RATE, "[0.2]", "[0]", "scientific.learning_rate[0]"),
     ],
 )
-def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(tmp_path: Path, text: str, places: list[str]) -> None:
-    found = [problem.split(": ", 1)[1] for problem in problems(tmp_path, text)]
-    assert found == [f"{place}: 0 stands for the optimizer's default; write the number" for place in places]
+def test_an_arm_s_learning_rate_is_the_one_it_is_trained_with(
+    tmp_path: Path, base: str, old: str, new: str, place: str
+) -> None:
+    found = [problem.split(": ", 1)[1] for problem in problems(tmp_path, edited(base, old, new))]
+    assert found == [f"{place}: 0 stands for the optimizer's default; write the number"]
 
 
 @pytest.mark.parametrize(

@@ -8,102 +8,22 @@ from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import make_plan
 
 GOLDEN = {
-    "activation": (
-        "722c1f8431f83ba0df29d37ee6559be329edc711784cf03e66f17716c9fe22dd",
-        72,
-        "6dafbf28924baab8",
-        "18cc5496effe9087",
-    ),
-    "activation-quick": (
-        "4a9b2ebcffd18cfaa5244155ddde3bf0a9ad48aa4106f0102b810b345a8f2f36",
-        18,
-        "0050aefa78de8af6",
-        "4f45eb3501806927",
-    ),
-    "article": (
-        "5b1bda65de31702bb20db38fdbb15473a5ade04928d305b76e575ec8e5f88902",
-        72,
-        "b9e8839b358c9728",
-        "d4c0a7d3df7c3acd",
-    ),
-    "article-quick": (
-        "97815ce5ad5d5dbf727f91752dd3bdeeb4f93b3760ee0c9a2f1d32b500a554b2",
-        16,
-        "004ce490bac21768",
-        "2dd2a0148edc94ff",
-    ),
-    "dropout": (
-        "3a9832e62421c2b787af3dd2bc5584732285f65d5f20efb91cdeff50ff07baab",
-        72,
-        "dafa03b7f382f8b2",
-        "4fc9fae4b4dcc17b",
-    ),
-    "dropout-quick": (
-        "24be31b8dd59c12ebe95928522d49cc416ff659a78fae0dc9e14db85c523836a",
-        18,
-        "9bcc08e6dfbdc91e",
-        "641c83bba83e965f",
-    ),
-    "normalization": (
-        "5e32c71e70109e8543da9492a1c443caf4871e47e9fb3cb172240f1ad9f8fedc",
-        130,
-        "51e8f0df8320f76b",
-        "891615ef35ae6eee",
-    ),
-    "normalization-quick": (
-        "4538b76bca0c3ed99e676c783075df799999222d02286a613deff19de1a79b3e",
-        26,
-        "696d0f083135a478",
-        "9db4050855ddda68",
-    ),
-    "normalization_tuned": (
-        "8c9495deca4eb96455dba37ef8af288f7a9c99d7ff7c314bdea02c99f8c0c758",
-        289,
-        "79065fd74fd2fa72",
-        "f2a34e7770866521",
-    ),
-    "normalization_tuned-quick": (
-        "d334166614c5a53c8541b80092dca43052b61813c9399c83fbe9edb60c93ff66",
-        62,
-        "1972b45b9b75dd78",
-        "a568a2ca651b99b1",
-    ),
-    "optimizer": (
-        "57908d3d00c7e01565b81caa6087ba69774704a05debe38ff02babfb01c649a5",
-        204,
-        "f1d1c9471a3e51c4",
-        "d2f3868a042ec86c",
-    ),
-    "optimizer-quick": (
-        "edce2c05a78ba3252468057975720f48fdd32931d97becbbd93073730968e04e",
-        44,
-        "ca5d303045133ea1",
-        "34719fd66ac46dc8",
-    ),
-    "search": (
-        "7a6ea7ef097335f6d99428ad2fd0eb5c4cdd7f42821586ce8c8fd37edef03f0c",
-        110,
-        "6dafbf28924baab8",
-        "b0bfe4e072c77a9b",
-    ),
-    "search-quick": (
-        "0a80c2ce0a1168adf114826eb036cd380a84a76e03f34aca210a46714a3081cc",
-        8,
-        "0050aefa78de8af6",
-        "f457bdaff6050ca3",
-    ),
-    "vgg16": (
-        "cfe9895d027e020aea5669e082e9547ee493cf42cdd7f11624e85a08f40ac2be",
-        32,
-        "6d9ad6e07a6d4aa4",
-        "35c757a8bfa496fb",
-    ),
-    "vgg16-quick": (
-        "b85f97aab857c033c100c98c618db948d07ed3b7c9406e61ff834c42e260e3dd",
-        8,
-        "6036179115296479",
-        "45a2cd2697d49013",
-    ),
+    "activation": ("722c1f8431f83ba0", 72, "6dafbf28924baab8", "18cc5496effe9087"),
+    "activation-quick": ("4a9b2ebcffd18cfa", 18, "0050aefa78de8af6", "4f45eb3501806927"),
+    "article": ("5b1bda65de31702b", 72, "b9e8839b358c9728", "d4c0a7d3df7c3acd"),
+    "article-quick": ("97815ce5ad5d5dbf", 16, "004ce490bac21768", "2dd2a0148edc94ff"),
+    "dropout": ("3a9832e62421c2b7", 72, "dafa03b7f382f8b2", "4fc9fae4b4dcc17b"),
+    "dropout-quick": ("24be31b8dd59c12e", 18, "9bcc08e6dfbdc91e", "641c83bba83e965f"),
+    "normalization": ("5e32c71e70109e85", 130, "51e8f0df8320f76b", "891615ef35ae6eee"),
+    "normalization-quick": ("4538b76bca0c3ed9", 26, "696d0f083135a478", "9db4050855ddda68"),
+    "normalization_tuned": ("8c9495deca4eb964", 289, "79065fd74fd2fa72", "f2a34e7770866521"),
+    "normalization_tuned-quick": ("d334166614c5a53c", 62, "1972b45b9b75dd78", "a568a2ca651b99b1"),
+    "optimizer": ("57908d3d00c7e015", 204, "f1d1c9471a3e51c4", "d2f3868a042ec86c"),
+    "optimizer-quick": ("edce2c05a78ba325", 44, "ca5d303045133ea1", "34719fd66ac46dc8"),
+    "search": ("7a6ea7ef097335f6", 110, "6dafbf28924baab8", "b0bfe4e072c77a9b"),
+    "search-quick": ("0a80c2ce0a1168ad", 8, "0050aefa78de8af6", "f457bdaff6050ca3"),
+    "vgg16": ("cfe9895d027e020a", 32, "6d9ad6e07a6d4aa4", "35c757a8bfa496fb"),
+    "vgg16-quick": ("b85f97aab857c033", 8, "6036179115296479", "45a2cd2697d49013"),
 }
 """Of each sweep and its `--quick`: digest, number of trials, id of the first trial, hash over all trials and arms."""
 
@@ -114,7 +34,7 @@ def test_a_shipped_sweep_keeps_its_digest_and_its_trial_ids(name: str) -> None:
     plan = make_plan(sweep, "d1" * 32)
     trials = [*plan.tuning, *plan.verdict_trials(), *plan.as_written_trials(), *plan.control_trials()]
     content = "".join(f"{each.id}{each.stage}{' '.join(map(str, each.arm.params.values()))}" for each in trials)
-    found = (sweep.digest, plan.size, trials[0].id, hashlib.sha256(content.encode()).hexdigest()[:16])
+    found = (sweep.digest[:16], plan.size, trials[0].id, hashlib.sha256(content.encode()).hexdigest()[:16])
     assert found == GOLDEN[name]
 
 

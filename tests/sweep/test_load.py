@@ -1,9 +1,10 @@
-"""Protects the way from a name or a path to a sweep: what is found, what is refused, how long it takes."""
+"""Protects the way from a name or a path to a sweep, and back: what is found, what is refused, how long it takes."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from quiet_time import quiet_s
@@ -11,7 +12,8 @@ from sweep_texts import EXAMPLE, SMALL, changed, load
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.sweep import NAME_RULE, Claim, Range
+from mnist_ablate.sweep.sweep import NAME_RULE, Range
+from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 
 def refusal(source: str) -> str:
@@ -28,18 +30,11 @@ def test_the_documented_example_loads(tmp_path: Path) -> None:
     assert sweep.scientific["normalizer"] == ["unit", "centered", "centered_uint8", "inverted"]
     assert sweep.nuisance == {"learning_rate": Range(low=1e-4, high=1e-1, log=True)}
     assert sweep.fixed["learning_rate"] == 0.001
-    assert sweep.claims == [
-        Claim(
-            name="centered-hurts-relu",
-            statement="Centered inputs hurt relu.",
-            treatment={"normalizer": "centered"},
-            control={"normalizer": "unit"},
-            where={"activation": "relu"},
-            versus={"activation": "tanh"},
-            direction="lower",
-            margin=0.002,
-        )
-    ]
+    (claim,) = sweep.claims
+    assert (claim.name, claim.statement) == ("centered-hurts-relu", "Centered inputs hurt relu.")
+    assert (claim.treatment, claim.control) == ({"normalizer": "centered"}, {"normalizer": "unit"})
+    assert (claim.where, claim.versus) == ({"activation": "relu"}, {"activation": "tanh"})
+    assert (claim.metric, claim.direction, claim.margin) == ("test_accuracy", "lower", 0.002)
 
 
 @pytest.mark.parametrize("name", sweep_file.shipped())
@@ -114,9 +109,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     assert refusal(f"{tmp_path}/") == f"{tmp_path}: not a file; give the path of a sweep file"
     assert refusal("/dev/zero") == "/dev/zero: not a file; give the path of a sweep file"
     assert refusal("no/such.yaml").startswith("no/such.yaml: no such file; shipped: ")
-    assert "cannot be read: " in refusal(f"/{'x' * 5000}.yaml") or "a sweep has its file's name" in refusal(
-        f"/{'x' * 5000}.yaml"
-    )
+    assert "a sweep has its file's name" in refusal(f"/{'x' * 5000}.yaml")
 
 
 def test_loading_is_quick_and_imports_nothing_heavy(tmp_path: Path) -> None:
@@ -133,3 +126,24 @@ def test_loading_is_quick_and_imports_nothing_heavy(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert quiet_s(lambda: load(tmp_path, EXAMPLE)) < 0.02
+
+
+@pytest.mark.parametrize("name", sorted(sweep_file.shipped()))
+def test_a_sweep_written_as_a_file_is_the_same_sweep(name: str, tmp_path: Path) -> None:
+    for quick in (False, True):
+        recorded = sweep_file.load(name, quick=quick)
+        path = tmp_path / f"{recorded.name}.yaml"
+        path.write_text(sweep_file.as_yaml(recorded), encoding="utf-8")
+        assert sweep_file.load(str(path)).digest == recorded.digest
+
+
+def test_the_command_is_the_one_that_gives_the_same_sweep() -> None:
+    def command(**options: Any) -> str:
+        return sweep_file.reproduction(sweep_file.load("normalization", **options), MNIST_DIGEST)[0]
+
+    assert command() == "mnist-ablate sweep normalization"
+    assert command(quick=True) == "mnist-ablate sweep normalization --quick"
+    assert command(seeds=4) == "mnist-ablate sweep normalization --seeds 4"
+    assert command(overrides=["fixed.epochs=2"]) == "mnist-ablate sweep normalization.yaml"
+    other, _ = sweep_file.reproduction(sweep_file.load("normalization"), "0" * 64)
+    assert other == "mnist-ablate sweep normalization --data FILE.npz"

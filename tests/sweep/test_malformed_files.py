@@ -61,31 +61,13 @@ def test_wide_files_are_checked_within_a_tenth_of_a_second(tmp_path: Path, name:
 def _damaged(text: str, random_: random.Random) -> bytes:
     """The text with a few characters, lines or bytes replaced, doubled, moved or lost."""
     data = bytearray(text.encode())
-    pieces = [
-        b"\t",
-        b"*a",
-        b"&a ",
-        b"!!int ",
-        b": ",
-        b"- ",
-        b"[",
-        b"}",
-        b"'",
-        b"~",
-        b"010",
-        b".nan",
-        b"\xff",
-        b"\0",
-        b"\n  ",
-        b"1e999",
-    ]
+    pieces = b"\t|*a|&a |!!int |: |- |[|}|'|~|010|.nan|\xff|\0|\n  |1e999".split(b"|")
     for _ in range(random_.randint(1, 6)):
         start = random_.randrange(len(data))
         end = min(len(data), start + random_.choice([0, 1, 1, 2, 5, 40]))
         other = random_.randrange(len(data))
-        data[start:end] = random_.choice(
-            [random_.choice(pieces), b"", bytes([random_.randrange(256)]), data[other : other + 30]]
-        )
+        new = [random_.choice(pieces), b"", bytes([random_.randrange(256)]), data[other : other + 30]]
+        data[start:end] = random_.choice(new)
     return bytes(data or b" ")
 
 
@@ -106,24 +88,8 @@ def test_damaged_files_load_or_are_refused_and_nothing_else(tmp_path: Path, seed
 @pytest.mark.parametrize("seed", range(2))
 def test_any_override_is_applied_or_refused_and_nothing_else(tmp_path: Path, seed: int) -> None:
     random_ = random.Random(seed)
-    parts = [
-        "fixed",
-        "claims",
-        "centered-hurts-relu",
-        "epochs",
-        "low",
-        "seeds",
-        ".",
-        "..",
-        "=",
-        "0",
-        "[",
-        "x",
-        "\0",
-        "\n",
-        "{a: b}",
-        "nuisance",
-    ]
+    words = "fixed claims centered-hurts-relu epochs low seeds . .. = 0 [ x \0 {a:b} nuisance"
+    parts = ["\n", *words.split()]
     for _ in range(150):
         setting = random_.choice(["", ".", "="]).join(random_.choices(parts, k=random_.randint(1, 5)))
         for line in problems(tmp_path, EXAMPLE, overrides=[setting]):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +45,15 @@ def test_a_new_file_is_a_sweep_that_loads_and_validates(file: Path) -> None:
 
 
 def test_its_comments_uncommented_load_too(file: Path) -> None:
-    tuned = (
-        file.read_text().replace("# nuisance:\n#   learning", "nuisance:\n  learning").replace("# tuning_", "tuning_")
-    )
-    file.write_text(tuned.replace("  learning_rate: 0.001        # 0 stands", "  # 0 stands"))
+    text = file.read_text().replace("# nuisance:\n#   learning", "nuisance:\n  learning")
+    text = text.replace("# tuning_", "tuning_").replace("  learning_rate: 0.001        # 0 stands", "  # 0 stands")
+    file.write_text(text)
     assert sweep_file.load(str(file)).tuning_trials == 12
 
 
 def test_it_tells_every_key(file: Path) -> None:
     text = file.read_text()
-    keys = {
-        *Sweep.model_fields,
-        *Claim.model_fields,
-        *Range.model_fields,
-        *SeedRange.model_fields,
-        *Recipe.model_fields,
-    }
+    keys = [key for model in (Sweep, Claim, Range, SeedRange, Recipe) for key in model.model_fields]
     assert [key for key in keys if key not in text] == []
 
 
@@ -81,9 +75,7 @@ def test_it_tells_that_factors_which_a_claim_does_not_name_are_averaged_over(fil
     gains = {"relu": 0.1, "tanh": 0.3}
     rows = [
         Row({"dropout": dropout, "activation": name}, seed, {"test_accuracy": gains[name] * dropout})
-        for name in gains
-        for dropout in (0.0, 0.5)
-        for seed in range(2)
+        for name, dropout, seed in product(gains, (0.0, 0.5), range(2))
     ]
     named = claim.model_copy(update={"where": {"activation": "relu"}})
     assert [found.effect for found in judge(rows, [claim, named])] == pytest.approx([0.1, 0.05])
@@ -131,18 +123,12 @@ SEARCH = "question: q\nseeds: 6\ndesign: search\ntuning_trials: 4\nnuisance: {le
 ARMS = "question: q\nseeds: 6\ndesign: configurations\nconfigurations: {a: {width: 3}, b: {width: 4}}\n"
 
 
+CONTROLLED = f"{SMALL}{CLAIM}, control: {{activation: relu}}}}"
+NAMED = f"{ARMS}{CLAIM}, control: {{activation: relu}}}}".replace("activation", "configuration")
+
+
 @pytest.mark.parametrize(
-    "text",
-    [
-        EXAMPLE,
-        SMALL,
-        ONE_FACTOR,
-        SEARCH,
-        ARMS,
-        f"{SMALL}{CLAIM}, control: {{activation: relu}}}}",
-        f"{SMALL}{CLAIM}, reference: 0.97}}",
-        f"{ARMS}{CLAIM}, control: {{activation: relu}}}}".replace("activation", "configuration"),
-    ],
+    "text", [EXAMPLE, SMALL, ONE_FACTOR, SEARCH, ARMS, CONTROLLED, f"{SMALL}{CLAIM}, reference: 0.97}}", NAMED]
 )
 def test_what_loads_validates(text: str) -> None:
     CHECK.validate(parsed(text))
@@ -176,8 +162,8 @@ def test_what_loads_validates(text: str) -> None:
         f"{SMALL}{CLAIM}, control: {{activation: relu}}, reference: 0.9}}",
         f"{SMALL}{CLAIM}, control: {{activation: relu}}, metric: accuracy}}",
         f"{SMALL}{CLAIM}, control: {{activation: relu}}, versus: {{normalizer: unit}}}}",
-        f"{SMALL}{CLAIM}, control: {{activation: relu}}}}".replace("lower", "worse"),
-        f"{SMALL}{CLAIM}, control: {{activation: relu}}}}".replace("margin: 0.1", "margin: -1"),
+        CONTROLLED.replace("lower", "worse"),
+        CONTROLLED.replace("margin: 0.1", "margin: -1"),
     ],
 )
 def test_typical_mistakes_do_not_validate_and_do_not_load(text: str, tmp_path: Path) -> None:
@@ -218,13 +204,9 @@ def completed(folder: Path, shell: str, words: str) -> str:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_completes(shell: str, file: Path) -> None:
     folder = file.parent
-    script = subprocess.run(
-        [PROGRAM, "--show-completion", shell],
-        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    asked = [PROGRAM, "--show-completion", shell]
+    script = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=30)
     assert script.returncode == 0
     assert f"complete_{shell}" in script.stdout
     if shell == "bash":

@@ -21,14 +21,8 @@ from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 
 DATA = "d1" * 32
 FACTORS: dict[str, Any] = {"normalizer": ["unit", "raw", "centered"], "activation": ["relu", "tanh"]}
-CLAIM: dict[str, Any] = {
-    "name": "c",
-    "statement": "s",
-    "treatment": {"activation": "tanh"},
-    "control": {"activation": "relu"},
-    "direction": "lower",
-    "margin": 0.002,
-}
+SIDES: dict[str, Any] = {"treatment": {"activation": "tanh"}, "control": {"activation": "relu"}}
+CLAIM: dict[str, Any] = {"name": "c", "statement": "s", "direction": "lower", "margin": 0.002, **SIDES}
 BASELINE = {"normalizer": "unit", "activation": "relu"}
 TUNED: dict[str, Any] = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "batch_size": [32, 128]}
 
@@ -117,9 +111,8 @@ def test_verdicts_use_no_seed_of_the_tuning_and_the_values_it_chose() -> None:
     trials = found.verdict_trials(tuned)
     assert {each.trial.seed for each in found.tuning} == {TUNING_SEED}
     assert TUNING_SEED not in {each.trial.seed for each in trials}
-    assert [each.trial.settings["learning_rate"] for each in trials[:6]] == pytest.approx(
-        [0.05 + i / 100 for i in range(6)]
-    )
+    rates = [each.trial.settings["learning_rate"] for each in trials[:6]]
+    assert rates == pytest.approx([0.05 + i / 100 for i in range(6)])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
