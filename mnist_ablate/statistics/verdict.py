@@ -129,22 +129,22 @@ class ClaimVerdict:
         downward = self.direction in ("lower", "not_lower")
         outward, inward = ("below", "above") if downward else ("above", "below")
         named = named if self.margin else ""
-        bound = f"{named}{say((-self.margin if downward else self.margin) + 0.0)}"  # + 0.0: no -0
-        both = f"±{say(self.margin).removeprefix('+')}"
+        at = say((-self.margin if downward else self.margin) + 0.0)  # + 0.0: no -0
+        bound = f"{named}{at}"
+        both = f"{named}±{say(self.margin).removeprefix('+')}"
+        within, beyond = f"lies wholly within {both}", f"lies wholly {outward} {bound}"
+        ruled_out, open_ = f"rules out a difference {outward} {bound}", f"includes {named or 'the margin, '}{at}"
+        supported = beyond if self.direction in ("lower", "higher") else ruled_out
         if self.direction == "same":
-            return {
-                Finding.SUPPORTED: f"lies wholly within {named}{both}",
-                Finding.BEYOND: f"lies wholly outside {named}{both}",
-            }.get(self.finding, f"reaches across {named or 'a margin of '}{both}")
-        ruled_out = f"rules out a difference {outward} {bound}"
-        beyond = f"lies wholly {outward} {bound}"
+            supported, beyond = within, f"lies wholly outside {both}"
+            open_ = f"reaches across {'' if named else 'a margin of '}{both}"
         return {
-            Finding.SUPPORTED: beyond if self.direction in ("lower", "higher") else ruled_out,
+            Finding.SUPPORTED: supported,
             Finding.BEYOND: beyond,
-            Finding.EQUIVALENT: f"lies wholly within {named}{both}",
+            Finding.EQUIVALENT: within,
             Finding.RULED_OUT: ruled_out,
             Finding.REVERSED: f"lies wholly {inward} 0: the effect goes the other way",
-        }.get(self.finding, f"includes {'' if named else 'the margin, '}{bound}")
+        }.get(self.finding, open_)
 
 
 def judge(

@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from mnist_ablate.ledger import preregistration
 from mnist_ablate.ledger.raw_records import (
@@ -85,26 +85,23 @@ class CheckedLedger:
             self._history.append(final)
 
     def _plan_problems(self) -> Iterator[str]:
-        asked, plan = asked_for(self.plan, self.finals), self.plan
-        size = plan.size
+        choosing, judged, others = asked_for(self.plan, self.finals)
+        size = self.plan.size
         if self.sweep.looks:  # what was asked for so far
-            size = max(
-                count(self.sweep, self.sweep.min_seeds), plan.tuning_size + len(asked.judged) + len(asked.others)
-            )
-        self.missing = size - sum(each.id in self.finals for each in asked.all)
+            size = max(count(self.sweep, self.sweep.min_seeds), self.plan.tuning_size + len(judged) + len(others))
+        self.missing = size - sum(each.id in self.finals for each in (*choosing, *judged, *others))
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
-        self.rows = _rows(asked.judged, self.finals)
-        yield from self._misplaced(asked)
+        self.rows = _rows(judged, self.finals)
+        yield from self._misplaced(_places(choosing, judged, others))
 
-    def _misplaced(self, asked: "Asked") -> Iterator[str]:
+    def _misplaced(self, places: set[tuple[str, str, str]]) -> Iterator[str]:
         """What is recorded and was never planned, or is in another stage or arm than planned."""
         own = [(final.trial_id, final.stage, _key(final.arm)) for final in self.finals.values()]
-        places = _places(asked)
         earlier: dict[str, FinalRecord] = {}
         for final in self._history:
             if final.trial_id in earlier and not places.issuperset(own):
-                places |= _places(asked_for(self.plan, earlier))  # before it was run again the plan asked for others
+                places |= _places(*asked_for(self.plan, earlier))  # before it was run again the plan asked for others
             earlier[final.trial_id] = final
         stages: defaultdict[str, set[str]] = defaultdict(set)  # a trial may be in two arms, or written as it was tuned
         for id_, stage, _ in places:
@@ -117,27 +114,17 @@ class CheckedLedger:
                 yield f"ledger: trial {id_} is recorded {what}: {_RESTORE}"
 
 
-class Asked(NamedTuple):
-    """The trials that choose settings, those of the verdicts, and those of the control and of the recipe as written."""
+def asked_for(plan: Plan, finals: Finals) -> tuple[Trials, Trials, Trials]:
+    """Which trials the plan asks for, as far as the records decide it.
 
-    choosing: Trials
-    judged: Trials
-    others: Trials
-
-    @property
-    def all(self) -> Trials:
-        """Every one of them; a trial can have several places in a plan."""
-        return [*self.choosing, *self.judged, *self.others]
-
-
-def asked_for(plan: Plan, finals: Finals) -> Asked:
-    """Which trials the plan asks for, as far as the records decide it."""
+    Those that choose settings, those of the verdicts, and those of the control and of the recipe as written.
+    """
     choose = {"search": _searched, "ablation_path": _followed_path}.get(plan.sweep.design, _tuned)
     choosing, best = choose(plan, finals)
     judged: Trials = () if best is None else wanted(plan, plan.verdict_trials(best), finals)
     repeats = sum(each.arm == plan.control_arm for each in judged)
     control = plan.control_trials(best)[:repeats]
-    return Asked(choosing, judged, [*control, *wanted(plan, plan.as_written_trials(), finals)])
+    return choosing, judged, [*control, *wanted(plan, plan.as_written_trials(), finals)]
 
 
 def _tuned(plan: Plan, finals: Finals) -> tuple[Trials, Best]:
@@ -214,9 +201,9 @@ def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:
                 yield f"ledger: {study.name}: record {trial.number} is {trial.state}, not a final state: {_RESTORE}"
 
 
-def _places(asked: Asked) -> set[tuple[str, str, str]]:
-    """Id, stage and arm of each trial."""
-    return {(each.id, each.stage, _key(each.arm.params)) for each in asked.all}
+def _places(*asked: Trials) -> set[tuple[str, str, str]]:
+    """Id, stage and arm of each trial; one can have several places in a plan."""
+    return {(each.id, each.stage, _key(each.arm.params)) for trials in asked for each in trials}
 
 
 def _key(params: Mapping[str, Scalar]) -> str:

@@ -1,32 +1,28 @@
 """The baseline against itself, and claims known to hold: quiet when nothing is wrong, loud when something is."""
 
 import io
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
-from judged_sweep import as_json, judged
+from judged_sweep import judged
 from ledger_records import outcome, plan
 from pages import Reader
 from rich.console import Console
-from sweep_runs import SWEEP, Watcher, small, starts
+from sweep_runs import SWEEP, small
 
-from mnist_ablate.execution import recorded_report
-from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.reports import judging, wording
 from mnist_ablate.reports.html import html
 from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.reports.terminal import tables
-from mnist_ablate.settings import Settings
 from mnist_ablate.statistics import controls
 from mnist_ablate.statistics.controls import ControlRuns, NegativeControl, PositiveControl
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import sweep_file as sweep_files
-from mnist_ablate.sweep.plan import Plan, count, label, make_plan
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.tracking.run_format import run_name
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, RecordedTrial, Row
@@ -158,25 +154,41 @@ def reports(shift: float | None) -> tuple[Report, str, str, str]:
     return report, *formats(report, record)
 
 
+FOUND, MISSED = "raw-worse-than-unit", "true-centering-hurts-relu"
+
+
+def known_to_hold(name: str) -> Sweep:
+    sweep = sweep_files.load("normalization")
+    claims = [claim.model_copy(update={"positive_control": claim.name == name}) for claim in sweep.claims]
+    return sweep.model_copy(update={"claims": claims})
+
+
 def test_an_alarm_comes_first_in_every_format() -> None:
-    report, table, note, text = reports(0.05)
-    assert report.negative_control is not None
-    assert report.negative_control.alarm
-    assert table.startswith("Negative control failed: the baseline differs from itself")
-    assert note.splitlines()[2].startswith("**Negative control failed: the baseline differs from itself")
-    assert text.index("Negative control failed") < text.index("Verdicts")
+    negative, *texts = reports(0.05)
+    positive, record = judged(known_to_hold(MISSED), trouble=False)
+    assert negative.negative_control is not None
+    assert positive.positive_control is not None
+    assert negative.negative_control.alarm
+    assert positive.positive_control.alarm
+    missed = f"Positive control failed: what is known to hold was not found: {MISSED} came out "
+    differs = "Negative control failed: the baseline differs from itself"
+    for said, (table, note, text) in ((differs, texts), (missed, formats(positive, record))):
+        assert table.startswith(said)
+        assert note.splitlines()[2].startswith(f"**{said}")
+        assert text.index(said) < text.index("Verdicts")
 
 
 def test_a_quiet_control_is_told_after_the_verdicts_and_changes_no_number() -> None:
-    report, *texts = reports(0.0)
-    assert report.negative_control is not None
-    assert not report.negative_control.alarm
-    for text in texts:
-        assert "Negative control: no effect beyond the margin" in text
-        assert "failed: the baseline" not in text
     plain, _ = judged(trouble=False)
-    assert plain.negative_control is None
-    assert (report.arms, report.claims, report.trials) == (plain.arms, plain.claims, plain.trials)
+    assert plain.negative_control is plain.positive_control is None
+    negative, *texts = reports(0.0)
+    positive, record = judged(known_to_hold(FOUND), trouble=False)
+    assert positive.positive_control == PositiveControl((FOUND,), {}, alarm=False)
+    found = f"Positive control: what is known to hold was found: {FOUND}."
+    none = "Negative control: no effect beyond the margin"
+    for report, said, shown in ((negative, none, texts), (positive, found, formats(positive, record))):
+        assert all(said in text and "control failed" not in text for text in shown)
+        assert (report.arms, report.claims, report.trials) == (plain.arms, plain.claims, plain.trials)
 
 
 @pytest.mark.parametrize(
@@ -205,69 +217,29 @@ def test_mlflow_does_not_put_it_into_the_arm_it_repeats() -> None:
     assert run_name({"activation": "relu"}, CONTROL_SEED + 3) == f"relu control seed {CONTROL_SEED + 3}"
 
 
-@pytest.mark.usefixtures("tracker")
-@pytest.mark.slow
-def test_an_older_record_goes_on_and_trains_only_the_control(settings: Settings, fake: Path) -> None:
-    before = drive(small(), settings, Watcher())
-    found = make_plan(small(name="older", negative_control="baseline"), before.record.data_digest)
-    older = Ledger(settings.ledger_url).begin(found, fresh=False)
-    for each in found.verdict_trials():
-        older.add(each, before.record.entries()[each.trial.id].outcome)
-    control = recorded_report.report("older", settings)[0].negative_control
-    assert control is not None
-    assert control.outcomes == {}
-    (fake / "starts").unlink()
-    result = drive(found.sweep, settings, Watcher())
-    assert sorted(starts(fake)) == [f"relu/{CONTROL_SEED + seed}" for seed in range(3)]
-    assert (result.planned, result.recorded, result.broken) == (9, 9, False)
-    assert result.rows == before.rows
-    assert {entry.stage for entry in result.record.entries().values()} == {"verdict", "control"}
-    document = as_json(recorded_report.report("older", settings)[0])
-    assert document["trials"] == {"planned": 6, "complete": 6, "diverged": 0, "failed": 0, "lost": 0}
-    assert [arm["n"] for arm in document["arms"]] == [3, 3]
-    assert document["negative_control"]["outcomes"] == {"complete": 3}
+def recorded(trials: Iterable[PlannedTrial], status: str = "complete") -> dict[str, RecordedTrial]:
+    return {each.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials}
+
+
+def test_a_record_from_before_it_was_asked_for_goes_on_with_only_the_control() -> None:
+    found = controlled()
+    entries = recorded(found.verdict_trials())
+    again = progress.again(found, entries)
+    assert again is not None
+    assert (again.rows, again.planned) == ((), 3)
+    assert progress.due(found, entries) == found.control_trials()
+    whole = entries | recorded(found.control_trials())
+    assert progress.due(found, whole) == ()
+    assert progress.rows(found, whole) == progress.rows(found, entries)
+    assert progress.counts(found, whole) == progress.counts(found, entries)
 
 
 def test_a_failed_control_is_an_unfinished_sweep() -> None:
     found = controlled()
-    first = found.control_trials()[0]
-    entries = {first.id: RecordedTrial(first.trial, first.arm.params, "control", outcome(first, "failed"))}
+    entries = recorded(found.control_trials()[:1], "failed")
     again = progress.again(found, entries)
     assert again is not None
-    assert again.broken == 1
-    assert progress.done(found, entries) == 1
-    assert progress.rows(found, entries) == ()
-
-
-FOUND, MISSED = "raw-worse-than-unit", "true-centering-hurts-relu"
-
-
-def known_to_hold(name: str) -> Sweep:
-    sweep = sweep_files.load("normalization")
-    claims = [claim.model_copy(update={"positive_control": claim.name == name}) for claim in sweep.claims]
-    return sweep.model_copy(update={"claims": claims})
-
-
-def test_a_claim_known_to_hold_that_is_not_found_is_told_before_any_number() -> None:
-    report, record = judged(known_to_hold(MISSED), trouble=False)
-    table, note, text = formats(report, record)
-    verdict = next(claim.verdict for claim in report.claims if claim.name == MISSED)
-    assert report.positive_control == PositiveControl((MISSED,), {MISSED: verdict}, alarm=True)
-    said = f"Positive control failed: what is known to hold was not found: {MISSED} came out {verdict}."
-    assert table.startswith(said)
-    assert note.splitlines()[2].startswith(f"**{said}")
-    assert text.index(said) < text.index("Verdicts")
-
-
-def test_one_that_is_found_is_told_after_the_verdicts_and_changes_no_number() -> None:
-    report, record = judged(known_to_hold(FOUND), trouble=False)
-    assert report.positive_control == PositiveControl((FOUND,), {}, alarm=False)
-    for text in formats(report, record):
-        assert f"Positive control: what is known to hold was found: {FOUND}." in text
-        assert "Positive control failed" not in text
-    plain, _ = judged(trouble=False)
-    assert plain.positive_control is None
-    assert plain.claims == report.claims
+    assert (again.broken, progress.done(found, entries), progress.rows(found, entries)) == (1, 1, ())
 
 
 @pytest.mark.parametrize("finished", [True, False])
