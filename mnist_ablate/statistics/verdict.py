@@ -52,13 +52,8 @@ class Finding(StrEnum):
     NOT_JUDGED = "not judged"
 
 
-_VERDICTS: dict[Finding, Verdict] = {
-    Finding.SUPPORTED: "supported",
-    Finding.EQUIVALENT: "equivalent",
-    Finding.RULED_OUT: "refuted",
-    Finding.REVERSED: "refuted",
-    Finding.BEYOND: "refuted",
-}
+_VERDICTS: dict[Finding, Verdict] = {Finding.SUPPORTED: "supported", Finding.EQUIVALENT: "equivalent"}
+_VERDICTS |= dict.fromkeys((Finding.RULED_OUT, Finding.REVERSED, Finding.BEYOND), "refuted")
 _NEED_P_VALUE = (Finding.SUPPORTED, Finding.BEYOND)
 
 

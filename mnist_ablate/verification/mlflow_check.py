@@ -97,14 +97,16 @@ def _facts(points: Points) -> dict[str, object]:
 
 
 def _points(outcome: RawOutcome) -> Points:
-    """Every number of a trial. Those of the whole run stand at its last epoch."""
+    """Every number of a trial, once. Those of the whole run stand at its last epoch, unless this has one of its own."""
     last = len(outcome["epochs"]) + (outcome["status"] == "diverged")
     ended_ms = outcome["started_ms"] + round(outcome["seconds"] * 1000) if outcome["started_ms"] else 0
     diagnostics = {f"diagnostics/{name}": value for name, value in outcome["diagnostics"].items()}
-    curves = [(int(each["number"]), int(each["ended_ms"]), each) for each in outcome["epochs"]]
     whole = {**outcome["metrics"], **diagnostics, "seconds": outcome["seconds"]}
-    for step, at_ms, values in (*curves, (last, ended_ms, whole)):
-        yield from ((key, step, at_ms, value) for key, value in values.items() if key not in ("number", "ended_ms"))
+    points = {(key, last): (ended_ms, value) for key, value in whole.items()}
+    for epoch in outcome["epochs"]:
+        step, at_ms = int(epoch["number"]), int(epoch["ended_ms"])
+        points |= {(key, step): (at_ms, value) for key, value in epoch.items() if key not in ("number", "ended_ms")}
+    return [(*place, *point) for place, point in points.items()]
 
 
 def _is_same(told: object, wanted: object) -> bool:

@@ -44,14 +44,6 @@ def found(rows: list[Row], factors: Factors) -> FactorialEffects:
     return made
 
 
-def with_values(rows: list[Row], values: list[float]) -> list[Row]:
-    return [Row(row.params, row.seed, {"test_accuracy": value}) for row, value in zip(rows, values, strict=True)]
-
-
-def values_of(rows: list[Row]) -> list[float]:
-    return [row.metrics["test_accuracy"] for row in rows]
-
-
 def anova(rows: list[Row], factors: Factors, kind: int) -> dict[frozenset[str], pd.Series]:
     frame = pd.DataFrame([{**row.params, "seed": row.seed, "y": row.metrics["test_accuracy"]} for row in rows])
     formula = "y ~ " + " * ".join(f"C({name}, Sum)" for name in factors) + " + C(seed, Sum)"
@@ -79,15 +71,6 @@ def test_statsmodels_gives_the_same_to_ten_digits(factors: Factors, seeds: int, 
     assert made.error.sum_of_squares == pytest.approx(residual["sum_sq"], rel=1e-10)
 
 
-def test_all_parts_add_up_to_the_total() -> None:
-    factors, seeds = DESIGNS[2]
-    rows = rows_of(factors, seeds)
-    made = found(rows, factors)
-    parts = [*made.effects, made.block, made.error]
-    assert sum(each.sum_of_squares for each in parts) == pytest.approx(np.var(values_of(rows)) * len(rows))
-    assert sum(each.freedom for each in parts) == len(rows) - 1
-
-
 def test_sizes_and_corrected_p_values_follow_from_the_table() -> None:
     made = found(rows_of(TWO, 3), TWO)
     for each in made.effects:
@@ -95,14 +78,6 @@ def test_sizes_and_corrected_p_values_follow_from_the_table() -> None:
         surplus = each.freedom * (each.f - 1.0)
         assert each.omega == pytest.approx(surplus / (surplus + 3 * 2 * 3))
     assert [each.p_holm for each in made.effects] == holm([each.p_value for each in made.effects])
-
-
-def test_a_shift_of_all_arms_by_seed_is_no_error() -> None:
-    rows = rows_of(TWO, 6)
-    shifted = with_values(rows, [value + row.seed for value, row in zip(values_of(rows), rows, strict=True)])
-    one, other = found(rows, TWO), found(shifted, TWO)
-    assert [each.f for each in other.effects] == pytest.approx([each.f for each in one.effects], rel=1e-9)
-    assert other.block.f > 1000 * one.block.f
 
 
 @pytest.mark.parametrize("status", ["lost", "failed"])
@@ -127,7 +102,9 @@ def test_a_factor_with_one_value_is_no_factor() -> None:
 
 def test_equal_results_have_no_f_and_huge_ones_do_not_overflow() -> None:
     rows = rows_of(TWO, 3)
-    same = found(with_values(rows, [0.9] * len(rows)), TWO)
+    same, huge = (
+        found([Row(row.params, row.seed, {"test_accuracy": at(row.metrics["test_accuracy"])}) for row in rows], TWO)
+        for at in (lambda _: 0.9, lambda value: 1e150 * value)
+    )
     assert all(math.isnan(each.f) and math.isnan(each.p_holm) for each in same.effects)
-    huge = found(with_values(rows, [1e150 * value for value in values_of(rows)]), TWO)
     assert [each.f for each in huge.effects] == pytest.approx([each.f for each in found(rows, TWO).effects])

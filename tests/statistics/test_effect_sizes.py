@@ -65,15 +65,6 @@ def test_the_correction_is_hedges() -> None:
     assert math.isnan(correction(1))
 
 
-@pytest.mark.slow
-def test_it_is_unbiased_and_its_interval_covers() -> None:
-    rng = np.random.default_rng(0)
-    found = [standardized(rng.standard_normal(6) + 0.8, 0.1) for _ in range(4000)]
-    assert np.mean([each.value for each in found]) == pytest.approx(0.8, abs=0.03)
-    scale = correction(5)  # the limits are on the corrected scale too
-    assert np.mean([each.ci_low <= 0.8 * scale <= each.ci_high for each in found]) == pytest.approx(0.9, abs=0.02)
-
-
 @given(st.lists(st.sampled_from([-0.001, 0.001, 0.02]), min_size=1, max_size=40))
 def test_the_share_of_improved_pairs_has_wilsons_interval(d: list[float]) -> None:
     found = improvement(d, 0.05)
