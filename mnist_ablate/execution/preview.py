@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from mnist_ablate.execution.cluster import default_jobs
-from mnist_ablate.statistics.verdict import ALPHA, can_decide, fewest_seeds, smallest_effect
+from mnist_ablate.statistics.paired_tests import can_decide, fewest_seeds, smallest_effect
+from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
 from mnist_ablate.sweep.plan import Plan, control_count, count, label, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Claim, Sweep

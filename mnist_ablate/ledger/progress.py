@@ -10,7 +10,7 @@ from statistics import fmean
 
 from mnist_ablate.ledger.ablation_path import walk
 from mnist_ablate.statistics.controls import ControlRuns
-from mnist_ablate.statistics.pairing import ArmRows, Pairs, Rest, by_arm, compared
+from mnist_ablate.statistics.pairing import ArmRows, Factors, by_arm, compared
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
@@ -239,21 +239,18 @@ def _seeds(look: Look) -> int:
     return look.seeds
 
 
-def _is_over(recorded: Sequence[ArmRows], wanted: Mapping[Rest, int]) -> bool:
+def _is_over(recorded: Sequence[ArmRows], wanted: Mapping[Factors, int]) -> bool:
     found = {frozenset(arm.params.items()): arm.by_seed for arm in recorded}
     return all(seed in found.get(arm, {}) for arm, seeds in wanted.items() for seed in range(seeds))
 
 
 def _undecided(
     recorded: Sequence[ArmRows], rows: Sequence[Row], claims: Sequence[Claim], looks: Sequence[Look]
-) -> set[Rest]:
+) -> set[Factors]:
     """The arms of the claims that need another look; a claim that cannot be judged at all does not."""
     verdicts = judge(rows, claims, looks=looks)
     last = looks[-1].number
-    open_ = [
-        compared(recorded, claim)
-        for claim, verdict in zip(claims, verdicts, strict=True)
-        if verdict.verdict == "inconclusive" and verdict.look == last and verdict.is_judged
-    ]
-    sides = (sides for sides in open_ if not isinstance(sides, Pairs))
-    return {frozenset(arm.params.items()) for each in sides for _, side in each for arm in side}
+    judged = zip(claims, verdicts, strict=True)
+    open_ = [claim for claim, verdict in judged if verdict.is_open and verdict.look == last]
+    sides = [side for claim in open_ for _, side in compared(recorded, claim)[0]]
+    return {frozenset(arm.params.items()) for side in sides for arm in side}

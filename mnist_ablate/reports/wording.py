@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mnist_ablate.reports.report import Difference, Report
 from mnist_ablate.statistics.controls import Check
-from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict, can_decide, fewest_seeds
+from mnist_ablate.statistics.paired_tests import can_decide, fewest_seeds
+from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.text import counted
 from mnist_ablate.trial import Scalar

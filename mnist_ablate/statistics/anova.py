@@ -1,17 +1,15 @@
 """The main effects and interactions of a factorial sweep: analysis of variance with seeds as blocks. Pure numpy.
 
 The model: metric = mean + every main effect and interaction of the factors + seed + error, where a seed shifts all
-arms alike (a randomized complete block design: Montgomery, "Design and Analysis of Experiments", chapters 4 and 5). The
-error is what is left, all interactions of seed and arm pooled: (arms - 1)(seeds - 1) degrees of freedom. In a balanced
-table the sums of squares do not depend on an order, so those of types I, II and III are the same; statsmodels'
-`anova_lm` of `metric ~ factors * ... + C(seed)` gives these numbers. The F tests assume errors that are normal and as
-large in every arm: an arm that collapses breaks that, and the verdicts, which compare pairs, do not rest on it.
+arms alike. The error is what is left, all interactions of seed and arm pooled. The table is balanced, so the sums of
+squares of types I, II and III are the same. The F tests assume errors that are normal and as large in every arm; an arm
+that collapses breaks that. Formulas and sources: docs/explanation/statistics.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
-from math import nan, prod
+from math import isnan, nan, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +20,6 @@ from mnist_ablate.statistics.pairing import by_arm, unusable
 from mnist_ablate.trial import Row, Scalar
 
 MOST_FACTORS = 6
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,11 +34,11 @@ class Effect:
     factors: tuple[str, ...]
     sum_of_squares: float
     freedom: int
-    f: float = nan
-    p_value: float = nan
-    p_holm: float = nan
-    share: float = nan
-    omega: float = nan
+    f: float
+    p_value: float
+    p_holm: float
+    share: float
+    omega: float
 
 
 @dataclass(frozen=True)
@@ -70,69 +66,49 @@ def table(rows: Sequence[Row], factors: Mapping[str, Sequence[Scalar]], metric: 
 
     None if there are too many factors or none, or if a combination, or a second seed that all have, is lacking.
     """
-    varied = {name: list(values) for name, values in factors.items() if len(values) > 1}
+    varied = [name for name, values in factors.items() if len(values) > 1]
     if not 0 < len(varied) <= MOST_FACTORS:
         return None
     arms = {frozenset(arm.params.items()): arm.by_seed for arm in by_arm(rows)}
-    fixed = [(name, value) for name, values in factors.items() if len(values) == 1 for value in values]
-    cells = [
-        arms.get(frozenset([*fixed, *zip(varied, values, strict=True)]), {}) for values in product(*varied.values())
-    ]
+    cells = [arms.get(frozenset(zip(factors, values, strict=True)), {}) for values in product(*factors.values())]
     usable = [{seed for seed, row in cell.items() if not unusable(row, metric)} for cell in cells]
     seeds = sorted(set.intersection(*usable))
     if len(seeds) <= 1:
         return None
     values = np.array([[cell[seed].metrics[metric] for seed in seeds] for cell in cells], dtype=np.float64)
-    shape = (*map(len, varied.values()), len(seeds))
-    return _table(metric, len(set.union(*usable)) - len(seeds), list(varied), values.reshape(shape))
+    y = values.reshape(*(len(factors[name]) for name in varied), len(seeds))
+    top = float(np.abs(y).max()) or 1.0  # squares of the largest floats would overflow
+    y = y / top - (y / top).mean()
+    means, shifts = y.mean(axis=-1), y.mean(axis=tuple(range(len(varied))))
+    left = float(((y - means[..., np.newaxis] - shifts) ** 2).sum())
+    error = Error(left * top * top, (means.size - 1) * (shifts.size - 1))
+    if left <= y.size * np.finfo(np.float64).eps ** 2:
+        left = nan  # nothing to test against
+
+    def effect(names: tuple[str, ...], squares: float, freedom: int) -> Effect:
+        noise = left / error.freedom
+        f, surplus = squares / freedom / noise, squares - freedom * noise
+        p_value, omega = float(special.fdtrc(freedom, error.freedom, f)), surplus / (surplus + y.size * noise)
+        return Effect(names, squares * top * top, freedom, f, p_value, nan, squares / (squares + left), omega)
+
+    effects = [effect(*each) for each in _sums_of_squares(varied, means, shifts.size)]
+    corrected = [nan] * len(effects) if isnan(left) else holm([each.p_value for each in effects])
+    effects = [replace(each, p_holm=p_holm) for each, p_holm in zip(effects, corrected, strict=True)]
+    block = effect(("seed",), float(means.size * (shifts**2).sum()), shifts.size - 1)
+    return FactorialEffects(metric, len(seeds), len(set.union(*usable)) - len(seeds), tuple(effects), block, error)
 
 
-def _table(metric: str, left_out: int, names: Sequence[str], values: Floats) -> FactorialEffects:
-    top = float(np.abs(values).max()) or 1.0  # squares of the largest floats would overflow
-    y = values / top
-    y -= y.mean()
-    block_axis = y.ndim - 1
-    cells, shifts = y.mean(axis=block_axis), y.mean(axis=tuple(range(block_axis)))
-    residual = y - cells[..., np.newaxis] - shifts
-    arms, n = cells.size, shifts.size
-    error = Error(float((residual**2).sum()), (arms - 1) * (n - 1))
-    found = [_against(effect, error, y.size) for effect in _effects(names, cells, n)]
-    adjusted = iter(holm([effect.p_value for effect in found])) if found[0].p_value == found[0].p_value else None
-    scaled = [_scaled(effect, top, next(adjusted) if adjusted else nan) for effect in found]
-    seed = Effect(("seed",), float(arms * (shifts**2).sum()), n - 1)
-    block = _scaled(_against(seed, error, y.size), top)
-    return FactorialEffects(
-        metric, n, left_out, tuple(scaled), block, replace(error, sum_of_squares=error.sum_of_squares * top * top)
-    )
-
-
-def _effects(names: Sequence[str], cells: Floats, seeds: int) -> Iterator[Effect]:
-    """Sums of squares: of each set of factors, what averages over the others leave that no smaller set explains."""
+def _sums_of_squares(
+    names: Sequence[str], means: NDArray[np.float64], seeds: int
+) -> Iterator[tuple[tuple[str, ...], float, int]]:
+    """Of each set of factors, what averages over the others leave that no smaller set explains; with its freedom."""
     axes = range(len(names))
     for size in range(1, len(names) + 1):
         for kept in combinations(axes, size):
-            part = cells
+            part = means
             for axis in axes:
                 mean = part.mean(axis=axis, keepdims=True)
                 part = part - mean if axis in kept else mean
-            repeats = seeds * cells.size // part.size
-            freedom = prod(cells.shape[axis] - 1 for axis in kept)
-            yield Effect(tuple(names[axis] for axis in kept), float(repeats * (part**2).sum()), freedom)
-
-
-def _against(effect: Effect, error: Error, n: int) -> Effect:
-    """The effect with its F test against the error; as it is where nothing is left as error."""
-    if error.sum_of_squares <= n * np.finfo(np.float64).eps ** 2:
-        return effect
-    noise = error.sum_of_squares / error.freedom
-    f = effect.sum_of_squares / effect.freedom / noise
-    share = effect.sum_of_squares / (effect.sum_of_squares + error.sum_of_squares)
-    surplus = effect.sum_of_squares - effect.freedom * noise
-    omega = surplus / (surplus + n * noise)
-    p_value = float(special.fdtrc(effect.freedom, error.freedom, f))
-    return Effect(effect.factors, effect.sum_of_squares, effect.freedom, f, p_value, nan, share, omega)
-
-
-def _scaled(effect: Effect, top: float, p_holm: float = nan) -> Effect:
-    """In the metric's unit."""
-    return replace(effect, sum_of_squares=effect.sum_of_squares * top * top, p_holm=p_holm)
+            repeats = seeds * means.size // part.size
+            freedom = prod(means.shape[axis] - 1 for axis in kept)
+            yield tuple(names[axis] for axis in kept), float(repeats * (part**2).sum()), freedom

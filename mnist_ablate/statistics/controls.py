@@ -1,14 +1,10 @@
 """The controls of a sweep: a comparison that must find nothing, and claims that must be found.
 
-Negative control: the baseline is trained again with as many other seeds and compared with itself, as a claim is: same
-interval, same level, same margin. Whatever this finds is not an effect of anything that varies. An interval of the mean
-difference that lies wholly above +margin or wholly below -margin raises the alarm. Its limits are those of a claim, at
-1 - alpha/k for k claims, and there are at most k pairs of metric and margin. So if nothing is wrong and differences are
-near normal, at most alpha (5%) of sweeps with margin 0 raise an alarm, and far fewer where the margin is as wide as a
-standard error. The sign-flip test has no part in it: with few seeds it could never back an alarm, and an alarm must be
-easier than a verdict.
-It finds what moves the baseline between sets of seeds by more than claims can tell: results that depend on the order or
-the place of a trial, seeds that are no independent draws, a spread that few seeds do not show. It does not find what
+Negative control: the baseline is trained again with as many other seeds and compared with itself as a claim is, with
+the same interval, level and margin. An interval that lies wholly beyond the margin raises the alarm. The sign-flip test
+has no part in it: an alarm must be easier than a verdict. If nothing is wrong and differences are near normal, at most
+alpha (5%) of sweeps raise one. It finds what moves the baseline between sets of seeds: results that depend on the order
+or the place of a trial, seeds that are no independent draws, a spread that few seeds do not show. It does not find what
 moves all trials alike. The two sides share no seed, so its interval is wider than a claim's where pairing helps.
 
 Positive control: a claim that is known to hold. If a sweep does not find it, its other verdicts cannot be trusted.
@@ -18,8 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mnist_ablate.statistics.pairing import by_arm, pairs
-from mnist_ablate.statistics.verdict import ClaimVerdict, Verdict, interval
+from mnist_ablate.statistics.verdict import ClaimVerdict, Verdict, judge
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Params, Row
 
@@ -79,16 +74,16 @@ class PositiveControl:
 def negative_control(runs: ControlRuns, rows: Sequence[Row], claims: Sequence[Claim], alpha: float) -> NegativeControl:
     """Compare the baseline with itself, once for each metric and margin that is claimed."""
     baseline = [row for row in rows if dict(row.params) == dict(runs.params)]
+    sides = [replace(row, params={"side": "baseline"}) for row in baseline]
+    sides += [replace(row, params={"side": "again"}) for row in runs.rows]
     asked = dict.fromkeys((claim.metric, claim.margin) for claim in claims)
-    checks = tuple(check(baseline, runs.rows, metric, margin, alpha / len(claims)) for metric, margin in asked)
+    checks = tuple(_check(sides, *each, alpha / len(claims)) for each in asked)
     outcomes = dict(Counter[str](row.status for row in runs.rows))
     return NegativeControl(dict(runs.params), runs.planned, outcomes, any(each.alarm for each in checks), checks)
 
 
-def check(baseline: Sequence[Row], again: Sequence[Row], metric: str, margin: float, alpha: float) -> Check:
-    """Compare two sets of rows of one arm, seed by seed, at level 1 - alpha."""
-    sides: Mapping[str, Sequence[Row]] = {"baseline": baseline, "again": again}
-    rows = [replace(row, params={"side": side}) for side, found in sides.items() for row in found]
+def _check(sides: Sequence[Row], metric: str, margin: float, alpha: float) -> Check:
+    """Compare both sides, seed by seed, at level 1 - alpha."""
     claim = Claim(
         name="negative-control",
         statement="The baseline differs from itself.",
@@ -98,11 +93,10 @@ def check(baseline: Sequence[Row], again: Sequence[Row], metric: str, margin: fl
         direction="higher",
         margin=margin,
     )
-    found = pairs(by_arm(rows), claim)
-    rounding = found.rounding(margin)
-    mean, _, low, high = interval(claim, found, alpha)
-    alarm = not found.problem and (low - rounding > margin or high + rounding < -margin)
-    return Check(metric, margin, len(found.differences), mean, low, high, alarm)
+    (found,) = judge(sides, [claim], alpha)
+    is_beyond = found.ci_low - found.rounding > margin or found.ci_high + found.rounding < -margin
+    is_alarm = found.is_judged and is_beyond
+    return Check(metric, margin, found.n_pairs, found.effect, found.ci_low, found.ci_high, is_alarm)
 
 
 def positive_control(

@@ -1,16 +1,8 @@
 """How large a paired difference is: standardized, and how often the treatment is the better one.
 
-These numbers stand beside the verdicts. No verdict depends on them.
-
-- Standardized difference: d_z, the mean over the standard deviation of the differences, times Hedges' correction for
-  few values: Lakens, "Calculating and reporting effect sizes to facilitate cumulative science", Front. Psychol. 4:863
-  (2013); the exact factor J is that of Hedges, "Distribution theory for Glass's estimator of effect size and related
-  estimators", J. Educ. Statist. 6 (1981). Its interval inverts the noncentral t distribution: Cumming and Finch,
-  Educ. Psychol. Meas. 61 (2001).
-- Probability of improvement: how often the treatment has the larger metric at the same seed, ties counted half. Agarwal
-  et al., "Deep reinforcement learning at the edge of the statistical precipice" (NeurIPS 2021), compare all pairs of
-  runs; here runs are paired by seed, so it is a proportion of pairs. Its interval is Wilson's score interval:
-  J. Am. Statist. Assoc. 22 (1927). Ties, which make the proportion less variable, only make it wider than need be.
+These numbers stand beside the verdicts. No verdict depends on them. Formulas and sources, of Hedges' g_z with its
+noncentral t interval (Lakens; Cumming and Finch) and of the probability of improvement with Wilson's score interval
+(Agarwal et al.): docs/explanation/statistics.md.
 """
 
 import math
@@ -44,25 +36,21 @@ class ClaimSizes:
     improvement: Size | None
 
 
-_STEPS = 3
-_FAR = 150.0
-"""Noncentralities from which on the limit for large ones is used: there scipy's solutions become slow and, for small
-probabilities, wrong. They agree to 1e-4 for up to 1,000 values, to 2e-3 for 10,000."""
-_LARGEST_T = 1e5
-"""From here on too: scipy may not return. Noncentralities near zero, which take two or three values, are rough."""
 UNKNOWN = Size(math.nan, math.nan, math.nan)
+_FAR, _LARGEST_T = 150.0, 1e5
+"""Noncentralities and t from which on the limit for large ones is used: there scipy is slow, or does not return, and is
+wrong for small probabilities. They agree to 1e-4 for up to 1,000 values, to 2e-3 for 10,000."""
 
 
 def sizes(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], levels: Sequence[float]) -> list[ClaimSizes]:
     """The sizes of each claim; `levels` are the error rates of their intervals."""
-    return [_sizes(*each) for each in zip(claims, verdicts, levels, strict=True)]
-
-
-def _sizes(claim: Claim, verdict: ClaimVerdict, level: float) -> ClaimSizes:
-    values = np.array([*verdict.differences.values()], dtype=np.float64)
-    sign = -1.0 if metric_named(claim.metric).better == "lower" else 1.0
-    better = None if claim.versus is not None else improvement(sign * values, level, verdict.rounding)
-    return ClaimSizes(claim.name, standardized(values, level, verdict.rounding), better)
+    found = []
+    for claim, verdict, level in zip(claims, verdicts, levels, strict=True):
+        values = np.array([*verdict.differences.values()], dtype=np.float64)
+        sign = -1.0 if metric_named(claim.metric).better == "lower" else 1.0
+        better = None if claim.versus is not None else improvement(sign * values, level, verdict.rounding)
+        found.append(ClaimSizes(claim.name, standardized(values, level, verdict.rounding), better))
+    return found
 
 
 def standardized(differences: ArrayLike, alpha: float, rounding: float = 0.0) -> Size:
@@ -71,14 +59,12 @@ def standardized(differences: ArrayLike, alpha: float, rounding: float = 0.0) ->
     Unknown below two differences, and where they do not differ by more than `rounding`.
     """
     d = np.asarray(differences, dtype=np.float64)
-    if d.size < 2 or float(np.ptp(d)) <= rounding:  # noqa: PLR2004 - a spread takes two
+    if d.size <= 1 or float(np.ptp(d)) <= rounding:
         return UNKNOWN
-    top = float(np.abs(d).max())
-    root, freedom = math.sqrt(d.size), d.size - 1
-    t = float((d / top).mean() / (d / top).std(ddof=1)) * root
-    low, high = (_noncentrality(t, freedom, p) for p in (1.0 - alpha / 2.0, alpha / 2.0))
+    d, root, freedom = d / float(np.abs(d).max()), math.sqrt(d.size), d.size - 1  # squares of the largest overflow
+    t = float(d.mean() / d.std(ddof=1)) * root
     scale = correction(freedom) / root
-    return Size(scale * t, scale * low, scale * high)
+    return Size(scale * t, *(scale * _noncentrality(t, freedom, p) for p in (1.0 - alpha / 2.0, alpha / 2.0)))
 
 
 def _noncentrality(t: float, freedom: int, p: float) -> float:
@@ -92,7 +78,7 @@ def _noncentrality(t: float, freedom: int, p: float) -> float:
         return t * s + (freedom * s - (freedom - 1) / s) / (2.0 * t)
     now = float(special.nctdtrinc(freedom, p, t))
     last = now * (1.0 + 1e-6) + 1e-6
-    for _ in range(_STEPS):
+    for _ in range(3):
         missed, before = (float(special.nctdtr(freedom, at, t)) - p for at in (now, last))
         if missed == before or not math.isfinite(missed - before):
             break

@@ -1,7 +1,7 @@
 """Statistics of paired differences: t interval, exact sign-flip p-value, Holm, power; knows no rows.
 
-Written with numpy and `scipy.special` alone. `scipy.stats` and statsmodels give the same numbers, which the tests
-compare, but take 0.6 s and 0.3 s to import, for a quantile and four lines of Holm.
+Written with numpy and `scipy.special` alone: `scipy.stats` and statsmodels, which the tests compare, take 0.9 s to
+import.
 """
 
 import math
@@ -15,15 +15,11 @@ from scipy import special
 
 Floats = NDArray[np.float64]
 
-MOST_ENUMERATED = 36
-"""Pairs up to which every sign pattern is counted: two halves of 2^18 sums, about 40 ms."""
+MOST_ENUMERATED = 36  # pairs: two halves of 2^18 sums, about 40 ms
 MOST_GRIDDED = 1000
-CELLS_PER_PAIR = 1024
-MOST_CELLS = 2**18
-SIMULATED_SWEEPS = 2000
-COARSE = 30  # sign patterns: with more of them the flips cost the interval no power worth counting
-MOST_SIMULATED = 14
-"""Seeds up to which `smallest_effect` looks at every subset of them; the most takes under a second."""
+_CELLS_PER_PAIR, _MOST_CELLS = 1024, 2**18
+_COARSE = 30  # sign patterns: with more of them the flips cost the interval no power worth counting
+_MOST_SIMULATED = 14  # seeds: looking at every subset of them takes under a second
 
 
 class Interval(NamedTuple):
@@ -92,30 +88,24 @@ def sign_flip_p_value(differences: ArrayLike, rounding: float = 0.0) -> float:
     return min(1.0, 2.0 * tail)
 
 
-def _subset_sums(sizes: Floats) -> Floats:
-    sums = np.zeros(1)
-    for size in sizes:
-        sums = np.concatenate((sums, sums + size))
-    return np.sort(sums)
-
-
 def _enumerated_tail(sizes: Floats, threshold: float) -> float:
     """The share of subsets whose sum reaches the threshold, from the sorted sums of both halves."""
-    left, right = _subset_sums(sizes[::2]), _subset_sums(sizes[1::2])
+    halves = [np.zeros(1), np.zeros(1)]
+    for place, size in enumerate(sizes):
+        halves[place % 2] = np.concatenate((halves[place % 2], halves[place % 2] + size))
+    left, right = map(np.sort, halves)
     reached = left.size * right.size - int(np.searchsorted(left, threshold - right).sum())
     return math.ldexp(reached, -sizes.size)
 
 
 def _gridded_tail(sizes: Floats, threshold: float) -> float:
     """As `_enumerated_tail` with sizes rounded to cells; the threshold yields by what rounding took off."""
-    scaled = sizes * (min(MOST_CELLS, CELLS_PER_PAIR * sizes.size) / float(sizes.sum()))
+    scaled = sizes * (min(_MOST_CELLS, _CELLS_PER_PAIR * sizes.size) / float(sizes.sum()))
     widths = np.rint(scaled).astype(int)
-    shares = np.zeros(int(widths.sum()) + 1)
+    shares, used = np.zeros(int(widths.sum()) + 1), 1
     shares[0] = 1.0
-    used = 1
     for width in widths:
-        kept = shares[:used] / 2.0
-        shares[:used] = kept
+        shares[:used] = kept = shares[:used] / 2.0
         used += int(width)
         shares[width:used] += kept
     lost = float(np.maximum(scaled - widths, 0.0).sum())
@@ -154,7 +144,7 @@ def smallest_effect(  # noqa: PLR0913 - a design has as many numbers
         return math.inf
     each = alpha / max(n_claims, 1)
     patterns = math.floor(math.ldexp(each, n_seeds - 1))  # so many of them may reach the observed sum
-    if sd > 0.0 and patterns <= COARSE and n_seeds <= MOST_SIMULATED:
+    if sd > 0.0 and patterns <= _COARSE and n_seeds <= _MOST_SIMULATED:
         return _simulated_effect(n_seeds, each, patterns, power, margin / sd) * sd
     return float(special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each))) * sd / math.sqrt(n_seeds)
 
@@ -165,7 +155,7 @@ def _simulated_effect(n: int, alpha: float, patterns: int, power: float, margin:
 
     Flips find a shift above minus the `patterns`-th smallest mean of a subset (Hartigan's typical values).
     """
-    draws = np.random.default_rng(0).standard_normal((SIMULATED_SWEEPS, n), dtype=np.float32)
+    draws = np.random.default_rng(0).standard_normal((2000, n), dtype=np.float32)
     by_interval = t_quantile(n, alpha) * draws.std(axis=1, ddof=1) / math.sqrt(n) - draws.mean(axis=1)
     members = ((np.arange(1, 2**n) >> np.arange(n)[:, None]) & 1).astype(np.float32)
     members /= members.sum(axis=0)

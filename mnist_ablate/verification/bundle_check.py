@@ -6,15 +6,14 @@ digest, published elsewhere, and training some of the trials again, which gives 
 
 import json
 import math
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from zipfile import BadZipFile
 
 from pydantic import JsonValue
-from typing_extensions import TypeIs
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.reports import judging
@@ -28,24 +27,10 @@ from mnist_ablate.workloads import versions
 MOST_PLANNED = 200_000
 """Trials of a plan that is expanded: a few bytes can ask for more than a machine can hold."""
 MOST_LINES = 20
-_CLOSE = 1e-9
-_TINY = 1e-15
 _AGAIN = "get the bundle again from whoever made it"
-_BROKEN = (
-    AblateError,
-    AttributeError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What a damaged zip, or content of other types than a bundle's, can raise on the way."""
+_DAMAGED = (AblateError, BadZipFile, zlib.error, EOFError)
+_OF_OTHER_TYPES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What content of other types than a bundle's can raise on the way."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +50,17 @@ def check(source: Path) -> Checked:
     """
     try:
         bundle = unpack(source)
-        found = [*islice(_wrong(bundle), MOST_LINES + 1)]
-        advice = _advice(bundle)
-    except _BROKEN as error:
+        found = [*_wrong_records(bundle)] or [*islice(_wrong_verdicts(bundle), MOST_LINES + 1)]
+        packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.deciding_versions()["mnist-ablate"]
+    except (*_DAMAGED, *_OF_OTHER_TYPES) as error:
         text = _one_line(str(error)) or type(error).__name__
         return Checked([f"bundle: {source.name} is incomplete or was altered: {text}: {_AGAIN}"])
     if not found:
         claims = bundle.verdicts["claims"]
         return Checked([], bundle.digest, len(bundle.study.trials), len(claims) if isinstance(claims, list) else 0)
-    lines = [f"bundle: {_one_line(text)}: {advice}" for text in found[:MOST_LINES]]
-    more = [f"bundle: and more problems like these: {advice}"] if len(found) > MOST_LINES else []
-    return Checked([*lines, *more])
-
-
-def _wrong(bundle: Bundle) -> Iterator[str]:
-    """Records against the plan, then verdicts against the records."""
-    records = [*_wrong_records(bundle)]
-    yield from records or _wrong_verdicts(bundle)
+    other = f"it was packed by mnist-ablate {shown(packed)}, this is {here}: verify it with that one"
+    texts = [*found[:MOST_LINES], *["and more problems like these"] * (len(found) > MOST_LINES)]
+    return Checked([f"bundle: {_one_line(text)}: {_AGAIN if packed == here else other}" for text in texts])
 
 
 def _wrong_records(bundle: Bundle) -> Iterator[str]:
@@ -95,9 +74,8 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
     if [*(each.record for each in bundle.earlier), study.name] != names:
         yield f"its earlier records are not all that were begun before {shown(study.name)}, in order"
     numbers = {trial.number for trial in study.trials}
-    lacking = sorted({*range(len(numbers))} - numbers)
-    if lacking:
-        yield f"there is no record {lacking[0]} among the {len(study.trials)} that it holds"
+    if lacking := {*range(len(numbers))} - numbers:
+        yield f"there is no record {min(lacking)} among the {len(study.trials)} that it holds"
         return
     for problem in CheckedLedger([study]).problems:
         what, _, _ = problem.removeprefix("ledger: ").rpartition(": ")  # what to do differs: there is no ledger
@@ -107,46 +85,36 @@ def _wrong_records(bundle: Bundle) -> Iterator[str]:
 def _wrong_verdicts(bundle: Bundle) -> Iterator[str]:
     """Everything in the report that the records do not say, verdicts first."""
     judged = judging.of_raw(bundle.study, bundle.earlier, bundle.fingerprints)
-    found: JsonValue = json.loads(judged.model_dump_json())
-    differing = [*differences(bundle.verdicts, found)]
+    differing = differences(bundle.verdicts, json.loads(judged.model_dump_json()))
     yield from sorted(differing, key=lambda text: ".verdict is " not in text)
 
 
 def differences(told: JsonValue, found: JsonValue, where: str = "") -> Iterator[str]:
     """Where two JSON values differ; numbers may by what other versions of a library round otherwise."""
     if isinstance(told, dict) and isinstance(found, dict):
-        for key in dict.fromkeys([*told, *found]):
+        for key in {**told, **found}:
             yield from differences(told.get(key), found.get(key), f"{where}.{key}" if where else key)
     elif isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
         for place, (one, other) in enumerate(zip(told, found, strict=True)):
             yield from differences(one, other, f"{where}[{_name(other, place)}]")
-    elif not _same(told, found):
+    elif not _is_same(told, found):
         yield f"{where} is {shown(told)} in verdicts.json, the records say {shown(found)}"
 
 
 def _name(item: JsonValue, place: int) -> str:
     """What an item of a list is called: a claim by its name, an arm by its factors."""
-    name, params = (item.get("name"), item.get("params")) if isinstance(item, dict) else (None, None)
-    if isinstance(name, str):
-        return shortened(name)
-    return shortened(" ".join(map(str, params.values()))) if isinstance(params, dict) else str(place)
+    match item:
+        case {"name": str(name)}:
+            return shortened(name)
+        case {"params": dict(params)}:
+            return shortened(" ".join(map(str, params.values())))
+    return str(place)
 
 
-def _same(told: JsonValue, found: JsonValue) -> bool:
-    if _is_number(told) and _is_number(found):
-        return math.isclose(told, found, rel_tol=_CLOSE, abs_tol=_TINY)
-    return type(told) is type(found) and bool(told == found)
-
-
-def _is_number(value: JsonValue) -> TypeIs[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _advice(bundle: Bundle) -> str:
-    packed, here = bundle.versions.get("version.mnist-ablate", "none"), versions.deciding_versions()["mnist-ablate"]
-    if packed != here:
-        return f"it was packed by mnist-ablate {shown(packed)}, this is {here}: verify it with that one"
-    return _AGAIN
+def _is_same(told: JsonValue, found: JsonValue) -> bool:
+    if {type(told), type(found)} <= {int, float}:
+        return math.isclose(told, found, rel_tol=1e-9, abs_tol=1e-15)  # type: ignore[arg-type]
+    return type(told) is type(found) and told == found
 
 
 def _one_line(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy
@@ -22,31 +21,24 @@ def read(url: str, sweep: str) -> list[RawStudy]:
     found: list[RawStudy] = []
     if path is None or path.exists():
         with translate_errors(url):
-            found = _studies(url, sweep)
+            engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args(url))
+            with engine.connect() as connection:
+                found = _studies(connection, sweep)
     found = [study for study in found if study.trials or "content" in study.attrs]  # else cut off before it began
     if not found:
         raise SweepError(f"{sweep}: nothing recorded: run `mnist-ablate sweep {sweep}` first")
     return found
 
 
-def _studies(url: str, sweep: str) -> list[RawStudy]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args(url))
-    try:
-        with engine.connect() as connection:
-            if not sqlalchemy.inspect(connection).has_table("studies"):
-                return []
-            names = connection.execute(text("SELECT study_id, study_name FROM studies")).all()
-            own = [(id_, name) for id_, name in names if _number(name, sweep)]
-            own.sort(key=lambda each: _number(each[1], sweep))
-            return [_study(connection, id_, name) for id_, name in own]
-    finally:
-        engine.dispose()
-
-
-def _number(study: str, sweep: str) -> int:
-    """Which record of the sweep a study is, from 1; 0 if it is another's."""
-    name, _, number = study.rpartition("/")
-    return int(number) if name == sweep and number.isdecimal() else 0
+def _studies(connection: sqlalchemy.Connection, sweep: str) -> list[RawStudy]:
+    if not sqlalchemy.inspect(connection).has_table("studies"):
+        return []
+    own: dict[int, tuple[int, str]] = {}  # by the number of the record
+    for study_id, study_name in connection.execute(text("SELECT study_id, study_name FROM studies")):
+        name, _, number = study_name.rpartition("/")
+        if name == sweep and number.isdecimal():
+            own[int(number)] = (study_id, study_name)
+    return [_study(connection, *own[number]) for number in sorted(own)]
 
 
 def _study(connection: sqlalchemy.Connection, study_id: int, name: str) -> RawStudy:
@@ -58,28 +50,26 @@ def _study(connection: sqlalchemy.Connection, study_id: int, name: str) -> RawSt
         of_study = "JOIN trials USING (trial_id) WHERE study_id = :study"
         query = f"SELECT trial_id, {key}, {value}, {about} FROM {table} {of_study} ORDER BY trial_id, {key}"  # noqa: S608
         for trial_id, name_, stored, kind in rows(query):
-            found[trial_id][name_] = _decoded(stored, json.loads(kind)) if kind else stored
+            found[trial_id][name_] = _decoded(stored, kind) if kind else stored
         return found
 
     params = by_trial("trial_params", "param_name", "param_value", "distribution_json")
     values = by_trial("trial_values", "objective", "value")
     steps = by_trial("trial_intermediate_values", "step", "intermediate_value")
     attrs = by_trial("trial_user_attributes", '"key"', "value_json")
-    about = rows('SELECT "key", value_json FROM study_user_attributes WHERE study_id = :study')
-    trials = rows("SELECT trial_id, number, state FROM trials WHERE study_id = :study ORDER BY number, trial_id")
-    return RawStudy(
-        name,
-        {key: value for key, value in about},  # noqa: C416 - rows are no pairs to mypy
-        tuple(
-            RawTrial(number, state, params[id_], tuple(values[id_].values()), steps[id_], attrs[id_])
-            for id_, number, state in trials
-        ),
+    trials = (
+        RawTrial(number, state, params[id_], tuple(values[id_].values()), steps[id_], attrs[id_])
+        for id_, number, state in rows(
+            "SELECT trial_id, number, state FROM trials WHERE study_id = :study ORDER BY number, trial_id"
+        )
     )
+    about = rows('SELECT "key", value_json FROM study_user_attributes WHERE study_id = :study')
+    return RawStudy(name, dict(map(tuple, about)), tuple(trials))
 
 
-def _decoded(value: float, distribution: Mapping[str, Any]) -> Any:
+def _decoded(value: float, distribution: str) -> Any:
     """A parameter's value: Optuna stores the place of a choice, and every number as a float."""
-    about = distribution["attributes"]
-    if "choices" in about:
-        return about["choices"][int(value)]
-    return int(value) if distribution["name"] == "IntDistribution" else value
+    about = json.loads(distribution)
+    if "choices" in about["attributes"]:
+        return about["attributes"]["choices"][int(value)]
+    return int(value) if about["name"] == "IntDistribution" else value

@@ -15,7 +15,6 @@ from mnist_ablate.tracking.client import check_answer, connect, database_error, 
 from mnist_ablate.tracking.local_store import database
 
 _PAGE = 1000
-_SQL = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True)
@@ -42,46 +41,40 @@ def read(uri: str, name: str) -> RawExperiment | None:
     path = database(uri)
     if path is not None and not path.exists():
         return None
-    if not uri.lower().startswith(_SQL):
+    if not uri.lower().startswith(("sqlite", "postgresql", "mysql", "mssql")):
         return _from_server(uri, name)
     check_answer(uri)
     try:
-        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
-        with engine.connect() as connection:
+        with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect() as connection:
             return _from_database(connection, name)
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise database_error(uri, error) from None
 
 
 def _from_database(connection: sqlalchemy.Connection, name: str) -> RawExperiment | None:
+    def rows(query: str, of: object) -> list[Any]:
+        return list(connection.execute(text(query), {"of": of}).all())
+
+    def by_run(table: str, columns: str) -> defaultdict[str, list[Any]]:
+        found: defaultdict[str, list[Any]] = defaultdict(list)
+        query = f"SELECT run_uuid, {columns} FROM {table} t JOIN runs USING (run_uuid) WHERE experiment_id = :of"  # noqa: S608
+        for run_id, *values in rows(query, id_):
+            found[run_id].append(tuple(values))
+        return found
+
     if not sqlalchemy.inspect(connection).has_table("experiments"):
         return None
-    found = connection.execute(
-        text("SELECT experiment_id FROM experiments WHERE name = :name AND lifecycle_stage = 'active'"), {"name": name}
-    ).scalar()
-    if found is None:
+    known = "SELECT experiment_id FROM experiments WHERE name = :of AND lifecycle_stage = 'active'"
+    if not (found := rows(known, name)):
         return None
-
-    def rows(query: str) -> list[Any]:
-        return list(connection.execute(text(query), {"id": found}).all())
-
-    of_runs = "JOIN runs USING (run_uuid) WHERE experiment_id = :id AND lifecycle_stage = 'active'"
-    params, tags = (defaultdict[str, dict[str, str]](dict) for _ in range(2))
-    points: defaultdict[str, list[tuple[str, int, int, float]]] = defaultdict(list)
-    for table, by_run in (("params", params), ("tags", tags)):
-        for run_id, key, value in rows(f"SELECT run_uuid, {table}.key, {table}.value FROM {table} {of_runs}"):  # noqa: S608
-            by_run[run_id][key] = value
-    for run_id, key, step, at_ms, value in rows(
-        f"SELECT run_uuid, m.key, m.step, m.timestamp, m.value FROM metrics m {of_runs}"  # noqa: S608
-    ):
-        points[run_id].append((key, step, at_ms, value))
-    runs = rows(
-        "SELECT run_uuid, status FROM runs WHERE experiment_id = :id AND lifecycle_stage = 'active' "
-        "ORDER BY start_time, run_uuid"
-    )
+    ((id_,),) = found
+    params, tags = by_run("params", "t.key, t.value"), by_run("tags", "t.key, t.value")
+    points = by_run("metrics", "t.key, t.step, t.timestamp, t.value")
+    active = "experiment_id = :of AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid"
+    runs = rows(f"SELECT run_uuid, status FROM runs WHERE {active}", id_)  # noqa: S608
     return RawExperiment(
-        dict(rows("SELECT t.key, t.value FROM experiment_tags t WHERE experiment_id = :id")),
-        tuple(RawRun(id_, status, params[id_], tags[id_], tuple(points[id_])) for id_, status in runs),
+        dict(rows("SELECT t.key, t.value FROM experiment_tags t WHERE experiment_id = :of", id_)),
+        tuple(RawRun(run, status, dict(params[run]), dict(tags[run]), tuple(points[run])) for run, status in runs),
     )
 
 
@@ -91,13 +84,13 @@ def _from_server(uri: str, name: str) -> RawExperiment | None:
         experiment = client.get_experiment_by_name(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
-        runs: list[Any] = []
-        page: Any = client.search_runs([experiment.experiment_id], max_results=_PAGE)
-        runs.extend(page)
-        while page.token:
-            page = client.search_runs([experiment.experiment_id], max_results=_PAGE, page_token=page.token)
-            runs.extend(page)
-        return RawExperiment(experiment.tags, tuple(_run(client, run) for run in runs))
+        runs: list[RawRun] = []
+        token: str | None = ""
+        while token is not None:
+            page = client.search_runs([experiment.experiment_id], max_results=_PAGE, page_token=token or None)
+            runs += [_run(client, run) for run in page]
+            token = page.token or None
+        return RawExperiment(experiment.tags, tuple(runs))
 
 
 def _run(client: Any, run: Any) -> RawRun:

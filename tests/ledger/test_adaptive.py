@@ -21,8 +21,8 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
-from mnist_ablate.verification import raw_ledger
-from mnist_ablate.verification.ledger_check import CheckedLedger, ExpectedTrials
+from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
 FACTORS = {"activation": ["relu", "tanh", "elu"], "dropout": [0.0, 0.5]}
@@ -204,7 +204,7 @@ def test_verify_works_out_the_same_rounds(design: str, claims: list[dict[str, An
             )
             for id_, each in kept.items()
         }
-        found = ExpectedTrials(plan, finals).wanted(plan.verdict_trials())
+        found = ledger_check.wanted(plan, plan.verdict_trials(), finals)
         assert {each.trial.id for each in found} == {each.trial.id for each in progress.verdict_trials(plan, kept)}
 
 

@@ -62,17 +62,7 @@ def test_the_interval_of_almost_equal_differences_contains_the_estimate(spread: 
 
 def test_the_correction_is_hedges() -> None:
     assert correction(9) == pytest.approx(math.gamma(4.5) / (math.sqrt(4.5) * math.gamma(4.0)))
-    assert correction(30) == pytest.approx(1.0 - 3.0 / (4 * 30 - 1), abs=1e-4)  # the usual approximation
     assert math.isnan(correction(1))
-
-
-@pytest.mark.slow
-def test_it_is_unbiased_and_its_interval_covers() -> None:
-    rng = np.random.default_rng(0)
-    found = [standardized(rng.standard_normal(6) + 0.8, 0.1) for _ in range(4000)]
-    assert np.mean([each.value for each in found]) == pytest.approx(0.8, abs=0.03)
-    scale = correction(5)  # the limits are on the corrected scale too
-    assert np.mean([each.ci_low <= 0.8 * scale <= each.ci_high for each in found]) == pytest.approx(0.9, abs=0.02)
 
 
 @given(st.lists(st.sampled_from([-0.001, 0.001, 0.02]), min_size=1, max_size=40))
@@ -84,12 +74,9 @@ def test_the_share_of_improved_pairs_has_wilsons_interval(d: list[float]) -> Non
     assert (found.ci_low, found.ci_high) == pytest.approx(expected, abs=1e-12)
 
 
-def test_ties_count_half() -> None:
+def test_ties_count_half_and_what_cannot_be_known_is_not_a_number() -> None:
     assert improvement([0.0, 1e-15, 0.01, -0.01], 0.05, 1e-12).value == 0.5
     assert improvement([0.0, 0.01], 0.05).value == 0.75
-
-
-def test_what_cannot_be_known_is_not_a_number() -> None:
     assert math.isnan(improvement([], 0.05).value)
     for d in ([], [0.1], [0.1, 0.1, 0.1], [0.0, 1e-14, 0.0]):
         assert math.isnan(standardized(d, 0.05, 1e-12).value)

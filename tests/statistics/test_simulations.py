@@ -1,0 +1,81 @@
+"""The benchmarks' promises on a few hundred sweeps: verdicts are rarely wrong, adaptive ones too, and so are gains."""
+
+from dataclasses import replace
+
+import adaptive_simulation
+import pytest
+import search_simulation
+import verdict_simulation
+from verdict_simulation import EFFECTS
+
+from mnist_ablate.statistics.paired_tests import t_quantile
+from mnist_ablate.sweep import adaptive_schedule
+
+NOISES = pytest.mark.parametrize(
+    ("noise", "most"), [("normal", 0.05), ("heavy", 0.05), ("skewed", 0.05), ("skewed, treatment only", 0.06)]
+)
+
+
+@NOISES
+@pytest.mark.parametrize("design", [(1, 6), (1, 10), (7, 10)])
+def test_at_most_five_percent_are_wrong_and_twice_the_margin_is_decided(
+    design: tuple[int, int], noise: str, most: float
+) -> None:
+    """The standard error is 0.7%, the true rates are 2.5% or less, 4% with one-sided skew."""
+    cells = {effect: verdict_simulation.simulate(noise, design, effect, 800) for effect in EFFECTS}
+    assert max(cell.wrong for cell in cells.values()) <= most
+    assert min(cells[-2.0].decided, cells[2.0].decided) >= 0.8
+
+
+def test_the_simulation_can_find_a_rule_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven intervals at 95% each, instead of 95% together."""
+    monkeypatch.setattr(verdict_simulation, "t_quantile", lambda n, _alpha: t_quantile(n, 0.05))
+    monkeypatch.setattr(verdict_simulation, "CHECKED_BY_JUDGE", 0)
+    assert verdict_simulation.simulate("normal", (7, 10), 1.0, 800).wrong > 0.05
+
+
+@pytest.mark.slow
+@NOISES
+@pytest.mark.parametrize("design", [(1, 6, 30), (7, 6, 20)])
+def test_at_most_five_percent_of_adaptive_sweeps_are_wrong_and_trials_are_saved(
+    design: tuple[int, int, int], noise: str, most: float
+) -> None:
+    """The standard error is 0.9%; the true rates are 2.1% or less, 4% with one-sided skew."""
+    cells = {effect: adaptive_simulation.simulate(noise, design, effect, 500) for effect in (-2.0, 0.0, 1.0, 2.0)}
+    assert max(cell.wrong for cell in cells.values()) <= most
+    assert min(cells[-2.0].decided, cells[2.0].decided) >= 0.8
+    assert max(cells[effect].trials for effect in (-2.0, 0.0, 2.0)) < 0.8
+
+
+@pytest.mark.slow
+def test_the_simulation_finds_looks_wrong_that_each_take_the_whole_error_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does who looks again and again until the interval clears the margin."""
+
+    def greedy(least: int, most: int) -> tuple[adaptive_schedule.Look, ...]:
+        return tuple(replace(look, share=1.0) for look in adaptive_schedule.look_schedule(least, most))
+
+    monkeypatch.setattr(adaptive_simulation, "look_schedule", greedy)
+    assert adaptive_simulation.simulate("normal", (1, 6, 30), 1.0, 500).wrong > 0.05
+
+
+@pytest.mark.slow
+def test_the_simulation_finds_a_program_that_stops_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaptive_simulation, "seeds_wanted", lambda arms, *_: [30] * len(arms))
+    with pytest.raises(AssertionError, match="the program says"):
+        adaptive_simulation.simulate("normal", (1, 6, 30), 0.0, 5)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.004])
+def test_what_was_seen_flatters_and_what_was_confirmed_does_not(spread: float) -> None:
+    found = search_simulation.winners(40, spread, 2000)
+    assert found.seen - found.true > 0.001
+    assert abs(found.confirmed - found.true) <= 3 * found.standard_error
+    assert 0.93 <= found.covered <= 0.97
+
+
+def test_an_effect_of_the_learning_rate_alone_is_supported_as_written_and_not_once_tuned() -> None:
+    written, tuned = search_simulation.verdicts(apart=1.5, worse=0.0, sweeps=60)
+    assert written["supported"] == 60
+    assert tuned["supported"] <= 6
+    real = search_simulation.verdicts(apart=1.5, worse=0.01, sweeps=30)
+    assert [found["supported"] for found in real] == [30, 30]
