@@ -14,8 +14,7 @@ from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import Params, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload
 
-_SCORE = default_workload().selection_metric
-_NO_SCORE = -1.0
+CHOSEN_BY = default_workload().selection_metric
 
 
 @dataclass(frozen=True)
@@ -34,32 +33,27 @@ class Walk:
     steps: tuple[Step, ...]
     trials: tuple[PlannedTrial, ...]
 
-    def ends(self, plan: Plan) -> bool:
-        """Whether the target is reached."""
-        return len(self.steps) == len(plan.sweep.changes)
-
 
 def walk(plan: Plan, entries: Mapping[str, RecordedTrial]) -> Walk:
     """Follow the path as far as the recorded trials decide it; of equally good changes the first in `target`."""
     steps: list[Step] = []
     trials: list[PlannedTrial] = []
-    left = dict(plan.sweep.changes)
-    settings = dict(plan.sweep.baseline)
+    left, settings = dict(plan.sweep.changes), dict(plan.sweep.baseline)
     while left:
         scores: dict[str, float] = {}
         if len(left) > 1:
             tried = {name: plan.changed({**settings, name: value}, len(steps)) for name, value in left.items()}
             found = [each for planned in tried.values() for each in planned]
             trials += found
-            if any(each.trial.id not in entries for each in found):
+            if any(each.id not in entries for each in found):
                 break
-            scores = {name: fmean(_score(entries[each.trial.id]) for each in tried[name]) for name in tried}
+            scores = {name: fmean(score(entries[each.id]) for each in planned) for name, planned in tried.items()}
         factor = max(left, key=lambda name: scores.get(name, 0.0))
         settings[factor] = left.pop(factor)
         steps.append(Step(factor, dict(settings), scores))
     return Walk(tuple(steps), tuple(trials))
 
 
-def _score(entry: RecordedTrial) -> float:
-    """A failed or lost trial counts as worse than any."""
-    return entry.outcome.metrics.get(_SCORE, _NO_SCORE)
+def score(entry: RecordedTrial) -> float:
+    """What a choice compares: validation accuracy; a failed or lost trial counts as worse than any."""
+    return entry.outcome.metrics.get(CHOSEN_BY, -1.0)

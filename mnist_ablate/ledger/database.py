@@ -8,6 +8,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,15 @@ from mnist_ablate.errors import AblateError, DiskError, UnreachableError, mask, 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
+ANSWER_S = 60.0
+"""A PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone."""
+_RETRY_S = 0.5
+_STOPPING_S = 10.0
+_PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 _DOWN = (OperationalError, InterfaceError, InternalError)
 _FULL = ("disk is full", "No space left", "readonly database", "unable to open database", "disk I/O error")
-_KINDS = "expected sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database"
 _REFUSED = ("authentication failed", "no password supplied", "permission denied", "role ", "no pg_hba.conf entry")
+_KINDS = "expected sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database"
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -43,11 +49,6 @@ def resolved_folder(file: Path) -> Path:
     return Path(os.path.realpath(file)).parent
 
 
-ANSWER_S = 60.0
-"""A PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone."""
-_PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
-
-
 def connect_args(url: str) -> dict[str, int]:
     """Options for every connection to a URL, but for those that it gives itself: dead peers are noticed in 25 s."""
     if sqlite_file(url) is not None:
@@ -65,7 +66,7 @@ def bound_silence() -> None:
 
 def _wait(connection: Any) -> None:
     """What psycopg2 calls in place of a read that could wait for ever."""
-    from psycopg2 import OperationalError as Failure
+    import psycopg2
     from psycopg2 import extensions
 
     events = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
@@ -73,7 +74,7 @@ def _wait(connection: Any) -> None:
         waiting = select.poll()  # select.select takes no descriptor above 1023
         waiting.register(connection, events[state])
         if not waiting.poll(ANSWER_S * 1000):
-            raise Failure(f"no answer for {ANSWER_S:.0f} s")
+            raise psycopg2.OperationalError(f"no answer for {ANSWER_S:.0f} s")
 
 
 def open_storage(url: str, *, create: bool) -> "RDBStorage":
@@ -114,48 +115,38 @@ def _explanation(url: str, error: Exception) -> AblateError:
     text = one_line(str(getattr(error, "orig", None) or error))
     path = sqlite_file(url)
     where = str(path.parent if path else mask(url))
-    no_file = isinstance(error, OSError) and path is not None
-    if no_file or any(sign in text for sign in _FULL):
+    if (path and isinstance(error, OSError)) or any(sign in text for sign in _FULL):
         return DiskError(f"no space on, or no right to write, {where}: free it and run again ({text})")
-    if path is None and any(sign in text for sign in _REFUSED):
-        return UnreachableError(f"database {where} refused the credentials: check OPTUNA_STORAGE ({text})")
-    if path is not None:
+    if path:
         return UnreachableError(f"database {path} not usable: restore it, or move it away to begin anew ({text})")
+    if any(sign in text for sign in _REFUSED):
+        return UnreachableError(f"database {where} refused the credentials: check OPTUNA_STORAGE ({text})")
     return UnreachableError(f"database {where} not reachable: start it or check OPTUNA_STORAGE ({text})")
 
 
-def writable(folder: Path) -> bool:
-    """Whether files can be made in a folder that exists."""
-    return os.access(folder, os.W_OK)
-
-
-_RETRY_S = 0.5
-_STOPPING_S = 10.0
-
-
+@dataclass
 class Outage:
     """Waits while the database is down, at most `limit_s`, or 10 s once `stopping` is true; tells it once."""
 
-    def __init__(self, tell: Callable[[str], None], limit_s: float, stopping: Callable[[], bool]) -> None:
-        self._tell, self._limit_s, self._stopping = tell, limit_s, stopping
+    tell: Callable[[str], None]
+    limit_s: float
+    stopping: Callable[[], bool]
 
     def retry_until_available(self, write: Callable[[], None]) -> None:
         """Call `write` until it succeeds; it must be safe to call again.
 
         Raises the UnreachableError of the last attempt when the time is over.
         """
-        began = time.monotonic()
-        told = False
+        began, told = time.monotonic(), False
         while True:
             try:
                 write()
             except UnreachableError as error:
-                waited_s = time.monotonic() - began
-                if waited_s > (min(self._limit_s, _STOPPING_S) if self._stopping() else self._limit_s):
+                if time.monotonic() - began > (min(self.limit_s, _STOPPING_S) if self.stopping() else self.limit_s):
                     raise UnreachableError(f"{error}; run the same command again to continue") from error
                 if not told:
-                    self._tell("database not reachable, retrying")
-                    told = True
+                    self.tell("database not reachable, retrying")
+                told = True
                 time.sleep(_RETRY_S)
             else:
                 return

@@ -93,7 +93,8 @@ def _search(plan: Plan, entries: Entries) -> Search:
     from mnist_ablate.ledger.importance import LEVEL, RESAMPLES, importances  # here, because it imports optuna
 
     tried = _tried(entries)
-    factors = tuple(Importance.model_validate(vars(each)) for each in importances(plan.sweep, tried))
+    found = importances(plan.sweep, tried)
+    factors = tuple(Importance(factor=name, share=share, low=low, high=high) for name, share, low, high in found)
     shares = Importances(level=LEVEL, resamples=RESAMPLES, factors=factors)
     return Search(gain=_gain(plan, entries, tried), importances=shares)
 
@@ -158,11 +159,12 @@ def _as_written(plan: Plan, entries: Entries) -> AsWritten | None:
     sweep = plan.sweep
     if not sweep.as_written:
         return None
-    rows = progress.as_written(plan, entries)
+    trials = progress.as_written_trials(plan, entries)
+    rows = progress.rows(plan, entries, trials)
     settings = [arm.settings for arm in plan.arms]
     return AsWritten(
         values={name: tuple(dict.fromkeys(each[name] for each in settings)) for name in sweep.nuisance},
-        trials=TrialCounts.model_validate(progress.as_written_counts(plan, entries)),
+        trials=TrialCounts.model_validate(progress.counts(plan, entries, trials)),
         arms=arms(rows, main_metric(sweep), ALPHA),
         claims=judge(rows, sweep.claims, ALPHA, sweep.looks),
     )

@@ -68,7 +68,7 @@ def _no_lock(ground: Ground, home: Path) -> None:
     here, gate = home.parent / "here", home.parent / "gate"
 
     def prepare() -> None:
-        ledger.hold = lambda *_, **__: nullcontext(lock._FileLock())  # type: ignore[attr-defined, assignment]
+        ledger.hold = lambda *_, **__: nullcontext(lock.Lock())  # type: ignore[attr-defined, assignment]
 
     def slowly() -> None:
         prepare()

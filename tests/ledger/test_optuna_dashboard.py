@@ -9,21 +9,16 @@ from typing import Any
 
 import pytest
 from command import wait_for
-from ledger_records import outcome
+from ledger_records import recorded
 from mlflow_helpers import free_port
 from sweep_runs import small
 
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import make_plan
 
 
 @pytest.mark.service
 def test_the_dashboard_shows_the_ledger(tmp_path: Path) -> None:
-    settings, plan, port = Settings(home=tmp_path), make_plan(small(), "d1" * 32), free_port()
-    record = Ledger(settings.ledger_url).begin(plan, fresh=False)
-    for planned in plan.verdict_trials():
-        record.add(planned, outcome(planned))
+    settings, port = recorded(tmp_path, small()), free_port()
     program = Path(sys.executable).with_name("optuna-dashboard")
     null = subprocess.DEVNULL
     server = subprocess.Popen([program, settings.ledger_url, "--port", str(port)], stdout=null, stderr=null)
@@ -41,9 +36,8 @@ def test_the_dashboard_shows_the_ledger(tmp_path: Path) -> None:
         (study,) = asked("/api/studies")["study_summaries"]
         assert study["study_name"] == "small/1"
         trials = asked(f"/api/studies/{study['study_id']}?after=0")["trials"]
-        assert len(trials) == 6
-        assert {trial["state"] for trial in trials} == {"Complete"}
+        assert [trial["state"] for trial in trials] == ["Complete"] * 6
     finally:
         server.terminate()
         server.wait(20)
-    assert len(record.records()) == 6
+    assert len(Ledger(settings.ledger_url).find("small").records()) == 6

@@ -1,5 +1,6 @@
 """Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements, on both databases."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,9 @@ TRIALS = {
 }
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> optuna.storages.RDBStorage:
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/ledger.db" if sqlite else request.getfixturevalue("server").database()
+@pytest.fixture
+def storage(url: str, tmp_path: Path) -> optuna.storages.RDBStorage:
+    (tmp_path / "home").mkdir()
     return open_storage(url, create=True)
 
 
@@ -66,15 +66,15 @@ def stored(storage: optuna.storages.RDBStorage, name: str) -> dict[str, list[dic
     metadata = sqlalchemy.MetaData()
     metadata.reflect(storage.engine, only=TABLES)
     trials = metadata.tables["trials"]
+    of_study = sqlalchemy.select(trials).where(trials.c.study_id == storage.get_study_id_from_name(name))
     found = {}
     with storage.engine.connect() as connection:
-        of_study = sqlalchemy.select(trials).where(trials.c.study_id == storage.get_study_id_from_name(name))
         numbers = {row.trial_id: row.number for row in connection.execute(of_study)}
-        for table in TABLES:
-            every = sqlalchemy.select(metadata.tables[table]).order_by(*metadata.tables[table].primary_key)
-            own = [dict(row) for row in connection.execute(every).mappings() if row["trial_id"] in numbers]
-            key = next(iter(metadata.tables[table].primary_key)).name
-            found[table] = [{**row, key: "", "study_id": "", "trial_id": numbers[row["trial_id"]]} for row in own]
+        for name_, table in metadata.tables.items():
+            key, *_ = table.primary_key
+            every = connection.execute(sqlalchemy.select(table).order_by(key)).mappings()
+            own = [dict(row) for row in every if row.get("trial_id") in numbers]
+            found[name_] = [{**row, key.name: "", "study_id": "", "trial_id": numbers[row["trial_id"]]} for row in own]
     return found
 
 
@@ -91,18 +91,13 @@ def test_every_row_is_what_optuna_would_have_written(
 
 
 def test_what_is_read_is_what_optuna_reads(study: optuna.Study, rows: TrialRows) -> None:
-    import json
-
-    for trial in TRIALS.values():
-        rows.add(trial)
+    rows.add(*TRIALS.values())
     known = study.get_trials()
     read = rows.read()
     assert rows.count() == len(read) == len(known)
-    assert [row.params for row in read] == [trial.params for trial in known]
-    assert [list(row.params) for row in read] == [list(trial.params) for trial in known]
-    assert [{key: json.loads(text) for key, text in row.attrs.items()} for row in read] == [
-        trial.user_attrs for trial in known
-    ]
+    assert [[*params.items()] for params, _ in read] == [[*trial.params.items()] for trial in known]
+    attrs = [{key: json.loads(text) for key, text in texts.items()} for _, texts in read]
+    assert attrs == [trial.user_attrs for trial in known]
 
 
 def test_numbers_count_what_anybody_wrote(

@@ -1,88 +1,270 @@
-"""The rounds of a plan: what comes next follows from what is recorded, and from nothing else."""
+"""What comes next follows from what is recorded, and from nothing else: tuning, verdicts, rounds of adaptive sweeps."""
 
+from collections import Counter
+from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
+from judged_sweep import as_json
+from ledger_records import plan
+from rich.console import Console
+from sweep_runs import SWEEP, Watcher, small
 
-from mnist_ablate.ledger.progress import due, rounds
-from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
-from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Outcome, RecordedTrial, Status
+from mnist_ablate.execution.driver import drive
+from mnist_ablate.ledger import progress
+from mnist_ablate.ledger.ledger import Ledger
+from mnist_ablate.ledger.preregistration import digests
+from mnist_ablate.ledger.raw_records import FinalRecord
+from mnist_ablate.reports import judging, terminal
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
+from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
+from mnist_ablate.verification import raw_ledger
+from mnist_ablate.verification.ledger_check import CheckedLedger, ExpectedTrials
+from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
-CLAIM = {
-    "name": "tanh-hurts",
-    "statement": "Tanh hurts.",
-    "treatment": {"activation": "tanh"},
-    "control": {"activation": "relu"},
-    "direction": "lower",
-    "margin": 0.002,
+Entries = dict[str, RecordedTrial]
+Rounds = list[tuple[PlannedTrial, ...]]
+NUISANCE = {"learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}
+TUNED: dict[str, Any] = {"nuisance": NUISANCE, "tuning_trials": 2}
+
+
+def claim(name: str, treatment: str, **more: Any) -> dict[str, Any]:
+    sides = {"treatment": {"activation": treatment}, "control": {"activation": "relu"}, "where": {"dropout": 0.0}}
+    return {"name": name, "statement": "s", "direction": "lower", "margin": 0.002, **sides, **more}
+
+
+CLEAR, OPEN = claim("clear", "tanh"), claim("open", "elu")
+ADAPTIVE: dict[str, Any] = {
+    "baseline": {"activation": "relu", "dropout": 0.0},
+    "scientific": {"activation": ["relu", "tanh", "elu"], "dropout": [0.0, 0.5]},
+    "seeds": {"min": 6, "max": 30},
+    "claims": [CLEAR, OPEN],
 }
-TUNED: dict[str, Any] = {
-    "nuisance": {"learning_rate": {"low": 1e-3, "high": 0.1, "log": True}},
-    "tuning_trials": 2,
+PATH: dict[str, Any] = {
+    "design": "ablation_path",
+    "scientific": {},
+    "baseline": {"activation": "tanh", "dropout": 0.5},
+    "target": {"activation": "relu", "dropout": 0.2},
+    "claims": [],
 }
 
 
 def plan_of(**changes: Any) -> Plan:
-    content = {
-        "name": "x",
-        "question": "?",
-        "baseline": {"activation": "relu"},
-        "scientific": {"activation": ["relu", "tanh"]},
-        "seeds": 3,
-        "claims": [CLAIM],
-    }
-    return make_plan(Sweep.model_validate({**content, **changes}), "digest")
+    return plan(negative_control="baseline", **changes)
 
 
-def entry(planned: PlannedTrial, accuracy: float = 0.9, status: Status = "complete") -> RecordedTrial:
-    metrics = {} if status in ("failed", "lost") else {"val_accuracy": accuracy, "test_accuracy": accuracy}
-    outcome = Outcome(trial_id=planned.trial.id, status=status, metrics=metrics)
+def adaptive(**changes: Any) -> Plan:
+    return plan_of(**{**ADAPTIVE, **changes})
+
+
+def entry(planned: PlannedTrial, status: Status = "complete") -> RecordedTrial:
+    """Tanh is much worse than relu; elu is worse by just the margin, and noisy."""
+    recipe = recipe_of(planned.trial)
+    rng = np.random.default_rng([planned.trial.seed, len(recipe.activation), int(2 * recipe.dropout)])
+    effect = {"relu": 0.0, "tanh": -0.03, "elu": -0.002}[recipe.activation]
+    value = 0.95 + effect + 0.0015 * float(rng.standard_normal())
+    metrics = {} if status in ("failed", "lost") else {"test_accuracy": value, "val_accuracy": value}
+    outcome = Outcome(trial_id=planned.id, status=status, metrics=metrics)
     return RecordedTrial(planned.trial, planned.arm.params, planned.stage, outcome)
 
 
-def stages(trials: tuple[PlannedTrial, ...]) -> set[str]:
-    return {each.stage for each in trials}
+def run(plan: Plan, entries: Entries | None = None) -> tuple[Entries, Rounds]:
+    """All rounds, on top of what is recorded."""
+    entries, asked = dict(entries or {}), Rounds()
+    while due := progress.due(plan, entries):
+        asked.append(due)
+        entries |= {each.id: entry(each) for each in due}
+    return entries, asked
+
+
+@cache
+def finished() -> tuple[Plan, Entries, Rounds]:
+    plan = adaptive()
+    return plan, *run(plan)
+
+
+def stages(trials: tuple[PlannedTrial, ...]) -> Counter[str]:
+    return Counter(each.stage for each in trials)
 
 
 def test_verdicts_and_their_control_wait_for_the_tuning() -> None:
     plan = plan_of(**TUNED)
-    first = due(plan, {})
-    assert (len(first), stages(first)) == (4, {"tuning"})
-    entries = {each.trial.id: entry(each) for each in first[:3]}
-    assert due(plan, entries) == first[3:]
-    entries[first[3].trial.id] = entry(first[3])
-    second = due(plan, entries)
-    assert (len(second), stages(second)) == (9, {"verdict", "control"})
+    first = progress.due(plan, {})
+    assert stages(first) == {"tuning": 4}
+    entries = {each.id: entry(each) for each in first[:3]}
+    assert progress.due(plan, entries) == first[3:]
+    entries[first[3].id] = entry(first[3])
+    assert stages(progress.due(plan, entries)) == {"verdict": 6, "control": 3}
 
 
 def test_a_failed_trial_that_is_recorded_is_not_asked_for_again() -> None:
     plan = plan_of()
-    entries = {each.trial.id: entry(each, status="failed") for each in due(plan, {})}
-    assert due(plan, entries) == ()
+    entries = {each.id: entry(each, status="failed") for each in progress.due(plan, {})}
+    assert progress.due(plan, entries) == ()
 
 
-@pytest.mark.parametrize("cut", range(0, 14, 3))
-def test_after_a_crash_exactly_the_missing_trials_are_due(cut: int) -> None:
-    plan = plan_of(**TUNED)
-    entries: dict[str, RecordedTrial] = {}
-    asked: list[PlannedTrial] = []
-    while found := due(plan, entries):
-        asked += found
-        entries |= {each.trial.id: entry(each) for each in found}
-    kept = dict(list(entries.items())[:cut])
-    again: list[PlannedTrial] = []
-    while found := due(plan, kept):
-        again += found
-        kept |= {each.trial.id: entry(each) for each in found}
-    assert [each.trial.id for each in again] == [each.trial.id for each in asked[cut:]]
-    assert len(asked) == plan.size == 13
+@pytest.mark.parametrize("content", [TUNED, {**ADAPTIVE, "seeds": {"min": 6, "max": 14}}, PATH])
+def test_after_a_crash_exactly_the_missing_trials_are_due(content: dict[str, Any]) -> None:
+    plan = plan_of(**content)
+    entries, asked = run(plan)
+    order = [each.id for each_round in asked for each in each_round]
+    assert len(order) == len(entries) == progress.done(plan, entries)
+    for cut in range(0, len(order), 6):
+        again, rest = run(plan, {trial_id: entries[trial_id] for trial_id in order[:cut]})
+        assert sorted(each.id for each_round in rest for each in each_round) == sorted(order[cut:])
+        assert again == entries
 
 
 def test_a_trial_of_two_arms_is_asked_for_once() -> None:
-    plan = plan_of(design="search", tuning_trials=1, claims=[])
+    plan = plan_of(design="search", baseline={"activation": "relu"}, tuning_trials=1, claims=[])
     tried = plan.searched({"activation": "relu"})
-    entries = {tried.trial.id: entry(tried)}
-    found = due(plan, entries)
-    assert len(next(iter(rounds(plan, entries)))) == 6
-    assert [each.trial.seed for each in found] == [0, 1, 2]
+    entries = {tried.id: entry(tried)}
+    assert len(progress.verdict_trials(plan, entries)) == 6
+    assert [each.trial.seed for each in progress.due(plan, entries)] == [0, 1, 2]
+
+
+def test_only_the_arms_of_open_claims_get_more_seeds() -> None:
+    plan, entries, asked = finished()
+    assert [len(each) for each in asked] == [6 * 6 + 6, 3 * 3 + 3, 3 * 5 + 5, 2 * 7 + 7, 2 * 9 + 9]
+    seeds = Counter(label(each.arm.params) for each in progress.verdict_trials(plan, entries))
+    few = {f"{activation} 0.5": 6 for activation in ("relu", "tanh", "elu")}
+    assert seeds == {"relu 0.0": 30, "tanh 0.0": 14, "elu 0.0": 30, **few}
+    assert len(progress.control_trials(plan, entries)) == 30
+
+
+def test_every_report_says_how_seeds_were_added_what_that_saved_and_where_each_claim_stopped() -> None:
+    plan, entries, _ = finished()
+    counts = progress.counts(plan, entries)
+    assert counts == {"planned": 180, "complete": 92, "diverged": 0, "failed": 0, "lost": 0, "saved": 88}
+    found = judging.of_rows(plan.sweep, progress.rows(plan, entries), counts)
+    stopped = [(each.verdict, each.look, each.n_pairs) for each in found.claims]
+    assert stopped == [("supported", 3, 14), ("inconclusive", 5, 30)]
+    assert found.adaptive is not None
+    assert [each.seeds for each in found.adaptive.looks] == [6, 9, 14, 21, 30]
+    saved = "Saved: 88 of the 180 trials of 30 seeds for every arm (49%)."
+    text = markdown(found, "Why?")
+    assert "every arm has 6. The arms of open claims get more, up to 9, 14, 21 and 30." in text
+    assert saved in text
+    assert "180 trials planned: 92 complete, 88 saved" in text
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(terminal.tables(found))
+    told = " ".join(capture.get().split())
+    assert saved in told
+    assert "its 97.5% repeated interval" in told
+    assert "14 pairs, p=0.00146, look 3 of 5." in told
+    assert "corrected for 2 claims and the looks" in told
+    assert "not run yet" not in told
+
+
+def test_a_sweep_with_a_fixed_number_of_seeds_has_no_looks() -> None:
+    fixed = judging.of_rows(small(), [], progress.count([]))
+    assert fixed.adaptive is None
+    assert all("look" not in each for each in as_json(fixed)["claims"])
+
+
+def test_before_the_last_round_nothing_is_called_saved_and_a_lost_trial_counts_as_taken() -> None:
+    plan = adaptive()
+    entries = {each.id: entry(each, "lost") for each in progress.due(plan, {})}
+    assert progress.counts(plan, entries)["saved"] == 0
+    assert progress.again(plan, {}).planned == 6  # type: ignore[union-attr]
+    assert {each.trial.seed for each in progress.due(plan, entries) if each.stage == "verdict"} == {6, 7, 8}
+
+
+@pytest.mark.parametrize(
+    ("claim", "judged", "seeds"), [({**OPEN, "where": {}}, True, [9, 9, 6, 6, 9, 9]), (OPEN, False, [6] * 6)]
+)
+def test_a_claim_asks_for_all_values_that_it_leaves_open_and_if_it_cannot_be_judged_for_none(
+    claim: dict[str, Any], judged: bool, seeds: list[int]
+) -> None:
+    plan = adaptive(claims=[claim])
+    trials = [each for each in plan.verdict_trials() if each.trial.seed < 6]
+    rows = [Row(each.arm.params, each.trial.seed, entry(each).outcome.metrics if judged else {}) for each in trials]
+    arms = [arm.params for arm in plan.arms]
+    assert progress.seeds_wanted(arms, rows, plan.sweep.claims, plan.sweep.looks) == seeds
+
+
+def test_the_recipe_as_written_has_rounds_of_its_own() -> None:
+    plan = adaptive(**TUNED, fixed={"learning_rate": 0.01}, as_written=True, claims=[CLEAR])
+    entries, asked = run(plan)
+    assert [stages(each) for each in asked[:3]] == [
+        {"tuning": 12},
+        {"verdict": 36, "control": 6, "as_written": 36},
+        {"verdict": 6, "control": 3, "as_written": 6},
+    ]
+    assert progress.counts(plan, entries, progress.as_written_trials(plan, entries))["saved"] == 180 - 42
+
+
+def test_looks_and_spending_are_registered_and_fixed_sweeps_keep_their_digests() -> None:
+    looks, fixed = adaptive(), adaptive(seeds=30)
+    assert digests(looks)["plan"] != digests(fixed)["plan"]
+    assert digests(adaptive(seeds={"min": 7, "max": 30}))["plan"] != digests(looks)["plan"]
+    assert looks.sweep.digest != fixed.sweep.digest
+
+
+def test_the_winner_is_known_when_the_rounds_are_over() -> None:
+    plan, entries, asked = finished()
+    assert progress.winner(plan, entries) is not None
+    assert progress.winner(plan, {each.id: entries[each.id] for each in asked[0][:-7]}) is None
+
+
+BOTH = claim("both", "elu", versus={"dropout": 0.5})
+
+
+@pytest.mark.parametrize("claims", [[CLEAR, OPEN], [{**OPEN, "where": {}}], [CLEAR], [BOTH]])
+@pytest.mark.parametrize("design", ["factorial", "one_factor"])
+def test_verify_works_out_the_same_rounds(design: str, claims: list[dict[str, Any]]) -> None:
+    if design == "one_factor":
+        claims = [{key: value for key, value in each.items() if key not in ("where", "versus")} for each in claims]
+    plan = adaptive(claims=claims, design=design, seeds={"min": 6, "max": 14})
+    entries, asked = run(plan)
+    order = [each.id for each_round in asked for each in each_round]
+    for cut in range(0, len(order) + 1, 11):
+        kept = {trial_id: entries[trial_id] for trial_id in order[:cut]}
+        finals = {
+            id_: FinalRecord(
+                id_, {}, each.trial.seed, "", each.params, each.stage, each.outcome.model_dump(), frozenset()
+            )
+            for id_, each in kept.items()
+        }
+        found = ExpectedTrials(plan, finals).wanted(plan.verdict_trials())
+        assert {each.id for each in found} == {each.id for each in progress.verdict_trials(plan, kept)}
+
+
+def few(margin: float = 0.5) -> Any:
+    return small(seeds={"min": 3, "max": 9}, claims=[{**SWEEP["claims"][0], "margin": margin}])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tracker", "fake")
+def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
+    result = drive(few(), settings, Watcher())
+    record = Ledger(settings.ledger_url).find("small")
+    entries = record.entries()
+    assert progress.due(record.plan, entries) == ()
+    counts = result.counts
+    assert counts["complete"] + counts["saved"] == counts["planned"] == 18
+    assert CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems == []
+    found = judging.of_records(record.plan, entries, record.registration, [])
+    assert as_json(found)["trials"] == dict(counts)
+    again = drive(few(), settings, Watcher())
+    assert (again.rows, len(Ledger(settings.ledger_url).find("small").records())) == (result.rows, len(entries))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tracker", "fake")
+@pytest.mark.parametrize(
+    ("margin", "most", "told"),
+    [(0.5, None, "is recorded but was not planned"), (0.0, 6, "planned trials are not recorded: run the sweep again")],
+)
+def test_verify_finds_a_round_that_nobody_asked_for_and_one_that_is_lacking(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, margin: float, most: int | None, told: str
+) -> None:
+    monkeypatch.setattr(progress, "_wanted", lambda _plan, trials, _entries: trials[:most])
+    drive(few(margin), settings, Watcher())
+    problems = CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems
+    assert problems
+    assert all(told in problem for problem in problems)
