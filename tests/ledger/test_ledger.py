@@ -286,7 +286,7 @@ def add_through(record: Record, lock: Lock, troubles: Mapping[int, Callable[[], 
     for number, each in enumerate(record.plan.verdict_trials()):
         troubles.get(number, lambda: None)()
 
-        def write(finished: tuple[PlannedTrial, Outcome] = (each, outcome(each))) -> None:  # noqa: B008 - at each
+        def write(finished: tuple[PlannedTrial, Outcome] = (each, outcome(each))) -> None:
             lock.ensure()
             record.add(*finished)
 
