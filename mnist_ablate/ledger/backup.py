@@ -10,14 +10,14 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_ablate.errors import ConflictError, SweepError, mask
 from mnist_ablate.ledger.database import sqlite_file, translate_errors
@@ -99,35 +99,36 @@ def _line(trial: FrozenTrial) -> Line:
 
 
 def _trial(line: Line) -> FrozenTrial:
-    start, complete = (datetime.fromisoformat(text) if text else None for text in line["times"])
-    return FrozenTrial(
-        number=-1,  # Optuna gives the next one
-        trial_id=-1,
+    trial = create_trial(
         state=TrialState[line["state"]],
         value=line["value"],
-        datetime_start=start,
-        datetime_complete=complete,
         params=line["params"],
         distributions={name: json_to_distribution(text) for name, text in line["distributions"].items()},
         user_attrs=line["attrs"],
-        system_attrs={},
         intermediate_values=dict(line["steps"]),
     )
+    times = [datetime.fromisoformat(text) if text else None for text in line["times"]]
+    trial.datetime_start, trial.datetime_complete = times
+    return trial
 
 
 def restore(url: str, source: Path) -> dict[str, tuple[int, int]]:
     """Write what the ledger lacks of a file's records; what is there already stays, and doing it twice adds nothing.
 
-    By the name of each record: how many trials the file has of it, and how many were written now.
-
+    Returns of each record, by its name, how many trials the file has and how many were written now.
     Raises SweepError if the file is damaged or was altered, ConflictError if the ledger has other records of a name.
     """
     with ExitStack() as stack:
-        with _readable(source):
+        try:
             archive = stack.enter_context(zipfile.ZipFile(source))
             members = _members(archive)
-            for name, member in members.items():
-                _check(name, _lines(archive, member))
+        except SweepError as error:
+            raise SweepError(f"{source}: {error}: nothing was restored; use another copy") from None
+        except (OSError, *_BROKEN) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what seeking to before the file gives
+                raise
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise SweepError(f"{source}: not a complete mnist-ablate backup ({why}): use another copy") from None
         ledger = Ledger(url)
         with translate_errors(url):
             for name in members.keys() & optuna.get_all_study_names(ledger.storage):
@@ -135,22 +136,8 @@ def restore(url: str, source: Path) -> dict[str, tuple[int, int]]:
         return {name: _written(ledger, name, [*_lines(archive, member)]) for name, member in members.items()}
 
 
-@contextmanager
-def _readable(source: Path) -> Iterator[None]:
-    """Raises SweepError for whatever is wrong with the file."""
-    try:
-        yield
-    except SweepError as error:
-        raise SweepError(f"{source}: {error}: nothing was restored; use another copy") from None
-    except (OSError, *_BROKEN) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what seeking to before the file gives
-            raise
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise SweepError(f"{source}: not a complete mnist-ablate backup ({why}): use another copy") from None
-
-
 def _members(archive: zipfile.ZipFile) -> dict[str, str]:
-    """The member of each record, once its checksum is seen to be right."""
+    """The member of each record, once its checksum and its content are seen to be right."""
     manifest = json.loads(archive.read(_MANIFEST))
     if manifest["format"] != FORMAT:
         raise SweepError(f"has format {manifest['format']}, not {FORMAT}, and needs another version of mnist-ablate")
@@ -158,6 +145,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, str]:
         with archive.open(about["member"]) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:  # type: ignore[arg-type]
                 raise SweepError(f"{name} was altered")
+        _check(name, _lines(archive, about["member"]))
     return {name: about["member"] for name, about in manifest["records"].items()}
 
 

@@ -31,8 +31,6 @@ from mnist_ablate.workloads.workload import default_workload, stored_trial
 
 _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
-_CONTENT = "content"
-_ANY_SIZE = 10**9
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Ledger:
                 study.set_user_attr("digest", plan.sweep.digest)
                 study.set_user_attr("preregistration", digests(plan))
                 study.set_user_attr("registered", datetime.now(UTC).isoformat(timespec="seconds"))
-                study.set_user_attr(_CONTENT, content)  # each is a transaction: the last one says that all are there
+                study.set_user_attr("content", content)  # each is a transaction: the last one says that all are there
             record = self._record(study)
         if (record.sweep.digest, record.data_digest) != (plan.sweep.digest, plan.data_digest):
             changes = differences(_content(record.sweep, record.data_digest), content)
@@ -119,7 +117,7 @@ class Ledger:
         for each in self.studies(study.study_name.rpartition("/")[0]):
             if _number(each.study_name) < _number(study.study_name) and is_registered(each):
                 attrs, trials = each.user_attrs, TrialRows(self.storage, each.study_name).count()
-                sweep, data_digest = Sweep.model_validate(attrs[_CONTENT]["sweep"]), attrs[_CONTENT]["data_digest"]
+                sweep, data_digest = Sweep.model_validate(attrs["content"]["sweep"]), attrs["content"]["data_digest"]
                 earlier.insert(0, Earlier(each.study_name, attrs["registered"], sweep, data_digest, trials))
         return Record(study, self.url, TrialRows(self.storage, study.study_name), earlier)
 
@@ -132,7 +130,7 @@ def _number(study_name: str) -> int:
 
 def is_registered(study: optuna.Study) -> bool:
     """Whether a study is a record: one that was cut off before its first trial is none."""
-    return _CONTENT in study.user_attrs
+    return "content" in study.user_attrs
 
 
 def _content(sweep: Sweep, data_digest: str) -> dict[str, object]:
@@ -150,8 +148,8 @@ class Record:
         self._study, self._url, self._rows = study, url, rows
         attrs = study.user_attrs
         self.name = study.study_name
-        self.sweep = Sweep.model_validate(attrs[_CONTENT]["sweep"])
-        self.data_digest = str(attrs[_CONTENT]["data_digest"])
+        self.sweep = Sweep.model_validate(attrs["content"]["sweep"])
+        self.data_digest = str(attrs["content"]["data_digest"])
         self.registered = str(attrs["registered"])
         told = attrs.get("preregistration", {})  # older versions wrote none
         self.registration = Registration(self.registered, str(attrs["digest"]), told, earlier)
@@ -164,7 +162,7 @@ class Record:
     @cached_property
     def plan(self) -> Plan:
         """Its trials, however many: that was decided when it was begun."""
-        return make_plan(self.sweep, self.data_digest, max_trials=_ANY_SIZE)
+        return make_plan(self.sweep, self.data_digest, max_trials=10**9)
 
     @property
     def fingerprints(self) -> list[dict[str, JsonValue]]:

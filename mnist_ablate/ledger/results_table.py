@@ -19,19 +19,15 @@ _Arm = tuple[dict[str, Scalar], dict[int, int]]
 """The params that all rows of an arm share, and the number of the row of each seed."""
 
 
-def read(
-    path: str | Path, factors: Mapping[str, Sequence[Scalar]] | Sequence[str], metrics: Sequence[str]
-) -> list[Row]:
+def read(path: Path, factors: Mapping[str, Sequence[Scalar]], metrics: Sequence[str]) -> list[Row]:
     """The rows of a UTF-8 CSV file with a column per factor and metric, `seed`, and optionally `outcome`.
 
     Other columns are ignored. A factor's cell becomes a bool or a number if it reads like one, unless it is
     exactly one of the values given with that factor. Raises SweepError at the first cell that cannot be used.
     """
-    path = Path(path)
-    values = factors if isinstance(factors, Mapping) else dict.fromkeys(factors, ())
     name = plainly(path.name)
     try:
-        rows = [*_rows(path.read_bytes().decode("utf-8-sig"), values, metrics)]
+        rows = [*_rows(path.read_bytes().decode("utf-8-sig"), factors, metrics)]
     except UnicodeDecodeError as error:
         line = 1 + error.object.count(b"\n", 0, error.start)
         raise SweepError(f"{name}: line {line} is not UTF-8: save the table as CSV in UTF-8") from error

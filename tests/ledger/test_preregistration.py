@@ -1,8 +1,5 @@
 """What is asked is written down before the first trial; what may have been chosen afterwards is called exploratory."""
 
-import json
-import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +39,8 @@ def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False,
     return record
 
 
-def registered(home: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = as_json(recorded_report.report("small", home)[0])["preregistration"]
-    return found
+def registered(home: Settings) -> Any:
+    return as_json(recorded_report.report("small", home)[0])["preregistration"]
 
 
 def digests(images: str = DATA, **changes: Any) -> dict[str, str]:
@@ -100,41 +96,28 @@ def test_claims_changed_with_results_at_hand_are_exploratory(home: Settings) -> 
     with pytest.raises(ConflictError, match=r"stored sweep differs: claims\.tanh-hurts\.margin 0\.002 -> 0\.001"):
         begun(home, other_margin())
     begun(home, other_margin(), fresh=True)
+    change = "claims.tanh-hurts.margin 0.002 -> 0.001"
+    told = f"changed after 4 trials of small/1, registered {first.registered}: {change}"
     found = registered(home)
-    assert found["status"] == "exploratory"
-    assert found["reasons"] == [
-        f"changed after 4 trials of small/1, registered {first.registered}: claims.tanh-hurts.margin 0.002 -> 0.001"
-    ]
+    assert (found["status"], found["reasons"]) == ("exploratory", [told])
+
+
+def status_after(home: Settings, sweep: Sweep, trials: int = 0, images: str = DATA) -> Any:
+    begun(home, sweep, trials, fresh=True, images=images)
+    return registered(home)["status"]
 
 
 def test_the_question_that_was_asked_first_stays_preregistered(home: Settings) -> None:
     begun(home, small(), 4)
-    begun(home, small(), fresh=True)
-    assert registered(home)["status"] == "preregistered"
-    begun(home, other_margin(), 2, fresh=True)
-    assert registered(home)["status"] == "exploratory"
-    begun(home, small(), fresh=True)
-    assert registered(home)["status"] == "preregistered"
+    assert status_after(home, small()) == "preregistered"
+    assert status_after(home, other_margin(), 2) == "exploratory"
+    assert status_after(home, small()) == "preregistered"
 
 
 def test_a_change_before_any_result_or_for_other_images_is_not_exploratory(home: Settings) -> None:
     begun(home, small())
-    begun(home, other_margin(), 1, fresh=True)
-    assert registered(home)["status"] == "preregistered"
-    begun(home, other_margin(0.003), fresh=True, images="d2" * 32)
-    assert registered(home)["status"] == "preregistered"
-
-
-def altered(home: Settings, key: str, change: Callable[[Any], Any]) -> None:
-    with sqlite3.connect(home.home / "ledger.db") as ledger:
-        where = "study_user_attributes WHERE key = ?"
-        ((text,),) = ledger.execute(f"SELECT value_json FROM {where}", (key,)).fetchall()
-        if value := change(json.loads(text)):
-            change_it = "UPDATE study_user_attributes SET value_json = ? WHERE key = ?"
-            ledger.execute(change_it, (json.dumps(value), key))
-        else:
-            ledger.execute(f"DELETE FROM {where}", (key,))
-    ledger.close()
+    assert status_after(home, other_margin(), 1) == "preregistered"
+    assert status_after(home, other_margin(0.003), images="d2" * 32) == "preregistered"
 
 
 def registration_problems(home: Settings) -> list[str]:
@@ -143,26 +126,27 @@ def registration_problems(home: Settings) -> list[str]:
     return [each.split(":")[2].strip() for each in problems if "registered" in each]
 
 
-def widened(content: dict[str, Any]) -> dict[str, Any]:
+def narrow_margin(record: Record) -> None:
+    content = record._study.user_attrs["content"]
     content["sweep"]["claims"][0]["margin"] = 0.0001
-    return content
+    record._study.set_user_attr("content", content)
 
 
 def test_a_margin_altered_in_the_database_is_noticed_by_report_and_checker(home: Settings) -> None:
-    begun(home, small(), 6)
+    record = begun(home, small(), 6)
     assert registration_problems(home) == []
-    altered(home, "content", widened)
-    altered(home, "digest", lambda _: other_margin(0.0001).digest)
+    narrow_margin(record)
+    record._study.set_user_attr("digest", other_margin(0.0001).digest)
     assert registered(home)["reasons"] == ["margins differ from what was registered"]
     assert registration_problems(home) == ["margins not as it was registered before the first trial"]
 
 
 def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Settings) -> None:
-    begun(home, small(), 6)
-    altered(home, "preregistration", lambda _: None)
+    record = begun(home, small(), 6)
+    record._study.set_user_attr("preregistration", {})
     assert registered(home)["status"] == "preregistered"
     assert registration_problems(home) == []
-    altered(home, "content", widened)
+    narrow_margin(record)
     assert registered(home)["reasons"] == ["the sweep differs from what was registered"]
 
 

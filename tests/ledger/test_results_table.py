@@ -24,7 +24,7 @@ def write(folder: Path, *lines: str) -> Path:
 
 
 def load(path: Path) -> list[Row]:
-    return read(path, ["normalizer", "dropout"], ["test_accuracy"])
+    return read(path, {"normalizer": (), "dropout": ()}, ["test_accuracy"])
 
 
 def test_rows_are_read_with_types(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_rows_are_read_with_types(tmp_path: Path) -> None:
 
 
 def test_without_an_outcome_column_every_trial_is_complete(tmp_path: Path) -> None:
-    rows = read(write(tmp_path, "normalizer,seed,test_loss,note", "unit,0,0.1,x"), ["normalizer"], ["test_loss"])
+    rows = read(write(tmp_path, "normalizer,seed,test_loss,note", "unit,0,0.1,x"), {"normalizer": ()}, ["test_loss"])
     assert rows == [Row({"normalizer": "unit"}, 0, {"test_loss": 0.1}, "complete")]
 
 
@@ -58,7 +58,7 @@ CELLS = {
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_factors_cell_compares_equal_to_the_value_of_the_sweep(tmp_path: Path, cell: str) -> None:
-    (row,) = read(write(tmp_path, "x,seed,m", f"{cell},0,1"), ["x"], ["m"])
+    (row,) = read(write(tmp_path, "x,seed,m", f"{cell},0,1"), {"x": ()}, ["m"])
     assert row.params["x"] == CELLS[cell]
     assert isinstance(row.params["x"], str) == isinstance(CELLS[cell], str)
 
@@ -70,7 +70,7 @@ def test_a_value_of_the_sweep_is_taken_as_it_is_written_there(tmp_path: Path) ->
 
 @pytest.mark.parametrize("seed", ["7", "7.0", " 7", "+7"])
 def test_a_seed_is_a_whole_number(tmp_path: Path, seed: str) -> None:
-    assert read(write(tmp_path, "seed,m", f"{seed},1"), [], ["m"])[0].seed == 7
+    assert read(write(tmp_path, "seed,m", f"{seed},1"), {}, ["m"])[0].seed == 7
 
 
 ROWS = {
@@ -166,6 +166,6 @@ def test_a_long_table_is_read_and_judged_in_time(tmp_path: Path) -> None:
     path = write(tmp_path, "normalizer,seed,test_accuracy", *lines)
     sides = {"treatment": {"normalizer": "centered"}, "control": {"normalizer": "unit"}}
     claim = Claim.model_validate({"name": "hurts", "statement": "", "direction": "lower", "margin": 0.002, **sides})
-    (found,) = judge(read(path, ["normalizer"], ["test_accuracy"]), [claim])
-    assert quiet_s(lambda: judge(read(path, ["normalizer"], ["test_accuracy"]), [claim]), times=2) < 3.0
+    (found,) = judge(read(path, {"normalizer": ()}, ["test_accuracy"]), [claim])
+    assert quiet_s(lambda: judge(read(path, {"normalizer": ()}, ["test_accuracy"]), [claim]), times=2) < 3.0
     assert (found.n_pairs, found.verdict) == (25_000, "equivalent")
