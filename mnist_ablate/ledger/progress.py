@@ -1,15 +1,14 @@
-"""What the recorded trials mean for a plan: tuned values, rows of the verdicts, the winner, what comes next.
+"""What the recorded trials mean for a plan: tuned values, ablation path, rows, the winner, what comes next.
 
 They follow from the plan and the records alone, so after a crash the same trials are wanted. Reads no storage.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
-from mnist_ablate.ledger.ablation_path import CHOSEN_BY, score, walk
 from mnist_ablate.statistics.controls import ControlRuns
 from mnist_ablate.statistics.pairing import ArmRows, Pairs, Rest, by_arm, compared
 from mnist_ablate.statistics.verdict import judge
@@ -17,7 +16,9 @@ from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row, Scalar
+from mnist_ablate.workloads.workload import default_workload
 
+_CHOSEN_BY = default_workload().selection_metric
 Trials = tuple[PlannedTrial, ...]
 Entries = Mapping[str, RecordedTrial]
 """Recorded trials by their ids."""
@@ -38,7 +39,7 @@ def tuned(plan: Plan, entries: Entries) -> dict[str, Params] | None:
         return {label(arm.params): step.settings for arm, step in zip(arms, steps, strict=True)}
     if any(each.id not in entries for each in plan.tuning):
         return None
-    scores = [score(entries[each.id]) for each in plan.tuning]  # all arms at the first point, then at the next
+    scores = [_score(entries[each.id]) for each in plan.tuning]  # all arms at the first point, then at the next
     best: dict[str, Params] = {}
     for place, arm in enumerate(plan.arms if scores else ()):
         own = scores[place :: len(plan.arms)]
@@ -48,13 +49,61 @@ def tuned(plan: Plan, entries: Entries) -> dict[str, Params] | None:
 
 def _best_of_search(plan: Plan, entries: Entries) -> dict[str, Params] | None:
     tried = [entry for entry in entries.values() if entry.stage == "tuning"]
-    scored = [entry for entry in tried if CHOSEN_BY in entry.outcome.metrics]
+    scored = [entry for entry in tried if _CHOSEN_BY in entry.outcome.metrics]
     if len(tried) < plan.sweep.tuning_trials or not scored:
         return None
-    settings = max(scored, key=score).trial.settings
+    settings = max(scored, key=_score).trial.settings
     return {
         label(plan.arms[-1].params): {name: settings[name] for name in (*plan.sweep.scientific, *plan.sweep.nuisance)}
     }
+
+
+def _score(entry: RecordedTrial) -> float:
+    """What a choice compares: validation accuracy; a failed or lost trial counts as worse than any."""
+    return entry.outcome.metrics.get(_CHOSEN_BY, -1.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change that was made: `settings` after it; `scores` of all that were tried then, none for the last one."""
+
+    factor: str
+    settings: Params
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The steps decided so far, in order, and all trials of choosing that are known to be wanted."""
+
+    steps: tuple[Step, ...]
+    trials: Trials
+
+
+def walk(plan: Plan, entries: Entries) -> Walk:
+    """Follow an ablation path as far as the recorded trials decide it; of equally good changes the first in `target`.
+
+    As Fawcett and Hoos ("Analysing differences between algorithm configurations through ablation", 2016), by training
+    every candidate at every seed: each round trains every change that is left, and the best one stays. Rounds choose by
+    mean validation accuracy on seeds that no verdict uses, and the arms along the path are confirmed on the verdicts'
+    seeds: what a step gains is not told by the luck that chose it. The last change is not chosen, so it is not tried.
+    """
+    steps: list[Step] = []
+    trials: list[PlannedTrial] = []
+    left, settings = dict(plan.sweep.changes), dict(plan.sweep.baseline)
+    while left:
+        scores: dict[str, float] = {}
+        if len(left) > 1:
+            tried = {name: plan.changed({**settings, name: value}, len(steps)) for name, value in left.items()}
+            found = [each for planned in tried.values() for each in planned]
+            trials += found
+            if any(each.id not in entries for each in found):
+                break
+            scores = {name: fmean(_score(entries[each.id]) for each in planned) for name, planned in tried.items()}
+        factor = max(left, key=lambda name: scores.get(name, 0.0))
+        settings[factor] = left.pop(factor)
+        steps.append(Step(factor, dict(settings), scores))
+    return Walk(tuple(steps), tuple(trials))
 
 
 def verdict_trials(plan: Plan, entries: Entries) -> Trials:
@@ -151,7 +200,7 @@ def winner(plan: Plan, entries: Entries) -> RecordedTrial | None:
         for name, arm in arms.items()
         if found in {None, name} and all(entry.outcome.status == "complete" for entry in arm)
     ]
-    best = max(whole, key=lambda arm: fmean(map(score, arm)), default=None)
+    best = max(whole, key=lambda arm: fmean(map(_score, arm)), default=None)
     return best[0] if best else None
 
 

@@ -6,7 +6,6 @@ from statistics import fmean
 from typing import Literal
 
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.ablation_path import walk
 from mnist_ablate.reports.report import (
     AsWritten,
     ChosenValues,
@@ -114,7 +113,7 @@ def _gain(plan: Plan, entries: Entries, tried: Sequence[RecordedTrial]) -> Gain 
 
 def _path(plan: Plan, entries: Entries) -> Path:
     """Each change in the order made, what it was chosen among, and what it gained; intervals hold for all at once."""
-    walked, found, metric = walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
+    walked, found, metric = progress.walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
     names = [arm.params[CONFIGURATION] for arm in plan.arms]
     alpha = ALPHA / max(len(plan.sweep.changes), 1)
     steps = tuple(

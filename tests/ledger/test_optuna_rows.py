@@ -1,15 +1,23 @@
-"""Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements, on both databases."""
+"""Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements."""
 
 import json
 import math
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import sqlalchemy
+from command import wait_for
+from ledger_records import recorded
+from mlflow_helpers import free_port
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sweep_runs import small
 
 from mnist_ablate.ledger.database import open_storage
 from mnist_ablate.ledger.optuna_rows import TrialRows
@@ -135,3 +143,29 @@ def test_a_trial_costs_as_many_statements_after_many_as_after_none(
         rows.add(made(number))
     assert set(counts) == {counts[0]}
     assert counts[0] <= 7
+
+
+@pytest.mark.service
+def test_the_dashboard_shows_the_ledger(tmp_path: Path) -> None:
+    settings, port = recorded(tmp_path, small()), free_port()
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    null = subprocess.DEVNULL
+    server = subprocess.Popen([program, settings.ledger_url, "--port", str(port)], stdout=null, stderr=null)
+
+    def asked(path: str) -> Any:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
+                return json.load(reply)
+        except OSError:
+            assert server.poll() is None
+            return None
+
+    try:
+        wait_for(lambda: asked("/api/studies"), 60)
+        (study,) = asked("/api/studies")["study_summaries"]
+        assert study["study_name"] == "small/1"
+        trials = asked(f"/api/studies/{study['study_id']}?after=0")["trials"]
+        assert [trial["state"] for trial in trials] == ["Complete"] * 6
+    finally:
+        server.terminate()
+        server.wait(20)

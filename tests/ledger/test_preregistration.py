@@ -70,6 +70,7 @@ def other_margin(margin: float = 0.001) -> Sweep:
         ({"question": "Does tanh help?"}, ["question"]),
         ({"fixed": {"epochs": 3}}, ["plan"]),
         ({"seeds": 4}, ["plan"]),
+        ({"seeds": {"min": 3, "max": 9}}, ["plan"]),
         ({"negative_control": "baseline"}, ["plan"]),
         ({"images": "d2" * 32}, ["plan"]),
         ({"claims": claims(direction="higher")}, ["claims"]),
