@@ -61,17 +61,13 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
             if is_registered(study):
                 text = _text(study)
                 member = f"{len(records):04}.jsonl"
-                _add(archive, member, text)
+                archive.writestr(zipfile.ZipInfo(member), text, zipfile.ZIP_DEFLATED)  # without the time of day
                 records[study.study_name] = {"member": member, "sha256": hashlib.sha256(text).hexdigest()}
                 counts[study.study_name] = text.count(b"\n") - 1
-        _add(archive, _MANIFEST, json.dumps({"format": FORMAT, "records": records}, indent=1).encode())
+        manifest = json.dumps({"format": FORMAT, "records": records}, indent=1)
+        archive.writestr(zipfile.ZipInfo(_MANIFEST), manifest, zipfile.ZIP_DEFLATED)
     with target.open("rb") as file:
         return counts, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _add(archive: zipfile.ZipFile, member: str, content: bytes) -> None:
-    """Without the time of day: the same records make the same file."""
-    archive.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
 
 
 def _text(study: optuna.Study) -> bytes:

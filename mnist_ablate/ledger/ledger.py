@@ -18,8 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import JsonValue, ValidationError
 
 from mnist_ablate.errors import ConflictError, SweepError
-from mnist_ablate.ledger.database import open_storage, resolved_folder, sqlite_file, translate_errors
-from mnist_ablate.ledger.lock import Lock, hold
+from mnist_ablate.ledger.database import Lock, hold, open_storage, sqlite_file, translate_errors
 from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.preregistration import Earlier, Registration, differences, digest, digests
 from mnist_ablate.ledger.raw_records import STATES
@@ -51,7 +50,7 @@ class Ledger:
         file = sqlite_file(url) if reading else None
         if file and not file.exists():
             return
-        can_write = not file or os.access(resolved_folder(file), os.W_OK)
+        can_write = not file or os.access(file.resolve().parent, os.W_OK)
         lock = hold(url, _SCHEMA, wait_s=60.0) if can_write else nullcontext()
         with lock, translate_errors(url):
             self.storage = open_storage(url, create=can_write)

@@ -97,7 +97,7 @@ def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> 
     seen = [each for each in registration.earlier if each.trials and each.data_digest == plan.data_digest]
     if seen and seen[0].sweep.digest != sweep.digest:
         first = seen[0]
-        changes = differences(*({"sweep": each.model_dump(mode="json")} for each in (first.sweep, sweep)))
+        changes = differences(first.sweep.model_dump(mode="json"), sweep.model_dump(mode="json"))
         trials = f"{first.trials} trial{'s' * (first.trials != 1)}"
         yield f"changed after {trials} of {first.name}, registered {first.registered}: {changes}"
 

@@ -33,7 +33,7 @@ def tuned(plan: Plan, entries: Entries) -> dict[str, Params] | None:
     if plan.sweep.design == "search":
         return _best_of_search(plan, entries)
     if plan.sweep.design == "ablation_path":
-        steps, arms = walk(plan, entries).steps, plan.arms[1:]
+        (steps, _), arms = walk(plan, entries), plan.arms[1:]
         if len(steps) < len(arms):
             return None
         return {label(arm.params): step.settings for arm, step in zip(arms, steps, strict=True)}
@@ -52,10 +52,8 @@ def _best_of_search(plan: Plan, entries: Entries) -> dict[str, Params] | None:
     scored = [entry for entry in tried if _CHOSEN_BY in entry.outcome.metrics]
     if len(tried) < plan.sweep.tuning_trials or not scored:
         return None
-    settings = max(scored, key=_score).trial.settings
-    return {
-        label(plan.arms[-1].params): {name: settings[name] for name in (*plan.sweep.scientific, *plan.sweep.nuisance)}
-    }
+    settings, names = max(scored, key=_score).trial.settings, (*plan.sweep.scientific, *plan.sweep.nuisance)
+    return {label(plan.arms[-1].params): {name: settings[name] for name in names}}
 
 
 def _score(entry: RecordedTrial) -> float:
@@ -72,21 +70,14 @@ class Step:
     scores: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Walk:
-    """The steps decided so far, in order, and all trials of choosing that are known to be wanted."""
-
-    steps: tuple[Step, ...]
-    trials: Trials
-
-
-def walk(plan: Plan, entries: Entries) -> Walk:
-    """Follow an ablation path as far as the recorded trials decide it; of equally good changes the first in `target`.
+def walk(plan: Plan, entries: Entries) -> tuple[list[Step], Trials]:
+    """The steps of an ablation path that the records decide so far, and all trials of choosing that are known.
 
     As Fawcett and Hoos ("Analysing differences between algorithm configurations through ablation", 2016), by training
     every candidate at every seed: each round trains every change that is left, and the best one stays. Rounds choose by
     mean validation accuracy on seeds that no verdict uses, and the arms along the path are confirmed on the verdicts'
-    seeds: what a step gains is not told by the luck that chose it. The last change is not chosen, so it is not tried.
+    seeds: what a step gains is not told by the luck that chose it. Of equally good changes the first in `target` is
+    made. The last one is not chosen, so it is not tried.
     """
     steps: list[Step] = []
     trials: list[PlannedTrial] = []
@@ -103,7 +94,7 @@ def walk(plan: Plan, entries: Entries) -> Walk:
         factor = max(left, key=lambda name: scores.get(name, 0.0))
         settings[factor] = left.pop(factor)
         steps.append(Step(factor, dict(settings), scores))
-    return Walk(tuple(steps), tuple(trials))
+    return steps, tuple(trials)
 
 
 def verdict_trials(plan: Plan, entries: Entries) -> Trials:
@@ -179,7 +170,7 @@ def done(plan: Plan, entries: Entries) -> int:
     """How many of the plan's trials are recorded, tuning included."""
     judged = (*verdict_trials(plan, entries), *control_trials(plan, entries), *as_written_trials(plan, entries))
     if plan.sweep.design == "ablation_path":  # a choice made again gives up what followed from the first
-        return sum(each.id in entries for each in (*walk(plan, entries).trials, *judged))
+        return sum(each.id in entries for each in (*walk(plan, entries)[1], *judged))
     return sum(entry.stage == "tuning" for entry in entries.values()) + sum(each.id in entries for each in judged)
 
 
@@ -210,7 +201,7 @@ def due(plan: Plan, entries: Entries) -> Trials:
     What chooses is a round of its own, before what is judged. When all of an adaptive sweep's trials are recorded,
     those of claims that are still open are due. What a search will try is decided trial by trial (`search`).
     """
-    chosen_by = walk(plan, entries).trials if plan.sweep.design == "ablation_path" else plan.tuning
+    chosen_by = walk(plan, entries)[1] if plan.sweep.design == "ablation_path" else plan.tuning
     judged = verdict_trials(plan, entries) + control_trials(plan, entries)
     for found in (chosen_by, judged + as_written_trials(plan, entries) if judged else ()):
         if missing := {each.id: each for each in found if each.id not in entries}:

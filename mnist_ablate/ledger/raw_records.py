@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypedDict
 
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Scalar, Status
@@ -35,8 +35,8 @@ class RawStudy:
     """A study: its own name, its attributes as JSON, its trials by number."""
 
     name: str
-    attrs: Mapping[str, str] = field(default_factory=dict)
-    trials: tuple[RawTrial, ...] = ()
+    attrs: Mapping[str, str]
+    trials: tuple[RawTrial, ...]
 
 
 class RawOutcome(TypedDict):

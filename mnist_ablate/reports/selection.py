@@ -113,7 +113,7 @@ def _gain(plan: Plan, entries: Entries, tried: Sequence[RecordedTrial]) -> Gain 
 
 def _path(plan: Plan, entries: Entries) -> Path:
     """Each change in the order made, what it was chosen among, and what it gained; intervals hold for all at once."""
-    walked, found, metric = progress.walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
+    (walked, _), found, metric = progress.walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
     names = [arm.params[CONFIGURATION] for arm in plan.arms]
     alpha = ALPHA / max(len(plan.sweep.changes), 1)
     steps = tuple(
@@ -125,7 +125,7 @@ def _path(plan: Plan, entries: Entries) -> Path:
             scores=step.scores,
             **_difference(found.get(name, {}), found.get(previous, {}), metric, alpha).model_dump(),
         )
-        for previous, name, step in zip(names, names[1:], walked.steps, strict=False)
+        for previous, name, step in zip(names, names[1:], walked, strict=False)
     )
     return Path(
         chosen_by=default_workload().selection_metric,

@@ -25,9 +25,8 @@ from tiny_images import SUPPORT
 
 from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
 from mnist_ablate.ledger import database
-from mnist_ablate.ledger.database import Outage
+from mnist_ablate.ledger.database import Lock, Outage
 from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
-from mnist_ablate.ledger.lock import Lock
 from mnist_ablate.ledger.raw_records import record_problems
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import PlannedTrial, make_plan
@@ -186,10 +185,9 @@ def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
 
 COMPETE = """
 import os, sys, time
-from sweep_runs import SWEEP, small
+from ledger_records import plan
 from mnist_ablate.errors import ConflictError
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.sweep.plan import make_plan
 
 def compete():
     ledger = Ledger(sys.argv[1])
@@ -223,8 +221,7 @@ def test_eight_at_once_on_an_empty_database_make_one_record(url: str, tmp_path: 
 
 
 def engine_of(record: Record) -> sqlalchemy.Engine:
-    found: sqlalchemy.Engine = record._study._storage._backend.engine  # type: ignore[attr-defined]
-    return found
+    return record._rows._engine
 
 
 def test_an_answer_that_was_lost_is_not_written_twice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +358,8 @@ def test_a_record_of_another_version_is_refused_in_words(sqlite: str) -> None:
 def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ANSWER_S", 0.5)
     url = sqlalchemy.make_url(server.database())
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
     with proxy(url.port or 5432) as way:
 
         def stall() -> None:

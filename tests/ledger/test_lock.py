@@ -21,7 +21,7 @@ from tcp_proxy import proxy
 
 from mnist_ablate.errors import ConflictError, DiskError, UnreachableError
 from mnist_ablate.ledger import database
-from mnist_ablate.ledger.lock import hold
+from mnist_ablate.ledger.database import hold
 
 ME = re.escape(f"pid {os.getpid()} on {socket.gethostname()}")
 
@@ -48,7 +48,7 @@ def holding(url: str) -> "subprocess.Popen[str]":
     """A process that holds the lock x, and says so."""
     code = f"""
 import time
-from mnist_ablate.ledger.lock import hold
+from mnist_ablate.ledger.database import hold
 with hold({url!r}, "x"):
     print("held", flush=True)
     time.sleep(60)
@@ -157,8 +157,8 @@ def test_a_restarted_database_gives_the_lock_back_or_says_who_has_it(server: Pos
 def test_a_session_that_lives_on_without_us_does_not_keep_the_lock(
     server: Postgres, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ANSWER_S", 0.5)
     url = sqlalchemy.make_url(server.database())
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
     with proxy(url.port or 5432) as way:
         through = url.set(port=way.port).render_as_string(hide_password=False)
         with hold(through, "x") as lock:

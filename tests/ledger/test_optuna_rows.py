@@ -16,6 +16,7 @@ from command import wait_for
 from ledger_records import recorded
 from mlflow_helpers import free_port
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweep_runs import small
 
@@ -54,22 +55,22 @@ TRIALS = {
 
 
 @pytest.fixture
-def storage(url: str, tmp_path: Path) -> optuna.storages.RDBStorage:
+def storage(url: str, tmp_path: Path) -> RDBStorage:
     (tmp_path / "home").mkdir()
     return open_storage(url, create=True)
 
 
 @pytest.fixture
-def study(storage: optuna.storages.RDBStorage) -> optuna.Study:
+def study(storage: RDBStorage) -> optuna.Study:
     return optuna.create_study(study_name="small/1", storage=storage)
 
 
 @pytest.fixture
-def rows(storage: optuna.storages.RDBStorage, study: optuna.Study) -> TrialRows:
+def rows(storage: RDBStorage, study: optuna.Study) -> TrialRows:
     return TrialRows(storage, study.study_name)
 
 
-def stored(storage: optuna.storages.RDBStorage, name: str) -> dict[str, list[dict[str, object]]]:
+def stored(storage: RDBStorage, name: str) -> dict[str, list[dict[str, object]]]:
     """Every row of a study's trials with every column that it has, trials called by their number."""
     metadata = sqlalchemy.MetaData()
     metadata.reflect(storage.engine, only=TABLES)
@@ -86,9 +87,7 @@ def stored(storage: optuna.storages.RDBStorage, name: str) -> dict[str, list[dic
     return found
 
 
-def test_every_row_is_what_optuna_would_have_written(
-    storage: optuna.storages.RDBStorage, study: optuna.Study, rows: TrialRows
-) -> None:
+def test_every_row_is_what_optuna_would_have_written(storage: RDBStorage, study: optuna.Study, rows: TrialRows) -> None:
     reference = optuna.create_study(study_name="reference", storage=storage)
     for trial in TRIALS.values():
         reference.add_trial(trial)
@@ -108,9 +107,7 @@ def test_what_is_read_is_what_optuna_reads(study: optuna.Study, rows: TrialRows)
     assert attrs == [trial.user_attrs for trial in known]
 
 
-def test_numbers_count_what_anybody_wrote(
-    storage: optuna.storages.RDBStorage, study: optuna.Study, rows: TrialRows
-) -> None:
+def test_numbers_count_what_anybody_wrote(storage: RDBStorage, study: optuna.Study, rows: TrialRows) -> None:
     other = TrialRows(storage, study.study_name)
     elsewhere = optuna.create_study(study_name="other/1", storage=storage)
     writers: list[Callable[[FrozenTrial], None]] = [rows.add, study.add_trial, other.add, elsewhere.add_trial, rows.add]
@@ -129,9 +126,7 @@ def test_a_trial_that_cannot_be_written_leaves_nothing(study: optuna.Study, rows
     assert [trial.params["seed"] for trial in study.get_trials()] == [0, 2]
 
 
-def test_a_trial_costs_as_many_statements_after_many_as_after_none(
-    storage: optuna.storages.RDBStorage, rows: TrialRows
-) -> None:
+def test_a_trial_costs_as_many_statements_after_many_as_after_none(storage: RDBStorage, rows: TrialRows) -> None:
     counts: list[int] = []
 
     @sqlalchemy.event.listens_for(storage.engine, "before_cursor_execute")

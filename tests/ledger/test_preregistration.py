@@ -127,28 +127,23 @@ def registration_problems(home: Settings) -> list[str]:
     return [each.split(":")[2].strip() for each in problems if "registered" in each]
 
 
-def narrow_margin(record: Record) -> None:
-    content = record._study.user_attrs["content"]
+@pytest.mark.parametrize("older", [False, True])
+def test_a_margin_altered_in_the_database_is_noticed_in_records_of_older_versions_by_their_one_digest(
+    home: Settings, older: bool
+) -> None:
+    study = begun(home, small(), 6)._study
+    if older:
+        study.set_user_attr("preregistration", {})
+    assert (registered(home)["status"], registration_problems(home)) == ("preregistered", [])
+    content = study.user_attrs["content"]
     content["sweep"]["claims"][0]["margin"] = 0.0001
-    record._study.set_user_attr("content", content)
-
-
-def test_a_margin_altered_in_the_database_is_noticed_by_report_and_checker(home: Settings) -> None:
-    record = begun(home, small(), 6)
-    assert registration_problems(home) == []
-    narrow_margin(record)
-    record._study.set_user_attr("digest", other_margin(0.0001).digest)
+    study.set_user_attr("content", content)
+    if older:
+        assert registered(home)["reasons"] == ["the sweep differs from what was registered"]
+        return
+    study.set_user_attr("digest", other_margin(0.0001).digest)
     assert registered(home)["reasons"] == ["margins differ from what was registered"]
     assert registration_problems(home) == ["margins not as it was registered before the first trial"]
-
-
-def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Settings) -> None:
-    record = begun(home, small(), 6)
-    record._study.set_user_attr("preregistration", {})
-    assert registered(home)["status"] == "preregistered"
-    assert registration_problems(home) == []
-    narrow_margin(record)
-    assert registered(home)["reasons"] == ["the sweep differs from what was registered"]
 
 
 @pytest.mark.usefixtures("tracker", "fake")

@@ -70,25 +70,22 @@ def adaptive(**changes: Any) -> Plan:
     return plan_of(**{**ADAPTIVE, **changes})
 
 
-def entry(planned: PlannedTrial, status: Status = "complete") -> RecordedTrial:
-    """Tanh is much worse than relu; elu is worse by just the margin, and noisy."""
-    recipe = recipe_of(planned.trial)
-    rng = np.random.default_rng([planned.trial.seed, len(recipe.activation), int(2 * recipe.dropout)])
-    effect = {"relu": 0.0, "tanh": -0.03, "elu": -0.002}[recipe.activation]
-    value = 0.95 + effect + 0.0015 * float(rng.standard_normal())
-    metrics = {} if status in ("failed", "lost") else {"test_accuracy": value, "val_accuracy": value}
-    outcome = Outcome(trial_id=planned.id, status=status, metrics=metrics)
-    return RecordedTrial(planned.trial, planned.arm.params, planned.stage, outcome)
-
-
-def ended(planned: PlannedTrial, *, trained: bool = True) -> RecordedTrial:
-    """Scaling helps most; relu helps only scaled inputs, and does harm without."""
+def accuracy(planned: PlannedTrial) -> float:
+    """On a path scaling helps most, and relu helps only scaled inputs; else tanh is much worse, elu by the margin."""
     recipe, seed = recipe_of(planned.trial), planned.trial.seed
-    scaled, relu = recipe.normalizer == "unit", recipe.activation == "relu"
-    score = 0.80 + 0.10 * scaled + (0.05 if scaled else -0.02) * relu + 0.01 * (recipe.dropout == 0.2)
+    if "configuration" in planned.arm.params:
+        scaled, relu = recipe.normalizer == "unit", recipe.activation == "relu"
+        effect = 0.10 * scaled + (0.05 if scaled else -0.02) * relu + 0.01 * (recipe.dropout == 0.2)
+        return 0.80 + effect + 0.001 * (seed % 2)
+    rng = np.random.default_rng([seed, len(recipe.activation), int(2 * recipe.dropout)])
+    effect = {"relu": 0.0, "tanh": -0.03, "elu": -0.002}[recipe.activation]
+    return 0.95 + effect + 0.0015 * float(rng.standard_normal())
+
+
+def entry(planned: PlannedTrial, status: Status = "complete") -> RecordedTrial:
     names = ("val_accuracy",) if planned.trial.is_blind else ("val_accuracy", "test_accuracy")
-    metrics = dict.fromkeys(names, score + 0.001 * (seed % 2)) if trained else {}
-    outcome = Outcome(trial_id=planned.id, status="complete" if trained else "failed", metrics=metrics)
+    metrics = dict.fromkeys(names, accuracy(planned)) if status == "complete" else {}
+    outcome = Outcome(trial_id=planned.id, status=status, metrics=metrics)
     return RecordedTrial(planned.trial, planned.arm.params, planned.stage, outcome)
 
 
@@ -104,8 +101,8 @@ def run(
 
 
 @cache
-def finished() -> tuple[Plan, Entries, Rounds]:
-    plan = adaptive()
+def finished(design: str = "adaptive") -> tuple[Plan, Entries, Rounds]:
+    plan = adaptive() if design == "adaptive" else plan_of(**PATH, negative_control="none")
     return plan, *run(plan)
 
 
@@ -280,22 +277,16 @@ def test_verify_finds_a_round_that_nobody_asked_for_and_one_that_is_lacking(
     assert all(told in problem for problem in problems)
 
 
-@cache
-def walked() -> tuple[Plan, Entries, Rounds]:
-    plan = plan_of(**PATH, negative_control="none")
-    return plan, *run(plan, entry=ended)
-
-
 def test_each_round_tries_every_change_that_is_left_at_every_seed() -> None:
-    plan, entries, rounds = walked()
+    plan, entries, rounds = finished("path")
     assert [stages(each) for each in rounds] == [{"tuning": 9}, {"tuning": 6}, {"verdict": 12}]
     assert count(plan.sweep) == plan.size == len(entries) == 27
-    assert all(each.trial.is_blind for each in progress.walk(plan, entries).trials)
+    assert all(each.trial.is_blind for each in progress.walk(plan, entries)[1])
 
 
 def test_the_best_change_is_made_first_and_the_last_one_is_not_tried() -> None:
-    plan, entries, _ = walked()
-    steps = progress.walk(plan, entries).steps
+    plan, entries, _ = finished("path")
+    steps, _ = progress.walk(plan, entries)
     assert [(step.factor, set(step.scores)) for step in steps] == [
         ("normalizer", {"activation", "normalizer", "dropout"}),
         ("activation", {"activation", "dropout"}),
@@ -311,14 +302,15 @@ def test_the_best_change_is_made_first_and_the_last_one_is_not_tried() -> None:
 
 def test_a_change_that_cannot_be_trained_is_made_last() -> None:
     def lost(planned: PlannedTrial) -> RecordedTrial:
-        return ended(planned, trained=planned.trial.settings["normalizer"] == "raw" or not planned.trial.is_blind)
+        unit = planned.trial.is_blind and planned.trial.settings["normalizer"] == "unit"
+        return entry(planned, "failed" if unit else "complete")
 
-    plan = plan_of(**PATH, negative_control="none")
-    assert progress.walk(plan, run(plan, entry=lost)[0]).steps[-1].factor == "normalizer"
+    plan = plan_of(**PATH)
+    assert progress.walk(plan, run(plan, entry=lost)[0])[0][-1].factor == "normalizer"
 
 
 def test_report_shows_each_step_with_its_gain() -> None:
-    plan, entries, _ = walked()
+    plan, entries, _ = finished("path")
     chosen = select(plan, entries)
     made = as_json(chosen)["path"]
     assert [round(step["effect"], 4) for step in made["steps"]] == [0.1, 0.05, 0.01]
@@ -332,7 +324,7 @@ def test_report_shows_each_step_with_its_gain() -> None:
 
 
 def test_before_the_end_the_report_says_what_is_left() -> None:
-    plan, entries, rounds = walked()
+    plan, entries, rounds = finished("path")
     chosen = select(plan, {each.id: entries[each.id] for each in rounds[0]})
     made = chosen.path
     assert made is not None
