@@ -47,8 +47,8 @@ def restore(
     from mnist_ablate.ledger import backup
 
     settings = settings_of(home)
-    for done in backup.restore(settings.ledger_url, source):
-        typer.echo(f"{done.name}: {done.trials} trials, {done.written} written now")
+    for name, (trials, written) in backup.restore(settings.ledger_url, source).items():
+        typer.echo(f"{name}: {trials} trials, {written} written now")
     typer.echo("update MLflow with: mnist-ablate sync --all", err=True)
 
 

@@ -13,9 +13,8 @@ from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.ledger import preregistration, progress
-from mnist_ablate.ledger.database import Outage
+from mnist_ablate.ledger.database import Lock, Outage
 from mnist_ablate.ledger.ledger import Ledger, Record
-from mnist_ablate.ledger.lock import Lock
 from mnist_ablate.processes import Interrupts
 from mnist_ablate.reports.judging import About
 from mnist_ablate.reports.report import Preregistration, Selection

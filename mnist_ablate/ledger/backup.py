@@ -10,23 +10,22 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_ablate.errors import ConflictError, SweepError, mask
-from mnist_ablate.ledger.database import open_storage, sqlite_file, translate_errors
-from mnist_ablate.ledger.ledger import Ledger
+from mnist_ablate.ledger.database import sqlite_file, translate_errors
+from mnist_ablate.ledger.ledger import Ledger, is_registered
 from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
-from mnist_ablate.trial import Scalar
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -35,29 +34,10 @@ _PLAN = ("sweep", "digest", "registered", "content")
 _ELSEWHERE = "mirrored"
 """What a tracker was seen to have, which is not the ledger's."""
 _LONGEST_LINE = 64_000_000
-_BLOCK = 1_000_000
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError)
 """What reading a damaged zip, or lines that are not ours, can raise."""
-
-
-class TrialLine(TypedDict):
-    """A trial as a line of the file."""
-
-    state: str
-    value: float | None
-    params: dict[str, Scalar]
-    distributions: dict[str, str]
-    attrs: dict[str, object]
-    steps: list[tuple[int, float]]
-    times: list[str | None]
-
-
-class Restored(NamedTuple):
-    """What became of a record: how many trials the file has of it, and how many were written now."""
-
-    name: str
-    trials: int
-    written: int
+Line = dict[str, Any]
+"""A line of the file: what was registered, by name, or a trial as `_line` writes it."""
 
 
 def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int], str]:
@@ -74,85 +54,35 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
         raise SweepError(f"{where}: no sweep is recorded there: check --home and OPTUNA_STORAGE")
     for name in names:
         ledger.find(name)
-    with whole_file(target) as part:
-        counts = _write(url, names, part)
+    counts: dict[str, int] = {}
+    records: dict[str, dict[str, str]] = {}
+    with whole_file(target) as part, translate_errors(url), zipfile.ZipFile(part, "x") as archive:
+        for study in (each for name in sorted(names) for each in reversed([*ledger.studies(name)])):
+            if is_registered(study):
+                text = _text(study)
+                member = f"{len(records):04}.jsonl"
+                archive.writestr(zipfile.ZipInfo(member), text, zipfile.ZIP_DEFLATED)  # without the time of day
+                records[study.study_name] = {"member": member, "sha256": hashlib.sha256(text).hexdigest()}
+                counts[study.study_name] = text.count(b"\n") - 1
+        manifest = json.dumps({"format": FORMAT, "records": records}, indent=1)
+        archive.writestr(zipfile.ZipInfo(_MANIFEST), manifest, zipfile.ZIP_DEFLATED)
     with target.open("rb") as file:
         return counts, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def restore(url: str, source: Path) -> list[Restored]:
-    """Write what the ledger lacks of a file's records; what is there already stays, and doing it twice adds nothing.
-
-    Raises SweepError if the file is damaged or was altered, ConflictError if the ledger has other records of a name.
-    """
-    with _readable(source):
-        archive = zipfile.ZipFile(source)
-    with archive:
-        with _readable(source):
-            members = _members(archive)
-            for name, member in members.items():
-                _check(name, _lines(archive, member))
-        Ledger(url)  # makes the tables
-        with translate_errors(url):
-            storage = open_storage(url, create=False)
-            known = set(optuna.get_all_study_names(storage))
-            for name in members.keys() & known:
-                _missing(optuna.load_study(study_name=name, storage=storage), [*_lines(archive, members[name])])
-        return [_restored(url, storage, name, [*_lines(archive, member)]) for name, member in members.items()]
-
-
-@contextmanager
-def _readable(source: Path) -> Iterator[None]:
-    """Raises SweepError for whatever is wrong with the file."""
+def _text(study: optuna.Study) -> bytes:
+    """The record of a study. Raises ConflictError if it is damaged."""
+    about = {key: value for key, value in study.user_attrs.items() if key != _ELSEWHERE}
+    lines = [about, *map(_line, study.get_trials(deepcopy=False))]
     try:
-        yield
-    except SweepError as error:
-        raise SweepError(f"{source}: {error}: nothing was restored; use another copy") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what seeking to a place before the file gives
-            raise
-        raise SweepError(f"{source}: not a complete mnist-ablate backup: use another copy") from None
-    except _BROKEN as error:
-        text = str(error).partition("\n")[0] or type(error).__name__
-        raise SweepError(f"{source}: not a complete mnist-ablate backup ({text}): use another copy") from None
+        _check(study.study_name, iter(lines))
+    except (SweepError, *_BROKEN) as error:
+        name = study.study_name.rpartition("/")[0]
+        raise ConflictError(f"ledger: {error}: run mnist-ablate verify {name}, and restore a backup") from None
+    return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode()
 
 
-def _write(url: str, names: Sequence[str], target: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    digests: dict[str, dict[str, str]] = {}
-    with translate_errors(url), zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
-        storage = open_storage(url, create=False)
-        for study_name in sorted(optuna.get_all_study_names(storage), key=_order):
-            if study_name.rpartition("/")[0] not in names:
-                continue
-            study = optuna.load_study(study_name=study_name, storage=storage)
-            if "content" not in study.user_attrs:  # cut off before it began
-                continue
-            about = {name: value for name, value in study.user_attrs.items() if name != _ELSEWHERE}
-            lines = [about, *map(_line, study.get_trials(deepcopy=False))]
-            _check_whole(study_name, lines)
-            text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode()
-            member = f"{len(digests):04}.jsonl"
-            archive.writestr(_entry(member), text)
-            digests[study_name] = {"member": member, "sha256": hashlib.sha256(text).hexdigest()}
-            counts[study_name] = len(lines) - 1
-        archive.writestr(_entry(_MANIFEST), json.dumps({"format": FORMAT, "records": digests}, indent=1))
-    return counts
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    """A member without the time of day: the same records make the same file."""
-    entry = zipfile.ZipInfo(name)
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return entry
-
-
-def _order(study_name: str) -> tuple[str, int]:
-    name, _, number = study_name.rpartition("/")
-    return name, int(number) if number.isdecimal() else 0
-
-
-def _line(trial: FrozenTrial) -> TrialLine:
+def _line(trial: FrozenTrial) -> Line:
     return {
         "state": trial.state.name,
         "value": None if trial.values is None else trial.values[0],
@@ -164,39 +94,67 @@ def _line(trial: FrozenTrial) -> TrialLine:
     }
 
 
-def _check_whole(study_name: str, lines: Sequence[Any]) -> None:
-    try:
-        _check(study_name, iter(lines))
-    except (SweepError, *_BROKEN) as error:
-        name = study_name.rpartition("/")[0]
-        raise ConflictError(f"ledger: {error}: run mnist-ablate verify {name}, and restore a backup") from None
+def _trial(line: Line) -> FrozenTrial:
+    trial = create_trial(
+        state=TrialState[line["state"]],
+        value=line["value"],
+        params=line["params"],
+        distributions={name: json_to_distribution(text) for name, text in line["distributions"].items()},
+        user_attrs=line["attrs"],
+        intermediate_values=dict(line["steps"]),
+    )
+    times = [datetime.fromisoformat(text) if text else None for text in line["times"]]
+    trial.datetime_start, trial.datetime_complete = times
+    return trial
+
+
+def restore(url: str, source: Path) -> dict[str, tuple[int, int]]:
+    """Write what the ledger lacks of a file's records; what is there already stays, and doing it twice adds nothing.
+
+    Returns of each record, by its name, how many trials the file has and how many were written now.
+    Raises SweepError if the file is damaged or was altered, ConflictError if the ledger has other records of a name.
+    """
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(source))
+            members = _members(archive)
+        except SweepError as error:
+            raise SweepError(f"{source}: {error}: nothing was restored; use another copy") from None
+        except (OSError, *_BROKEN) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what seeking to before the file gives
+                raise
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise SweepError(f"{source}: not a complete mnist-ablate backup ({why}): use another copy") from None
+        ledger = Ledger(url)
+        with translate_errors(url):
+            for name in members.keys() & optuna.get_all_study_names(ledger.storage):
+                _missing(optuna.load_study(study_name=name, storage=ledger.storage), [*_lines(archive, members[name])])
+        return {name: _written(ledger, name, [*_lines(archive, member)]) for name, member in members.items()}
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, str]:
-    """The member of each record, once its checksum is seen to be right."""
+    """The member of each record, once its checksum and its content are seen to be right."""
     manifest = json.loads(archive.read(_MANIFEST))
     if manifest["format"] != FORMAT:
         raise SweepError(f"has format {manifest['format']}, not {FORMAT}, and needs another version of mnist-ablate")
     for name, about in manifest["records"].items():
-        digest = hashlib.sha256()
         with archive.open(about["member"]) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != about["sha256"]:
-            raise SweepError(f"{name} was altered")
+            if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:  # type: ignore[arg-type]
+                raise SweepError(f"{name} was altered")
+        _check(name, _lines(archive, about["member"]))
     return {name: about["member"] for name, about in manifest["records"].items()}
 
 
-def _lines(archive: zipfile.ZipFile, member: str) -> Iterator[Any]:
+def _lines(archive: zipfile.ZipFile, member: str) -> Iterator[Line]:
     with archive.open(member) as file:
         while text := file.readline(_LONGEST_LINE):
             yield json.loads(text)
 
 
-def _check(study_name: str, lines: Iterator[Any]) -> None:
+def _check(study_name: str, lines: Iterator[Line]) -> None:
     """Raises SweepError if a record is not what it says it is."""
     name, _, number = study_name.rpartition("/")
-    about = next(lines)
+    about = next(lines, {})
     sweep = Sweep.model_validate(about["content"]["sweep"])
     if not is_name(name) or not number.isdecimal() or {name, about["sweep"]} != {sweep.name}:
         raise SweepError(f"{study_name!r} is not the name of its sweep")
@@ -205,18 +163,17 @@ def _check(study_name: str, lines: Iterator[Any]) -> None:
     for place, line in enumerate(lines):
         attrs = {key: json.dumps(value) for key, value in line["attrs"].items()}
         values = () if line["value"] is None else (line["value"],)
-        found = record_problems(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs))
-        if found:
+        if found := record_problems(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs)):
             raise SweepError(f"{study_name}: record {place} {found[0]}")
 
 
-def _missing(study: optuna.Study, lines: Sequence[Any]) -> Sequence[TrialLine]:
+def _missing(study: optuna.Study, lines: Sequence[Line]) -> Sequence[Line]:
     """The trials that the ledger lacks of a record that it has. Raises ConflictError if it has others."""
-    about, trials = lines[0], lines[1:]
-    there = [json.loads(json.dumps(_line(trial))) for trial in study.get_trials(deepcopy=False)]
-    both = min(len(there), len(trials))
-    same_plan = all(study.user_attrs.get(name, about[name]) == about[name] for name in _PLAN)
-    if not same_plan or [_identity(line) for line in there[:both]] != [_identity(line) for line in trials[:both]]:
+    (about, *trials), attrs = lines, study.user_attrs
+    there = [(each.user_attrs.get("sha256", ""), each.state.name) for each in study.get_trials(deepcopy=False)]
+    told = [(line["attrs"].get("sha256", ""), line["state"]) for line in trials]
+    both = min(len(there), len(told))
+    if any(attrs.get(name, about[name]) != about[name] for name in _PLAN) or there[:both] != told[:both]:
         raise ConflictError(
             f"{study.study_name}: the ledger has a different record of this name and keeps it; nothing was restored: "
             "restore to another --home or OPTUNA_STORAGE"
@@ -224,36 +181,16 @@ def _missing(study: optuna.Study, lines: Sequence[Any]) -> Sequence[TrialLine]:
     return trials[both:]
 
 
-def _identity(line: TrialLine) -> tuple[object, str]:
-    return line["attrs"].get("sha256", ""), line["state"]
-
-
-def _restored(url: str, storage: optuna.storages.RDBStorage, study_name: str, lines: Sequence[Any]) -> Restored:
+def _written(ledger: Ledger, name: str, lines: Sequence[Line]) -> tuple[int, int]:
     """Write a record, or the rest of it, under the lock of its sweep."""
-    with Ledger(url).driving(study_name.rpartition("/")[0]), translate_errors(url):
-        study = optuna.create_study(study_name=study_name, storage=storage, direction="maximize", load_if_exists=True)
+    storage = ledger.storage
+    with ledger.driving(name.rpartition("/")[0]), translate_errors(ledger.url):
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
         missing = _missing(study, lines)
-        for name in sorted(lines[0], key=_PLAN[-1].__eq__):
-            if name not in study.user_attrs:
-                study.set_user_attr(name, lines[0][name])
-        rows = TrialRows(storage, study_name)
+        for key in sorted(lines[0], key=_PLAN[-1].__eq__):
+            if key not in study.user_attrs:
+                study.set_user_attr(key, lines[0][key])
+        rows = TrialRows(storage, name)
         for line in missing:
             rows.add(_trial(line))
-    return Restored(study_name, len(lines) - 1, len(missing))
-
-
-def _trial(line: TrialLine) -> FrozenTrial:
-    start, complete = (datetime.fromisoformat(text) if text else None for text in line["times"])
-    return FrozenTrial(
-        number=-1,  # Optuna gives the next one
-        trial_id=-1,
-        state=TrialState[line["state"]],
-        value=line["value"],
-        datetime_start=start,
-        datetime_complete=complete,
-        params=line["params"],
-        distributions={name: json_to_distribution(text) for name, text in line["distributions"].items()},
-        user_attrs=line["attrs"],
-        system_attrs={},
-        intermediate_values=dict(line["steps"]),
-    )
+    return len(lines) - 1, len(missing)

@@ -1,28 +1,53 @@
-"""The database at a URL: how it is opened, its errors as one line without a password, waiting while it is down.
+"""The database at a URL: opened, locked for one driver, waited for while down; its errors are one line each.
 
 Knows no sweep. Optuna is imported when a storage is opened: whoever only reads does not need it.
 """
 
+import hashlib
 import os
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
+from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from mnist_ablate.errors import AblateError, DiskError, UnreachableError, mask, one_line
+from mnist_ablate.errors import AblateError, ConflictError, DiskError, UnreachableError, mask, one_line
+from mnist_ablate.processes import locked_file
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
+ANSWER_S = 60.0
+"""A PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone."""
+_RETRY_S = 0.5
+_STOPPING_S = 10.0
+_PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 _DOWN = (OperationalError, InterfaceError, InternalError)
 _FULL = ("disk is full", "No space left", "readonly database", "unable to open database", "disk I/O error")
-_KINDS = "expected sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database"
 _REFUSED = ("authentication failed", "no password supplied", "permission denied", "role ", "no pg_hba.conf entry")
+_KINDS = "expected sqlite:////path/file.db or postgresql+psycopg2://user:password@host/database"
+_TAKE_AGAIN_S = 0.1
+_LOST_S = 2.0
+_PREFIX = "mnist-ablate "
+_TAKE = text("SELECT pg_try_advisory_lock(:key)")
+_SESSION = text("SELECT pg_backend_pid()")
+_END = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid = :session AND application_name = current_setting('application_name')"
+)
+_PROBE = text("SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3")
+"""The server finds within 25 s that a driver's machine is gone, and frees its lock."""
+_HOLDER = text(
+    f"SELECT replace(application_name, '{_PREFIX}', '') FROM pg_locks JOIN pg_stat_activity USING (pid) "  # noqa: S608
+    "WHERE locktype = 'advisory' AND granted AND objid::bigint = :key"
+)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -36,16 +61,6 @@ def sqlite_file(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise UnreachableError(f"OPTUNA_STORAGE {mask(url)} cannot hold a ledger: {_KINDS}")
     return Path(str(parsed.database)).absolute()
-
-
-def resolved_folder(file: Path) -> Path:
-    """The folder of a file that may be a link: SQLite keeps its journal there, and we our locks."""
-    return Path(os.path.realpath(file)).parent
-
-
-ANSWER_S = 60.0
-"""A PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone."""
-_PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 
 
 def connect_args(url: str) -> dict[str, int]:
@@ -65,7 +80,7 @@ def bound_silence() -> None:
 
 def _wait(connection: Any) -> None:
     """What psycopg2 calls in place of a read that could wait for ever."""
-    from psycopg2 import OperationalError as Failure
+    import psycopg2
     from psycopg2 import extensions
 
     events = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
@@ -73,7 +88,7 @@ def _wait(connection: Any) -> None:
         waiting = select.poll()  # select.select takes no descriptor above 1023
         waiting.register(connection, events[state])
         if not waiting.poll(ANSWER_S * 1000):
-            raise Failure(f"no answer for {ANSWER_S:.0f} s")
+            raise psycopg2.OperationalError(f"no answer for {ANSWER_S:.0f} s")
 
 
 def open_storage(url: str, *, create: bool) -> "RDBStorage":
@@ -111,51 +126,118 @@ def translate_errors(url: str) -> Iterator[None]:
 
 
 def _explanation(url: str, error: Exception) -> AblateError:
-    text = one_line(str(getattr(error, "orig", None) or error))
+    why = one_line(str(getattr(error, "orig", None) or error))
     path = sqlite_file(url)
     where = str(path.parent if path else mask(url))
-    no_file = isinstance(error, OSError) and path is not None
-    if no_file or any(sign in text for sign in _FULL):
-        return DiskError(f"no space on, or no right to write, {where}: free it and run again ({text})")
-    if path is None and any(sign in text for sign in _REFUSED):
-        return UnreachableError(f"database {where} refused the credentials: check OPTUNA_STORAGE ({text})")
-    if path is not None:
-        return UnreachableError(f"database {path} not usable: restore it, or move it away to begin anew ({text})")
-    return UnreachableError(f"database {where} not reachable: start it or check OPTUNA_STORAGE ({text})")
+    if (path and isinstance(error, OSError)) or any(sign in why for sign in _FULL):
+        return DiskError(f"no space on, or no right to write, {where}: free it and run again ({why})")
+    if path:
+        return UnreachableError(f"database {path} not usable: restore it, or move it away to begin anew ({why})")
+    if any(sign in why for sign in _REFUSED):
+        return UnreachableError(f"database {where} refused the credentials: check OPTUNA_STORAGE ({why})")
+    return UnreachableError(f"database {where} not reachable: start it or check OPTUNA_STORAGE ({why})")
 
 
-def writable(folder: Path) -> bool:
-    """Whether files can be made in a folder that exists."""
-    return os.access(folder, os.W_OK)
+class Lock:
+    """A lock that is held; that on a file for as long as the process lives."""
+
+    def ensure(self) -> None:
+        """Return if it is still held; take it again if a restart of the database dropped it.
+
+        Raises ConflictError if another process took it meanwhile.
+        """
 
 
-_RETRY_S = 0.5
-_STOPPING_S = 10.0
+@contextmanager
+def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
+    """Hold the lock `name` of the ledger at `url`, waiting at most `wait_s` seconds for it.
+
+    A file lock (flock) beside the file of SQLite, an advisory lock for PostgreSQL. Raises ConflictError that names
+    the process that holds it; DiskError or UnreachableError if there can be no lock.
+    """
+    me = f"pid {os.getpid()} on {socket.gethostname()}"
+    with ExitStack() as stack:
+        with translate_errors(url):
+            if path := sqlite_file(url):
+                lock = Lock()
+                folder = path.resolve().parent  # of the file that a link leads to: SQLite keeps its journal there
+                try:
+                    file = stack.enter_context(locked_file(folder / f"{name}.lock", wait_s))
+                except BlockingIOError as error:
+                    raise _conflict(name, str(error)) from None
+                file.truncate(0)
+                file.write(me)
+                file.flush()
+            else:
+                engine = sqlalchemy.create_engine(
+                    url,
+                    isolation_level="AUTOCOMMIT",  # a server could end a session idle in a transaction for hours
+                    connect_args={**connect_args(url), "application_name": f"{_PREFIX}{me}"[:63]},
+                )
+                stack.callback(engine.dispose)
+                lock = _AdvisoryLock(url, stack.enter_context(engine.connect()), name)
+                lock.take(wait_s)
+        yield lock
 
 
+class _AdvisoryLock(Lock):
+    """Held by one session: when the database restarts, the session and the lock are gone.
+
+    When only the way to the database was cut, the session may live on there without us: it is ended then.
+    """
+
+    def __init__(self, url: str, connection: sqlalchemy.Connection, name: str) -> None:
+        self._url, self._connection, self._name = url, connection, name
+        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        connection.execute(_PROBE)
+
+    def take(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while not self._connection.scalar(_TAKE, {"key": self._key}):
+            if time.monotonic() > deadline:
+                raise _conflict(self._name, self._connection.scalar(_HOLDER, {"key": self._key & 0xFFFFFFFF}))
+            time.sleep(_TAKE_AGAIN_S)
+        self._session = self._connection.scalar(_SESSION)
+
+    def ensure(self) -> None:
+        with translate_errors(self._url):
+            try:
+                session = self._connection.scalar(_SESSION)
+            except sqlalchemy.exc.DBAPIError:  # the connection was lost: the next statement opens another session
+                self._connection.rollback()
+                session = self._connection.scalar(_SESSION)
+            if session != self._session:
+                self._connection.execute(_END, {"session": self._session})
+                self.take(_LOST_S)
+
+
+def _conflict(name: str, holder: str | None) -> ConflictError:
+    return ConflictError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")
+
+
+@dataclass
 class Outage:
     """Waits while the database is down, at most `limit_s`, or 10 s once `stopping` is true; tells it once."""
 
-    def __init__(self, tell: Callable[[str], None], limit_s: float, stopping: Callable[[], bool]) -> None:
-        self._tell, self._limit_s, self._stopping = tell, limit_s, stopping
+    tell: Callable[[str], None]
+    limit_s: float
+    stopping: Callable[[], bool]
 
     def retry_until_available(self, write: Callable[[], None]) -> None:
         """Call `write` until it succeeds; it must be safe to call again.
 
         Raises the UnreachableError of the last attempt when the time is over.
         """
-        began = time.monotonic()
-        told = False
+        began, told = time.monotonic(), False
         while True:
             try:
                 write()
             except UnreachableError as error:
-                waited_s = time.monotonic() - began
-                if waited_s > (min(self._limit_s, _STOPPING_S) if self._stopping() else self._limit_s):
+                if time.monotonic() - began > (min(self.limit_s, _STOPPING_S) if self.stopping() else self.limit_s):
                     raise UnreachableError(f"{error}; run the same command again to continue") from error
                 if not told:
-                    self._tell("database not reachable, retrying")
-                    told = True
+                    self.tell("database not reachable, retrying")
+                told = True
                 time.sleep(_RETRY_S)
             else:
                 return

@@ -9,7 +9,6 @@ in it. The interval is that of the percentile bootstrap over the trials.
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -17,8 +16,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
-from mnist_ablate.sweep.sweep import Range, Sweep
-from mnist_ablate.trial import RecordedTrial, Scalar
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.trial import RecordedTrial
 from mnist_ablate.workloads.workload import default_workload
 
 METRIC = default_workload().selection_metric
@@ -28,29 +27,15 @@ FEWEST = 20
 """Trials below which the best tenth is no more than one."""
 
 
-@dataclass(frozen=True)
-class Importance:
-    """A factor's share of the importance of all, and the interval of that share."""
-
-    factor: str
-    share: float
-    low: float
-    high: float
-
-
-def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[Importance]:
-    """Each searched factor's share and its interval, the largest first; none of fewer than `FEWEST` trials."""
-    trials = [_trial(sweep, entry) for entry in tried if _score(entry) is not None]
-    if len(trials) < FEWEST or len(space(sweep)) < 2:  # noqa: PLR2004 - one factor has all there is to have
+def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[tuple[str, float, float, float]]:
+    """Each searched factor, its share, and the ends of its interval, the largest first; none of fewer than `FEWEST`."""
+    trials = [trial for entry in tried if (trial := _trial(sweep, entry))]
+    if len(trials) < FEWEST or len(sweep.space) < 2:  # noqa: PLR2004 - one factor has all there is to have
         return []
     rng = np.random.default_rng(0)
     draws = [_shares(sweep, [trials[i] for i in rng.integers(len(trials), size=len(trials))]) for _ in range(RESAMPLES)]
-    whole, tail = _shares(sweep, trials), (1.0 - LEVEL) / 2
-    found = []
-    for name, share in sorted(whole.items(), key=lambda item: -item[1]):
-        low, high = np.quantile([draw[name] for draw in draws], [tail, 1.0 - tail])
-        found.append(Importance(name, share, float(low), float(high)))
-    return found
+    limits = np.quantile(draws, [(1.0 - LEVEL) / 2, (1.0 + LEVEL) / 2], axis=0).tolist()
+    return sorted(zip(sweep.space, _shares(sweep, trials), *limits, strict=True), key=lambda each: -each[1])
 
 
 class _Finished(optuna.Study):
@@ -69,40 +54,35 @@ class _Finished(optuna.Study):
         return self._own
 
 
-def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> list[float]:
+    """The share of each factor of the space, in its order."""
     from optuna.importance import PedAnovaImportanceEvaluator  # scikit-learn comes with it: 1.8 s
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample may have few trials where a factor has a meaning
         raw = PedAnovaImportanceEvaluator().evaluate(_Finished(trials))
     total = sum(raw.values())
-    return {name: raw.get(name, 0.0) / total if total else 0.0 for name in sweep.space}
+    return [raw.get(name, 0.0) / total if total else 0.0 for name in sweep.space]
 
 
-def _trial(sweep: Sweep, entry: RecordedTrial) -> FrozenTrial:
-    recipe = entry.trial.settings
-    own: dict[str, BaseDistribution] = {
-        name: choice for name, choice in space(sweep).items() if sweep.is_active(name, recipe)
-    }
-    params = {name: recipe[name] for name in own}
-    return create_trial(value=_score(entry), params=params, distributions=own)
-
-
-def _score(entry: RecordedTrial) -> float | None:
-    """Validation accuracy at the end; of a pruned trial, which is none of the best, at its last epoch."""
-    outcome = entry.outcome
+def _trial(sweep: Sweep, entry: RecordedTrial) -> FrozenTrial | None:
+    """A trial with its validation accuracy; a pruned one, which is none of the best, with that of its last epoch."""
+    settings, outcome = entry.trial.settings, entry.outcome
     pruned = outcome.epochs[-1].metrics[METRIC] if outcome.status == "pruned" else None
-    return outcome.metrics.get(METRIC, pruned)
+    score = outcome.metrics.get(METRIC, pruned)
+    own = {name: choice for name, choice in space(sweep).items() if sweep.is_active(name, settings)}
+    params = {name: settings[name] for name in own}
+    return None if score is None else create_trial(value=score, params=params, distributions=own)
 
 
 def space(sweep: Sweep) -> dict[str, BaseDistribution]:
     """What is searched: the scientific lists and the nuisance ranges."""
-    return {name: _distribution(choice) for name, choice in sweep.space.items()}
-
-
-def _distribution(choice: Range | list[Scalar]) -> BaseDistribution:
-    if isinstance(choice, list):
-        return CategoricalDistribution(choice)
-    if choice.integer:
-        return IntDistribution(round(choice.low), round(choice.high), log=choice.log)
-    return FloatDistribution(choice.low, choice.high, log=choice.log)
+    found: dict[str, BaseDistribution] = {}
+    for name, choice in sweep.space.items():
+        if isinstance(choice, list):
+            found[name] = CategoricalDistribution(choice)
+        elif choice.integer:
+            found[name] = IntDistribution(round(choice.low), round(choice.high), log=choice.log)
+        else:
+            found[name] = FloatDistribution(choice.low, choice.high, log=choice.log)
+    return found

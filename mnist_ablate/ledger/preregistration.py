@@ -15,9 +15,8 @@ from typing import Any
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.sweep.sweep import Sweep
 
-PARTS = ("question", "plan", "claims", "margins")
 _MOST_DIFFERENCES = 3
 _LONGEST_VALUE = 60
 _UNNAMED = ("", "sweep", "fixed", "scientific")
@@ -48,74 +47,59 @@ class Registration:
     earlier: Sequence[Earlier] = ()
 
 
+def digest(content: object) -> str:
+    """The sha256 of a content as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def digests(plan: Plan) -> dict[str, str]:
-    """The sha256 of each of PARTS. The plan's covers every trial id, so recipes, seeds, images and trainer too.
+    """The sha256 of each part. The plan's covers every trial id, so recipes, seeds, images and trainer too.
 
     Of an adaptive sweep it covers the trials of the most seeds, the looks and how they spend the error rate.
     """
-    sweep = plan.sweep.model_dump(mode="json")
-    trials = (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())
-    claims = [claim.model_dump(mode="json", exclude=_not_in_digest(claim)) for claim in plan.sweep.claims]
-    own = plan.sweep.model_dump(
-        mode="json", include={"as_written", "conditions", "pruning", "target"}, exclude_defaults=True
-    )
-    looks = [[look.seeds, look.share] for look in plan.sweep.looks]
+    sweep = plan.sweep
+    asked = sweep.model_dump(mode="json", include={"design", "scientific", "nuisance", "tuning_trials", "seeds"})
+    later = {"as_written", "conditions", "pruning", "target"}  # older versions did not know them
+    asked |= sweep.model_dump(mode="json", include=later, exclude_defaults=True)
+    asked["trials"] = [each.id for each in (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())]
+    if sweep.looks:
+        asked |= {"looks": [[look.seeds, look.share] for look in sweep.looks], "spending": SPENDING}
+    claims = [claim.model_dump(mode="json", exclude={"margin"}) for claim in sweep.claims]
     content = {
-        "question": sweep["question"],
-        "plan": {
-            **own,
-            **{key: sweep[key] for key in ("design", "scientific", "nuisance", "tuning_trials", "seeds")},
-            "trials": [each.id for each in trials],
-            **({"looks": looks, "spending": SPENDING} if looks else {}),
-        },
-        "claims": claims,
-        "margins": [ALPHA, {claim["name"]: claim["margin"] for claim in sweep["claims"]}],
+        "question": sweep.question,
+        "plan": asked,
+        "claims": [{key: claim[key] for key in claim if key != "positive_control" or claim[key]} for claim in claims],
+        "margins": [ALPHA, {claim.name: claim.margin for claim in sweep.claims}],
     }
-    return {part: _digest(content[part]) for part in PARTS}
-
-
-def _not_in_digest(claim: Claim) -> set[str]:
-    """What is not of a claim's own digest: its margin, and what older versions did not know and is not used."""
-    return {"margin"} if claim.positive_control else {"margin", "positive_control"}
+    return {part: digest(value) for part, value in content.items()}
 
 
 def document(plan: Plan, registration: Registration) -> dict[str, object]:
     """For the report: when and under which digest it was registered; why its verdicts are exploratory, if they are."""
     now = digests(plan)
-    reasons = [*_altered(plan, registration, now), *_known(plan, registration.earlier)]
+    parts = dict(registration.digests) or now
+    reasons = [*_reasons(plan, registration, now)]
     return {
         "status": "exploratory" if reasons else "preregistered",
         "registered": registration.registered,
-        "digest": _digest(dict(registration.digests) or now),
-        "parts": dict(registration.digests) or now,
+        "digest": digest(parts),
+        "parts": parts,
         "reasons": reasons,
     }
 
 
-def _altered(plan: Plan, registration: Registration, now: Mapping[str, str]) -> list[str]:
-    """Parts that are not what was registered; of older records only the digest of all is known."""
-    if registration.digests:
-        changed = [part for part in PARTS if registration.digests.get(part) != now[part]]
-        if changed:
-            return [f"{' and '.join(changed)} differ from what was registered"]
-    if registration.sweep_digest != plan.sweep.digest:
-        return ["the sweep differs from what was registered"]
-    return []
-
-
-def _known(plan: Plan, earlier: Sequence[Earlier]) -> list[str]:
-    """Results that were there when the record was begun, unless the first of them belong to the same question."""
-    seen = [each for each in earlier if each.trials and each.data_digest == plan.data_digest]
-    if not seen or seen[0].sweep.digest == plan.sweep.digest:
-        return []
-    first = seen[0]
-    changes = differences(*({"sweep": sweep.model_dump(mode="json")} for sweep in (first.sweep, plan.sweep)))
-    trials = f"{first.trials} trial{'s' * (first.trials != 1)}"
-    return [f"changed after {trials} of {first.name}, registered {first.registered}: {changes}"]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> Iterator[str]:
+    told, sweep = registration.digests, plan.sweep
+    if changed := [part for part in now if told and told.get(part) != now[part]]:
+        yield f"{' and '.join(changed)} differ from what was registered"
+    elif registration.sweep_digest != sweep.digest:  # of older records only the digest of all is known
+        yield "the sweep differs from what was registered"
+    seen = [each for each in registration.earlier if each.trials and each.data_digest == plan.data_digest]
+    if seen and seen[0].sweep.digest != sweep.digest:
+        first = seen[0]
+        changes = differences(first.sweep.model_dump(mode="json"), sweep.model_dump(mode="json"))
+        trials = f"{first.trials} trial{'s' * (first.trials != 1)}"
+        yield f"changed after {trials} of {first.name}, registered {first.registered}: {changes}"
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:

@@ -4,19 +4,18 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypedDict, get_args
+from dataclasses import dataclass
+from typing import TypedDict
 
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Scalar, Status
 from mnist_ablate.workloads.workload import default_workload, metric_named
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
-_RESULTS = frozenset({"complete", "diverged"})
-FINAL = _RESULTS | {"pruned"}
+FINAL = frozenset({"complete", "diverged", "pruned"})
 _MOST_EPOCHS = 10_000
 _CLOSE = 1e-12
 """Versions of Python add floats up in more than one way."""
-_PARTS = ("trial", "stage", "outcome", "trial_id", "sha256")
+_CONTENT = ("trial", "stage", "outcome")
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class RawStudy:
     """A study: its own name, its attributes as JSON, its trials by number."""
 
     name: str
-    attrs: Mapping[str, str] = field(default_factory=dict)
-    trials: tuple[RawTrial, ...] = ()
+    attrs: Mapping[str, str]
+    trials: tuple[RawTrial, ...]
 
 
 class RawOutcome(TypedDict):
@@ -78,72 +77,50 @@ def record_problems(trial: RawTrial) -> list[str]:
 
 def missing_parts(trial: RawTrial) -> list[str]:
     """The parts of a record that are not there."""
-    return [part for part in _PARTS if part not in trial.attrs]
+    return [part for part in (*_CONTENT, "trial_id", "sha256") if part not in trial.attrs]
 
 
 def final_of(trial: RawTrial) -> FinalRecord:
     """The content of a record that is whole."""
-    asked, outcome = json.loads(trial.attrs["trial"]), json.loads(trial.attrs["outcome"])
+    id_, asked, stage, outcome = (json.loads(trial.attrs[part]) for part in ("trial_id", *_CONTENT))
     arm = {name: value for name, value in trial.params.items() if name != "seed"}
-    stage, id_ = json.loads(trial.attrs["stage"]), json.loads(trial.attrs["trial_id"])
     fields = default_workload().settings.model_fields
-    defaults = {name: about.default for name, about in fields.items() if name not in asked["recipe"]}
-    settings = {**asked["recipe"], **defaults}
-    return FinalRecord(id_, settings, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(defaults))
+    later = {name: about.default for name, about in fields.items() if name not in asked["recipe"]}
+    settings = {**asked["recipe"], **later}
+    return FinalRecord(id_, settings, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(later))
 
 
 def content_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
     """How the content of a whole record contradicts itself, in the same words."""
-    attrs, outcome = trial.attrs, final.outcome
-    content = {part: json.loads(attrs[part]) for part in ("trial", "stage", "outcome")}
-    if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(attrs["sha256"]):
+    status = final.outcome["status"]
+    content = {part: json.loads(trial.attrs[part]) for part in _CONTENT}
+    if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(trial.attrs["sha256"]):
         yield "was altered after it was written"
     if final.trial_id != content_id(final.settings, final.seed, final.data_digest):
         yield "has content that does not match its id"
-    if outcome["trial_id"] != final.trial_id:
-        yield f"holds the outcome of trial {outcome['trial_id']}"
-    if outcome["status"] not in get_args(Status) or STATES[outcome["status"]] != trial.state:
-        yield f"is {trial.state} in Optuna, {outcome['status']} by its outcome"
+    if final.outcome["trial_id"] != final.trial_id:
+        yield f"holds the outcome of trial {final.outcome['trial_id']}"
+    if STATES.get(status) != trial.state:
+        yield f"is {trial.state} in Optuna, {status} by its outcome"
     if trial.params.get("seed") != final.seed:
         yield f"has seed {trial.params.get('seed')} in Optuna, {final.seed} in its trial"
     if any(final.settings.get(name, value) != value for name, value in final.arm.items()):
         yield "was trained with other factors than its arm's"
-    yield from _number_problems(trial, final)
-
-
-def _number_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
-    outcome = final.outcome
-    epochs, metrics = outcome["epochs"], outcome["metrics"]
-    numbers = [*metrics.values(), *(value for epoch in epochs for value in epoch.values())]
-    if not all(math.isfinite(value) for value in numbers):
-        yield "holds a number that is not finite"
     yield from _epoch_problems(trial, final)
-    workload = default_workload()
-    blind = TUNING_SEED <= final.seed < CONTROL_SEED and workload.main_metric not in metrics  # older versions read it
-    scored_by = workload.selection_metric if blind else workload.main_metric
-    score = metrics.get(scored_by)
-    if trial.values != (() if score is None or trial.state != "COMPLETE" else (score,)):
-        yield f"has another value in Optuna than its {scored_by}"
-    for name, value in metrics.items():
-        if not (known := metric_named(name)).low <= value <= known.high:
-            yield f"has a {name} of {value:.6g}, which is not from {known.low:g} to {known.high:g}"
-    if bool(metrics) != (outcome["status"] in _RESULTS):
-        yield f"is {outcome['status']} with {len(metrics)} metrics"
-    expected = _expected(final)
-    if differing := [name for name, value in metrics.items() if not _is_close(value, expected.get(name, value))]:
-        source = "chance and its epochs" if outcome["status"] == "diverged" else "its epochs"
-        yield f"has another {' and '.join(differing)} than {source} give"
+    yield from _metric_problems(trial, final)
 
 
 def _epoch_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
     workload, status, epochs = default_workload(), final.outcome["status"], final.outcome["epochs"]
-    planned = int(final.settings[workload.budget])
-    ended = len(epochs)
+    planned, ended = int(final.settings[workload.budget]), len(epochs)
+    numbers = [*final.outcome["metrics"].values(), *(value for epoch in epochs for value in epoch.values())]
     allowed = {
         "complete": ended == planned,
         "diverged": ended < planned <= _MOST_EPOCHS,
         "pruned": 0 < ended < planned,
     }
+    if not all(map(math.isfinite, numbers)):
+        yield "holds a number that is not finite"
     if [epoch["number"] for epoch in epochs] != [*range(1, ended + 1)]:
         yield "lacks an epoch, or has one twice"
     if not allowed.get(status, True):
@@ -152,14 +129,27 @@ def _epoch_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
         yield "has other epochs in Optuna than in its outcome"
 
 
-def _expected(final: FinalRecord) -> dict[str, float]:
-    """The metrics that follow from a record's epochs."""
-    outcome = Outcome.model_validate({**final.outcome, "metrics": {**final.outcome["metrics"]}})
-    return default_workload().implied_metrics(final.settings, final.data_digest, outcome)
-
-
-def _is_close(value: float, other: float) -> bool:
-    return math.isclose(value, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
+def _metric_problems(trial: RawTrial, final: FinalRecord) -> Iterator[str]:
+    workload, metrics, status = default_workload(), final.outcome["metrics"], final.outcome["status"]
+    blind = TUNING_SEED <= final.seed < CONTROL_SEED and workload.main_metric not in metrics  # older versions read it
+    scored_by = workload.selection_metric if blind else workload.main_metric
+    score = metrics.get(scored_by)
+    if trial.values != (() if score is None or trial.state != "COMPLETE" else (score,)):
+        yield f"has another value in Optuna than its {scored_by}"
+    for name, value in metrics.items():
+        if not (known := metric_named(name)).low <= value <= known.high:
+            yield f"has a {name} of {value:.6g}, which is not from {known.low:g} to {known.high:g}"
+    if bool(metrics) != (status in {"complete", "diverged"}):
+        yield f"is {status} with {len(metrics)} metrics"
+    implied = workload.implied_metrics(final.settings, final.data_digest, Outcome.model_validate(final.outcome))
+    differing = [
+        name
+        for name, value in metrics.items()
+        if not math.isclose(value, implied.get(name, value), rel_tol=_CLOSE, abs_tol=_CLOSE)
+    ]
+    if differing:
+        source = "chance and its epochs" if status == "diverged" else "its epochs"
+        yield f"has another {' and '.join(differing)} than {source} give"
 
 
 def content_id(settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:

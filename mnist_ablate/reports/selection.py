@@ -6,7 +6,6 @@ from statistics import fmean
 from typing import Literal
 
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.ablation_path import walk
 from mnist_ablate.reports.report import (
     AsWritten,
     ChosenValues,
@@ -93,7 +92,8 @@ def _search(plan: Plan, entries: Entries) -> Search:
     from mnist_ablate.ledger.importance import LEVEL, RESAMPLES, importances  # here, because it imports optuna
 
     tried = _tried(entries)
-    factors = tuple(Importance.model_validate(vars(each)) for each in importances(plan.sweep, tried))
+    found = importances(plan.sweep, tried)
+    factors = tuple(Importance(factor=name, share=share, low=low, high=high) for name, share, low, high in found)
     shares = Importances(level=LEVEL, resamples=RESAMPLES, factors=factors)
     return Search(gain=_gain(plan, entries, tried), importances=shares)
 
@@ -113,7 +113,7 @@ def _gain(plan: Plan, entries: Entries, tried: Sequence[RecordedTrial]) -> Gain 
 
 def _path(plan: Plan, entries: Entries) -> Path:
     """Each change in the order made, what it was chosen among, and what it gained; intervals hold for all at once."""
-    walked, found, metric = walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
+    (walked, _), found, metric = progress.walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
     names = [arm.params[CONFIGURATION] for arm in plan.arms]
     alpha = ALPHA / max(len(plan.sweep.changes), 1)
     steps = tuple(
@@ -125,7 +125,7 @@ def _path(plan: Plan, entries: Entries) -> Path:
             scores=step.scores,
             **_difference(found.get(name, {}), found.get(previous, {}), metric, alpha).model_dump(),
         )
-        for previous, name, step in zip(names, names[1:], walked.steps, strict=False)
+        for previous, name, step in zip(names, names[1:], walked, strict=False)
     )
     return Path(
         chosen_by=default_workload().selection_metric,
@@ -158,11 +158,12 @@ def _as_written(plan: Plan, entries: Entries) -> AsWritten | None:
     sweep = plan.sweep
     if not sweep.as_written:
         return None
-    rows = progress.as_written(plan, entries)
+    trials = progress.as_written_trials(plan, entries)
+    rows = progress.rows(plan, entries, trials)
     settings = [arm.settings for arm in plan.arms]
     return AsWritten(
         values={name: tuple(dict.fromkeys(each[name] for each in settings)) for name in sweep.nuisance},
-        trials=TrialCounts.model_validate(progress.as_written_counts(plan, entries)),
+        trials=TrialCounts.model_validate(progress.counts(plan, entries, trials)),
         arms=arms(rows, main_metric(sweep), ALPHA),
         claims=judge(rows, sweep.claims, ALPHA, sweep.looks),
     )

@@ -114,7 +114,7 @@ def _tags(found: RecordedTrial, outcome: Outcome, digest: str, verdicts: Mapping
         "sweep_digest": digest,
         "arm": run_name(found.params, found.trial.seed).rpartition(" seed ")[0],
         "seed": str(found.trial.seed),
-        "chosen_by": f"mean {progress.CHOSEN_BY} of its arm",
+        "chosen_by": f"mean {workload.selection_metric} of its arm",
         "same_numbers_as_recorded": str(outcome.metrics == found.outcome.metrics).lower(),
         "data_digest": found.trial.data_digest,
         **metrics,

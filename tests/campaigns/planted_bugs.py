@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 
 from mnist_ablate.cli import live_view
 from mnist_ablate.execution import driver, publishing
-from mnist_ablate.ledger import ledger, lock, optuna_rows, progress
+from mnist_ablate.ledger import database, ledger, optuna_rows, progress
 from mnist_ablate.tracking import mirror, run_format, run_index
 
 Bug = Callable[[Ground, Path], None]
@@ -68,7 +68,7 @@ def _no_lock(ground: Ground, home: Path) -> None:
     here, gate = home.parent / "here", home.parent / "gate"
 
     def prepare() -> None:
-        ledger.hold = lambda *_, **__: nullcontext(lock._FileLock())  # type: ignore[attr-defined, assignment]
+        ledger.hold = lambda *_, **__: nullcontext(database.Lock())  # type: ignore[attr-defined, assignment]
 
     def slowly() -> None:
         prepare()

@@ -1,14 +1,24 @@
-"""Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements, on both databases."""
+"""Rows of finished trials in Optuna's tables: those that Optuna itself writes, in few statements."""
 
+import json
 import math
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import sqlalchemy
+from command import wait_for
+from ledger_records import recorded
+from mlflow_helpers import free_port
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sweep_runs import small
 
 from mnist_ablate.ledger.database import open_storage
 from mnist_ablate.ledger.optuna_rows import TrialRows
@@ -44,43 +54,40 @@ TRIALS = {
 }
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> optuna.storages.RDBStorage:
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/ledger.db" if sqlite else request.getfixturevalue("server").database()
+@pytest.fixture
+def storage(url: str, tmp_path: Path) -> RDBStorage:
+    (tmp_path / "home").mkdir()
     return open_storage(url, create=True)
 
 
 @pytest.fixture
-def study(storage: optuna.storages.RDBStorage) -> optuna.Study:
+def study(storage: RDBStorage) -> optuna.Study:
     return optuna.create_study(study_name="small/1", storage=storage)
 
 
 @pytest.fixture
-def rows(storage: optuna.storages.RDBStorage, study: optuna.Study) -> TrialRows:
+def rows(storage: RDBStorage, study: optuna.Study) -> TrialRows:
     return TrialRows(storage, study.study_name)
 
 
-def stored(storage: optuna.storages.RDBStorage, name: str) -> dict[str, list[dict[str, object]]]:
+def stored(storage: RDBStorage, name: str) -> dict[str, list[dict[str, object]]]:
     """Every row of a study's trials with every column that it has, trials called by their number."""
     metadata = sqlalchemy.MetaData()
     metadata.reflect(storage.engine, only=TABLES)
     trials = metadata.tables["trials"]
+    of_study = sqlalchemy.select(trials).where(trials.c.study_id == storage.get_study_id_from_name(name))
     found = {}
     with storage.engine.connect() as connection:
-        of_study = sqlalchemy.select(trials).where(trials.c.study_id == storage.get_study_id_from_name(name))
         numbers = {row.trial_id: row.number for row in connection.execute(of_study)}
-        for table in TABLES:
-            every = sqlalchemy.select(metadata.tables[table]).order_by(*metadata.tables[table].primary_key)
-            own = [dict(row) for row in connection.execute(every).mappings() if row["trial_id"] in numbers]
-            key = next(iter(metadata.tables[table].primary_key)).name
-            found[table] = [{**row, key: "", "study_id": "", "trial_id": numbers[row["trial_id"]]} for row in own]
+        for name_, table in metadata.tables.items():
+            key, *_ = table.primary_key
+            every = connection.execute(sqlalchemy.select(table).order_by(key)).mappings()
+            own = [dict(row) for row in every if row.get("trial_id") in numbers]
+            found[name_] = [{**row, key.name: "", "study_id": "", "trial_id": numbers[row["trial_id"]]} for row in own]
     return found
 
 
-def test_every_row_is_what_optuna_would_have_written(
-    storage: optuna.storages.RDBStorage, study: optuna.Study, rows: TrialRows
-) -> None:
+def test_every_row_is_what_optuna_would_have_written(storage: RDBStorage, study: optuna.Study, rows: TrialRows) -> None:
     reference = optuna.create_study(study_name="reference", storage=storage)
     for trial in TRIALS.values():
         reference.add_trial(trial)
@@ -91,23 +98,16 @@ def test_every_row_is_what_optuna_would_have_written(
 
 
 def test_what_is_read_is_what_optuna_reads(study: optuna.Study, rows: TrialRows) -> None:
-    import json
-
-    for trial in TRIALS.values():
-        rows.add(trial)
+    rows.add(*TRIALS.values())
     known = study.get_trials()
     read = rows.read()
     assert rows.count() == len(read) == len(known)
-    assert [row.params for row in read] == [trial.params for trial in known]
-    assert [list(row.params) for row in read] == [list(trial.params) for trial in known]
-    assert [{key: json.loads(text) for key, text in row.attrs.items()} for row in read] == [
-        trial.user_attrs for trial in known
-    ]
+    assert [[*params.items()] for params, _ in read] == [[*trial.params.items()] for trial in known]
+    attrs = [{key: json.loads(text) for key, text in texts.items()} for _, texts in read]
+    assert attrs == [trial.user_attrs for trial in known]
 
 
-def test_numbers_count_what_anybody_wrote(
-    storage: optuna.storages.RDBStorage, study: optuna.Study, rows: TrialRows
-) -> None:
+def test_numbers_count_what_anybody_wrote(storage: RDBStorage, study: optuna.Study, rows: TrialRows) -> None:
     other = TrialRows(storage, study.study_name)
     elsewhere = optuna.create_study(study_name="other/1", storage=storage)
     writers: list[Callable[[FrozenTrial], None]] = [rows.add, study.add_trial, other.add, elsewhere.add_trial, rows.add]
@@ -126,9 +126,7 @@ def test_a_trial_that_cannot_be_written_leaves_nothing(study: optuna.Study, rows
     assert [trial.params["seed"] for trial in study.get_trials()] == [0, 2]
 
 
-def test_a_trial_costs_as_many_statements_after_many_as_after_none(
-    storage: optuna.storages.RDBStorage, rows: TrialRows
-) -> None:
+def test_a_trial_costs_as_many_statements_after_many_as_after_none(storage: RDBStorage, rows: TrialRows) -> None:
     counts: list[int] = []
 
     @sqlalchemy.event.listens_for(storage.engine, "before_cursor_execute")
@@ -140,3 +138,29 @@ def test_a_trial_costs_as_many_statements_after_many_as_after_none(
         rows.add(made(number))
     assert set(counts) == {counts[0]}
     assert counts[0] <= 7
+
+
+@pytest.mark.service
+def test_the_dashboard_shows_the_ledger(tmp_path: Path) -> None:
+    settings, port = recorded(tmp_path, small()), free_port()
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    null = subprocess.DEVNULL
+    server = subprocess.Popen([program, settings.ledger_url, "--port", str(port)], stdout=null, stderr=null)
+
+    def asked(path: str) -> Any:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
+                return json.load(reply)
+        except OSError:
+            assert server.poll() is None
+            return None
+
+    try:
+        wait_for(lambda: asked("/api/studies"), 60)
+        (study,) = asked("/api/studies")["study_summaries"]
+        assert study["study_name"] == "small/1"
+        trials = asked(f"/api/studies/{study['study_id']}?after=0")["trials"]
+        assert [trial["state"] for trial in trials] == ["Complete"] * 6
+    finally:
+        server.terminate()
+        server.wait(20)

@@ -1,14 +1,11 @@
 """What is asked is written down before the first trial; what may have been chosen afterwards is called exploratory."""
 
-import io
-import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
-import fake_trainer
 import pytest
 from judged_sweep import as_json, judged
+from ledger_records import DATA, outcome
 from pages import Reader
 from rich.console import Console
 from sweep_runs import SWEEP, Watcher, small
@@ -25,11 +22,8 @@ from mnist_ablate.reports.terminal import tables
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Outcome
 from mnist_ablate.verification import raw_ledger
 from mnist_ablate.verification.ledger_check import CheckedLedger
-
-DATA = "d1" * 32
 
 
 @pytest.fixture
@@ -41,17 +35,20 @@ def begun(home: Settings, sweep: Sweep, trials: int = 0, *, fresh: bool = False,
     plan = make_plan(sweep, images)
     record = Ledger(home.ledger_url).begin(plan, fresh=fresh)
     for each in plan.verdict_trials()[:trials]:
-        record.add(each, Outcome(trial_id=each.trial.id, status="complete", metrics=fake_trainer.metrics(each.trial)))
+        record.add(each, outcome(each))
     return record
 
 
-def registered(home: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = as_json(recorded_report.report("small", home)[0])["preregistration"]
-    return found
+def registered(home: Settings) -> Any:
+    return as_json(recorded_report.report("small", home)[0])["preregistration"]
+
+
+def digests(images: str = DATA, **changes: Any) -> dict[str, str]:
+    return preregistration.digests(make_plan(small(**changes), images))
 
 
 def test_digests_are_those_that_earlier_versions_registered() -> None:
-    assert {part: digest[:16] for part, digest in preregistration.digests(make_plan(small(), DATA)).items()} == {
+    assert {part: digest[:16] for part, digest in digests().items()} == {
         "question": "c2948d479e6dac93",
         "plan": "02a346a439085b4e",
         "claims": "c95ff0e266915ad0",
@@ -59,42 +56,40 @@ def test_digests_are_those_that_earlier_versions_registered() -> None:
     }
 
 
+def claims(**changes: Any) -> list[dict[str, Any]]:
+    return [{**SWEEP["claims"][0], **changes}]
+
+
 def other_margin(margin: float = 0.001) -> Sweep:
-    return small(claims=[{**SWEEP["claims"][0], "margin": margin}])
+    return small(claims=claims(margin=margin))
 
 
 @pytest.mark.parametrize(
-    ("changes", "part"),
+    ("changes", "parts"),
     [
-        ({"question": "Does tanh help?"}, "question"),
-        ({"fixed": {"epochs": 3}}, "plan"),
-        ({"seeds": 4}, "plan"),
-        ({"negative_control": "baseline"}, "plan"),
-        ({"claims": [{**SWEEP["claims"][0], "direction": "higher"}]}, "claims"),
-        ({"claims": [{**SWEEP["claims"][0], "margin": 0.001}]}, "margins"),
+        ({"question": "Does tanh help?"}, ["question"]),
+        ({"fixed": {"epochs": 3}}, ["plan"]),
+        ({"seeds": 4}, ["plan"]),
+        ({"seeds": {"min": 3, "max": 9}}, ["plan"]),
+        ({"negative_control": "baseline"}, ["plan"]),
+        ({"images": "d2" * 32}, ["plan"]),
+        ({"claims": claims(direction="higher")}, ["claims"]),
+        ({"claims": claims(positive_control=True)}, ["claims"]),
+        ({"claims": claims(margin=0.001)}, ["margins"]),
+        ({"source": "page 3"}, []),
     ],
 )
-def test_a_change_changes_the_digest_of_its_part_alone(changes: dict[str, Any], part: str) -> None:
-    before, after = (preregistration.digests(make_plan(small(**each), DATA)) for each in ({}, changes))
-    assert [name for name in before if before[name] != after[name]] == [part]
-
-
-def test_other_images_are_another_plan_and_the_source_is_none() -> None:
-    first = preregistration.digests(make_plan(small(), DATA))
-    assert preregistration.digests(make_plan(small(), "d2" * 32))["plan"] != first["plan"]
-    assert preregistration.digests(make_plan(small(source="page 3"), DATA)) == first
+def test_a_change_changes_the_digest_of_its_part_alone(changes: dict[str, Any], parts: list[str]) -> None:
+    before, after = digests(), digests(**changes)
+    assert [name for name in before if before[name] != after[name]] == parts
 
 
 def test_the_digests_are_recorded_before_the_first_trial(home: Settings) -> None:
     record = begun(home, small())
-    assert dict(record.registration.digests) == preregistration.digests(make_plan(small(), DATA))
+    assert record.registration.digests == digests()
     begun(home, small(), 6)
     found = registered(home)
-    assert (found["status"], found["reasons"], found["parts"]) == (
-        "preregistered",
-        [],
-        dict(record.registration.digests),
-    )
+    assert (found["status"], found["reasons"], found["parts"]) == ("preregistered", [], digests())
 
 
 def test_claims_changed_with_results_at_hand_are_exploratory(home: Settings) -> None:
@@ -102,41 +97,28 @@ def test_claims_changed_with_results_at_hand_are_exploratory(home: Settings) -> 
     with pytest.raises(ConflictError, match=r"stored sweep differs: claims\.tanh-hurts\.margin 0\.002 -> 0\.001"):
         begun(home, other_margin())
     begun(home, other_margin(), fresh=True)
+    change = "claims.tanh-hurts.margin 0.002 -> 0.001"
+    told = f"changed after 4 trials of small/1, registered {first.registered}: {change}"
     found = registered(home)
-    assert found["status"] == "exploratory"
-    assert found["reasons"] == [
-        f"changed after 4 trials of small/1, registered {first.registered}: claims.tanh-hurts.margin 0.002 -> 0.001"
-    ]
+    assert (found["status"], found["reasons"]) == ("exploratory", [told])
+
+
+def status_after(home: Settings, sweep: Sweep, trials: int = 0, images: str = DATA) -> Any:
+    begun(home, sweep, trials, fresh=True, images=images)
+    return registered(home)["status"]
 
 
 def test_the_question_that_was_asked_first_stays_preregistered(home: Settings) -> None:
     begun(home, small(), 4)
-    begun(home, small(), fresh=True)
-    assert registered(home)["status"] == "preregistered"
-    begun(home, other_margin(), 2, fresh=True)
-    assert registered(home)["status"] == "exploratory"
-    begun(home, small(), fresh=True)
-    assert registered(home)["status"] == "preregistered"
+    assert status_after(home, small()) == "preregistered"
+    assert status_after(home, other_margin(), 2) == "exploratory"
+    assert status_after(home, small()) == "preregistered"
 
 
 def test_a_change_before_any_result_or_for_other_images_is_not_exploratory(home: Settings) -> None:
     begun(home, small())
-    begun(home, other_margin(), 1, fresh=True)
-    assert registered(home)["status"] == "preregistered"
-    begun(home, other_margin(0.003), fresh=True, images="d2" * 32)
-    assert registered(home)["status"] == "preregistered"
-
-
-def altered(home: Settings, key: str, change: Any) -> None:
-    connection = sqlite3.connect(home.home / "ledger.db")
-    ((text,),) = connection.execute("SELECT value_json FROM study_user_attributes WHERE key = ?", (key,)).fetchall()
-    value = change(json.loads(text))
-    if value is None:
-        connection.execute("DELETE FROM study_user_attributes WHERE key = ?", (key,))
-    else:
-        connection.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = ?", (json.dumps(value), key))
-    connection.commit()
-    connection.close()
+    assert status_after(home, other_margin(), 1) == "preregistered"
+    assert status_after(home, other_margin(0.003), images="d2" * 32) == "preregistered"
 
 
 def registration_problems(home: Settings) -> list[str]:
@@ -145,27 +127,23 @@ def registration_problems(home: Settings) -> list[str]:
     return [each.split(":")[2].strip() for each in problems if "registered" in each]
 
 
-def widened(content: dict[str, Any]) -> dict[str, Any]:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_margin_altered_in_the_database_is_noticed_in_records_of_older_versions_by_their_one_digest(
+    home: Settings, older: bool
+) -> None:
+    study = begun(home, small(), 6)._study
+    if older:
+        study.set_user_attr("preregistration", {})
+    assert (registered(home)["status"], registration_problems(home)) == ("preregistered", [])
+    content = study.user_attrs["content"]
     content["sweep"]["claims"][0]["margin"] = 0.0001
-    return content
-
-
-def test_a_margin_altered_in_the_database_is_noticed_by_report_and_checker(home: Settings) -> None:
-    begun(home, small(), 6)
-    assert registration_problems(home) == []
-    altered(home, "content", widened)
-    altered(home, "digest", lambda _: other_margin(0.0001).digest)
+    study.set_user_attr("content", content)
+    if older:
+        assert registered(home)["reasons"] == ["the sweep differs from what was registered"]
+        return
+    study.set_user_attr("digest", other_margin(0.0001).digest)
     assert registered(home)["reasons"] == ["margins differ from what was registered"]
     assert registration_problems(home) == ["margins not as it was registered before the first trial"]
-
-
-def test_a_record_of_an_older_version_is_checked_by_its_one_digest(home: Settings) -> None:
-    begun(home, small(), 6)
-    altered(home, "preregistration", lambda _: None)
-    assert registered(home)["status"] == "preregistered"
-    assert registration_problems(home) == []
-    altered(home, "content", widened)
-    assert registered(home)["reasons"] == ["the sweep differs from what was registered"]
 
 
 @pytest.mark.usefixtures("tracker", "fake")
@@ -174,34 +152,32 @@ def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
     assert about.preregistration == Preregistration.model_validate(registered(settings))
 
 
-def texts(preregistered: dict[str, Any] | None) -> tuple[str, str, str]:
+def texts(**preregistered: Any) -> list[str]:
+    """A report as table, Markdown and page."""
     report, record = judged(trouble=False)
-    registered = preregistered and Preregistration.model_validate(preregistered)
-    report = report.model_copy(update={"preregistration": registered})
-    console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(tables(report))
-    assert isinstance(console.file, io.StringIO)
-    table = " ".join(console.file.getvalue().split())
-    return table, markdown(report, "q"), Reader(html(report, record)).text
-
-
-FOUND = {"registered": "2026-11-24T06:32:50+00:00", "digest": "ab12" * 16, "parts": {}}
+    parts = {"registered": "2026-11-24T06:32:50+00:00", "digest": "ab12" * 16, "parts": {}, "reasons": []}
+    found = Preregistration.model_validate({**parts, **preregistered}) if preregistered else None
+    report = report.model_copy(update={"preregistration": found})
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(tables(report))
+    return [" ".join(capture.get().split()), markdown(report, "q"), Reader(html(report, record)).text]
 
 
 def test_exploratory_verdicts_are_marked_in_every_format() -> None:
-    found = {**FOUND, "status": "exploratory", "reasons": ["changed after 4 trials of x/1: seeds 4 -> 6"]}
-    for text in texts(found):
+    found = texts(status="exploratory", reasons=["changed after 4 trials of x/1: seeds 4 -> 6"])
+    for text in found:
         assert text.count("(exploratory)") == 7
         assert text.index("Exploratory verdicts: changed after 4 trials") < text.index("(exploratory)")
         assert "Preregistered" not in text
-    assert "**supported** (exploratory)" in texts(found)[1]
+    assert "**supported** (exploratory)" in found[1]
 
 
 def test_preregistered_verdicts_say_when_and_unknown_ones_nothing() -> None:
-    for text in texts({**FOUND, "status": "preregistered", "reasons": []}):
+    for text in texts(status="preregistered"):
         assert "Preregistered 2026-11-24T06:32:50+00:00" in text
         assert "ab12ab12ab12" in text
         assert "xploratory" not in text
-    for text in texts(None):
+    for text in texts():
         assert "Preregistered" not in text
         assert "xploratory" not in text
