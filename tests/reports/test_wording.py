@@ -49,73 +49,32 @@ def spread(mean: float, size: float = 0.0005, n: int = 10) -> list[float]:
     return [mean + (size if seed % 2 else -size) for seed in range(n)]
 
 
-SENTENCES = {
-    "supported": (spread(-0.01), {}, "lies wholly below the margin of -0.20 pp; 10 pairs, p=0.00195."),
+BELOW, ABOVE, REFUTED = "the margin of -0.20 pp", "the margin of +0.20 pp", ", so the claim is refuted"
+HIGHER, NOT_LOWER = {"direction": "higher"}, {"direction": "not_lower"}
+LOSS = {"metric": "test_loss", "direction": "higher", "margin": 0.1}
+SENTENCES: dict[str, tuple[list[float], dict[str, Any], str]] = {
+    "supported": (spread(-0.01), {}, f"lies wholly below {BELOW}; 10 pairs, p=0.00195."),
     "equivalent": (spread(0.0), {}, "lies wholly within the margin of ±0.20 pp, too small to matter; 10"),
     "reversed": (
         spread(0.0019, 0.0013),
         {},
-        "+0.09 to +0.29 pp, lies wholly above 0: the effect goes the other way, so the claim is refuted; 10",
+        f"+0.09 to +0.29 pp, lies wholly above 0: the effect goes the other way{REFUTED}; 10",
     ),
-    "ruled out": (
-        spread(0.0008, 0.0025),
-        {},
-        "rules out a difference below the margin of -0.20 pp, so the claim is refuted",
-    ),
-    "ruled out below": (
-        spread(-0.0008, 0.0025),
-        {"direction": "higher"},
-        "rules out a difference above the margin of +0.20 pp, so the claim is refuted",
-    ),
-    "too much": (
-        spread(-0.01),
-        {"direction": "not_lower"},
-        "lies wholly below the margin of -0.20 pp, so the claim is refuted",
-    ),
-    "not less": (
-        spread(0.0015, 0.002),
-        {"direction": "not_lower"},
-        "+0.00 to +0.30 pp, rules out a difference below the margin of -0.20 pp; 10",
-    ),
-    "outside": (spread(0.01), {"direction": "same"}, "lies wholly outside the margin of ±0.20 pp, so"),
-    "open": (spread(-0.002), {}, "includes the margin of -0.20 pp; 10 pairs, p=0.00195. "),
-    "open at both": (spread(0.0, 0.006), {}, "includes the margin of -0.20 pp; 10 pairs, p=1. About"),
-    "no margin": (
-        spread(0.0, 0.006),
-        {"margin": 0.0},
-        "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds would",
-    ),
+    "ruled out": (spread(0.0008, 0.0025), {}, f"rules out a difference below {BELOW}{REFUTED}"),
+    "ruled out below": (spread(-0.0008, 0.0025), HIGHER, f"rules out a difference above {ABOVE}{REFUTED}"),
+    "too much": (spread(-0.01), NOT_LOWER, f"lies wholly below {BELOW}{REFUTED}"),
+    "not less": (spread(0.0015, 0.002), NOT_LOWER, f"+0.00 to +0.30 pp, rules out a difference below {BELOW}; 10"),
+    "outside": (spread(0.01), {"direction": "same"}, f"lies wholly outside the margin of ±0.20 pp{REFUTED}"),
+    "open": (spread(-0.002), {}, f"includes {BELOW}; 10 pairs, p=0.00195. "),
+    "open at both": (spread(0.0, 0.006), {}, f"includes {BELOW}; 10 pairs, p=1. About"),
+    "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds"),
     "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below 0; 10"),
-    "few": (
-        spread(-0.01, n=4),
-        {},
-        "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05. 4 pairs",
-    ),
-    "few reversed": (
-        spread(0.0025, n=5),
-        {},
-        "rules out a difference below the margin of -0.20 pp, so the claim is refuted; 5 pairs, p=0.0625",
-    ),
-    "few reversed below": (
-        spread(-0.0025, n=5),
-        {"direction": "higher"},
-        "rules out a difference above the margin of +0.20 pp, so the claim is refuted; 5 pairs, p=0.0625",
-    ),
-    "few not less": (
-        spread(0.0025, n=5),
-        {"direction": "not_lower"},
-        "rules out a difference below the margin of -0.20 pp; 5 pairs, p=0.0625. But p is above 0.05. 5 pairs",
-    ),
-    "on the margin": (
-        [0.902 - 0.9] * 10,
-        {"direction": "higher"},
-        "includes the margin of +0.20 pp; 10 pairs, p=0.00195. Not",
-    ),
-    "loss": (
-        spread(0.5),
-        {"metric": "test_loss", "direction": "higher", "margin": 0.1},
-        "above the margin of +0.1; 10",
-    ),
+    "few": (spread(-0.01, n=4), {}, f"wholly below {BELOW}; 4 pairs, p=0.125. But p is above 0.05. 4 pairs"),
+    "few reversed": (spread(0.0025, n=5), {}, f"rules out a difference below {BELOW}{REFUTED}; 5 pairs, p=0.0625"),
+    "few below": (spread(-0.0025, n=5), HIGHER, f"rules out a difference above {ABOVE}{REFUTED}; 5 pairs, p=0.0625"),
+    "few not less": (spread(0.0025, n=5), NOT_LOWER, f"below {BELOW}; 5 pairs, p=0.0625. But p is above 0.05. 5 pairs"),
+    "on the margin": ([0.902 - 0.9] * 10, HIGHER, f"includes {ABOVE}; 10 pairs, p=0.00195. Not"),
+    "loss": (spread(0.5), LOSS, "above the margin of +0.1; 10"),
 }
 
 
