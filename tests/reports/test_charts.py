@@ -73,27 +73,20 @@ def arms(
     *shown: Arm, seeds: Mapping[int, float] = SEEDS, diverged: Collection[int] = (), metric: str = METRIC
 ) -> Chart:
     """A chart of arms that have the same results."""
-    entries = tuple(
-        RecordedTrial(
-            Trial(settings={}, seed=seed, data_digest=""),
-            dict(each.params),
-            "verdict",
-            Outcome(trial_id="", status="diverged" if seed in diverged else "complete", metrics={metric: value}),
-        )
-        for each in shown
-        for seed, value in seeds.items()
-    )
-    return charts.arms(shown, RecordedSweep(small(), entries, (), "", "", {}), metric)
+    entries = []
+    for each, (seed, value) in itertools.product(shown, seeds.items()):
+        status = "diverged" if seed in diverged else "complete"
+        outcome = Outcome(trial_id="", status=status, metrics={metric: value})
+        trial = Trial(settings={}, seed=seed, data_digest="")
+        entries.append(RecordedTrial(trial, dict(each.params), "verdict", outcome))
+    return charts.arms(shown, RecordedSweep(small(), tuple(entries), (), "", "", {}), metric)
 
 
 def curves(
-    *shown: Arm,
-    points: Mapping[int, Sequence[tuple[float, float]]] = POINTS,
-    is_share: bool = True,
-    ends: tuple[str, str] = ("epoch 1", "2"),
+    *shown: Arm, points: Mapping[int, Sequence[tuple[float, float]]] = POINTS, ends: tuple[str, str] = ("epoch 1", "2")
 ) -> Chart:
     found = {arm_name(each.params): points for each in shown}
-    return charts.curves(Curves("test accuracy", ends, found, "", is_share=is_share), shown)
+    return charts.curves(Curves("test accuracy", ends, found, "", is_share=True), shown)
 
 
 CHARTS: dict[str, Callable[[], Chart]] = {
@@ -111,22 +104,18 @@ def texts(chart: Chart) -> list[str]:
 
 def marks(chart: Chart) -> dict[str, ET.Element]:
     """What each mark shows under a pointer, and the mark."""
-    return {
-        title.text or "": mark for mark in ET.fromstring(to_svg(chart)).iter() for title in mark.findall(f"{SVG}title")
+    root = ET.fromstring(to_svg(chart))
+    return {title.text or "": mark for mark in root.iter() for title in mark.findall(f"{SVG}title")}
+
+
+def test_a_pointer_over_a_mark_shows_arm_seed_and_value() -> None:
+    shown = {
+        "claims": {f"printed-code-hurts, seed 0: {MINUS}2.10 pp", f"printed-code-hurts, supported: {SAID}"},
+        "arms": {"raw relu, seed 1: 98.00%", "raw relu, diverged, seed 2: 90.00%"},
+        "interaction": {"unit relu, mean of 2: 97.50% (96.00% to 99.00%)"},
+        "curves": {"unit relu, seed 1: 80.00% to 93.00%", "unit relu, mean of 2 at 1: 85.00%"},
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("claims", [f"printed-code-hurts, seed 0: {MINUS}2.10 pp", f"printed-code-hurts, supported: {SAID}"]),
-        ("arms", ["raw relu, seed 1: 98.00%", "raw relu, diverged, seed 2: 90.00%"]),
-        ("interaction", ["unit relu, mean of 2: 97.50% (96.00% to 99.00%)"]),
-        ("curves", ["unit relu, seed 1: 80.00% to 93.00%", "unit relu, mean of 2 at 1: 85.00%"]),
-    ],
-)
-def test_a_pointer_over_a_mark_shows_arm_seed_and_value(name: str, shown: list[str]) -> None:
-    assert set(shown) <= set(marks(CHARTS[name]()))
+    assert {name: texts & marks(CHARTS[name]()).keys() for name, texts in shown.items()} == shown
 
 
 def test_marks_of_claims_stand_where_their_numbers_are_which_a_description_tells_in_words() -> None:
@@ -258,7 +247,7 @@ def test_too_little_too_much_or_no_data_still_makes_a_chart(draw: Callable[[], C
         lambda: charts.claims([replace(HURTS, name=LONG)], METRIC),
         lambda: arms(arm(a=LONG), arm(a="\N{SNOWMAN}" * 99)),
         lambda: charts.interaction(crossed(6, 9, LONG), "test_loss"),
-        lambda: curves(*crossed(6, 1, LONG), *crossed(6, 2, LONG), is_share=False, ends=("a", "b")),
+        lambda: curves(*crossed(6, 1, LONG), *crossed(6, 2, LONG), ends=("a", "b")),
     ],
 )
 def test_marks_and_text_stay_within_the_picture(draw: Callable[[], Chart]) -> None:

@@ -25,16 +25,10 @@ def page() -> Reader:
     return read()
 
 
-@pytest.fixture(scope="module")
-def calm() -> Reader:
-    """Of a sweep without trouble."""
-    return read(trouble=False)
-
-
 def test_the_question_and_the_verdicts_come_before_everything_else(page: Reader) -> None:
     parts = ("Do centered inputs hurt", "2 ✓ supported", "Verdicts", "hurts tanh as well")
-    places = [page.text.index(part) for part in parts]
-    assert [*places, page.text.rindex("Every arm")] == sorted([*places, page.text.rindex("Every arm")])
+    places = [*map(page.text.index, parts), page.text.rindex("Every arm")]
+    assert places == sorted(places)
     verdicts = [each.verdict for each in judged()[0].claims]
     assert page.text.count("pairs are not enough to tell.") == verdicts.count("inconclusive")
 
@@ -70,7 +64,8 @@ def test_every_section_that_has_something_to_show_is_there_and_linked(page: Read
     assert {*pictures, *page.values("aria-describedby")} <= set(ids)
 
 
-def test_a_sweep_without_trouble_says_so_and_shows_means_over_seeds_before_and_after_training(calm: Reader) -> None:
+def test_a_sweep_without_trouble_says_so_and_shows_means_over_seeds_before_and_after_training() -> None:
+    calm = read(trouble=False)
     assert "Nothing: every recorded trial completed." in calm.text
     assert "left out" not in calm.text.lower()
     units = "centered_uint8 relu31.0% \N{RIGHTWARDS ARROW} 42.[45]%15.5% \N{RIGHTWARDS ARROW} 21.[45]%"

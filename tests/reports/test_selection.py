@@ -93,24 +93,18 @@ def test_a_best_value_that_nothing_was_tried_beyond_is_warned_of() -> None:
     assert warning.startswith("At the edge: the best learning rate is the highest that was tried for relu (0.0")
 
 
-def test_lists_have_edges_and_words_have_none() -> None:
+def test_lists_have_edges_and_words_have_none_and_no_point_is_tried_twice() -> None:
     plan = plan_of(nuisance={"width": [32, 64], "optimizer": ["adam", "sgd"]}, tuning_trials=4, as_written=False)
     assert set(select(plan, run(plan)).tuning.arms[0].edges) == {"width"}
-
-
-def test_no_point_is_tried_twice() -> None:
     lists = {"width": [32, 64, 128], "optimizer": ["adam", "sgd", "lion", "rmsprop"]}
     plan = plan_of(nuisance=lists, tuning_trials=12, as_written=False)
     assert len({tuple(point.values()) for point in plan.points}) == len(plan.points) == 12
     assert len({each.trial.id for each in plan.tuning}) == 24
 
 
-def test_nothing_is_said_of_choices_where_there_are_none() -> None:
+def test_nothing_is_said_of_choices_where_there_are_none_or_not_all_is_tried() -> None:
     plan = make_plan(small(), "digest")
     assert select(plan, run(plan)) == Selection()
-
-
-def test_before_all_is_tried_no_value_is_said_to_be_chosen() -> None:
     plan = plan_of()
     made = select(plan, dict(list(run(plan).items())[:5]))
     assert (made.tuning.trials, made.tuning.arms, made.as_written.claims[0].n_pairs) == (5, (), 0)
