@@ -44,4 +44,5 @@ def _side(ledger: "Ledger", source: str) -> "Side":
     rows = progress.rows(record.plan, record.entries())
     if not rows:
         raise SweepError(f"{source}: no trial is recorded yet: run `mnist-ablate sweep {name}` first")
-    return Side(record.name, record.registered, record.sweep, rows)
+    asked = record.sweep
+    return Side(sweep=record.name, digest=asked.digest, registered=record.registered, asked=asked, rows=rows)

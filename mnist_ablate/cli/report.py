@@ -114,15 +114,15 @@ def _written(name: str, form: Format, settings: "Settings", output: Path | None)
 
 def _drawn(found: "Report", record: "Record", form: Format, output: Path | None) -> str:
     from mnist_ablate.execution import publishing
-    from mnist_ablate.reports import chart_files, figures, html
+    from mnist_ablate.reports import charts, drawing, html
 
     sweep = publishing.recorded_sweep(record)
     if form is Format.html:
         return html.html(found, sweep)
-    chart = figures.main_chart(found, sweep)
+    chart = charts.main_chart(found, sweep)
     if output is None or form is Format.svg:
-        return chart_files.to_svg_file(chart)
-    chart_files.to_png(chart, output)
+        return drawing.to_svg_file(chart)
+    drawing.to_png(chart, output)
     return ""
 
 

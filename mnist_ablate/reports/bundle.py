@@ -58,27 +58,11 @@ class Bundle:
     digest: str
 
 
-class _Line(BaseModel):
-    """A trial in the bundle; `values` as Optuna has them, `attrs` as JSON values."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    number: int
-    state: str
-    params: dict[str, str | int | float | bool]
-    values: list[float]
-    steps: dict[str, float]
-    attrs: dict[str, JsonValue]
-
-
 def pack(
-    study: RawStudy,
-    earlier: Sequence[EarlierRecord],
-    report: Report,
-    versions: Mapping[str, str],
+    study: RawStudy, earlier: Sequence[EarlierRecord], report: Report, versions: Mapping[str, str]
 ) -> tuple[bytes, str]:
     """The zip of a record with what `begun` says of those before it, and its digest."""
-    attrs = {key: json.loads(value) for key, value in sorted(study.attrs.items()) if key not in _NOT_REGISTERED}
+    attrs = _values({key: value for key, value in study.attrs.items() if key not in _NOT_REGISTERED})
     contents = {
         REGISTRATION: {"record": study.name, "attributes": attrs},
         EARLIER: [each.model_dump(mode="json") for each in earlier],
@@ -87,7 +71,7 @@ def pack(
         VERSIONS: dict(versions),
     }
     members = {name: _text(content, indent=1) for name, content in contents.items()}
-    members[TRIALS] = b"".join(map(_line, study.trials))
+    members[TRIALS] = b"".join(_text({**vars(trial), "attrs": _values(trial.attrs)}) for trial in study.trials)
     digests = {name: hashlib.sha256(members[name]).hexdigest() for name in MEMBERS}
     manifest = _text({"format": FORMAT, "record": study.name, "how": _HOW, "sha256": digests}, indent=1)
     return zipped({MANIFEST: manifest, **members}), hashlib.sha256(manifest).hexdigest()
@@ -152,26 +136,18 @@ def _must_be_a_bundle(archive: zipfile.ZipFile) -> None:
         raise ValueError(f"its {packed:,} bytes would become {size:,}: that is no bundle")
 
 
-def _line(trial: RawTrial) -> bytes:
-    content = {
-        "number": trial.number,
-        "state": trial.state,
-        "params": dict(trial.params),
-        "values": list(trial.values),
-        "steps": {str(step): value for step, value in trial.steps.items()},
-        "attrs": {key: json.loads(value) for key, value in sorted(trial.attrs.items())},
-    }
-    return _text(content)
-
-
 def _trial(text: bytes) -> RawTrial:
-    line = _Line.model_validate(_json(text))
-    steps = {int(step): value for step, value in line.steps.items()}
-    return RawTrial(line.number, line.state, line.params, tuple(line.values), steps, _texts(line.attrs))
+    line = _json(text)
+    steps = {int(step): value for step, value in line["steps"].items()}
+    return RawTrial(**{**line, "values": tuple(line["values"]), "steps": steps, "attrs": _texts(line["attrs"])})
 
 
 def _text(content: object, indent: int | None = None) -> bytes:
     return f"{json.dumps(content, indent=indent, allow_nan=False)}\n".encode()
+
+
+def _values(attrs: Mapping[str, str]) -> dict[str, JsonValue]:
+    return {key: json.loads(value) for key, value in sorted(attrs.items())}
 
 
 def _texts(attrs: Mapping[str, JsonValue]) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """The charts of a report, drawn by matplotlib: claims, arms, curves, interactions. Computes no verdict.
 
-Importing this module loads matplotlib (0.7 s), so import it only where a chart is drawn. `chart_files` saves charts.
+Importing this module loads matplotlib (0.7 s), so import it only where a chart is drawn. `drawing` saves charts.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from operator import itemgetter
 from statistics import fmean, median
 
@@ -14,19 +14,25 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mnist_ablate.reports.chart_axes import Measure, Options, Span, set_scale, span_of_differences, span_of_values
-from mnist_ablate.reports.chart_files import LIGHT, Chart, drawing, short
-from mnist_ablate.reports.wording import estimate, is_known
-from mnist_ablate.statistics.verdict import ClaimVerdict
+from mnist_ablate.errors import SweepError
+from mnist_ablate.reports import drawing
+from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
+from mnist_ablate.reports.report import RecordedSweep, Report
+from mnist_ablate.reports.wording import estimate, is_known, minus
+from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.text import arm_name, value_name
+from mnist_ablate.workloads.workload import Curves
 
 SIGNS = {"supported": "✓", "refuted": "✗", "equivalent": "≈", "inconclusive": "?"}
 """A sign for each verdict, so that color is never alone."""
 MOST_ROWS = 60  # claims or arms in one chart; further ones are left out
 MOST_PANELS = 24  # of curves; further ones are left out
 MOST_POINTS = 2400  # single seeds in one chart: more make the file large and cannot be told apart
-MOST_LINES = 6  # colors, dashes and symbols that can be told apart: the style sheet has them
 MOST_SEEDS = 600  # single seeds as lines in one chart
-_MOST_PLACES = 60  # epochs of one curve
+_MOST_LINES = 6  # colors, dashes and symbols that can be told apart: the style sheet has them
+_MOST_PLACES = 12  # of an interaction
+_MOST_EPOCHS = 60  # of one curve
 _UNUSUAL = 5.0  # times the median width: such an interval does not set the scale
 _SYMBOLS = {"supported": ("D", 8), "refuted": ("X", 10), "equivalent": ("s", 8.5), "inconclusive": ("o", 9)}
 _SEED: Options = {"marker": "o", "ms": 6.4, "color": LIGHT["dot"], "alpha": 0.55, "mew": 0, "linestyle": "none"}
@@ -36,43 +42,45 @@ _LINE: Options = {"ms": 8, "mec": LIGHT["paper"], "mew": 1, "linewidth": 2, "zor
 
 Point = tuple[float, float, str]
 """Where a mark stands, and what it shows under a pointer."""
+Seeds = Mapping[int, Sequence[tuple[float, float]]]
+"""(place, value) of every seed of an arm, in the order of places."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """An arm: every seed's value, their mean, its interval; nan or infinite if unknown. Diverged seeds are apart."""
+def main_chart(report: Report, record: RecordedSweep) -> Chart:
+    """The one chart of an SVG or PNG file: claims about the first claim's metric; arms if there are no claims.
 
-    name: str
-    seeds: Mapping[int, float]
-    mean: float
-    low: float
-    high: float
-    diverged: Mapping[int, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An arm over epochs or other places: (place, value) of every seed, in the order of places.
-
-    Curves with the same `panel` share one; `line` names what a color and dash stand for, empty if nothing.
+    Raises SweepError if nothing is recorded that could be drawn.
     """
+    if report.claims:
+        return claims([each for each in report.claims if each.metric == report.metric], report.metric)
+    if not report.arms:
+        raise SweepError(f"{record.sweep.name}: no trial is recorded yet: run the sweep first")
+    return arms(main_arms(report.arms, record.sweep, MOST_ROWS), record, report.metric)
 
-    name: str
-    panel: str
-    line: str
-    seeds: Mapping[int, Sequence[tuple[float, float]]]
+
+def main_arms(every: Sequence[Arm], sweep: Sweep, most: int) -> Sequence[Arm]:
+    """At most so many arms, in their order: those that claims compare, then the best and the worst."""
+    if len(every) <= most:
+        return every
+    sides = [{**claim.where, **side} for claim in sweep.claims for side in (claim.treatment, claim.control or {})]
+    named = [i for i, arm in enumerate(every) if any(side and side.items() <= arm.params.items() for side in sides)]
+    ranked = sorted((i for i, arm in enumerate(every) if is_known(arm.mean)), key=lambda i: -every[i].mean)
+    ends = [i for pair in zip(ranked, reversed(ranked), strict=True) for i in pair]
+    chosen = list(dict.fromkeys([*named[: most - 2], *ends, *range(len(every))]))[:most]
+    return [every[i] for i in sorted(chosen)]
 
 
-def claims(every: Sequence[ClaimVerdict], measure: Measure) -> Chart:
+def claims(every: Sequence[ClaimVerdict], metric: str) -> Chart:
     """A forest plot: for each claim its interval over its seeds, the margin as a band, the verdict as sign and word."""
-    shown = every[:MOST_ROWS]
+    shown, measure = every[:MOST_ROWS], measure_of(metric)
     differences = [value for each in shown for value in (*each.differences.values(), each.effect)]
     limits = [limit for each in shown for limit in (each.ci_low, each.ci_high)]
-    span = span_of_differences(differences, limits, [each.margin for each in shown])
-    said = {each.name: f"{each.name}, {each.verdict}: {estimate(each)}" for each in shown}
+    span = drawing.span_of_differences(differences, limits, [each.margin for each in shown])
+    estimates = [minus(estimate(each)).replace(" pp)", ")") for each in shown]
+    said = [f"{each.name}, {each.verdict}: {text}" for each, text in zip(shown, estimates, strict=True)]
     margins = {measure.difference(each.margin).lstrip("+") for each in shown}
     title = f"Forest plot: difference in {measure.name}, with interval and margin, for {len(shown)} claims"
-    with drawing(title, "".join(f"{text}. " for text in said.values()), 46.0 * max(len(shown), 1) + 76.0) as chart:
+    with canvas(title, "".join(f"{text}. " for text in said), 46.0 * max(len(shown), 1) + 76.0) as chart:
         axes = _rows(chart, [each.name for each in shown])
         label = f"difference in {measure.name}{', percentage points' * measure.is_fraction}"
         set_scale(axes, "x", span, measure.difference_tick, label)
@@ -89,114 +97,147 @@ def claims(every: Sequence[ClaimVerdict], measure: Measure) -> Chart:
             _plot(chart, axes, seeds, _SEED)
             _bar(axes, (each.ci_low, each.ci_high), y + 0.39, color)
             mean = {**_MEAN, "marker": symbol, "ms": size, "color": color}
-            _plot(chart, axes, [(each.effect, y + 0.39, said[each.name])], mean)
+            _plot(chart, axes, [(each.effect, y + 0.39, said[y])], mean)
             _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
-            _write(axes, (16.0, y + 0.71), estimate(each), "muted")
+            _write(axes, (16.0, y + 0.71), estimates[y], "muted")
     return chart
 
 
-def arms(every: Sequence[Arm], measure: Measure) -> Chart:
+def arms(every: Sequence[Arm], record: RecordedSweep, metric: str) -> Chart:
     """A row for each arm: a dot for every seed, a cross for a diverged one, the mean and its interval."""
-    shown = every[:MOST_ROWS]
-    values = [value for arm in shown for value in (*arm.seeds.values(), *arm.diverged.values(), arm.mean)]
-    span = span_of_values(values, measure)
+    shown, measure = every[:MOST_ROWS], measure_of(metric)
+    ends = ("complete", "", _SEED), ("diverged", ", diverged", _LOST)
+    found = [[_seeds(record, arm, metric, status) for status, *_ in ends] for arm in shown]
+    values = [value for seeds in found for each in seeds for value in each.values()]
+    span = drawing.span_of_values([*values, *(arm.mean for arm in shown)], measure)
     title = f"{measure.name} of every trial in {len(shown)} arms, with means and intervals"
     words = "; ".join(_mean_text(arm, measure) for arm in shown)
-    with drawing(title, words, 31.0 * max(len(shown), 1) + 62.0) as chart:
-        axes = _rows(chart, [arm.name for arm in shown])
+    with canvas(title, words, 31.0 * max(len(shown), 1) + 62.0) as chart:
+        axes = _rows(chart, [arm_name(arm.params) for arm in shown])
         set_scale(axes, "x", span, measure.tick, measure.name)
-        for y, arm in enumerate(shown):
-            for name, seeds, style in ((arm.name, arm.seeds, _SEED), (f"{arm.name}, diverged", arm.diverged, _LOST)):
-                points = _points(name, seeds, y + 0.7, measure.value, MOST_POINTS // len(shown))
-                _plot(chart, axes, points, style)
-            _bar(axes, (arm.low, arm.high), y + 0.34, LIGHT["ink"])
+        for y, (arm, seeds) in enumerate(zip(shown, found, strict=True)):
+            for each, (_, ended, style) in zip(seeds, ends, strict=True):
+                name, most = f"{arm_name(arm.params)}{ended}", MOST_POINTS // len(shown)
+                _plot(chart, axes, _points(name, each, y + 0.7, measure.value, most), style)
+            _bar(axes, (arm.ci_low, arm.ci_high), y + 0.34, LIGHT["ink"])
             _plot(chart, axes, [(arm.mean, y + 0.34, _mean_text(arm, measure))], _MEAN)
             _write(axes, (16.0, y + 0.5), measure.value(arm.mean) if is_known(arm.mean) else "", "muted")
     return chart
 
 
-def interaction(lines: Mapping[str, Mapping[str, Arm]], across: str, measure: Measure) -> Chart:
-    """Means of two crossed factors: a line for each value of one factor, over the values of the other, `across`.
+def _seeds(record: RecordedSweep, arm: Arm, metric: str, status: str) -> dict[int, float]:
+    """The metric of the trials of an arm that ended so, by seed."""
+    found = ((entry.trial.seed, entry.outcome) for entry in record.arm(arm.params))
+    return {seed: each.metrics[metric] for seed, each in found if each.status == status and metric in each.metrics}
 
-    lines: the arm by line and place. Raises ValueError for more than MOST_LINES lines.
+
+def interaction(every: Sequence[Arm], metric: str) -> Chart | None:
+    """Means of two crossed factors: a line for each value of one factor, over the values of the other.
+
+    None unless there are two factors, with few enough values to be told apart.
     """
-    places = list(dict.fromkeys(place for cells in lines.values() for place in cells))
-    cells = [arm for line in lines.values() for arm in line.values()]
+    shown, measure = [arm for arm in every if is_known(arm.mean)], measure_of(metric)
+    factor = _line_factor(shown)
+    if factor is None or len(shown[0].params) != 2:  # noqa: PLR2004 - a picture has two dimensions
+        return None
+    (across,) = shown[0].params.keys() - {factor}
+    lines: dict[str, dict[str, Arm]] = {}
+    for arm in shown:
+        lines.setdefault(f"{factor} {value_name(arm.params[factor])}", {})[value_name(arm.params[across])] = arm
+    places = list(dict.fromkeys(value_name(arm.params[across]) for arm in shown))
+    if sum(len(cells) > 1 for cells in lines.values()) < 2 or len(places) > _MOST_PLACES:  # noqa: PLR2004 - two cross
+        return None
     # One collapsed seed makes its interval very wide and must not set the scale.
-    most = _UNUSUAL * median([arm.high - arm.low for arm in cells if is_known(arm.low, arm.high)] or [0.0])
-    limits = [limit for arm in cells if arm.high - arm.low <= most for limit in (arm.low, arm.high)]
-    span = span_of_values([*(arm.mean for arm in cells), *limits], measure)
+    most = _UNUSUAL * median([arm.ci_high - arm.ci_low for arm in shown if is_known(arm.ci_low, arm.ci_high)] or [0.0])
+    limits = [limit for arm in shown if arm.ci_high - arm.ci_low <= most for limit in (arm.ci_low, arm.ci_high)]
+    span = drawing.span_of_values([*(arm.mean for arm in shown), *limits], measure)
     title = f"{measure.name} by {across}, a line for each of {', '.join(lines)}"
-    with drawing(title, "; ".join(_mean_text(arm, measure) for arm in cells), 368.0) as chart:
+    words = "; ".join(_mean_text(arm, measure) for line in lines.values() for arm in line.values())
+    with canvas(title, words, 368.0) as chart:
         axes = chart.figure.subplots()
         set_scale(axes, "y", span, measure.tick, f"{measure.name} by {across}")
-        axes.set_xlim(-0.5, max(len(places), 1) - 0.5)
+        axes.set_xlim(-0.5, len(places) - 0.5)
         axes.set_xticks(range(len(places)), [short(place, 112 // len(places)) for place in places])
         for i, (style, line) in enumerate(zip(_styles(chart, list(lines)), lines.values(), strict=True)):
             known = {places.index(place) + 0.04 * (i - (len(lines) - 1) / 2): arm for place, arm in line.items()}
             for x, arm in known.items():
-                _bar(axes, (arm.low, arm.high), x, style["color"], upright=True)
+                _bar(axes, (arm.ci_low, arm.ci_high), x, style["color"], upright=True)
             _plot(chart, axes, [(x, arm.mean, _mean_text(arm, measure)) for x, arm in known.items()], style)
     return chart
 
 
-def curves(
-    every: Sequence[Curve], measure: Measure, ends: tuple[str, str], *, from_zero_to: float | None = None
-) -> Chart:
+def curves(found: Curves, every: Sequence[Arm]) -> Chart:
     """Small panels on one scale: a thin line for every seed, a thick one for their mean.
 
-    ends: names of the first and the last place. from_zero_to: makes the axis begin at zero and reach at least so far.
-    Raises ValueError for more than MOST_LINES lines.
+    Those arms share a panel that differ in the factor with the fewest values.
     """
-    panels = list(dict.fromkeys(each.panel for each in every))[:MOST_PANELS]
-    shown = [each for each in every if each.panel in panels]
-    lines = list(dict.fromkeys(each.line for each in shown))
-    points = [point for each in shown for seed in each.seeds.values() for point in seed] or [(0.0, 0.0)]
-    span = span_of_values((value for _, value in points), measure)
-    if from_zero_to is not None:
-        span = Span(0.0, max(from_zero_to, 1.05 * span.high))
+    measure, factor = Measure(found.measure, found.is_share), _line_factor(every)
+    panels: dict[str, dict[str, str]] = {}
+    for params in (arm.params for arm in every if arm_name(arm.params) in found.points):
+        rest = {name: value for name, value in params.items() if name != factor}
+        line = f"{factor} {value_name(params[factor])}" if factor else ""
+        panels.setdefault(arm_name(rest), {})[arm_name(params)] = line
+    panels = dict(islice(panels.items(), MOST_PANELS))
+    line_of = {name: line for panel in panels.values() for name, line in panel.items()}
+    points = [point for name in line_of for seed in found.points[name].values() for point in seed] or [(0.0, 0.0)]
+    span = drawing.span_of_values((value for _, value in points), measure)
+    if found.at_least is not None:
+        span = drawing.Span(0.0, max(found.at_least, 1.05 * span.high))
     first = min(place for place, _ in points)
     last = max(first + 1.0, *(place for place, _ in points))
-    title = f"{measure.name} from {ends[0]} to {ends[1]}, in {len(panels)} panels"
-    words = [f"{each.name} ends at {measure.value(means[-1][1])}" for each in shown if (means := _means(each))]
+    title = f"{measure.name} from {found.ends[0]} to {found.ends[1]}, in {len(panels)} panels"
+    means = {name: _means(found.points[name]) for name in line_of}
+    words = "; ".join(f"{name} ends at {measure.value(mean[-1][1])}" for name, mean in means.items() if mean)
+    lines = list(dict.fromkeys(line_of.values()))
     rows = max(math.ceil(len(panels) / 4), 1)
-    with drawing(title, "; ".join(words), 178.0 * rows + 34.0 * any(lines)) as chart:
+    with canvas(title, words, 178.0 * rows + 34.0 * any(lines)) as chart:
         styles = dict(zip(lines, _styles(chart, lines), strict=True))
-        for i, panel in enumerate(panels):
+        for i, (panel, arms_) in enumerate(panels.items()):
             axes = chart.figure.add_subplot(rows, 4, i + 1, xlim=(first, last), title=short(panel, 28))
-            axes.set_xticks([first, last], [short(end, 12) for end in ends])
+            axes.set_xticks([first, last], [short(end, 12) for end in found.ends])
             axes.get_xticklabels()[0].set_horizontalalignment("left")
             axes.get_xticklabels()[1].set_horizontalalignment("right")
             set_scale(axes, "y", span, measure.tick, "")
             axes.tick_params("y", labelleft=i % 4 == 0)
             axes.spines.bottom.set_visible(True)
-            for each in (each for each in shown if each.panel == panel):
-                _add_curve(chart, axes, each, styles[each.line], measure, MOST_SEEDS // len(shown))
+            for name, line in arms_.items():
+                _add_curve(chart, axes, name, found.points[name], styles[line], measure, MOST_SEEDS // len(line_of))
     return chart
 
 
-def _add_curve(chart: Chart, axes: Axes, curve: Curve, style: Options, measure: Measure, most: int) -> None:  # noqa: PLR0913, PLR0917 - what one curve shows, and where
-    for seed, points in list(curve.seeds.items())[:most]:
-        text = f"{curve.name}, seed {seed}: {' to '.join(measure.value(points[i][1]) for i in (0, -1) if points)}"
+def _line_factor(arms: Sequence[Arm]) -> str | None:
+    """The factor with the fewest values, at least two, if there is another factor to make panels or places of."""
+    values = {name: len({str(arm.params[name]) for arm in arms}) for name in (arms[0].params if arms else ())}
+    varied = [name for name, count in values.items() if count > 1]
+    fewest = min(reversed(varied), key=values.__getitem__, default="")
+    return fewest if len(varied) > 1 and values[fewest] <= _MOST_LINES else None
+
+
+def _add_curve(  # noqa: PLR0913, PLR0917 - what one curve shows, and where
+    chart: Chart, axes: Axes, name: str, seeds: Seeds, style: Options, measure: Measure, most: int
+) -> None:
+    for seed, points in list(seeds.items())[:most]:
+        text = f"{name}, seed {seed}: {' to '.join(measure.value(points[i][1]) for i in (0, -1) if points)}"
         thin = {"color": style["color"], "marker": "", "linestyle": "-", "linewidth": 1, "alpha": 0.35}
-        _plot(chart, axes, _few([(*point, text) for point in points], _MOST_PLACES), thin)
-    said = f"{curve.name}, mean of {len(curve.seeds)} at"
-    means = [(place, value, f"{said} {place:g}: {measure.value(value)}") for place, value in _means(curve)]
-    _plot(chart, axes, _few(means, _MOST_PLACES), {**style, "linewidth": 2.2, "marker": "o", "ms": 4.5, "mew": 0})
+        _plot(chart, axes, _few([(*point, text) for point in points], _MOST_EPOCHS), thin)
+    said = f"{name}, mean of {len(seeds)} at"
+    means = [(place, value, f"{said} {place:g}: {measure.value(value)}") for place, value in _means(seeds)]
+    _plot(chart, axes, _few(means, _MOST_EPOCHS), {**style, "linewidth": 2.2, "marker": "o", "ms": 4.5, "mew": 0})
 
 
-def _means(curve: Curve) -> list[tuple[float, float]]:
+def _means(seeds: Seeds) -> list[tuple[float, float]]:
     by_place: dict[float, list[float]] = {}
-    for place, value in (point for points in curve.seeds.values() for point in points if is_known(point[1])):
+    for place, value in (point for points in seeds.values() for point in points if is_known(point[1])):
         by_place.setdefault(place, []).append(value)
     return [(place, fmean(values)) for place, values in sorted(by_place.items())]
 
 
 def _mean_text(arm: Arm, measure: Measure) -> str:
+    name, known = arm_name(arm.params), is_known(arm.ci_low, arm.ci_high)
     if not is_known(arm.mean):
-        return f"{arm.name}: no mean"
-    limits = f" ({measure.value(arm.low)} to {measure.value(arm.high)})" if is_known(arm.low, arm.high) else ""
-    return f"{arm.name}, mean of {len(arm.seeds)}: {measure.value(arm.mean)}{limits}"
+        return f"{name}: no mean"
+    limits = f" ({measure.value(arm.ci_low)} to {measure.value(arm.ci_high)})" if known else ""
+    return f"{name}, mean of {arm.n}: {measure.value(arm.mean)}{limits}"
 
 
 def _points(name: str, seeds: Mapping[int, float], y: float, say: Callable[[float], str], most: int) -> list[Point]:
@@ -247,9 +288,7 @@ def _bar(axes: Axes, limits: tuple[float, float], at: float, color: str, *, upri
 
 
 def _styles(chart: Chart, lines: Sequence[str]) -> Sequence[Options]:
-    """Color, dash and symbol of each line, with a legend of them above. Raises ValueError for more than MOST_LINES."""
-    if len(lines) > MOST_LINES:
-        raise ValueError(f"{len(lines)} lines in one chart; at most {MOST_LINES} can be told apart: {', '.join(lines)}")
+    """Color, dash and symbol of each line, with a legend of them above."""
     styles = [{**_LINE, **style} for style, _ in zip(rcParams["axes.prop_cycle"], lines, strict=False)]
     if any(lines):
         handles = [Line2D([], [], **style) for style in styles]

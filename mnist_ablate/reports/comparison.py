@@ -1,42 +1,31 @@
 """Two judged sweeps side by side: the arms that both have, seed by seed, and their verdicts; reads no ledger."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from mnist_ablate.reports.report import Part
 from mnist_ablate.reports.selection import main_metric
-from mnist_ablate.reports.wording import effect, number
+from mnist_ablate.reports.wording import templates
 from mnist_ablate.statistics.paired_tests import t_interval
-from mnist_ablate.statistics.pairing import ArmRows, by_arm, label, unusable
+from mnist_ablate.statistics.pairing import by_arm, unusable
 from mnist_ablate.statistics.verdict import ALPHA, Verdict, judge
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Params, Row
+from mnist_ablate.trial import Params, Row, Scalar
 
 
-@dataclass(frozen=True)
-class Side:
-    """One recorded sweep: `name` as it was asked for, `registered` ISO 8601, `rows` of its verdict stage."""
-
-    name: str
-    registered: str
-    sweep: Sweep
-    rows: Sequence[Row]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AboutSide(_Part):
-    """Which sweep it is, and when it was registered."""
+class Side(Part):
+    """One recorded sweep: its name as it was asked for, `registered` ISO 8601, `rows` of its verdict stage."""
 
     sweep: str
     digest: str
     registered: str
+    asked: Annotated[Sweep, Field(exclude=True)]
+    rows: Annotated[Sequence[Row], Field(exclude=True)]
 
 
-class ArmComparison(_Part):
+class ArmComparison(Part):
     """An arm that both have, second minus first over `pairs` seeds, of which `identical` agree to the last bit."""
 
     params: Params
@@ -49,14 +38,14 @@ class ArmComparison(_Part):
     ci_high: float
 
 
-class ClaimResult(_Part):
+class ClaimResult(Part, from_attributes=True):
     """The verdict on a claim, and the effect that it rests on."""
 
     verdict: Verdict
     effect: float
 
 
-class ClaimComparison(_Part):
+class ClaimComparison(Part):
     """A claim that both make; `changed` says whether it was altered under the same name."""
 
     name: str
@@ -66,15 +55,16 @@ class ClaimComparison(_Part):
     second: ClaimResult
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """Two sweeps, second minus first. `metric` is that of the second sweep's first claim.
 
     Arms match by their factors, rows by seed. The intervals of the arms' mean differences are simultaneous (Bonferroni
-    over the arms). A number that does not exist is null in JSON.
+    over the arms). A claim of the same name is compared even if it was changed. A number that does not exist is null in
+    JSON.
     """
 
-    first: AboutSide
-    second: AboutSide
+    first: Side
+    second: Side
     metric: str
     alpha: float
     arms: tuple[ArmComparison, ...]
@@ -84,61 +74,49 @@ class Comparison(_Part):
 
     def text(self) -> str:
         """The same as lines for a person."""
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        first, second, metric = self.first, self.second, self.metric
-        yield f"{first.sweep} ({first.registered}) -> {second.sweep} ({second.registered}), {metric}"
-        identical, pairs = sum(arm.identical for arm in self.arms), sum(arm.pairs for arm in self.arms)
-        yield f"{identical} of {pairs} trials with the same factors and seed have the same number to the last bit"
-        for arm in self.arms:
-            change = effect(metric, arm.difference)
-            if arm.identical < arm.pairs:
-                change += f" ({effect(metric, arm.ci_low)} to {effect(metric, arm.ci_high)})"
-            yield f"  {label(arm.params)}: {number(metric, arm.first)} -> {number(metric, arm.second)}, {change}"
-        for found, side in ((self.only_first, first), (self.only_second, second)):
-            if found:
-                yield f"only in {side.sweep}: {'; '.join(map(label, found))}"
-        for claim in self.claims:
-            before, after = claim.first.verdict, claim.second.verdict
-            note = " (the claim itself was changed)" if claim.changed else ""
-            yield f"{'still' if before == after else f'{before} ->'} {after}: {claim.statement}{note}"
-        if self.arms:
-            level = 1 - self.alpha / len(self.arms)
-            yield f"intervals: {level:.1%}, of the mean difference over the seeds that both have"
+        return templates().get_template("comparison.txt.jinja").render(dict(self)).rstrip()
 
 
-def compare(first: Side, second: Side, alpha: float = ALPHA) -> Comparison:
+def compare(first: Side, second: Side) -> Comparison:
     """Compare two recorded sweeps."""
-    metric = main_metric(second.sweep)
-    before, after = ({frozenset(arm.params.items()): arm for arm in by_arm(side.rows)} for side in (first, second))
-    both = [(before[key], arm) for key, arm in after.items() if key in before]
+    metric, sides = main_metric(second.asked), (first, second)
+    before, after = ({frozenset(arm.params.items()): arm for arm in by_arm(side.rows)} for side in sides)
+    verdicts = [
+        {verdict.name: verdict for verdict in judge(side.rows, side.asked.claims, looks=side.asked.looks)}
+        for side in sides
+    ]
+    asked = {claim.name: claim for claim in first.asked.claims}
+    both = [(arm.params, before[key].by_seed, arm.by_seed) for key, arm in after.items() if key in before]
     return Comparison(
-        first=_about(first),
-        second=_about(second),
+        first=first,
+        second=second,
         metric=metric,
-        alpha=alpha,
-        arms=tuple(_arm(a, b, metric, alpha / len(both)) for a, b in both),
+        alpha=ALPHA,
+        arms=tuple(_arm(*each, metric, ALPHA / len(both)) for each in both),
         only_first=tuple(dict(arm.params) for key, arm in before.items() if key not in after),
         only_second=tuple(dict(arm.params) for key, arm in after.items() if key not in before),
-        claims=tuple(_claims(first, second, alpha)),
+        claims=tuple(
+            ClaimComparison(
+                name=claim.name,
+                statement=claim.statement,
+                changed=claim != asked[claim.name],
+                first=ClaimResult.model_validate(verdicts[0][claim.name]),
+                second=ClaimResult.model_validate(verdicts[1][claim.name]),
+            )
+            for claim in second.asked.claims
+            if claim.name in asked
+        ),
     )
 
 
-def _about(side: Side) -> AboutSide:
-    return AboutSide(sweep=side.name, digest=side.sweep.digest, registered=side.registered)
-
-
-def _arm(first: ArmRows, second: ArmRows, metric: str, alpha: float) -> ArmComparison:
-    seeds = [
-        seed
-        for seed, row in second.by_seed.items()
-        if not unusable(row, metric) and not unusable(first.by_seed.get(seed), metric)
-    ]
-    before, after = ([arm.by_seed[seed].metrics[metric] for seed in seeds] for arm in (first, second))
+def _arm(
+    params: Mapping[str, Scalar], first: Mapping[int, Row], second: Mapping[int, Row], metric: str, alpha: float
+) -> ArmComparison:
+    seeds = [each for each in second if not (unusable(second[each], metric) or unusable(first.get(each), metric))]
+    before, after = ([rows[seed].metrics[metric] for seed in seeds] for rows in (first, second))
     found = t_interval([b - a for a, b in zip(before, after, strict=True)], alpha)
     return ArmComparison(
-        params=dict(second.params),
+        params=dict(params),
         pairs=len(seeds),
         identical=sum(a == b for a, b in zip(before, after, strict=True)),
         first=t_interval(before, alpha).mean,
@@ -147,20 +125,3 @@ def _arm(first: ArmRows, second: ArmRows, metric: str, alpha: float) -> ArmCompa
         ci_low=found.low,
         ci_high=found.high,
     )
-
-
-def _claims(first: Side, second: Side, alpha: float) -> Iterator[ClaimComparison]:
-    """The verdicts of each side on its own claims; a claim of the same name is compared even if it was changed."""
-    before, after = (
-        {verdict.name: verdict for verdict in judge(side.rows, side.sweep.claims, alpha, side.sweep.looks)}
-        for side in (first, second)
-    )
-    asked = {claim.name: claim for claim in first.sweep.claims}
-    for claim in second.sweep.claims:
-        if claim.name in asked:
-            one, other = (
-                ClaimResult(verdict=v.verdict, effect=v.effect) for v in (before[claim.name], after[claim.name])
-            )
-            yield ClaimComparison(
-                name=claim.name, statement=claim.statement, changed=claim != asked[claim.name], first=one, second=other
-            )

@@ -8,74 +8,62 @@ from mnist_ablate.reports.report import Report
 from mnist_ablate.reports.sections import EXCEPTIONS, one_line
 from mnist_ablate.workloads.workload import Section, Table
 
-_SPECIAL = re.compile(r"([\\`*\[\]#~])")
-
 
 def markdown(report: Report, question: str) -> str:
     """Alarms, verdicts and remarks, then what was chosen, the arms, effects and inputs."""
-    lines = [f"# {_inline(question)}", ""]
-    lines += [f"**{_inline(alarm)}**\n" for alarm in wording.alarms(report)]
-    lines += _claims(report) if report.claims else []
-    for section in sections.selection(report):
-        lines += _section(section)
     arms = sections.arm_table(report, report.arms)
-    lines += [f"**{arms.caption}** ({wording.trials(report)})", "", *_table(arms), ""]
-    for section in (*sections.effects(report), *sections.inputs(report)):
-        lines += _section(section)
-    return "\n".join(lines)
+    blocks = [
+        f"# {_inline(question)}",
+        *(f"**{_inline(alarm)}**" for alarm in wording.alarms(report)),
+        *(_claims(report) if report.claims else ()),
+        *(block for section in sections.selection(report) for block in _section(section)),
+        f"**{arms.caption}** ({wording.trials(report)})",
+        _table(arms),
+        *(block for section in sections.effects(report) for block in _section(section)),
+        *(block for section in sections.inputs(report) for block in _section(section)),
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _claims(report: Report) -> Iterator[str]:
-    yield from (f"{wording.tally(report)}.", "")
     heads = ("claim", "verdict", "difference", f"{wording.level(report)} interval", "margin", "p", "pairs")
-    rows = [
-        (
-            _inline(claim.statement),
-            f"**{claim.verdict}**{wording.mark(report)}",
-            wording.effect(claim.metric, claim.effect),
-            wording.interval(claim),
-            wording.margin(claim),
-            wording.p_value(claim.p_value),
-            str(claim.n_pairs),
-        )
-        for claim in report.claims
-    ]
-    yield from (*_rows(heads, rows, 2), "")
+    rows, lines = [], []
     for claim in report.claims:
+        verdict, difference = f"**{claim.verdict}**{wording.mark(report)}", wording.effect(claim.metric, claim.effect)
+        numbers = (wording.interval(claim), wording.margin(claim), f"{claim.p_value:.3g}", str(claim.n_pairs))
+        rows.append((_inline(claim.statement), verdict, difference, *numbers))
         text = f"{wording.explanation(claim, report)} {wording.left_out(claim)}"
-        yield f"- **{_inline(claim.name)}**: {_inline(text)}"
-    yield from ("", wording.glossary(report), "")
-    for remark in wording.remarks(report):
-        yield from (_inline(remark), "")
+        lines.append(f"- **{_inline(claim.name)}**: {_inline(text)}")
+    yield from (f"{wording.tally(report)}.", _rows(heads, rows, 2), "\n".join(lines), wording.glossary(report))
+    yield from map(_inline, wording.remarks(report))
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield from (f"## {_inline(section.title)}", "")
+    yield f"## {_inline(section.title)}"
     if section.intro:
-        yield from (_inline(section.intro), "")
+        yield _inline(section.intro)
     for table in section.tables:
         if table.caption:
-            yield from (f"**{_inline(table.caption)}**", "")
-        yield from (*_table(table), "")
+            yield f"**{_inline(table.caption)}**"
+        yield _table(table)
         if table.note:
-            yield from (_inline(table.note), "")
+            yield _inline(table.note)
     if section.lines:
-        yield from (*(f"- {_inline(line)}" for line in section.lines), "")
-    for note in section.notes:
-        yield from (_inline(note), "")
+        yield "\n".join(f"- {_inline(line)}" for line in section.lines)
+    yield from map(_inline, section.notes)
 
 
-def _table(table: Table) -> Iterator[str]:
-    return _rows(tuple(map(_inline, table.heads)), [tuple(map(_inline, row)) for row in table.rows], table.numbers_from)
+def _table(table: Table) -> str:
+    return _rows([*map(_inline, table.heads)], [[*map(_inline, row)] for row in table.rows], table.numbers_from)
 
 
-def _rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers_from: int) -> Iterator[str]:
+def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
     """A table of cells that are Markdown already."""
     marks = ["---:" if i >= numbers_from and head != EXCEPTIONS else "---" for i, head in enumerate(heads)]
-    for row in (heads, marks, *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+    lines = ([cell.replace("|", "\\|") for cell in row] for row in (heads, marks, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _inline(text: str) -> str:
     """Text on one line, none of it read as Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", one_line(text)).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*\[\]#~])", r"\\\1", one_line(text)).replace("&", "&amp;").replace("<", "&lt;")

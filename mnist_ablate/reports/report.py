@@ -13,16 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from mnist_ablate.statistics.anova import FactorialEffects
 from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
 from mnist_ablate.statistics.effect_sizes import ClaimSizes
+from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, RecordedTrial, Scalar
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a result that JSON is made from."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True)
 
 
-class TrialCounts(_Part):
+class TrialCounts(Part):
     """How many trials were planned, and how they ended; `saved` is how many an adaptive sweep did not need."""
 
     planned: int = 0
@@ -33,17 +36,12 @@ class TrialCounts(_Part):
     saved: Annotated[int | None, Field(exclude_if=lambda saved: saved is None)] = None
 
     @property
-    def by_status(self) -> dict[str, int]:
-        """Every count but that of the planned trials."""
-        return {name: n for name, n in self if n is not None and name != "planned"}
-
-    @property
     def missing(self) -> int:
         """How many planned trials have no outcome yet."""
-        return max(0, self.planned - sum(self.by_status.values()))
+        return max(0, self.planned - self.complete - self.diverged - self.failed - self.lost - (self.saved or 0))
 
 
-class Preregistration(_Part):
+class Preregistration(Part):
     """What was written down before the first trial; `reasons` say why the verdicts are exploratory, if they are."""
 
     status: Literal["preregistered", "exploratory"]
@@ -53,14 +51,14 @@ class Preregistration(_Part):
     reasons: tuple[str, ...]
 
 
-class LookShare(_Part):
+class LookShare(Part):
     """A look of an adaptive sweep: the seeds that it reads, and its share of the error rate."""
 
     seeds: int
     share: float
 
 
-class Adaptive(_Part):
+class Adaptive(Part):
     """How seeds are added: the fewest and the most seeds of an arm, and when the claims are judged."""
 
     min: int
@@ -69,7 +67,7 @@ class Adaptive(_Part):
     looks: tuple[LookShare, ...]
 
 
-class ChosenValues(_Part):
+class ChosenValues(Part):
     """The values that tuning chose for an arm: their score, of how many; `edges` are the ends of what was tried."""
 
     params: Params
@@ -79,7 +77,7 @@ class ChosenValues(_Part):
     edges: Mapping[str, Literal["lowest", "highest"]]
 
 
-class Tuning(_Part):
+class Tuning(Part):
     """What was chosen by `metric`; no arms before all values have been tried."""
 
     metric: str
@@ -88,7 +86,7 @@ class Tuning(_Part):
     arms: tuple[ChosenValues, ...]
 
 
-class AsWritten(_Part):
+class AsWritten(Part):
     """The verdicts at the values as first written, beside those at the tuned ones."""
 
     values: Mapping[str, tuple[Scalar, ...]]
@@ -97,7 +95,7 @@ class AsWritten(_Part):
     claims: tuple[ClaimVerdict, ...]
 
 
-class Difference(_Part):
+class Difference(Part):
     """One arm minus another in a metric, with its interval, over the seeds that both have."""
 
     metric: str
@@ -107,7 +105,7 @@ class Difference(_Part):
     n_pairs: int
 
 
-class Gain(_Part):
+class Gain(Part):
     """What a search gained over the baseline: as it was `seen` among so many, and as fresh seeds confirm it."""
 
     tried: int
@@ -115,7 +113,7 @@ class Gain(_Part):
     confirmed: tuple[Difference, ...]
 
 
-class Importance(_Part):
+class Importance(Part):
     """The share of a searched factor in what sets the best trials apart, with its interval."""
 
     factor: str
@@ -124,7 +122,7 @@ class Importance(_Part):
     high: float
 
 
-class Importances(_Part):
+class Importances(Part):
     """The importance of every searched factor, at this level, from so many bootstrap resamples."""
 
     level: float
@@ -132,7 +130,7 @@ class Importances(_Part):
     factors: tuple[Importance, ...]
 
 
-class Search(_Part):
+class Search(Part):
     """What a search found."""
 
     gain: Gain | None
@@ -149,7 +147,7 @@ class PathStep(Difference):
     scores: Mapping[str, float]
 
 
-class Path(_Part):
+class Path(Part):
     """An ablation path: its steps, how many are `left` to choose, and the gain from end to end."""
 
     chosen_by: str
@@ -159,7 +157,7 @@ class Path(_Part):
     whole: Difference
 
 
-class Selection(_Part):
+class Selection(Part):
     """What was chosen by validation data; None where a sweep chooses nothing of the kind."""
 
     tuning: Tuning | None = None
@@ -168,7 +166,7 @@ class Selection(_Part):
     path: Path | None = None
 
 
-class Report(_Part):
+class Report(Part):
     """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by."""
 
     sweep: str
@@ -195,22 +193,13 @@ class Report(_Part):
         """Whether its verdicts rest on a question that may have been chosen with results at hand."""
         return self.preregistration is not None and self.preregistration.status == "exploratory"
 
-    @property
-    def level(self) -> float:
-        """The confidence of each claim's interval: with it, all of them hold at once at level 1 - alpha."""
-        return 1.0 - self.alpha / max(len(self.claims), 1)
-
-
-ArmKey = frozenset[tuple[str, str]]
-
 
 @dataclass(frozen=True)
 class RecordedSweep:
     """A sweep as registered, and its finished trials: what a page shows beside the report.
 
     `entries` are those that verdicts read, in the order of the plan, `tuning` those that chose nuisance values,
-    `control` those of the negative control.
-    `registered` is ISO 8601 in UTC; `provenance` names versions, platform and commit.
+    `control` those of the negative control. `registered` is ISO 8601 in UTC; `provenance` names versions and commit.
     """
 
     sweep: Sweep
@@ -222,18 +211,13 @@ class RecordedSweep:
     control: tuple[RecordedTrial, ...] = ()
 
     @cached_property
-    def by_arm(self) -> dict[ArmKey, list[RecordedTrial]]:
-        """The trials that verdicts read, by `arm_key` of their arm."""
-        found: dict[ArmKey, list[RecordedTrial]] = {}
+    def by_arm(self) -> Mapping[str, list[RecordedTrial]]:
+        """The trials that verdicts read, by the label of their arm."""
+        found: dict[str, list[RecordedTrial]] = {}
         for entry in self.entries:
-            found.setdefault(arm_key(entry.params), []).append(entry)
+            found.setdefault(label(entry.params), []).append(entry)
         return found
 
     def arm(self, params: Mapping[str, Scalar]) -> list[RecordedTrial]:
         """The trials of an arm, by its factor values."""
-        return self.by_arm.get(arm_key(params), [])
-
-
-def arm_key(params: Mapping[str, Scalar]) -> ArmKey:
-    """Factor values as something to look up by; True and 1 are not one value."""
-    return frozenset((name, repr(value)) for name, value in params.items())
+        return self.by_arm.get(label(params), [])

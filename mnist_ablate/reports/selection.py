@@ -6,31 +6,18 @@ from statistics import fmean
 from typing import Literal
 
 from mnist_ablate.ledger import progress
-from mnist_ablate.reports.report import (
-    AsWritten,
-    ChosenValues,
-    Difference,
-    Gain,
-    Importance,
-    Importances,
-    Path,
-    PathStep,
-    Search,
-    Selection,
-    TrialCounts,
-    Tuning,
-)
+from mnist_ablate.reports import report
 from mnist_ablate.statistics.paired_tests import t_interval
+from mnist_ablate.statistics.pairing import by_arm, unusable
 from mnist_ablate.statistics.verdict import ALPHA, arms, judge
-from mnist_ablate.sweep.plan import Arm, Plan, label
+from mnist_ablate.sweep.designs import CONFIGURATION
+from mnist_ablate.sweep.plan import Plan, label
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Params, RecordedTrial, Scalar
+from mnist_ablate.trial import Params, RecordedTrial, Row, Scalar
 from mnist_ablate.workloads.workload import default_workload
 
-CONFIGURATION = "configuration"
-"""The factor of the arms that a search or a path confirms."""
-Entries = Mapping[str, RecordedTrial]
-Metrics = Mapping[str, float]
+Seeds = Mapping[int, Row]
+"""The rows of an arm by seed."""
 
 
 def main_metric(sweep: Sweep) -> str:
@@ -38,45 +25,36 @@ def main_metric(sweep: Sweep) -> str:
     return sweep.claims[0].metric if sweep.claims else default_workload().main_metric
 
 
-def select(plan: Plan, entries: Entries) -> Selection:
+def select(plan: Plan, entries: progress.Entries) -> report.Selection:
     """The parts of the report about choices; each is None where a sweep chooses nothing of the kind."""
-    return Selection(
-        tuning=_tuning(plan, entries),
-        as_written=_as_written(plan, entries),
-        search=_search(plan, entries) if plan.sweep.design == "search" else None,
-        path=_path(plan, entries) if plan.sweep.design == "ablation_path" else None,
+    tried = [entry for entry in entries.values() if entry.stage == "tuning"]
+    is_path = plan.sweep.design == "ablation_path"
+    return report.Selection(
+        tuning=_tuning(plan, entries, tried) if tried and not is_path else None,
+        as_written=_as_written(plan, entries) if plan.sweep.as_written else None,
+        search=_search(plan, entries, tried) if plan.sweep.design == "search" else None,
+        path=_path(plan, entries) if is_path else None,
     )
 
 
-def _tried(entries: Entries) -> list[RecordedTrial]:
-    return [entry for entry in entries.values() if entry.stage == "tuning"]
-
-
-def _tuning(plan: Plan, entries: Entries) -> Tuning | None:
+def _tuning(plan: Plan, entries: progress.Entries, tried: Sequence[RecordedTrial]) -> report.Tuning:
     """The values chosen for each arm, and where they lie among those tried; no arms before all are tried."""
-    tried = _tried(entries)
-    if not tried or plan.sweep.design == "ablation_path":
-        return None
-    best = progress.tuned(plan, entries) or {}
-    return Tuning(
-        metric=default_workload().selection_metric,
-        trials=len(tried),
-        outcomes=dict(Counter(entry.outcome.status for entry in tried)),
-        arms=tuple(_chosen(arm, best[label(arm.params)], tried) for arm in plan.arms if label(arm.params) in best),
-    )
-
-
-def _chosen(arm: Arm, values: Params, tried: Sequence[RecordedTrial]) -> ChosenValues:
-    own = [entry for entry in tried if entry.params == arm.params]
-    same = (entry for entry in own if values.items() <= entry.trial.settings.items())
-    metric = default_workload().selection_metric
-    return ChosenValues(
-        params=arm.params,
-        values=values,
-        score=next((entry.outcome.metrics.get(metric) for entry in same), None),
-        tried=len(own),
-        edges=dict(_edges(values, own)),
-    )
+    metric, best, chosen = default_workload().selection_metric, progress.tuned(plan, entries) or {}, []
+    for arm in plan.arms:
+        if (values := best.get(label(arm.params))) is not None:
+            own = [entry for entry in tried if entry.params == arm.params]
+            same = (entry for entry in own if values.items() <= entry.trial.settings.items())
+            chosen.append(
+                report.ChosenValues(
+                    params=arm.params,
+                    values=values,
+                    score=next((entry.outcome.metrics.get(metric) for entry in same), None),
+                    tried=len(own),
+                    edges=dict(_edges(values, own)),
+                )
+            )
+    outcomes = dict(Counter(entry.outcome.status for entry in tried))
+    return report.Tuning(metric=metric, trials=len(tried), outcomes=outcomes, arms=tuple(chosen))
 
 
 def _edges(values: Params, tried: Sequence[RecordedTrial]) -> Iterator[tuple[str, Literal["lowest", "highest"]]]:
@@ -87,47 +65,57 @@ def _edges(values: Params, tried: Sequence[RecordedTrial]) -> Iterator[tuple[str
             yield name, "lowest" if value == min(others) else "highest"
 
 
-def _search(plan: Plan, entries: Entries) -> Search:
-    """What the search gained, as it looked and as it was confirmed, and which factors the best trials agree on."""
+def _as_written(plan: Plan, entries: progress.Entries) -> report.AsWritten:
+    """The verdicts at the fixed values, judged as those at the tuned ones are: same seeds, claims and level."""
+    sweep, trials = plan.sweep, progress.as_written_trials(plan, entries)
+    rows = progress.rows(plan, entries, trials)
+    return report.AsWritten(
+        values={name: tuple(dict.fromkeys(arm.settings[name] for arm in plan.arms)) for name in sweep.nuisance},
+        trials=report.TrialCounts.model_validate(progress.counts(plan, entries, trials)),
+        arms=arms(rows, main_metric(sweep)),
+        claims=judge(rows, sweep.claims, looks=sweep.looks),
+    )
+
+
+def _search(plan: Plan, entries: progress.Entries, tried: Sequence[RecordedTrial]) -> report.Search:
+    """What the search gained, and which factors the best trials agree on.
+
+    The best that was seen is a maximum over many trials; the winner on fresh seeds is none.
+    """
     from mnist_ablate.ledger.importance import LEVEL, RESAMPLES, importances  # here, because it imports optuna
 
-    tried = _tried(entries)
-    found = importances(plan.sweep, tried)
-    factors = tuple(Importance(factor=name, share=share, low=low, high=high) for name, share, low, high in found)
-    shares = Importances(level=LEVEL, resamples=RESAMPLES, factors=factors)
-    return Search(gain=_gain(plan, entries, tried), importances=shares)
-
-
-def _gain(plan: Plan, entries: Entries, tried: Sequence[RecordedTrial]) -> Gain | None:
-    """The best that was seen, which is a maximum over many trials, and the winner on fresh seeds, which is none."""
-    metric = default_workload().selection_metric
+    factors = tuple(
+        report.Importance(factor=name, share=share, low=low, high=high)
+        for name, share, low, high in importances(plan.sweep, tried)
+    )
+    metric, found, gain = default_workload().selection_metric, _by_configuration(plan, entries), None
     scores = [entry.outcome.metrics[metric] for entry in tried if metric in entry.outcome.metrics]
-    found = _by_configuration(plan, entries)
-    baseline = [metrics[metric] for metrics in found.get("baseline", {}).values() if metric in metrics]
-    if not (scores and baseline and "winner" in found):
-        return None
-    shown = dict.fromkeys((metric, main_metric(plan.sweep)))
-    confirmed = tuple(_difference(found["winner"], found["baseline"], each, ALPHA) for each in shown)
-    return Gain(tried=len(tried), seen=max(scores) - fmean(baseline), confirmed=confirmed)
+    baseline = [row.metrics[metric] for row in found.get("baseline", {}).values() if metric in row.metrics]
+    if scores and baseline and "winner" in found:
+        shown = dict.fromkeys((metric, main_metric(plan.sweep)))
+        confirmed = tuple(_difference(found["winner"], found["baseline"], each, ALPHA) for each in shown)
+        gain = report.Gain(tried=len(tried), seen=max(scores) - fmean(baseline), confirmed=confirmed)
+    shares = report.Importances(level=LEVEL, resamples=RESAMPLES, factors=factors)
+    return report.Search(gain=gain, importances=shares)
 
 
-def _path(plan: Plan, entries: Entries) -> Path:
+def _path(plan: Plan, entries: progress.Entries) -> report.Path:
     """Each change in the order made, what it was chosen among, and what it gained; intervals hold for all at once."""
     (walked, _), found, metric = progress.walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
     names = [arm.params[CONFIGURATION] for arm in plan.arms]
     alpha = ALPHA / max(len(plan.sweep.changes), 1)
     steps = tuple(
-        PathStep(
+        report.PathStep(
             configuration=name,
             factor=step.factor,
             before=plan.sweep.baseline[step.factor],
             after=step.settings[step.factor],
             scores=step.scores,
-            **_difference(found.get(name, {}), found.get(previous, {}), metric, alpha).model_dump(),
+            **dict(_difference(found.get(name, {}), found.get(previous, {}), metric, alpha)),
         )
         for previous, name, step in zip(names, names[1:], walked, strict=False)
     )
-    return Path(
+    return report.Path(
         chosen_by=default_workload().selection_metric,
         level=1 - alpha,
         steps=steps,
@@ -136,34 +124,14 @@ def _path(plan: Plan, entries: Entries) -> Path:
     )
 
 
-def _by_configuration(plan: Plan, entries: Entries) -> dict[Scalar, dict[int, Metrics]]:
-    """The verdicts' metrics by the name of the arm, then the seed."""
-    found: dict[Scalar, dict[int, Metrics]] = {}
-    for row in progress.rows(plan, entries):
-        found.setdefault(row.params[CONFIGURATION], {})[row.seed] = row.metrics
-    return found
+def _by_configuration(plan: Plan, entries: progress.Entries) -> dict[Scalar, Seeds]:
+    """What the verdicts read, by the name of the arm, then the seed."""
+    return {arm.params[CONFIGURATION]: arm.by_seed for arm in by_arm(progress.rows(plan, entries))}
 
 
-def _difference(
-    better: Mapping[int, Metrics], baseline: Mapping[int, Metrics], metric: str, alpha: float
-) -> Difference:
+def _difference(better: Seeds, baseline: Seeds, metric: str, alpha: float) -> report.Difference:
     """One arm minus another over the seeds that both have, with its t interval at level 1 - alpha."""
-    seeds = [seed for seed, metrics in better.items() if metric in metrics and metric in baseline.get(seed, {})]
-    mean, _, low, high = t_interval([better[seed][metric] - baseline[seed][metric] for seed in seeds], alpha)
-    return Difference(metric=metric, effect=mean, ci_low=low, ci_high=high, n_pairs=len(seeds))
-
-
-def _as_written(plan: Plan, entries: Entries) -> AsWritten | None:
-    """The verdicts at the fixed values, judged as those at the tuned ones are: same seeds, claims and level."""
-    sweep = plan.sweep
-    if not sweep.as_written:
-        return None
-    trials = progress.as_written_trials(plan, entries)
-    rows = progress.rows(plan, entries, trials)
-    settings = [arm.settings for arm in plan.arms]
-    return AsWritten(
-        values={name: tuple(dict.fromkeys(each[name] for each in settings)) for name in sweep.nuisance},
-        trials=TrialCounts.model_validate(progress.counts(plan, entries, trials)),
-        arms=arms(rows, main_metric(sweep), ALPHA),
-        claims=judge(rows, sweep.claims, ALPHA, sweep.looks),
-    )
+    seeds = [each for each in better if not (unusable(better[each], metric) or unusable(baseline.get(each), metric))]
+    differences = [better[seed].metrics[metric] - baseline[seed].metrics[metric] for seed in seeds]
+    mean, _, low, high = t_interval(differences, alpha)
+    return report.Difference(metric=metric, effect=mean, ci_low=low, ci_high=high, n_pairs=len(seeds))

@@ -39,13 +39,14 @@ def _section(section: Section) -> Iterator[RenderableType]:
     for head, lines in section.short.items():
         yield Padding(Text(head), (0, 0, 0, 2)) if head else Text()
         yield Padding(Text("\n".join(lines)), (0, 0, 0, 4 if head else 0))
-    for table in () if section.short else section.tables:
-        if table.caption:
-            yield Text(table.caption)
-        yield _table(table, wraps=table.numbers_from >= len(table.heads))
-        if table.note:
-            yield Text(table.note, style="dim")
-    yield from (Text(line, style="yellow") for line in section.lines if not section.short)
+    if not section.short:
+        for table in section.tables:
+            if table.caption:
+                yield Text(table.caption)
+            yield _table(table, wraps=table.numbers_from >= len(table.heads))
+            if table.note:
+                yield Text(table.note, style="dim")
+        yield from (Text(line, style="yellow") for line in section.lines)
     yield from (Text(note, style="dim") for note in section.notes)
 
 
@@ -57,9 +58,14 @@ class _Arms:
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         table, factors = self._table, self._table.numbers_from
-        if _width(table) > options.max_width and factors > 1:
+        columns = (
+            (head,) if head == EXCEPTIONS else (head, *cells)
+            for head, *cells in zip(table.heads, *table.rows, strict=True)
+        )
+        width = sum(max(map(cell_len, column)) + 2 for column in columns) - 2  # nothing but the exceptions wraps
+        if width > options.max_width and factors > 1:
             names = table.heads[:factors]
-            named = (", ".join(map("{}={}".format, names, row[:factors])) for row in table.rows)
+            named = (", ".join(map("{}={}".format, names, row)) for row in table.rows)
             rows = tuple((name, *row[factors:]) for name, row in zip(named, table.rows, strict=True))
             table = Table(("arm", *table.heads[factors:]), rows)
         yield _table(table)
@@ -80,13 +86,6 @@ def _table(table: Table, *, wraps: bool = False) -> RichTable:
     for row in table.rows:
         made.add_row(*map(Text, row))
     return made
-
-
-def _width(table: Table) -> int:
-    """Terminal cells that a table needs so that nothing but the exceptions wraps."""
-    columns = [column for column in zip(table.heads, *table.rows, strict=True) if column[0] != EXCEPTIONS]
-    last = [cell_len(EXCEPTIONS)] if EXCEPTIONS in table.heads else []
-    return sum(size + 2 for size in [*(max(map(cell_len, column)) for column in columns), *last]) - 2
 
 
 def _claims(report: Report) -> Iterator[RenderableType]:

@@ -6,7 +6,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -16,14 +16,22 @@ import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judged_sweep import judged
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from pages import sweep
 from rich.cells import cell_len
+from sweep_runs import small
 
-from mnist_ablate.reports import charts
-from mnist_ablate.reports.chart_axes import Measure, set_scale, span_of_differences, span_of_values
-from mnist_ablate.reports.chart_files import LIGHT, STYLE, Chart, short, to_png, to_svg, to_svg_file
-from mnist_ablate.statistics.verdict import ClaimVerdict, Finding, Verdict
+from mnist_ablate.errors import SweepError
+from mnist_ablate.reports import charts, drawing
+from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, set_scale, short, to_png, to_svg, to_svg_file
+from mnist_ablate.reports.report import RecordedSweep
+from mnist_ablate.statistics.verdict import Arm, ClaimVerdict, Finding, Verdict
+from mnist_ablate.text import arm_name
+from mnist_ablate.trial import Outcome, RecordedTrial, Trial
+from mnist_ablate.workloads.keras_mnist import sections
+from mnist_ablate.workloads.workload import Curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
@@ -32,30 +40,60 @@ SAID = f"{MINUS}2.00 pp ({MINUS}2.40 to {MINUS}1.60)"
 HOSTILE = (
     "</title></svg><script>alert(1)</script> & \"q\" 'q' $\\frac{1}{0}$ #116329 \x00\x1b\ud800\uffff\n\N{SNOWMAN} 漢字"
 )
+LONG = "a name that is much longer than any chart has room for"
 DRAWN = {"svg", "g", "path", "use", "defs", "text", "tspan", "title", "desc", "style"}
-ACCURACY, LOSS = Measure("test accuracy", is_fraction=True), Measure("test loss", is_fraction=False)
+METRIC, ACCURACY, LOSS = "test_accuracy", Measure("test accuracy", is_fraction=True), Measure("test loss", False)
+NAN, INF = math.nan, math.inf
 
 
 def claim(name: str, verdict: Verdict, effect: float, limits: tuple[float, float], *differences: float) -> ClaimVerdict:
     return ClaimVerdict(
-        name, name, "test_accuracy", verdict, effect, *limits, 0.01, 0.01, len(differences), 0.002, "", None, (),
+        name, name, METRIC, verdict, effect, *limits, 0.01, 0.01, len(differences), 0.002, "", None, (),
         dict(enumerate(differences)), 0.0, Finding.OPEN, "lower",
     )  # fmt: skip
 
 
+def arm(**params: str | int) -> Arm:
+    return Arm(params, 2, 0.975, 0.96, 0.99, {})
+
+
 HURTS = claim("printed-code-hurts", "supported", -0.02, (-0.024, -0.016), -0.021, -0.019, -0.02)
 HELPS = claim("centering-hurts", "refuted", 0.01, (0.006, 0.014), 0.011, 0.009)
-NAN, INF = math.nan, math.inf
-UNIT = charts.Arm("unit relu", {0: 0.97, 1: 0.98}, 0.975, 0.96, 0.99)
-RAW = charts.Arm("raw relu", {0: 0.95, 1: 0.95}, 0.95, 0.94, 0.96, diverged={2: 0.9})
-GRID = {"relu": {"unit": UNIT, "raw": RAW}, "tanh": {"unit": RAW, "raw": UNIT}}
-CURVE = charts.Curve("unit relu", "unit", "relu", {0: [(1, 0.9), (2, 0.95)], 1: [(1, 0.8), (2, 0.93)]})
+UNIT, RAW = arm(normalizer="unit", activation="relu"), arm(normalizer="raw", activation="relu")
+GRID = [arm(normalizer=n, activation=a) for n in ("unit", "raw") for a in ("relu", "tanh")]
+SEEDS = {0: 0.97, 1: 0.98, 2: 0.9}
+POINTS = {0: [(1.0, 0.9), (2.0, 0.95)], 1: [(1.0, 0.8), (2.0, 0.93)]}
+
+
+def crossed(n: int, m: int, name: str) -> list[Arm]:
+    return [Arm({"a": f"{i} {name}", name: f"{j} {name}"}, 2, 0.9, 0.8, 1.0, {}) for i in range(n) for j in range(m)]
+
+
+def arms(
+    *shown: Arm, seeds: Mapping[int, float] = SEEDS, diverged: Collection[int] = (), metric: str = METRIC
+) -> Chart:
+    """A chart of arms that have the same results."""
+    entries = []
+    for each, (seed, value) in itertools.product(shown, seeds.items()):
+        status = "diverged" if seed in diverged else "complete"
+        outcome = Outcome(trial_id="", status=status, metrics={metric: value})
+        trial = Trial(settings={}, seed=seed, data_digest="")
+        entries.append(RecordedTrial(trial, dict(each.params), "verdict", outcome))
+    return charts.arms(shown, RecordedSweep(small(), tuple(entries), (), "", "", {}), metric)
+
+
+def curves(
+    *shown: Arm, points: Mapping[int, Sequence[tuple[float, float]]] = POINTS, ends: tuple[str, str] = ("epoch 1", "2")
+) -> Chart:
+    found = {arm_name(each.params): points for each in shown}
+    return charts.curves(Curves("test accuracy", ends, found, "", is_share=True), shown)
+
 
 CHARTS: dict[str, Callable[[], Chart]] = {
-    "claims": lambda: charts.claims([HURTS, HELPS], ACCURACY),
-    "arms": lambda: charts.arms([UNIT, RAW], ACCURACY),
-    "interaction": lambda: charts.interaction(GRID, "normalizer", ACCURACY),
-    "curves": lambda: charts.curves([CURVE, replace(CURVE, line="tanh")], ACCURACY, ("epoch 1", "2")),
+    "claims": lambda: charts.claims([HURTS, HELPS], METRIC),
+    "arms": lambda: arms(UNIT, RAW, diverged={2}),
+    "interaction": lambda: charts.interaction(GRID, METRIC),
+    "curves": lambda: curves(*GRID),
 }
 EVERY_CHART = pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
 
@@ -66,32 +104,26 @@ def texts(chart: Chart) -> list[str]:
 
 def marks(chart: Chart) -> dict[str, ET.Element]:
     """What each mark shows under a pointer, and the mark."""
-    return {
-        title.text or "": mark for mark in ET.fromstring(to_svg(chart)).iter() for title in mark.findall(f"{SVG}title")
+    root = ET.fromstring(to_svg(chart))
+    return {title.text or "": mark for mark in root.iter() for title in mark.findall(f"{SVG}title")}
+
+
+def test_a_pointer_over_a_mark_shows_arm_seed_and_value() -> None:
+    shown = {
+        "claims": {f"printed-code-hurts, seed 0: {MINUS}2.10 pp", f"printed-code-hurts, supported: {SAID}"},
+        "arms": {"raw relu, seed 1: 98.00%", "raw relu, diverged, seed 2: 90.00%"},
+        "interaction": {"unit relu, mean of 2: 97.50% (96.00% to 99.00%)"},
+        "curves": {"unit relu, seed 1: 80.00% to 93.00%", "unit relu, mean of 2 at 1: 85.00%"},
     }
+    assert {name: texts & marks(CHARTS[name]()).keys() for name, texts in shown.items()} == shown
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("claims", [f"printed-code-hurts, seed 0: {MINUS}2.10 pp", f"printed-code-hurts, supported: {SAID}"]),
-        ("arms", ["raw relu, seed 1: 95.00%", "raw relu, diverged, seed 2: 90.00%"]),
-        ("interaction", ["unit relu, mean of 2: 97.50% (96.00% to 99.00%)"]),
-        ("curves", ["unit relu, seed 1: 80.00% to 93.00%", "unit relu, mean of 2 at 1: 85.00%"]),
-    ],
-)
-def test_a_pointer_over_a_mark_shows_arm_seed_and_value(name: str, shown: list[str]) -> None:
-    assert set(shown) <= set(marks(CHARTS[name]()))
-
-
-def test_every_seed_has_its_own_mark_even_where_values_are_equal() -> None:
-    chart = CHARTS["arms"]()
-    seeds = [text for text in marks(chart) if "seed" in text]
-    assert len(seeds) == len(UNIT.seeds) + len(RAW.seeds) + len(RAW.diverged)
-
-
-def test_marks_of_claims_stand_where_their_numbers_are() -> None:
+def test_marks_of_claims_stand_where_their_numbers_are_which_a_description_tells_in_words() -> None:
     chart = CHARTS["claims"]()
+    root = ET.fromstring(to_svg(chart, "plot"))
+    assert root.attrib["aria-labelledby"] == "plot-title"
+    assert (root.findtext(f"{SVG}title") or "").startswith("Forest plot: difference in test accuracy")
+    assert f"printed-code-hurts, supported: {SAID}." in (root.findtext(f"{SVG}desc") or "")
     (axes,) = chart.figure.axes
     height = chart.figure.get_figheight() * 72
     found = marks(chart)
@@ -109,7 +141,11 @@ def test_equal_inputs_give_equal_bytes(draw: Callable[[], Chart], tmp_path: Path
     assert to_svg(draw(), "plot") == to_svg(chart, "plot") == to_svg(chart, "plot")
     for name in ("a.png", "b.png"):
         to_png(draw(), tmp_path / name)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    content = (tmp_path / "a.png").read_bytes()
+    assert content == (tmp_path / "b.png").read_bytes()
+    wide, high = struct.unpack(">II", content[16:24])
+    assert (content[:8], wide) == (b"\x89PNG\r\n\x1a\n", 1840)
+    assert high / wide == pytest.approx(chart.figure.get_figheight() / chart.figure.get_figwidth(), abs=1 / wide)
 
 
 def test_settings_of_the_user_change_nothing() -> None:
@@ -122,10 +158,10 @@ def test_settings_of_the_user_change_nothing() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: charts.claims([replace(HURTS, name=HOSTILE)], Measure(HOSTILE, is_fraction=False)),
-        lambda: charts.arms([replace(UNIT, name=HOSTILE)], Measure(HOSTILE, is_fraction=True)),
-        lambda: charts.interaction({HOSTILE: {HOSTILE: replace(UNIT, name=HOSTILE)}}, HOSTILE, ACCURACY),
-        lambda: charts.curves([charts.Curve(HOSTILE, HOSTILE, HOSTILE, CURVE.seeds)], ACCURACY, (HOSTILE, HOSTILE)),
+        lambda: charts.claims([replace(HURTS, name=HOSTILE)], HOSTILE),
+        lambda: arms(arm(**{HOSTILE: HOSTILE})),
+        lambda: charts.interaction(crossed(2, 2, HOSTILE), HOSTILE),
+        lambda: curves(*crossed(2, 2, HOSTILE), ends=(HOSTILE, HOSTILE)),
     ],
     ids=CHARTS,
 )
@@ -139,10 +175,15 @@ def test_a_hostile_name_stays_text(draw: Callable[[], Chart], tmp_path: Path) ->
 
 
 @EVERY_CHART
-def test_svg_asks_for_nothing_and_runs_nothing(draw: Callable[[], Chart]) -> None:
+def test_svg_asks_for_nothing_runs_nothing_and_colors_by_variables(draw: Callable[[], Chart]) -> None:
     svg = to_svg_file(draw())
     assert re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink))", svg) == []
     assert not re.search(r"url\(|@import|<script| on\w+=", svg)
+    svg = to_svg(draw())
+    used = set(re.findall(r"var\(--(\w+)\)", svg))
+    assert {"paper", "ink", "muted", "grid"} <= used <= set(LIGHT)
+    for color, name in re.findall(r"(#[0-9a-f]{6})(?:;\w+:var\(--(\w+)\))?", svg):
+        assert LIGHT[name] == color
 
 
 @EVERY_CHART
@@ -155,58 +196,19 @@ def test_two_charts_in_one_page_share_no_id_and_refer_to_their_own(draw: Callabl
         assert {element.attrib[LINK][1:] for element in root.iter() if LINK in element.attrib} <= own
 
 
-@EVERY_CHART
-def test_every_color_is_a_variable_with_a_light_and_a_dark_value(draw: Callable[[], Chart]) -> None:
-    svg = to_svg(draw())
-    used = set(re.findall(r"var\(--(\w+)\)", svg))
-    assert {"paper", "ink", "muted", "grid"} <= used
-    assert used <= set(LIGHT)
-    for color, name in re.findall(r"(#[0-9a-f]{6})(?:;\w+:var\(--(\w+)\))?", svg):
-        assert LIGHT[name] == color
-
-
-def test_colors_differ_and_text_has_enough_contrast_in_light_and_dark() -> None:
-    def luminance(color: str) -> float:
-        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    assert len(set(LIGHT.values())) == len(LIGHT)
-    light, dark = STYLE.split("@media screen and (prefers-color-scheme: dark)")
-    for palette in (dict(re.findall(r"--(\w+): (#\w+);", block)) for block in (light, dark)):
-        assert set(palette) == set(LIGHT)
-        for name in set(palette) - {"paper", "grid", "band", "dot"}:
-            low, high = sorted((luminance(palette[name]), luminance(palette["paper"])))
-            assert (high + 0.05) / (low + 0.05) >= 4.5, name
-
-
-@pytest.mark.parametrize("verdict", get_args(Verdict))
-def test_a_verdict_is_told_by_color_sign_word_and_symbol(verdict: Verdict) -> None:
-    found = CHARTS["claims"](), charts.claims([replace(HURTS, verdict=verdict)], ACCURACY)
-    assert f"{charts.SIGNS[verdict]} {verdict}" in texts(found[1])
-    assert f"var(--{verdict})" in to_svg(found[1])
-    symbols = {
-        name: charts.claims([replace(HURTS, verdict=name)], ACCURACY).figure.axes[0].lines[-1].get_marker()
-        for name in get_args(Verdict)
-    }
-    assert len(set(symbols.values())) == len(charts.SIGNS)
-
-
-@pytest.mark.parametrize("width", [640, 1840])
-@EVERY_CHART
-def test_a_png_has_the_width_that_was_asked_for(draw: Callable[[], Chart], width: int, tmp_path: Path) -> None:
-    chart = draw()
-    to_png(chart, tmp_path / "chart.png", width=width)
-    content = (tmp_path / "chart.png").read_bytes()
-    assert content.startswith(b"\x89PNG\r\n\x1a\n")
-    wide, high = struct.unpack(">II", content[16:24])
-    assert wide == width
-    assert high / wide == pytest.approx(chart.figure.get_figheight() / chart.figure.get_figwidth(), abs=1 / width)
+def test_a_verdict_is_told_by_color_sign_word_and_symbol() -> None:
+    symbols = set()
+    for verdict in get_args(Verdict):
+        chart = charts.claims([replace(HURTS, verdict=verdict)], METRIC)
+        assert f"{charts.SIGNS[verdict]} {verdict}" in texts(chart)
+        assert f"var(--{verdict})" in to_svg(chart)
+        symbols.add(chart.figure.axes[0].lines[-1].get_marker())
+    assert len(symbols) == len(charts.SIGNS)
 
 
 def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrow() -> None:
     def ends(claim: ClaimVerdict) -> list[object]:
-        return [line.get_marker() for line in charts.claims([claim], ACCURACY).figure.axes[0].lines]
+        return [line.get_marker() for line in charts.claims([claim], METRIC).figure.axes[0].lines]
 
     assert "<" not in ends(HURTS)
     assert "<" in ends(replace(HURTS, ci_low=-9.0))
@@ -216,21 +218,19 @@ def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrow() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: charts.claims([], ACCURACY),
-        lambda: charts.claims([replace(HURTS, effect=NAN, ci_low=NAN, ci_high=NAN, differences={})], ACCURACY),
-        lambda: charts.claims([replace(HURTS, effect=0.0, ci_low=-INF, ci_high=INF, differences={7: 0.0})], ACCURACY),
-        lambda: charts.claims([replace(HURTS, margin=0.0, differences={0: NAN, 1: -1e300, 2: 1e300})], LOSS),
-        lambda: charts.claims([replace(HURTS, name=f"claim {i}") for i in range(99)], ACCURACY),
-        lambda: charts.arms([], ACCURACY),
-        lambda: charts.arms([replace(UNIT, seeds={}, mean=NAN, low=NAN, high=NAN)], ACCURACY),
-        lambda: charts.arms([replace(UNIT, seeds={0: 0.5}, mean=0.5, low=-INF, high=INF)], ACCURACY),
-        lambda: charts.arms([replace(UNIT, seeds={0: 1e-9, 1: 1e300}, mean=INF)], LOSS),
-        lambda: charts.arms([replace(UNIT, name=f"arm {i}") for i in range(60)], ACCURACY),
-        lambda: charts.interaction({}, "normalizer", ACCURACY),
-        lambda: charts.interaction({"relu": {"unit": replace(UNIT, mean=NAN, low=NAN, high=NAN)}}, "x", ACCURACY),
-        lambda: charts.curves([], ACCURACY, ("epoch 1", "3")),
-        lambda: charts.curves([replace(CURVE, seeds={0: [(1, NAN)], 1: []})], ACCURACY, ("epoch 1", "1")),
-        lambda: charts.curves([replace(CURVE, panel=f"arm {i}") for i in range(60)], ACCURACY, ("epoch 1", "2")),
+        lambda: charts.claims([], METRIC),
+        lambda: charts.claims([replace(HURTS, effect=NAN, ci_low=NAN, ci_high=NAN, differences={})], METRIC),
+        lambda: charts.claims([replace(HURTS, effect=0.0, ci_low=-INF, ci_high=INF, differences={7: 0.0})], METRIC),
+        lambda: charts.claims([replace(HURTS, margin=0.0, differences={0: NAN, 1: -1e300, 2: 1e300})], "test_loss"),
+        lambda: charts.claims([replace(HURTS, name=f"claim {i}") for i in range(99)], METRIC),
+        arms,
+        lambda: arms(replace(UNIT, mean=NAN, ci_low=NAN, ci_high=NAN), seeds={}),
+        lambda: arms(replace(UNIT, mean=0.5, ci_low=-INF, ci_high=INF), seeds={0: 0.5}),
+        lambda: arms(replace(UNIT, mean=INF), seeds={0: 1e-9, 1: 1e300}, metric="test_loss"),
+        lambda: arms(*(arm(place=i) for i in range(60))),
+        curves,
+        lambda: curves(UNIT, points={0: [(1, NAN)], 1: []}, ends=("epoch 1", "1")),
+        lambda: curves(*(arm(place=i) for i in range(60))),
     ],
 )
 def test_too_little_too_much_or_no_data_still_makes_a_chart(draw: Callable[[], Chart], tmp_path: Path) -> None:
@@ -240,19 +240,14 @@ def test_too_little_too_much_or_no_data_still_makes_a_chart(draw: Callable[[], C
     to_png(chart, tmp_path / "chart.png")
 
 
-LONG = "a name that is much longer than any chart has room for"
-
-
 @pytest.mark.parametrize(
     "draw",
     [
         *CHARTS.values(),
-        lambda: charts.claims([replace(HURTS, name=LONG)], ACCURACY),
-        lambda: charts.arms([replace(UNIT, name=LONG), replace(UNIT, name="\N{SNOWMAN}" * 99)], ACCURACY),
-        lambda: charts.interaction(
-            {f"{i} {LONG}": {f"{j} {LONG}": UNIT for j in range(9)} for i in range(6)}, "x", LOSS
-        ),
-        lambda: charts.curves([replace(CURVE, line=f"{i} {LONG}", panel=LONG) for i in range(6)], LOSS, ("a", "b")),
+        lambda: charts.claims([replace(HURTS, name=LONG)], METRIC),
+        lambda: arms(arm(a=LONG), arm(a="\N{SNOWMAN}" * 99)),
+        lambda: charts.interaction(crossed(6, 9, LONG), "test_loss"),
+        lambda: curves(*crossed(6, 1, LONG), *crossed(6, 2, LONG), ends=("a", "b")),
     ],
 )
 def test_marks_and_text_stay_within_the_picture(draw: Callable[[], Chart]) -> None:
@@ -266,48 +261,29 @@ def test_marks_and_text_stay_within_the_picture(draw: Callable[[], Chart]) -> No
         assert isinstance(text, Text)
         if text.get_text() and text.get_visible():
             box = text.get_window_extent()
-            assert box.x0 >= 0.0, text
-            assert box.x1 <= width, text
+            assert 0.0 <= box.x0 <= box.x1 <= width, text
 
 
 def test_rows_and_panels_beyond_what_can_be_read_are_left_out() -> None:
-    many = charts.arms([replace(UNIT, name=f"arm {i}") for i in range(99)], ACCURACY)
-    assert "arm 59" in texts(many)
-    assert "arm 60" not in texts(many)
-    panels = charts.curves([replace(CURVE, panel=f"arm {i}") for i in range(99)], ACCURACY, ("epoch 1", "2"))
-    assert len(panels.figure.axes) == charts.MOST_PANELS
+    many = [arm(place=i) for i in range(99)]
+    assert {name for name in texts(arms(*many)) if "=" in name} == {f"place={i}" for i in range(60)}
+    assert len(curves(*many).figure.axes) == charts.MOST_PANELS
 
 
-def test_more_seeds_than_can_be_told_apart_are_thinned_with_both_ends_kept() -> None:
-    seeds = {seed: seed / 9000 for seed in range(9000)}
-    found = [text for text in marks(charts.arms([replace(UNIT, seeds=seeds)], ACCURACY)) if "seed" in text]
+def test_every_seed_has_its_mark_up_to_so_many_with_both_ends_kept() -> None:
+    def seeds(chart: Chart) -> set[str]:
+        return {text for text in marks(chart) if "seed" in text}
+
+    assert len(seeds(arms(UNIT, RAW, seeds={0: 0.9, 1: 0.9, 2: 0.9}))) == 6
+    found = seeds(arms(UNIT, seeds={seed: seed / 9000 for seed in range(9000)}))
     assert len(found) == charts.MOST_POINTS
-    assert {"unit relu, seed 0: 0.00%", "unit relu, seed 8999: 99.99%"} <= set(found)
-
-
-def test_lines_that_cannot_be_told_apart_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="7 lines in one chart; at most 6 can be told apart: a, b, c, d, e, f, g"):
-        charts.interaction({name: {"unit": UNIT} for name in "abcdefg"}, "normalizer", ACCURACY)
-
-
-def test_curves_with_one_panel_name_share_a_panel_and_a_legend_names_their_lines() -> None:
-    chart = charts.curves([CURVE, replace(CURVE, line="tanh"), replace(CURVE, panel="raw")], ACCURACY, ("a", "b"))
-    assert len(chart.figure.axes) == 2
-    assert {"relu", "tanh", "unit", "raw"} <= set(texts(chart))
+    assert {"unit relu, seed 0: 0.00%", "unit relu, seed 8999: 99.99%"} <= found
 
 
 def test_one_seed_far_off_does_not_set_the_scale_of_an_interaction() -> None:
-    collapsed = replace(UNIT, low=-3.0, high=3.0)
-    others = {f"place {i}": UNIT for i in range(4)}
-    (axes,) = charts.interaction({"relu": {**others, "far": collapsed}}, "place", ACCURACY).figure.axes
-    assert axes.get_ylim()[0] > 0.9
-
-
-def test_each_chart_has_a_title_and_a_description_in_words() -> None:
-    root = ET.fromstring(to_svg(CHARTS["claims"](), "plot"))
-    assert root.attrib["aria-labelledby"] == "plot-title"
-    assert (root.findtext(f"{SVG}title") or "").startswith("Forest plot: difference in test accuracy")
-    assert f"printed-code-hurts, supported: {SAID}." in (root.findtext(f"{SVG}desc") or "")
+    found = [*crossed(2, 5, "x")[:-1], replace(crossed(2, 5, "x")[-1], ci_low=-3.0, ci_high=3.0)]
+    (axes,) = charts.interaction(found, METRIC).figure.axes
+    assert axes.get_ylim()[0] > 0.7
 
 
 @pytest.mark.parametrize(
@@ -322,24 +298,21 @@ def test_each_chart_has_a_title_and_a_description_in_words() -> None:
 def test_an_axis_is_bent_only_where_values_lie_far_apart(
     values: list[float], measure: Measure, note: str, ticks: list[str]
 ) -> None:
-    span = span_of_values(values, measure)
-    assert note in span.note
-    assert bool(note) == bool(span.note)
+    span = drawing.span_of_values(values, measure)
+    assert (note in span.note, bool(note)) == (True, bool(span.note))
     axes = Figure().add_subplot()
     set_scale(axes, "x", span, measure.tick, "")
     assert set(ticks) <= {label.get_text() for label in axes.get_xticklabels()}
 
 
 def test_differences_far_beyond_the_margin_compress_the_axis_and_the_margin_stays_visible() -> None:
-    near, far = (charts.claims([replace(HURTS, differences={0: value})], ACCURACY) for value in (-0.03, -0.85))
+    near, far = (charts.claims([replace(HURTS, differences={0: value})], METRIC) for value in (-0.03, -0.85))
     for chart, scale in ((near, "linear"), (far, "asinh")):
         (axes,) = chart.figure.axes
         assert axes.get_xscale() == scale
         left, right = (axes.transData.transform((sign * HURTS.margin, 0.0))[0] for sign in (-1, 1))
         assert right - left > 20.0
-    names = [label.get_text() for label in far.figure.axes[0].get_xticklabels()]
-    assert f"{MINUS}50" in names
-    assert "0" in names
+    assert {f"{MINUS}50", "0"} <= {label.get_text() for label in far.figure.axes[0].get_xticklabels()}
 
 
 FINITE = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=20)
@@ -351,7 +324,7 @@ def test_an_axis_holds_its_values_and_its_ticks_are_apart(
     values: list[float], margin: float, is_fraction: bool
 ) -> None:
     measure = Measure("m", is_fraction=is_fraction)
-    for span in (span_of_values(values, measure), span_of_differences(values, [], [margin])):
+    for span in (drawing.span_of_values(values, measure), drawing.span_of_differences(values, [], [margin])):
         axes = Figure().add_subplot()
         set_scale(axes, "x", span, measure.tick, "")
         assert span.low < span.high
@@ -361,19 +334,10 @@ def test_an_axis_holds_its_values_and_its_ticks_are_apart(
         assert all(b - a >= 0.99 * axes.bbox.width / 8 for a, b in itertools.pairwise(places))
 
 
-@pytest.mark.parametrize(
-    ("measure", "value", "text"),
-    [
-        (ACCURACY, 0.00834, "+0.83 pp"),
-        (ACCURACY, -0.8470, f"{MINUS}84.70 pp"),
-        (ACCURACY, -1e-17, "+0.00 pp"),
-        (ACCURACY, 0.00002, "+0.002 pp"),
-        (ACCURACY, 0.0, "+0.00 pp"),
-        (LOSS, -0.01234567, f"{MINUS}0.01235"),
-    ],
-)
-def test_differences_are_written_with_sign_and_unit(measure: Measure, value: float, text: str) -> None:
-    assert measure.difference(value) == text
+def test_differences_are_written_with_sign_and_unit() -> None:
+    texts = {0.00834: "+0.83 pp", -0.847: f"{MINUS}84.70 pp", -1e-17: "+0.00 pp", 0.00002: "+0.002 pp", 0.0: "+0.00 pp"}
+    assert {value: ACCURACY.difference(value) for value in texts} == texts
+    assert LOSS.difference(-0.01234567) == f"{MINUS}0.01235"
 
 
 @given(st.text(max_size=80), st.integers(2, 40))
@@ -383,6 +347,70 @@ def test_a_shortened_name_fits_and_begins_as_the_name_does(text: str, most: int)
     assert found == whole or (found.endswith("\N{HORIZONTAL ELLIPSIS}") and whole.startswith(found[:-1].rstrip()))
 
 
-def test_the_terminal_report_does_not_wait_for_matplotlib() -> None:
-    code = "import sys, mnist_ablate.reports; sys.exit('matplotlib' in sys.modules)"
+def test_the_terminal_report_does_not_wait_for_matplotlib_nor_for_jinja() -> None:
+    code = "import sys, mnist_ablate.reports.terminal; sys.exit(bool({'matplotlib', 'jinja2'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_pair_and_every_trial_of_a_report_is_drawn_with_its_numbers_in_words() -> None:
+    report, record = judged()
+    text = to_svg(charts.main_chart(report, record))
+    assert len(re.findall(", seed \\d+: ", text)) == sum(claim.n_pairs for claim in report.claims)
+    for claim in report.claims:
+        assert claim.name in text
+        assert f"{charts.SIGNS[claim.verdict]} {claim.verdict}" in text
+    assert "margin ±0.20 pp" in text
+    text = to_svg(charts.arms(report.arms, record, METRIC))
+    assert len(re.findall(", seed \\d+: ", text)) == report.trials.complete + report.trials.diverged
+    assert text.count(", diverged, seed") == report.trials.diverged
+
+
+def test_two_crossed_factors_make_a_line_for_each_value_of_the_smaller() -> None:
+    every = judged()[0].arms
+    chart = charts.interaction(every, METRIC)
+    assert chart is not None
+    assert chart.title == "test accuracy by normalizer, a line for each of activation relu, activation tanh"
+    third = [replace(each, params={**each.params, "dropout": 0.5}) for each in every]
+    for found in (every[::2], (), third):
+        assert charts.interaction(found, METRIC) is None
+
+
+def test_curves_share_a_panel_where_arms_differ_in_one_factor() -> None:
+    every = judged()[0].arms
+    chart = curves(*every)
+    names = set(texts(chart))
+    assert len(chart.figure.axes) == 6
+    assert {"activation relu", "activation tanh", *sweep().scientific["normalizer"]} <= names
+    assert "activation relu" not in texts(curves(*every[::2]))
+
+
+def test_dead_units_are_known_before_training_and_after_it() -> None:
+    report, record = judged(trouble=False)
+    trials = {arm_name(arm.params): record.arm(arm.params) for arm in report.arms}
+    found = {section.name: section for section in sections.diagnostic_sections(trials)}
+    assert list(found) == ["dead", "inputs", "units"]
+    (shown,) = found["dead"].charts
+    third = (1 + 1 / 2 + 1 / 3) / 3
+    points = [(0.0, pytest.approx(0.31 * third)), (1.0, pytest.approx(0.42 * third))]
+    assert shown.points["centered_uint8 relu"][0] == points
+    assert {"before", "after", "0%", "20%"} <= set(texts(charts.curves(shown, report.arms)))
+    bare = [replace(each, outcome=each.outcome.model_copy(update={"diagnostics": {}})) for each in record.entries]
+    assert sections.diagnostic_sections({"unit relu": bare}) == []
+
+
+def test_of_many_arms_those_that_claims_compare_are_kept_in_order() -> None:
+    report, record = judged()
+    few = charts.main_arms(report.arms, record.sweep, 9)
+    assert len(few) == 9
+    assert list(few) == [arm for arm in report.arms if arm in few]
+    assert {"unit relu", "centered relu", "centered_uint8 relu", "unit tanh"} <= {arm_name(arm.params) for arm in few}
+    assert charts.main_arms(report.arms, record.sweep, 12) is report.arms
+    assert arm_name({"normalizer": "unit", "dropout": 1 / 3, "epochs": 3}) == "unit dropout=0.333333 epochs=3"
+
+
+def test_the_main_chart_shows_claims_else_arms_else_says_that_there_are_none() -> None:
+    assert charts.main_chart(*judged()).title.startswith("Forest plot")
+    report, record = judged(sweep(claims=[]))
+    assert "in 12 arms" in charts.main_chart(report, record).title
+    with pytest.raises(SweepError, match="no trial is recorded yet"):
+        charts.main_chart(report.model_copy(update={"arms": ()}), record)

@@ -2,73 +2,75 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
 from sweep_runs import small, sweep_file
 
 from mnist_ablate.reports.comparison import Side, compare
-from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row
 
 
-def side(sweep: Sweep, tanh: float, *, seeds: int = 3, status: str = "complete") -> Side:
+def side(tanh: float = 0.8, *, seeds: int = 3, status: str = "complete", **changes: Any) -> Side:
+    sweep = small(**changes)
     rows = [
-        Row(
-            {"activation": activation},
-            seed,
-            {"test_accuracy": value + seed / 1000},
-            status if seed == 0 else "complete",
-        )
-        for activation, value in (("relu", 0.9), ("tanh", tanh))
+        Row({"activation": arm}, seed, {"test_accuracy": mean + seed / 1000}, status if seed == 0 else "complete")
+        for arm, mean in (("relu", 0.9), ("tanh", tanh))
         for seed in range(seeds)
     ]
-    return Side(sweep.name, "2026-11-24T00:00:00+00:00", sweep, rows)
+    return Side(sweep=sweep.name, digest=sweep.digest, registered="2026-11-24", asked=sweep, rows=rows)
+
+
+def with_rows(found: Side, rows: list[Row]) -> Side:
+    return found.model_copy(update={"rows": rows})
 
 
 def test_the_same_numbers_are_identical_and_leave_no_doubt() -> None:
-    found = compare(side(small(), 0.8), side(small(), 0.8))
-    for arm in found.arms:
+    for arm in compare(side(), side()).arms:
         assert (arm.pairs, arm.identical) == (3, 3)
         assert (arm.difference, arm.ci_low, arm.ci_high) == (0, 0, 0)
 
 
 def test_differences_are_second_minus_first_at_the_same_seed() -> None:
-    found = compare(side(small(), 0.8), side(small(), 0.85, seeds=2))
-    relu, tanh = found.arms
+    relu, tanh = compare(side(), side(0.85, seeds=2)).arms
     assert (relu.identical, relu.pairs, tanh.identical, tanh.pairs) == (2, 2, 0, 2)
-    assert tanh.difference == pytest.approx(0.05)
-    assert tanh.first == pytest.approx(0.8005)
-    assert tanh.second == pytest.approx(0.8505)
+    assert (tanh.difference, tanh.first, tanh.second) == pytest.approx((0.05, 0.8005, 0.8505))
 
 
 def test_intervals_are_simultaneous_over_the_arms() -> None:
-    first, second = side(small(), 0.8), side(small(), 0.8)
-    moved = [Row(row.params, row.seed, {"test_accuracy": 0.9 + row.seed**2 / 100}) for row in second.rows]
-    both = compare(first, Side(second.name, "", second.sweep, moved)).arms
-    alone = compare(first, Side(second.name, "", second.sweep, moved[:3])).arms
+    first = side()
+    moved = [Row(row.params, row.seed, {"test_accuracy": 0.9 + row.seed**2 / 100}) for row in first.rows]
+    both, alone = (compare(first, with_rows(first, rows)).arms for rows in (moved, moved[:3]))
     assert both[0].difference == alone[0].difference
     assert both[0].ci_high - both[0].ci_low > 1.3 * (alone[0].ci_high - alone[0].ci_low)
 
 
 def test_arms_of_one_side_and_rows_without_a_number_are_told_not_counted() -> None:
-    more = small(scientific={"activation": ["relu", "tanh", "elu"]})
+    second = side(status="failed", scientific={"activation": ["relu", "tanh", "elu"]})
     elu = Row({"activation": "elu"}, 0, {"test_accuracy": 0.7})
-    second = side(more, 0.8, status="failed")
-    found = compare(side(small(), 0.8), Side("more", "", more, [*second.rows, elu]))
-    assert found.only_second == ({"activation": "elu"},)
-    assert found.only_first == ()
+    found = compare(side(), with_rows(second, [*second.rows, elu]))
+    assert (found.only_first, found.only_second) == ((), ({"activation": "elu"},))
     assert [arm.pairs for arm in found.arms] == [2, 2]
+    lines = found.text().splitlines()
+    assert lines[0] == "small (2026-11-24) -> small (2026-11-24), test_accuracy"
+    assert lines[2:4] == [
+        "  activation=relu: 90.15% -> 90.15%, +0.00 pp",
+        "  activation=tanh: 80.15% -> 80.15%, +0.00 pp",
+    ]
+    assert lines[4] == "only in small: activation=elu"
+    assert lines[-1] == "intervals: 97.5%, of the mean difference over the seeds that both have"
 
 
 def test_a_claim_that_was_changed_is_marked() -> None:
     claim = small().claims[0].model_dump() | {"margin": 0.5}
-    before, after = side(small(), 0.8), side(small(claims=[claim]), 0.8)
+    before, after = side(), side(claims=[claim])
     assert not compare(before, before).claims[0].changed
     [found] = compare(before, after).claims
     assert found.changed
     assert found.first.effect == found.second.effect == pytest.approx(-0.1)
     assert {found.first.verdict, found.second.verdict} <= {"equivalent", "inconclusive"}
+    assert "inconclusive: Tanh hurts. (the claim itself was changed)" in compare(before, after).text()
 
 
 @pytest.mark.slow

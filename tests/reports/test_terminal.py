@@ -1,62 +1,41 @@
 """The terminal and Markdown say each verdict in one sentence that agrees with its numbers, at any width."""
 
-import io
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from judged_sweep import judged, with_claim, with_trials
-from pages import Reader
+from pages import Reader, shown
 from rich.cells import cell_len
-from rich.console import Console
 
 from mnist_ablate.reports import judging, wording
 from mnist_ablate.reports.html import html
 from mnist_ablate.reports.markdown import markdown
-from mnist_ablate.reports.report import Report
-from mnist_ablate.reports.terminal import tables
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Sweep
 
 
-def shown(report: Report, width: int) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(tables(report))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
 @pytest.mark.parametrize("width", [80, 120])
-def test_lines_fit_and_column_heads_do_not_wrap(width: int) -> None:
+def test_lines_fit_heads_do_not_wrap_and_numbers_stand_under_each_other(width: int) -> None:
     lines = shown(judged()[0], width).splitlines()
     assert max(map(cell_len, lines)) <= width
     assert lines[1].split() == ["normalizer", "activation", "n", "mean", "95%", "interval", "not", "complete"]
+    rows = lines[3:15]
+    assert len({line.index("% ") for line in rows}) == 1
+    assert rows[0].split()[:2] == ["unit", "relu"]
+    assert [line.split()[0] for line in rows[::2]] == list(sweep_file.load("normalization").scientific["normalizer"])
 
 
-def test_numbers_stand_under_each_other() -> None:
-    lines = shown(judged()[0], 80).splitlines()[3:15]
-    assert len({line.index("% ") for line in lines}) == 1
-    assert lines[0].split()[:2] == ["unit", "relu"]
-    assert [line.split()[0] for line in lines[::2]] == list(sweep_file.load("normalization").scientific["normalizer"])
-
-
-def test_only_exceptions_are_noted() -> None:
-    text = shown(judged()[0], 80)
+def test_exceptions_and_pairs_left_out_are_noted_and_each_interval_is_printed_once() -> None:
+    report, _ = judged()
+    text = shown(report, 80)
     assert "120 trials planned: 114 complete, 3 diverged, 2 failed, 1 lost" in text
     assert re.search(r"raw +tanh +10 .* 2 diverged", text)
     assert "not complete" not in shown(judged(trouble=False)[0], 80)
-
-
-def test_an_interval_is_printed_once_for_each_claim() -> None:
-    report, _ = judged()
-    text = " ".join(shown(report, 80).split())
+    text = " ".join(text.split())
     for claim in report.claims:
         assert text.count(wording.interval(claim)) == 1
-
-
-def test_pairs_left_out_are_named() -> None:
-    text = " ".join(shown(judged()[0], 80).split())
     assert "Left out: seed 7 (normalizer=unit, activation=tanh lost)." in text
 
 
@@ -72,24 +51,17 @@ def test_arms_of_many_factors_wrap_in_one_column(width: int) -> None:
     assert "a_long_factor_5=its_value" in "".join(line[: line.index("  ")].strip() for line in lines if "  " in line)
 
 
-def test_a_long_table_ends_with_its_heads() -> None:
-    report, _ = judged()
-    lines = shown(report.model_copy(update={"arms": report.arms * 20}), 80).splitlines()
-    assert sum(line.startswith("normalizer") for line in lines) == 2
-
-
-def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
+def test_a_long_table_ends_with_its_heads_and_what_looks_like_markup_is_printed_as_it_is() -> None:
     report = with_claim(judged()[0], statement="[red]bold[/red] [link=x]y[/link]")
-    assert "[red]bold[/red] [link=x]y[/link]" in shown(report, 80)
+    text = shown(report.model_copy(update={"arms": report.arms * 20}), 80)
+    assert sum(line.startswith("normalizer") for line in text.splitlines()) == 2
+    assert "[red]bold[/red] [link=x]y[/link]" in text
 
 
-def test_nothing_recorded_and_nothing_claimed_can_be_shown() -> None:
+def test_nothing_recorded_and_trials_that_have_not_run_are_told() -> None:
     empty = judging.of_rows(Sweep(name="s", question="q", seeds=2), [], {"planned": 4})
     assert "4 trials planned: none recorded" in shown(empty, 80)
     assert "# q" in markdown(empty, "q")
-
-
-def test_trials_that_have_not_run_are_counted() -> None:
     text = shown(with_trials(judged()[0], planned=150), 80)
     assert "150 trials planned: 114 complete, 3 diverged, 2 failed, 1 lost, 30 not run yet" in text
 
@@ -103,21 +75,22 @@ def test_markdown_has_verdicts_first_and_fits_a_note() -> None:
     assert len(text) < 5000
 
 
-def test_markdown_rows_have_as_many_cells_as_their_heads() -> None:
-    text = markdown(with_claim(judged()[0], statement="a | b\nc"), "q")
+def test_markdown_rows_have_as_many_cells_as_their_heads_and_no_text_is_markup() -> None:
+    question = "# <img src=x> *a* [b](c) `d`\n\n# second"
+    text = markdown(with_claim(judged()[0], statement="a | b\nc"), question)
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
     assert widths == [8] * 9 + [7] * 14 + [4] * 9 + [6] * 6
     assert "| a \\| b c |" in text
-
-
-def test_markdown_does_not_read_a_question_as_markup() -> None:
-    text = markdown(judged()[0], "# <img src=x> *a* [b](c) `d`\n\n# second")
     assert text.splitlines()[0] == r"# \# &lt;img src=x> \*a\* \[b\](c) \`d\` \# second"
 
 
-NUMBERS = {"min": 0.0, "max": 2.0, "mean": 1.0, "std": 0.2, "offset": 5.0, "energy": 828.0}
 PRINT: dict[str, Any] = {
-    **NUMBERS,
+    "min": 0.0,
+    "max": 2.0,
+    "mean": 1.0,
+    "std": 0.2,
+    "offset": 5.0,
+    "energy": 828.0,
     "normalizer": "centered_uint8",
     "dtypes": "uint8 -> uint8 (subtract)",
     "top_eigenvalue": 801.0,
@@ -130,24 +103,17 @@ PRINT: dict[str, Any] = {
 
 def test_damaged_inputs_are_told_before_anything_else_in_every_format() -> None:
     report, record = judged()
-    prints = (PRINT, {**PRINT, "normalizer": "unit", "flags": []})
-    report = report.model_copy(update={"fingerprints": prints})
+    harmless = {**PRINT, "normalizer": "unit", "flags": []}
+    assert "Data gate:" not in shown(report.model_copy(update={"fingerprints": (harmless,)}), 80)
+    report = report.model_copy(update={"fingerprints": (PRINT, harmless)})
     lines = shown(report, 80).splitlines()
     assert lines[0] == "Data gate: normalizer centered_uint8 is wrapped: out of order."
     assert max(map(cell_len, lines)) <= 80
     assert "NOT CENTERED: 5, above 0.5" in shown(report, 80)
     text = markdown(report, "q")
     assert text.splitlines()[2] == "**Data gate: normalizer centered_uint8 is wrapped: out of order.**"
-    assert (
-        r"| centered_uint8 | wrapped, not centered | 0 | 2 | 1 | 0.2 | 5 | 828 | 801 | 4,917 | 24.2% | - |"
-        in text.splitlines()
-    )
+    row = "| centered_uint8 | wrapped, not centered | 0 | 2 | 1 | 0.2 | 5 | 828 | 801 | 4,917 | 24.2% | - |"
+    assert row in text.splitlines()
     read = Reader(html(report, record))
     assert "Data gate: normalizer centered_uint8 is wrapped" in read.text[: read.text.index("Verdicts")]
     assert "4,917" in read.text
-
-
-def test_unharmed_inputs_raise_no_alarm() -> None:
-    report = judged()[0].model_copy(update={"fingerprints": ({**PRINT, "flags": []},)})
-    assert "Data gate:" not in shown(report, 80)
-    assert "Data gate:" not in markdown(report, "q")

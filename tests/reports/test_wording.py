@@ -49,73 +49,28 @@ def spread(mean: float, size: float = 0.0005, n: int = 10) -> list[float]:
     return [mean + (size if seed % 2 else -size) for seed in range(n)]
 
 
-SENTENCES = {
-    "supported": (spread(-0.01), {}, "lies wholly below the margin of -0.20 pp; 10 pairs, p=0.00195."),
+BELOW, ABOVE, REFUTED = "the margin of -0.20 pp", "the margin of +0.20 pp", ", so the claim is refuted"
+HIGHER, NOT_LOWER = {"direction": "higher"}, {"direction": "not_lower"}
+LOSS = {"metric": "test_loss", "direction": "higher", "margin": 0.1}
+SENTENCES: dict[str, tuple[list[float], dict[str, Any], str]] = {
+    "supported": (spread(-0.01), {}, f"lies wholly below {BELOW}; 10 pairs, p=0.00195."),
     "equivalent": (spread(0.0), {}, "lies wholly within the margin of ±0.20 pp, too small to matter; 10"),
-    "reversed": (
-        spread(0.0019, 0.0013),
-        {},
-        "+0.09 to +0.29 pp, lies wholly above 0: the effect goes the other way, so the claim is refuted; 10",
-    ),
-    "ruled out": (
-        spread(0.0008, 0.0025),
-        {},
-        "rules out a difference below the margin of -0.20 pp, so the claim is refuted",
-    ),
-    "ruled out below": (
-        spread(-0.0008, 0.0025),
-        {"direction": "higher"},
-        "rules out a difference above the margin of +0.20 pp, so the claim is refuted",
-    ),
-    "too much": (
-        spread(-0.01),
-        {"direction": "not_lower"},
-        "lies wholly below the margin of -0.20 pp, so the claim is refuted",
-    ),
-    "not less": (
-        spread(0.0015, 0.002),
-        {"direction": "not_lower"},
-        "+0.00 to +0.30 pp, rules out a difference below the margin of -0.20 pp; 10",
-    ),
-    "outside": (spread(0.01), {"direction": "same"}, "lies wholly outside the margin of ±0.20 pp, so"),
-    "open": (spread(-0.002), {}, "includes the margin of -0.20 pp; 10 pairs, p=0.00195. "),
-    "open at both": (spread(0.0, 0.006), {}, "includes the margin of -0.20 pp; 10 pairs, p=1. About"),
-    "no margin": (
-        spread(0.0, 0.006),
-        {"margin": 0.0},
-        "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds would",
-    ),
+    "reversed": (spread(0.0019, 0.0013), {}, f"lies wholly above 0: the effect goes the other way{REFUTED}; 10"),
+    "ruled out": (spread(0.0008, 0.0025), {}, f"rules out a difference below {BELOW}{REFUTED}"),
+    "ruled out below": (spread(-0.0008, 0.0025), HIGHER, f"rules out a difference above {ABOVE}{REFUTED}"),
+    "too much": (spread(-0.01), NOT_LOWER, f"lies wholly below {BELOW}{REFUTED}"),
+    "not less": (spread(0.0015, 0.002), NOT_LOWER, f"+0.00 to +0.30 pp, rules out a difference below {BELOW}; 10"),
+    "outside": (spread(0.01), {"direction": "same"}, f"lies wholly outside the margin of ±0.20 pp{REFUTED}"),
+    "open": (spread(-0.002), {}, f"includes {BELOW}; 10 pairs, p=0.00195. "),
+    "open at both": (spread(0.0, 0.006), {}, f"includes {BELOW}; 10 pairs, p=1. About"),
+    "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds"),
     "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below 0; 10"),
-    "few": (
-        spread(-0.01, n=4),
-        {},
-        "lies wholly below the margin of -0.20 pp; 4 pairs, p=0.125. But p is above 0.05. 4 pairs",
-    ),
-    "few reversed": (
-        spread(0.0025, n=5),
-        {},
-        "rules out a difference below the margin of -0.20 pp, so the claim is refuted; 5 pairs, p=0.0625",
-    ),
-    "few reversed below": (
-        spread(-0.0025, n=5),
-        {"direction": "higher"},
-        "rules out a difference above the margin of +0.20 pp, so the claim is refuted; 5 pairs, p=0.0625",
-    ),
-    "few not less": (
-        spread(0.0025, n=5),
-        {"direction": "not_lower"},
-        "rules out a difference below the margin of -0.20 pp; 5 pairs, p=0.0625. But p is above 0.05. 5 pairs",
-    ),
-    "on the margin": (
-        [0.902 - 0.9] * 10,
-        {"direction": "higher"},
-        "includes the margin of +0.20 pp; 10 pairs, p=0.00195. Not",
-    ),
-    "loss": (
-        spread(0.5),
-        {"metric": "test_loss", "direction": "higher", "margin": 0.1},
-        "above the margin of +0.1; 10",
-    ),
+    "few": (spread(-0.01, n=4), {}, f"wholly below {BELOW}; 4 pairs, p=0.125. But p is above 0.05. 4 pairs"),
+    "few reversed": (spread(0.0025, n=5), {}, f"rules out a difference below {BELOW}{REFUTED}; 5 pairs, p=0.0625"),
+    "few below": (spread(-0.0025, n=5), HIGHER, f"rules out a difference above {ABOVE}{REFUTED}; 5 pairs, p=0.0625"),
+    "few not less": (spread(0.0025, n=5), NOT_LOWER, f"below {BELOW}; 5 pairs, p=0.0625. But p is above 0.05. 5 pairs"),
+    "on the margin": ([0.902 - 0.9] * 10, HIGHER, f"includes {ABOVE}; 10 pairs, p=0.00195. Not"),
+    "loss": (spread(0.5), LOSS, "above the margin of +0.1; 10"),
 }
 
 
@@ -125,7 +80,9 @@ def test_the_sentence_says_where_the_interval_lies(case: str) -> None:
     assert expected in said(differences, **changes)
 
 
-def test_the_numbers_of_a_sentence_are_those_of_the_claim() -> None:
+def test_the_numbers_of_a_sentence_are_those_of_the_claim_and_one_claim_is_not_told_as_many() -> None:
+    assert wording.tally(found(spread(-0.01))) == "1 claim: 1 supported"
+    assert wording.tally(found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
     assert said(spread(-0.01)).startswith("Difference -1.00 pp; its 95% interval, -1.04 to -0.96 pp, lies")
     assert "its 97.5% interval" in said(spread(-0.01), claims=2)
 
@@ -156,16 +113,8 @@ def test_every_sentence_agrees_with_its_verdict(direction: str) -> None:
             assert "includes" in text or "reaches across" in text
 
 
-def test_one_claim_is_not_told_as_many() -> None:
-    assert wording.tally(found(spread(-0.01))) == "1 claim: 1 supported"
-    assert wording.tally(found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
-
-
-def test_without_an_interval_the_sentence_says_why() -> None:
+def test_without_an_interval_or_a_pair_the_sentence_says_why() -> None:
     assert said([-0.01]) == "Difference -1.00 pp, no interval: one pair has no spread; at least 6 seeds are needed."
-
-
-def test_a_claim_that_cannot_be_judged_says_why() -> None:
     text = said(spread(0.0), control={"normalizer": "nothing"})
     assert text == "Not judged: no result has normalizer=nothing."
 

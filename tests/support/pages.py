@@ -1,11 +1,13 @@
-"""Pages of made-up sweeps, taken apart again."""
+"""Pages of made-up sweeps, taken apart again, and reports as a terminal shows them."""
 
 from html.parser import HTMLParser
 from typing import Any
 
 from judged_sweep import judged
+from rich.console import Console
 
-from mnist_ablate.reports import html
+from mnist_ablate.reports import html, terminal
+from mnist_ablate.reports.report import Report
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Claim, Sweep
 
@@ -54,3 +56,11 @@ def read(*given: Any, **options: Any) -> Reader:
 
 def claim(**changes: Any) -> Claim:
     return sweep().claims[0].model_copy(update=changes)
+
+
+def shown(report: Report, width: int = 100) -> str:
+    """A report as a terminal of that width shows it."""
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(terminal.tables(report))
+    return capture.get()
