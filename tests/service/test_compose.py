@@ -16,11 +16,12 @@ import jsonschema
 import pytest
 from check_jsonschema import builtin_schemas
 
+from mnist_ablate.service.stack import new_secrets
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = policy.load()
 SERVICES = COMPOSE["services"]
 CHECKS = [(name, found) for name in SERVICES for found in policy.POLICIES if found.covers(name)]
-VARIABLES = (ROOT / "docker" / "mlflow_server.py").read_text() + (ROOT / "docker-compose.yml").read_text()
 
 
 @pytest.mark.parametrize(("name", "demand"), CHECKS, ids=[f"{name}-{found.name}" for name, found in CHECKS])
@@ -29,12 +30,9 @@ def test_service_keeps_the_policy(name: str, demand: Any) -> None:
 
 
 def test_no_service_escapes_the_lists_of_the_policies() -> None:
-    assert set(SERVICES) == {"db", "mlflow", "account", "scheduler", "worker", "sweep"}
-    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["cluster"]} == {
-        "scheduler",
-        "worker",
-        "sweep",
-    }
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    cluster = {name: ["cluster"] for name in ("scheduler", "worker", "sweep")}
+    assert profiles == {"db": None, "mlflow": None, "account": None, **cluster}
     assert not list(policy.broken(COMPOSE))
 
 
@@ -93,17 +91,10 @@ def test_every_policy_has_a_file_that_breaks_it() -> None:
     assert {found.name for found in policy.POLICIES} <= {name.partition(": ")[2] for name in BREAKS}
 
 
-@pytest.fixture(scope="module")
-def schema() -> Any:
+def test_file_follows_the_schema_of_the_compose_specification_which_notices_a_misspelled_key() -> None:
     found = builtin_schemas.get_builtin_schema("vendor.compose-spec")
-    return jsonschema.validators.validator_for(found)(found)  # of the draft it names: another passes everything
-
-
-def test_file_follows_the_schema_of_the_compose_specification(schema: Any) -> None:
+    schema = jsonschema.validators.validator_for(found)(found)  # of the draft it names: another passes everything
     assert not [error.message for error in schema.iter_errors(COMPOSE)]
-
-
-def test_schema_notices_a_misspelled_key(schema: Any) -> None:
     document = copy.deepcopy(COMPOSE)
     document["services"]["db"]["read_onyl"] = True
     assert any("read_onyl" in error.message for error in schema.iter_errors(document))
@@ -120,44 +111,28 @@ def test_what_services_name_is_declared() -> None:
             assert source in COMPOSE["volumes"] or (ROOT / source).is_file()
 
 
-def test_secrets_are_those_that_stack_init_writes() -> None:
-    from mnist_ablate.service import stack
-
-    assert set(COMPOSE["secrets"]) == set(stack._CONTENT) - {"client.env"}
+def test_secrets_are_those_that_stack_init_writes_and_each_service_sees_only_those_it_needs() -> None:
+    assert set(COMPOSE["secrets"]) == set(new_secrets()) - {"client.env"}
     assert all(secret["file"] == f"./secrets/{name}" for name, secret in COMPOSE["secrets"].items())
-
-
-def test_each_service_sees_only_the_secrets_it_needs() -> None:
     seen = {name: json.dumps(service.get("secrets", [])) for name, service in SERVICES.items()}
     assert [name for name, text in seen.items() if "postgres_password" in text] == ["db"]
     assert [name for name, text in seen.items() if "mlflow_admin_password" in text] == ["mlflow", "account"]
     assert seen["worker"] == seen["scheduler"] == "[]"
 
 
-def test_docs_hold_the_policy_table() -> None:
+def test_docs_hold_the_policy_table_that_the_script_prints() -> None:
+    done = subprocess.run([sys.executable, policy.__file__], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, policy.table(COMPOSE))
     assert policy.table(COMPOSE) in (ROOT / "docs" / "guides" / "team-stack.md").read_text(encoding="utf-8")
 
 
-def test_script_prints_the_table_and_is_content() -> None:
-    done = subprocess.run([sys.executable, policy.__file__], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, policy.table(COMPOSE))
-
-
-def test_images_end_as_another_user_than_root() -> None:
-    stages = policy.DOCKERFILE.read_text().split("\nFROM ")[1:]
+def test_images_are_of_the_version_and_base_of_the_compose_file_and_end_as_another_user_than_root() -> None:
+    before, *stages = policy.DOCKERFILE.read_text().split("\nFROM ")
     final = {stage.split(" AS ")[1].split("\n")[0]: stage for stage in stages}
-    for service in SERVICES.values():
-        if "build" in service:
-            assert re.findall(r"^USER (.*)$", final[service["build"]["target"]], re.MULTILINE) == ["10001:10001"]
-
-
-def test_images_are_of_the_version_and_the_base_of_the_compose_file() -> None:
-    base = re.search(r"^ARG PYTHON_IMAGE=(.*)$", policy.DOCKERFILE.read_text(), re.MULTILINE)
-    assert base is not None
-    for service in SERVICES.values():
-        if "build" in service:
-            assert service["image"].endswith(f":{version('mnist-ablate')}")
-            assert policy.default(service["build"]["args"]["PYTHON_IMAGE"]) == base[1]
+    for service in (each for each in SERVICES.values() if "build" in each):
+        assert re.findall(r"^USER (.*)$", final[service["build"]["target"]], re.MULTILINE) == ["10001:10001"]
+        assert service["image"].endswith(f":{version('mnist-ablate')}")
+        assert f"ARG PYTHON_IMAGE={policy.default(service['build']['args']['PYTHON_IMAGE'])}" in before.splitlines()
 
 
 def test_everything_in_the_server_image_is_pinned() -> None:
@@ -173,14 +148,13 @@ def test_build_context_leaves_secrets_out() -> None:
     assert not [line for line in lines if "secrets" in line or ".env" in line]
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bMLFLOW_[A-Z_]+\b(?=[\":])", VARIABLES))))
-def test_mlflow_has_the_variable(name: str) -> None:
-    if name in {"MLFLOW_PORT", "MLFLOW_HOSTS", "MLFLOW_ORIGINS", "MLFLOW_SERVER_PROCESSES"}:
-        return  # of the compose file alone
+def test_mlflow_has_every_variable_that_it_is_given() -> None:
+    used = "".join((ROOT / name).read_text() for name in ("docker/mlflow_server.py", "docker-compose.yml"))
+    given = set(re.findall(r"\bMLFLOW_[A-Z_]+\b(?=[\":])", used))
     found = importlib.util.find_spec("mlflow")
     assert found is not None
-    assert found.submodule_search_locations is not None
-    package = Path(found.submodule_search_locations[0])
-    assert any(
-        f'"{name}"' in (package / source).read_text() for source in ("environment_variables.py", "cli/__init__.py")
-    )
+    assert found.origin is not None
+    package = Path(found.origin).parent
+    known = "".join((package / name).read_text() for name in ("environment_variables.py", "cli/__init__.py"))
+    of_compose_alone = {"MLFLOW_PORT", "MLFLOW_HOSTS", "MLFLOW_ORIGINS", "MLFLOW_SERVER_PROCESSES"}
+    assert {name for name in given if f'"{name}"' not in known} == of_compose_alone

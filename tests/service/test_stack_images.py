@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,54 +15,50 @@ SERVER = DOCKER / "mlflow_server.py"
 
 
 def healthy(part: str, port: int) -> bool:
-    code = (
-        f"import sys; sys.path.insert(0, {str(DOCKER)!r}); import cluster_health as c; sys.exit(not c.{part}({port}))"
-    )
-    return subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
-
-
-@pytest.fixture
-def listening() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
+    code = f"import sys; sys.path.insert(0, {str(DOCKER)!r}); import cluster_health; "
+    command = [sys.executable, "-c", f"{code} sys.exit(not cluster_health.{part}({port}))"]
+    return subprocess.run(command, timeout=30).returncode == 0
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the kernel's table is Linux's")
-def test_worker_is_well_while_it_holds_a_connection_to_the_scheduler(listening: socket.socket) -> None:
-    port = listening.getsockname()[1]
-    assert not healthy("worker", port)
-    with socket.create_connection(("127.0.0.1", port)):
-        assert healthy("worker", port)
-
-
-def test_scheduler_is_well_while_it_listens(listening: socket.socket) -> None:
-    port = listening.getsockname()[1]
-    assert healthy("scheduler", port)
-    listening.close()
+def test_scheduler_is_well_while_it_listens_and_a_worker_while_it_holds_a_connection_to_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert healthy("scheduler", port)
+        assert not healthy("worker", port)
+        with socket.create_connection(("127.0.0.1", port)):
+            assert healthy("worker", port)
     assert not healthy("scheduler", port)
+
+
+def server(command: str, folder: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "STACK_SECRETS": str(folder), "STACK_SCRATCH": str(folder), **more}
+    return subprocess.run(
+        [sys.executable, SERVER, command], env=environment, capture_output=True, text=True, timeout=30
+    )
 
 
 @pytest.mark.parametrize("command", ["serve", "account", "health"])
 def test_missing_secret_is_one_line_that_says_what_to_do(command: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "STACK_SECRETS": str(tmp_path), "STACK_SCRATCH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, SERVER, command], env=environment, capture_output=True, text=True, timeout=30
-    )
+    done = server(command, tmp_path)
     assert done.returncode == 1
-    assert re.fullmatch(
-        r".*: No such file or directory: run mnist-ablate stack init, as the user in \.env\n", done.stderr
-    )
+    what_to_do = r".*: No such file or directory: run mnist-ablate stack init, as the user in \.env\n"
+    assert re.fullmatch(what_to_do, done.stderr)
 
 
 def test_health_says_no_when_nothing_answers(tmp_path: Path) -> None:
     (tmp_path / "mlflow_admin_password").write_text("canary-of-the-health-check")
-    environment = {**os.environ, "STACK_SECRETS": str(tmp_path), "STACK_SERVER": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        [sys.executable, SERVER, "health"], env=environment, capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
+    done = server("health", tmp_path, STACK_SERVER="http://127.0.0.1:9")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "canary" not in done.stderr
+
+
+def test_the_password_of_the_health_check_goes_to_no_proxy(tmp_path: Path) -> None:
+    (tmp_path / "mlflow_admin_password").write_text("canary-of-the-health-check")
+    with running(Stub(Reply(200))) as proxy, running(Stub(Reply(200))) as asked:
+        through = {"http_proxy": proxy.uri, "no_proxy": "", "NO_PROXY": ""}
+        assert server("health", tmp_path, STACK_SERVER=asked.uri, **through).returncode == 0
+    assert (len(asked.seen), proxy.seen) == (1, [])
 
 
 def test_server_image_has_the_guard_that_the_server_names() -> None:
@@ -75,15 +70,5 @@ def test_server_image_has_the_guard_that_the_server_names() -> None:
 
 
 def test_no_address_with_a_password_is_written_down() -> None:
-    for path in [*DOCKER.iterdir(), DOCKER.parent / "docker-compose.yml"]:
-        if path.is_file():
-            assert not re.search(r"://[^/\s:@]+:[^/\s@{]+@", path.read_text()), path.name
-
-
-def test_the_password_of_the_health_check_goes_to_no_proxy(tmp_path: Path) -> None:
-    (tmp_path / "mlflow_admin_password").write_text("canary-of-the-health-check")
-    with running(Stub(Reply(200))) as proxy, running(Stub(Reply(200))) as server:
-        environment = {**os.environ, "STACK_SECRETS": str(tmp_path), "STACK_SERVER": server.uri}
-        environment |= {"http_proxy": proxy.uri, "no_proxy": "", "NO_PROXY": ""}
-        assert subprocess.run([sys.executable, SERVER, "health"], env=environment, timeout=30).returncode == 0
-    assert (len(server.seen), proxy.seen) == (1, [])
+    for path in [*filter(Path.is_file, DOCKER.iterdir()), DOCKER.parent / "docker-compose.yml"]:
+        assert not re.search(r"://[^/\s:@]+:[^/\s@{]+@", path.read_text()), path.name

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import signal
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +16,7 @@ from mlflow_helpers import free_port, new_home
 from sweep_runs import sweep_file
 from tiny_images import SUPPORT, write_images
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not chromium.FOUND, reason="no Chromium: install it"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not chromium.FOUND, reason="no Chromium: install it")]
 CARDS = "document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]').length"
 PLOTS = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
 POINTS = """
@@ -42,26 +37,20 @@ class Site(NamedTuple):
 
     def runs(self, query: str, experiment: str = "1") -> list[dict[str, Any]]:
         content = json.dumps({"experiment_ids": [experiment], "filter": query}).encode()
-        url = f"{self.address}/api/2.0/mlflow/runs/search"
-        with urllib.request.urlopen(
-            urllib.request.Request(url, content, {"Content-Type": "application/json"}), timeout=30
-        ) as reply:
+        url, kind = f"{self.address}/api/2.0/mlflow/runs/search", {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(url, content, kind), timeout=30) as reply:
             return list(json.load(reply).get("runs", []))
 
     def page(self, run: dict[str, Any], tab: str = "") -> str:
         return f"{self.address}/#/experiments/1/runs/{run['info']['run_id']}{tab}"
 
 
-def settings_of_fake(folder: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    return {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder)}
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    uri = new_home(folder / ".mnist-ablate")
-    command = Command(folder, base_environment(**settings_of_fake(folder), MLFLOW_TRACKING_URI=uri))
+    uri, path = new_home(folder / ".mnist-ablate"), os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    fake = {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder)}
+    command = Command(folder, base_environment(**fake, MLFLOW_TRACKING_URI=uri))
     images = write_images(folder / "tiny.npz")
     sweep_file(folder, seeds=6)
     done = command("sweep", "small.yaml", "--data", str(images))
@@ -76,12 +65,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert [each.replace(":5000/", f":{port}/") for each in printed] == [link]
         yield Site(command, images, link, f"http://127.0.0.1:{port}")
     finally:
-        os.killpg(page.pid, signal.SIGINT)
-        try:
-            page.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(page.pid, signal.SIGKILL)
-            page.communicate()
+        page.terminate()  # it takes its server along
+        page.communicate(timeout=10)
 
 
 @pytest.fixture
