@@ -180,10 +180,7 @@ class Mirror:
     def _run(
         self, index: _Index, trial: Trial, fits: Callable[[set[Point]], bool], started_ms: int, tags: Mapping[str, str]
     ) -> tuple[str, bool]:
-        """The id of the trial's run, and whether it was there: unfinished, and what was sent to it fits.
-
-        Otherwise it is made anew; `started_ms` 0 means now.
-        """
+        """The id of the trial's run, and whether it was there, unfinished and fitting. If not, it is made anew."""
         if run := index.trials.get(trial.id):
             if not run.finished:
                 if run.run_id not in self._sent:  # somebody else filled it
@@ -250,10 +247,7 @@ class Mirror:
         return found
 
     def _runs(self, client: "MlflowClient", experiment_id: str) -> "dict[str, Run]":
-        """The run of each trial by the trial's id, and the parent by an empty one.
-
-        Of several a finished one is kept, else the oldest. The others are deleted.
-        """
+        """The run of each trial by its id, the parent by "". Of several a finished one is kept, else the oldest."""
         query = f"tags.sweep_digest = '{self.digest}'"
         search = partial(client.search_runs, [experiment_id], query, order_by=["start_time ASC"])
         page = search()

@@ -47,17 +47,12 @@ def test_runs_are_visible_with_an_account(service: Stack, swept: list[Done], use
     assert {run["info"]["status"] for run in found} == {"FINISHED"}
 
 
-def test_a_wrong_password_ends_a_sweep_in_one_line(service: Stack, swept: list[Done], tmp_path: Path) -> None:
-    assert swept[0].code == 0
-    run = Command(service.folder / "person", service.environment(MLFLOW_TRACKING_PASSWORD="wrong-password"))
-    done = run("sync", "small.yaml", "--home", str(tmp_path))
-    assert (done.code, done.err.count("\n")) == (3, 1)
-    assert "refused the credentials (401)" in done.err
-
-
-def test_a_client_without_the_certificate_is_told_so(service: Stack, swept: list[Done]) -> None:
+def test_wrong_password_and_no_certificate_are_one_line(service: Stack, swept: list[Done], tmp_path: Path) -> None:
     assert swept[0].code == 0
     run = Command(service.folder / "person", service.environment())
+    done = run("sync", "small.yaml", "--home", str(tmp_path), MLFLOW_TRACKING_PASSWORD="wrong-password")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "refused the credentials (401)" in done.err
     done = run("sweep", "small.yaml", "--seeds", "4", "--fresh", "--cluster", service.scheduler)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "TLS needs --tls-ca-file, --tls-cert, --tls-key" in done.err

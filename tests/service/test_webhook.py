@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
@@ -13,16 +14,12 @@ from judged_sweep import as_json, judged, with_claim, with_trials
 from mlflow_stub import Reply, Stub, running
 from sweep_runs import sweep_file
 
-from mnist_ablate.errors import ConflictError, mask
+from mnist_ablate.errors import ConflictError
 from mnist_ablate.service import webhook
 
 SECRET = "services/T0/hook-canary"
-REPORT = with_trials(
-    with_claim(judged()[0], name="c", statement="Tanh hurts.", verdict="supported", effect=-0.02),
-    planned=6,
-    complete=5,
-    failed=1,
-)
+CLAIM: dict[str, Any] = {"name": "c", "statement": "Tanh hurts.", "verdict": "supported", "effect": -0.02}
+REPORT = with_trials(with_claim(judged()[0], **CLAIM), planned=6, complete=5, failed=1)
 REPORT = REPORT.model_copy(update={"sweep": "small", "claims": REPORT.claims[:1]})
 
 
@@ -38,10 +35,9 @@ def test_it_tells_counts_verdicts_and_the_page() -> None:
         assert ended(stub, link, 1) == ""
     ((method, path, headers),) = stub.seen
     assert (method, path, headers["Content-Type"]) == ("POST", f"/{SECRET}", "application/json")
-    claim = {"name": "c", "statement": "Tanh hurts.", "verdict": "supported", "effect": -0.02}
     text = f"small: 5 of 6 trials complete, exit code 1\nTanh hurts. supported\n{link}"
     about = {"sweep": "small", "exit_code": 1, "trials": as_json(REPORT)["trials"], "link": link}
-    assert json.loads(stub.bodies[0]) == {**about, "verdicts": [claim], "text": text}
+    assert json.loads(stub.bodies[0]) == {**about, "verdicts": [CLAIM], "text": text}
 
 
 def test_an_effect_that_is_unknown_is_null() -> None:
@@ -100,11 +96,6 @@ def test_an_error_that_ends_a_sweep_is_told_and_goes_on_up() -> None:
     ):
         raise ConflictError(text)
     assert json.loads(stub.bodies[0]) == {"text": f"small: {text}", "sweep": "small", "exit_code": 6, "error": text}
-
-
-def test_the_address_is_masked_wherever_it_shows_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MNIST_ABLATE_WEBHOOK", f"https://hooks.example/{SECRET}")
-    assert mask(f"error at https://hooks.example/{SECRET}") == "error at ***"
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ class FakeMirror(Mirror):
         self.gate = threading.Event()
         self.gate.set()
         self.calls: list[object] = []
+        self.warnings: list[str] = []
         self.times: list[float] = []
 
     def _record(self, call: object, error: Exception | None = None) -> None:
@@ -87,14 +88,9 @@ def fake() -> FakeMirror:
 
 
 @pytest.fixture
-def warnings() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def sender(fake: FakeMirror, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploader]:
+def sender(fake: FakeMirror, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploader]:
     monkeypatch.setattr(uploader, "EPOCH_PAUSE_S", 0.05)
-    made = Uploader(fake, warnings.append, first_wait_s=0.02, longest_wait_s=0.1)
+    made = Uploader(fake, fake.warnings.append, first_wait_s=0.02, longest_wait_s=0.1)
     yield made
     fake.gate.set()
     made.close(5)
@@ -156,30 +152,19 @@ def test_waits_grow_up_to_the_longest(fake: FakeMirror) -> None:
 
 
 def test_one_warning_at_once_and_one_a_minute(
-    sender: Uploader, fake: FakeMirror, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+    sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploader, "WARN_EVERY_S", 0.5)
     fake.error = DEAD
     sender.start()
-    until(lambda: warnings, 1)
-    assert warnings == [f"{DEAD}; training goes on and the ledger keeps everything"]
-    until(lambda: len(warnings) == 2)
+    until(lambda: fake.warnings, 1)
+    assert fake.warnings == [f"{DEAD}; training goes on and the ledger keeps everything"]
+    until(lambda: len(fake.warnings) == 2)
     assert fake.times[-1] - fake.times[0] >= 0.5
     assert len(fake.times) > 4
 
 
-def test_epochs_of_a_trial_go_together(sender: Uploader, fake: FakeMirror) -> None:
-    fake.gate.clear()
-    sender.start()
-    send_epochs(sender, 1, epochs(4))
-    send_epochs(sender, 2, epochs(1))
-    fake.gate.set()
-    until(lambda: fake.calls == ["open", (1, [1, 2, 3, 4]), (2, [1])])
-
-
-def test_epochs_take_a_bounded_share_of_the_time(
-    sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_epochs_take_a_bounded_share(sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploader, "EPOCHS_SHARE", 0.2)
     monkeypatch.setattr(sender, "_longest_wait_s", 10.0)
     fake.took_s = 0.08
@@ -191,12 +176,13 @@ def test_epochs_take_a_bounded_share_of_the_time(
     assert min(later - earlier for earlier, later in pairwise(sent)) >= 0.08 + 0.08 / 0.2
 
 
-def test_epochs_of_a_finished_trial_and_of_an_earlier_attempt_are_not_sent(sender: Uploader, fake: FakeMirror) -> None:
+def test_epochs_of_a_trial_go_together_unless_it_has_finished_or_begun_anew(sender: Uploader, fake: FakeMirror) -> None:
     send_epochs(sender, 1, epochs(4))
-    send(sender, 1)
-    send_epochs(sender, 2, [*epochs(3), *epochs(2, START_MS + 60_000)])
+    send_epochs(sender, 2, epochs(4))
+    send(sender, 2)
+    send_epochs(sender, 3, [*epochs(3), *epochs(2, START_MS + 60_000)])
     sender.start()
-    until(lambda: fake.calls == ["open", 1, (2, [1, 2])])
+    until(lambda: fake.calls == ["open", 2, (1, [1, 2, 3, 4]), (3, [1, 2])])
 
 
 def test_memory_for_epochs_is_bounded(sender: Uploader, fake: FakeMirror) -> None:
@@ -208,12 +194,12 @@ def test_memory_for_epochs_is_bounded(sender: Uploader, fake: FakeMirror) -> Non
     assert trial(9).id in sender._epochs
 
 
-def test_a_failing_epoch_holds_up_no_outcome(sender: Uploader, fake: FakeMirror, warnings: list[str]) -> None:
+def test_a_failing_epoch_holds_up_no_outcome(sender: Uploader, fake: FakeMirror) -> None:
     sender.start()
     until(lambda: fake.calls == ["open"])
     fake.error = DEAD
     send_epochs(sender, 1, epochs(1))
-    until(lambda: warnings)
+    until(lambda: fake.warnings)
     fake.error = None
     send(sender, 1)
     assert sender.close(5)
@@ -221,16 +207,14 @@ def test_a_failing_epoch_holds_up_no_outcome(sender: Uploader, fake: FakeMirror,
 
 
 @pytest.mark.parametrize("error", [RefusedError("MLflow at http://x says: no"), TypeError("a defect")])
-def test_a_refused_outcome_holds_up_no_other(
-    sender: Uploader, fake: FakeMirror, warnings: list[str], error: Exception
-) -> None:
+def test_a_refused_outcome_holds_up_no_other(sender: Uploader, fake: FakeMirror, error: Exception) -> None:
     fake.refused = {1: error}
     send(sender, 1, 2)
     sender.start()
     assert not sender.close(5)
     assert fake.calls == ["open", 2]
     assert pending(sender) == 1
-    assert warnings[0].endswith(f"{error}; trial {trial(1).id} is in the ledger only")
+    assert fake.warnings[0].endswith(f"{error}; trial {trial(1).id} is in the ledger only")
 
 
 def test_a_dead_tracker_does_not_hold_up_the_end(sender: Uploader, fake: FakeMirror) -> None:
@@ -347,9 +331,7 @@ def test_everything_arrives_once_whatever_the_server_does(server: tuple[str, int
 
 
 @pytest.mark.service
-def test_server_that_is_killed_and_started_again_misses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_killed_and_started_again_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     uri, port = new_home(tmp_path / "server"), free_port()
     said: list[str] = []

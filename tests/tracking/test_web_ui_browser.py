@@ -1,17 +1,17 @@
 """MLflow's page after a real sweep, in Chromium: runs, charts, verdicts and report are where the printed link says."""
 
-import json
 import os
 import re
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chromium
 import pytest
 from browser import Browser, browser
 from command import Command, base_environment, wait_for
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow_helpers import free_port, new_home
 from sweep_runs import sweep_file
 from tiny_images import SUPPORT, write_images
@@ -35,14 +35,11 @@ class Site(NamedTuple):
     link: str
     address: str
 
-    def runs(self, query: str, experiment: str = "1") -> list[dict[str, Any]]:
-        content = json.dumps({"experiment_ids": [experiment], "filter": query}).encode()
-        url, kind = f"{self.address}/api/2.0/mlflow/runs/search", {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(url, content, kind), timeout=30) as reply:
-            return list(json.load(reply).get("runs", []))
+    def runs(self, query: str, experiment: str = "1") -> list[Run]:
+        return list(MlflowClient(tracking_uri=self.address).search_runs([experiment], query))
 
-    def page(self, run: dict[str, Any], tab: str = "") -> str:
-        return f"{self.address}/#/experiments/1/runs/{run['info']['run_id']}{tab}"
+    def page(self, run: Run, tab: str = "") -> str:
+        return f"{self.address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{tab}"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +87,7 @@ def test_printed_link_shows_every_run_with_metrics_and_charts(site: Site, tab: B
     tab.shows("val_accuracy")
 
 
-def test_note_of_the_parent_is_a_table_of_verdicts(site: Site, tab: Browser) -> None:
+def test_note_of_the_parent_is_a_table_of_verdicts_and_its_report_opens(site: Site, tab: Browser) -> None:
     (parent,) = site.runs("tags.kind = 'sweep'")
     tab.open(site.page(parent))
     tab.shows("Show more")
@@ -99,10 +96,6 @@ def test_note_of_the_parent_is_a_table_of_verdicts(site: Site, tab: Browser) -> 
     row = tab.value(f"{NOTE}.slice({NOTE}.indexOf('Tanh hurts.'), {NOTE}.indexOf('Tanh hurts.') + 3)")
     assert row[1] == "supported"
     assert re.fullmatch(r"-\d\.\d\d pp", row[2])
-
-
-def test_report_opens_from_the_artifacts(site: Site, tab: Browser) -> None:
-    (parent,) = site.runs("tags.kind = 'sweep'")
     tab.open(site.page(parent, "/artifacts/report.html"))
     assert "Does tanh hurt?" in tab.framed("Verdicts")
 
@@ -116,7 +109,7 @@ def test_epochs_appear_while_a_sweep_trains(site: Site, tab: Browser) -> None:
         (run,) = site.runs(RUNNING, "2")
         seen = []
         while len(seen) < 2:
-            tab.open(site.page(run, "/model-metrics").replace("/1/runs", "/2/runs"))
+            tab.open(site.page(run, "/model-metrics"))
             tab.until(f"{PLOTS} > 0 && {POINTS} > {seen[-1] if seen else 0}", 30)
             seen.append(tab.value(POINTS))
             assert site.runs(RUNNING, "2"), "it ended too soon to tell"
