@@ -21,7 +21,6 @@ from mnist_ablate.service import stack
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 SERVER = DOCKER / "mlflow_server.py"
-TREE = (".dockerignore", "LICENSE", "README.md", "constraints.txt", "docker-compose.yml", "pyproject.toml")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -138,7 +137,7 @@ def test_installed_command_writes_the_tree_of_the_images(tmp_path: Path, monkeyp
     monkeypatch.setattr(stack, "_PACKAGE", site / "mnist_ablate")
     assert (site / "mnist_ablate" / "deploy").is_dir()
     stack.init(folder)
-    for name in TREE:
+    for name in (".dockerignore", "LICENSE", "README.md", "constraints.txt", "docker-compose.yml", "pyproject.toml"):
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes(), name
     for name in ("docker", "mnist_ablate", "sweeps"):
         assert contents(folder / name) == contents(ROOT / name), name
