@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Command, base_environment
+from command import PROGRAM, Command, base_environment
 from ledger_records import outcome
 from mlflow import MlflowClient
 from mlflow_helpers import new_home
@@ -95,14 +96,12 @@ def test_a_registered_network_tells_digits(tmp_path: Path) -> None:
     content = {"question": "q", "fixed": {"width": 32, "epochs": 1}, "seeds": 1}
     (tmp_path / "tiny.yaml").write_text(json.dumps({**content, "scientific": {"normalizer": ["pixelwise"]}}))
     uri = new_home(tmp_path / ".mnist-ablate")
-    command = Command(tmp_path, base_environment(MLFLOW_TRACKING_URI=uri))
-    sweep = command.start("sweep", "tiny.yaml", "--register", "--json")
-    out, err = sweep.communicate(timeout=200)
-    assert sweep.returncode == 0, err
+    run = partial(subprocess.run, env=base_environment(MLFLOW_TRACKING_URI=uri), capture_output=True, text=True)
+    done = run([PROGRAM, "sweep", "tiny.yaml", "--register", "--json"], cwd=tmp_path, timeout=200)
+    assert done.returncode == 0, done.stderr
     (version,) = versions(uri, "mnist-ablate-tiny")
     assert version.tags["same_numbers_as_recorded"] == "true"
-    words = [sys.executable, "-W", "ignore", "-c", USE]
-    found = subprocess.run(words, env=command.environment, capture_output=True, text=True, timeout=100)
+    found = run([sys.executable, "-W", "ignore", "-c", USE], timeout=100)
     assert found.returncode == 0, found.stderr
     assert float(found.stdout) == pytest.approx(float(version.tags["test_accuracy"]), abs=2e-4)
-    assert json.loads(out)["arms"][0]["mean"] == float(version.tags["test_accuracy"])
+    assert json.loads(done.stdout)["arms"][0]["mean"] == float(version.tags["test_accuracy"])
