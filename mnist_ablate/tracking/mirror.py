@@ -247,7 +247,7 @@ class Mirror:
         return found
 
     def _runs(self, client: "MlflowClient", experiment_id: str) -> "dict[str, Run]":
-        """The run of each trial by its id, the parent by "". Of several a finished one is kept, else the oldest."""
+        """The run of each trial by its id, the parent by "". Of several one stays: a finished one, else the oldest."""
         query = f"tags.sweep_digest = '{self.digest}'"
         search = partial(client.search_runs, [experiment_id], query, order_by=["start_time ASC"])
         page = search()

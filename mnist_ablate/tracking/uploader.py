@@ -84,7 +84,8 @@ class Uploader:
             try:
                 work()
                 self._opened, self._failures = True, 0
-                self._settle = self._settle and work != self._mirror.settle
+                if work == self._mirror.settle:
+                    self._settle = False
             except Exception as error:  # noqa: BLE001 - whatever it is, training and the ledger go on
                 if isinstance(error, RejectedError) and not self._opened:
                     self.rejection = error
