@@ -102,8 +102,9 @@ def send(sender: Uploader, *seeds: int) -> None:
 
 
 def send_epochs(sender: Uploader, seed: int, sent: Sequence[Epoch], every_s: float = 0.0) -> None:
+    of = trial(seed)
     for epoch in sent:
-        sender.epoch(trial(seed), epoch)
+        sender.epoch(of, epoch)
         if every_s:
             time.sleep(every_s)
 
