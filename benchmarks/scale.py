@@ -196,7 +196,7 @@ def _record_s(url: str) -> float:
 def _mirror(folder: Path) -> dict[str, Any]:
     """Trials sent to a real MLflow server through a proxy that counts."""
     helpers, stub = import_module("mlflow_helpers"), import_module("mlflow_stub")
-    server = import_module("test_uploader_service").mlflow_server
+    server = import_module("mlflow_server").mlflow_server
     uri, port = helpers.new_home(folder / "server"), helpers.free_port()
     with server(uri, port), stub.running(stub.Stub(upstream=port)) as proxy:
         mirror = helpers.mirror(proxy.uri)

@@ -28,6 +28,8 @@ def test_credentials_are_masked(text: str, masked: str) -> None:
 def test_values_of_secret_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "long-canary")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "mlflow")
+    monkeypatch.setenv("MNIST_ABLATE_WEBHOOK", "https://hooks.example/canary")
+    assert mask("error at https://hooks.example/canary") == "error at ***"
     assert mask("error: long-canary was refused by mlflow") == "error: *** was refused by mlflow"
 
 

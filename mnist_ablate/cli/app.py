@@ -157,8 +157,7 @@ def ui(
 
     settings = settings_of(home)
     settings.home.mkdir(parents=True, exist_ok=True)
-    root = settings.home.absolute() / "mlartifacts"
-    raise typer.Exit(web_ui.serve(settings.embedded_uri, root, port, open_browser=open_browser, show=typer.echo))
+    raise typer.Exit(web_ui.serve(settings, port, open_browser=open_browser, show=typer.echo))
 
 
 app.command()(service.worker)

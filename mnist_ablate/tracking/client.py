@@ -1,4 +1,4 @@
-"""Reaches an MLflow store with short time-outs, or gives up at once and says why; knows nothing of trials.
+"""Reaches an MLflow store, or makes the one in the home; gives up soon and says why. Knows nothing of trials.
 
 `mlflow` is imported late: it takes two seconds, and the first use of an SQLite store two more. Addresses are opened
 with urllib: requests would send the credentials of a `.netrc`, and urllib3 reads no proxy from the environment.
@@ -6,27 +6,41 @@ with urllib: requests would send the credentials of a `.netrc`, and urllib3 read
 
 import os
 import re
-import urllib.error
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from ipaddress import ip_address
+from pathlib import Path
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
 
 from mnist_ablate.errors import UnreachableError, mask, one_line
-from mnist_ablate.tracking import local_store
+from mnist_ablate.processes import locked_file
+from mnist_ablate.settings import Settings
 from mnist_ablate.workloads.workload import default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-EMBEDDED_HOST = "http://127.0.0.1:5000"
-"""Where `ui` shows a store that has no server."""
+_EMBEDDED_HOST = "http://127.0.0.1:5000"  # where `ui` shows a store that has no server
+_PREFIX = "sqlite:///"
+_CREATION_TIMEOUT_S = 120.0
+_PROGRAM = """# ends with the driver, and leaves the processors to the trials
+import os, runpy, sys
+from mnist_ablate.processes import end_with_parent
+end_with_parent()
+os.nice(10)
+sys.argv = ["mlflow", "db", "upgrade", sys.argv[1]]
+runpy.run_module("mlflow", run_name="__main__")
+"""
 _ANSWER_TIMEOUT_S = 2.5
-
 _FORCED = {
     # A request repeated inside MLflow after a lost reply would create a second run.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -38,11 +52,7 @@ _FORCED = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "PGCONNECT_TIMEOUT": "5",
-}
+_DEFAULTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_LOGGING_LEVEL": "CRITICAL", "PGCONNECT_TIMEOUT": "5"}
 
 
 class RefusedError(UnreachableError):
@@ -53,18 +63,52 @@ class RejectedError(UnreachableError):
     """What is at the address does not let us in, or is not MLflow: waiting would not help."""
 
 
+def database(tracking_uri: str) -> Path | None:
+    """The file of an SQLite address, None for any other address."""
+    path = unquote(tracking_uri.removeprefix(_PREFIX).partition("?")[0])
+    return Path(path).absolute() if tracking_uri.startswith(_PREFIX) else None
+
+
+def create_store(tracking_uri: str) -> None:
+    """Makes the SQLite store unless it is there; any other address is left alone.
+
+    MLflow's migrations take seconds, hold the interpreter lock, and cannot be resumed when killed half-way
+    or run by two processes. So another process makes a new file, and a rename puts it in place.
+    Raises UnreachableError if the folder cannot be written, or the creation failed.
+    """
+    path = database(tracking_uri)
+    if path is None:
+        return
+    try:
+        with locked_file(path.parent / ".mlflow.lock", wait_s=2 * _CREATION_TIMEOUT_S):
+            if not path.exists():
+                _create(path)
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "strerror", None) or "its tables could not be made"
+        raise UnreachableError(f"the MLflow store {path} cannot be created: {reason}") from None
+
+
+def _create(path: Path) -> None:
+    scratch = path.parent / ".mlflow-new"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    command = [sys.executable, "-c", _PROGRAM, Settings(home=scratch).embedded_uri]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_CREATION_TIMEOUT_S)  # noqa: S603 - ours
+    (scratch / "mlflow.db").rename(path)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
 def connect(tracking_uri: str) -> "MlflowClient":
     """Returns a client of a store that answers; an embedded SQLite store is created.
 
     Sets MLflow's environment variables for this process: MLflow reads its time-outs nowhere else.
-
-    Raises:
-        UnreachableError: nothing answers there, or not MLflow, or the credentials are refused.
+    Raises UnreachableError: nothing answers there, or not MLflow, or the credentials are refused.
     """
     os.environ.update(_FORCED)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    local_store.create(tracking_uri)
+    create_store(tracking_uri)
     check_answer(tracking_uri)
     from mlflow import MlflowClient
 
@@ -75,25 +119,20 @@ def connect(tracking_uri: str) -> "MlflowClient":
 def check_answer(tracking_uri: str) -> None:
     """Costs a dead tracker milliseconds, not the import of MLflow and its retries; sends no credentials.
 
-    Raises:
-        UnreachableError: the server or the database does not answer.
+    Raises UnreachableError if the server or the database does not answer.
     """
     scheme = tracking_uri.partition(":")[0].lower()
-    if scheme in {"http", "https"}:
-        _check_server(tracking_uri)
-    elif scheme.startswith(("sqlite", "postgresql", "mysql", "mssql")):
+    if scheme.startswith(("sqlite", "postgresql", "mysql", "mssql")):
         _check_database(tracking_uri)
-
-
-def _check_server(tracking_uri: str) -> None:
+    if scheme not in {"http", "https"}:
+        return
     try:
-        exempt_from_proxies(tracking_uri)
         opener(tracking_uri).open(f"{public_uri(tracking_uri)}/health", timeout=_ANSWER_TIMEOUT_S).close()
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         error.close()  # Some answer: whether it is MLflow's, and whether it lets us in, shows next.
     except (OSError, HTTPException, ValueError) as error:
         if not isinstance(getattr(error, "reason", error), SSLError):  # MLflow may know the certificate.
-            raise UnreachableError(no_answer(tracking_uri, error)) from None
+            raise _no_answer(tracking_uri, error) from None
 
 
 def _check_database(tracking_uri: str) -> None:
@@ -114,17 +153,14 @@ def _check_database(tracking_uri: str) -> None:
 def public_uri(tracking_uri: str) -> str:
     """The address without user, password, query and final slash. Raises ValueError if it is none."""
     parts = urlsplit(tracking_uri)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = f":{parts.port}" if parts.port is not None else ""
-    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def deep_link(tracking_uri: str, experiment_id: str) -> str:
     """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
-    host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else EMBEDDED_HOST
-    view = "workflowType=machine_learning&compareRunsMode=CHART"
+    host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else _EMBEDDED_HOST
     order = f"orderByKey=metrics.%60{default_workload().main_metric}%60&orderByAsc=false"
-    return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"
+    return f"{host}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&{order}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -135,37 +171,28 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def opener(address: str) -> urllib.request.OpenerDirector:
-    """Opens addresses of the host of this one. Raises ValueError if it is no address."""
-    proxies = urllib.request.ProxyHandler({} if _is_here(address) else None)  # None: as the environment says
-    return urllib.request.build_opener(_NoRedirect, proxies)
+    """Opens addresses of the host of this one. Raises ValueError if it is no address.
 
-
-def exempt_from_proxies(address: str) -> None:
-    """Tell what reads `no_proxy` in this process and its children, if the address is this machine's."""
-    if not _is_here(address):
-        return
-    host = str(urlsplit(address).hostname)
-    given = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "").split(",")
-    if not {"*", host} & set(given):
-        os.environ["no_proxy"] = ",".join([*filter(None, given), host])
-
-
-def _is_here(address: str) -> bool:
+    This machine needs no proxy. That is also told to what reads `no_proxy` in this process and its children.
+    """
     host = urlsplit(address).hostname or ""
     try:
-        return ip_address(host).is_loopback
+        is_here = ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        is_here = host == "localhost"
+    exempt = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "").split(",")
+    if is_here and not {"*", host} & set(exempt):
+        os.environ["no_proxy"] = ",".join([*filter(None, exempt), host])
+    proxies = urllib.request.ProxyHandler({} if is_here else None)  # None: as the environment says
+    return urllib.request.build_opener(_NoRedirect, proxies)
 
 
 @contextmanager
 def translate_errors(tracking_uri: str) -> Iterator[None]:
     """Turns whatever MLflow raises inside into one masked line.
 
-    Raises:
-        RefusedError: MLflow answered and refused this request.
-        RejectedError: MLflow lets nobody in with these credentials, or it is not MLflow.
-        UnreachableError: anything else; trying later may help.
+    Raises RefusedError if MLflow refused this request, RejectedError if it lets nobody in with these credentials or is
+    not MLflow, UnreachableError for anything else: trying later may help.
     """
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from mlflow.exceptions import MlflowException
@@ -176,8 +203,7 @@ def translate_errors(tracking_uri: str) -> Iterator[None]:
     except ParseError:
         raise not_mlflow(tracking_uri, 200) from None
     except MlflowException as error:
-        status: int = error.get_http_status_code()
-        raise _explanation(tracking_uri, error, status) from None
+        raise _translated(tracking_uri, error) from None
     except SQLAlchemyError as error:
         raise database_error(tracking_uri, error) from None
     except OSError as error:
@@ -185,18 +211,22 @@ def translate_errors(tracking_uri: str) -> Iterator[None]:
         raise UnreachableError(f"the artifacts of MLflow at {mask(tracking_uri)}: {reason}") from None
 
 
-def _explanation(tracking_uri: str, error: Exception, mlflow_status: int) -> UnreachableError:
+def _translated(tracking_uri: str, error: "MlflowException") -> UnreachableError:
     text, where = str(error), f"MLflow at {mask(tracking_uri)}"
     if "failed with timeout exception" in text or "failed with exception" in text:
-        return UnreachableError(_lost_request(tracking_uri, text, error))
+        if busy := re.search(r"too many (\d{3}) error responses", text):
+            return UnreachableError(f"{where} answers with an error ({busy[1]})")
+        return _no_answer(tracking_uri, error)
     foreign = _foreign_status(text, error)
-    status = foreign or mlflow_status
+    status: int = foreign or error.get_http_status_code()
     if status in {401, 403}:
-        return RejectedError(f"{where} {_refusal(status, text)}")
+        told = f"the credentials ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if "Invalid Host header" in text:
+            told = f"its own host name ({status}): start it with --allowed-hosts and this name"
+        return RejectedError(f"{where} refused {told}")
     if foreign:
         return not_mlflow(tracking_uri, foreign)
-    kind = UnreachableError if _may_pass(status) else RefusedError
-    return kind(f"{where} says: {one_line(text)}")
+    return _error(status, RefusedError, f"{where} says: {one_line(text)}")
 
 
 def _foreign_status(text: str, error: Exception) -> int:
@@ -209,30 +239,17 @@ def _foreign_status(text: str, error: Exception) -> int:
     return int(found[1]) if found else 0
 
 
-def _lost_request(tracking_uri: str, text: str, error: Exception) -> str:
-    found = re.search(r"too many (\d{3}) error responses", text)
-    if found:
-        return f"MLflow at {mask(tracking_uri)} answers with an error ({found[1]})"
-    return no_answer(tracking_uri, error)
-
-
-def _refusal(status: int, text: str) -> str:
-    if "Invalid Host header" in text:
-        return f"refused its own host name ({status}): start it with --allowed-hosts and this name"
-    return f"refused the credentials ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-
-
 def not_mlflow(tracking_uri: str, status: int) -> UnreachableError:
     """The error for an HTTP status or a reply that MLflow does not give; a proxy may say 5xx while MLflow is down."""
-    text = f"is not an MLflow server ({status}): set MLFLOW_TRACKING_URI to one"
+    told = f"is not an MLflow server ({status}): set MLFLOW_TRACKING_URI to one"
     if status in range(300, 400):
-        text = f"redirects ({status}), which is not followed: set MLFLOW_TRACKING_URI to the final address"
-    kind = UnreachableError if _may_pass(status) else RejectedError
-    return kind(f"{mask(tracking_uri)} {text}")
+        told = f"redirects ({status}), which is not followed: set MLFLOW_TRACKING_URI to the final address"
+    return _error(status, RejectedError, f"{mask(tracking_uri)} {told}")
 
 
-def _may_pass(status: int) -> bool:
-    return status >= 500 or status == 429  # noqa: PLR2004 - HTTP
+def _error(status: int, lasting: type[UnreachableError], text: str) -> UnreachableError:
+    passes = status >= 500 or status == 429  # noqa: PLR2004 - HTTP
+    return (UnreachableError if passes else lasting)(text)
 
 
 def database_error(tracking_uri: str, error: Exception) -> UnreachableError:
@@ -244,14 +261,14 @@ def database_error(tracking_uri: str, error: Exception) -> UnreachableError:
     return UnreachableError(f"{where} cannot be used: {detail}")
 
 
-def no_answer(tracking_uri: str, error: BaseException) -> str:
-    """The reason deepest down: what the system said of the connection."""
+def _no_answer(tracking_uri: str, error: BaseException) -> UnreachableError:
+    """Tells the reason deepest down: what the system said of the connection."""
     reason = one_line(str(error))
-    cause: BaseException | None = error
-    while cause:
+    cause: object = error
+    while isinstance(cause, BaseException):
         if isinstance(cause, TimeoutError) or "timed out" in str(cause):
             reason = "timed out"
         elif isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
         cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
-    return f"MLflow at {mask(tracking_uri)} does not answer: {reason}"
+    return UnreachableError(f"MLflow at {mask(tracking_uri)} does not answer: {reason}")

@@ -1,57 +1,69 @@
 """The copy of the ledger in MLflow: when runs are made, filled and ended, so that doing it again changes nothing.
 
-Synchronous: whoever must not wait uses the uploader. MLflow keeps a point sent twice with the same key, step,
-value and time once; no run is created before it was looked for.
+MLflow keeps a point that is sent twice once. A lost reply can leave a run that nobody knows of, and a request that hung
+can be carried out much later. So after a failure all runs are looked up again by our own tags, and one of each stays.
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mnist_ablate.errors import UnreachableError, mask
-from mnist_ablate.tracking import local_store, run_format, run_index
-from mnist_ablate.tracking.client import RefusedError, connect, deep_link, not_mlflow, translate_errors
-from mnist_ablate.tracking.run_format import Point
-from mnist_ablate.tracking.run_index import NOTE, RunIndex, StoredRun
+from mnist_ablate.tracking import run_format
+from mnist_ablate.tracking.client import RefusedError, connect, database, deep_link, not_mlflow, translate_errors
+from mnist_ablate.tracking.run_format import Point, StoredRun
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
 
 T = TypeVar("T")
 FinishedTrial = tuple[Trial, Mapping[str, Scalar], Outcome]
 """A finished trial, the factors of its arm, and what came out."""
+SENDERS = 4  # outcomes that a server is sent side by side
+_PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
-SENDERS = 4
-"""Outcomes that a server is sent side by side."""
+
+@dataclass
+class _Index:
+    """What is known to be in MLflow of one sweep: its experiment, its parent run, the run of each trial.
+
+    `shared` says that somebody else made the experiment and described it, which is left alone.
+    """
+
+    client: "MlflowClient"
+    experiment_id: str
+    shared: bool
+    parent_id: str
+    trials: dict[str, StoredRun]
 
 
+@dataclass(eq=False)
 class Mirror:
     """One sweep in MLflow: an experiment of its name, a parent run, a child run for each trial.
 
+    `run_tags` (git commit, versions) go on every run. `link` is the page of the sweep, empty until it was opened.
     Every method that sends raises `UnreachableError` with one line if it could not; call it again later.
     """
 
-    def __init__(
-        self, tracking_uri: str, sweep_name: str, digest: str, question: str, run_tags: Mapping[str, str]
-    ) -> None:
-        """Touches nothing yet. `run_tags` (git commit, versions) go on every run."""
-        self._uri = tracking_uri
-        self._name = sweep_name
-        self._digest = digest
-        self._question = question
-        self._run_tags = {key: mask(value) for key, value in run_tags.items()}
-        self._client: MlflowClient | None = None
-        self._index: RunIndex | None = None
-        self._sent: dict[str, set[Point]] = {}
-        self._experiment_id = ""
+    uri: str
+    sweep: str
+    digest: str
+    question: str
+    run_tags: Mapping[str, str]
+    link: str = field(default="", init=False)
+    _client: "MlflowClient | None" = field(default=None, init=False)
+    _index: _Index | None = field(default=None, init=False)
+    _sent: dict[str, set[Point]] = field(default_factory=dict, init=False)
 
-    @property
-    def link(self) -> str:
-        """The page of the sweep; empty before `open` or `stored` found its experiment."""
-        return deep_link(self._uri, self._experiment_id) if self._experiment_id else ""
+    def __post_init__(self) -> None:
+        self.run_tags = {key: mask(value) for key, value in self.run_tags.items()}
 
     def open(self) -> None:
         """Finds or creates the experiment and the parent run."""
@@ -60,15 +72,15 @@ class Mirror:
     def epoch(self, trial: Trial, *epochs: Epoch) -> None:
         """Sends epochs of a trial that is training, each once; a new attempt at a trial gets a new run."""
 
-        def send(index: RunIndex) -> None:
+        def send(index: _Index) -> None:
             known = index.trials.get(trial.id)
             if known and known.finished:
                 return  # Trained again: its outcome will tell whether anything is new.
-            new = run_format.points(epochs)
-            run_id = self._fitting(index, trial, lambda sent: run_format.same_attempt(sent, new))
-            run_id = run_id or self._create(index, trial, epochs[0].ended_ms, run_format.live_tags(trial))
+            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(trial)
+            new = run_format.points(metrics)
+            run_id, _ = self._run(index, trial, partial(run_format.same_attempt, new=new), epochs[0].ended_ms, tags)
             self._sent[run_id] |= new
-            index.client.log_batch(run_id, metrics=run_format.epoch_metrics(epochs))
+            index.client.log_batch(run_id, metrics=metrics)
 
         self._do(send)
 
@@ -77,38 +89,33 @@ class Mirror:
         return self._do(lambda index: self._send(index, trial, arm, outcome))
 
     def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
-        """As `outcome` of each, `SENDERS` at a time, if a server is there to take them; raises nothing.
+        """As `outcome` of each, at most one of a trial, `SENDERS` at a time, if a server is there to take them.
 
-        Of each trial there may be one. Returns what `outcome` would, by trial id, until the first failure: `outcome` of
-        what is left tells why.
+        Returns what `outcome` would, by trial id, until the first failure: `outcome` of what is left tells why.
         """
-        if not self._uri.lower().startswith("http"):
-            return {}
-        with suppress(UnreachableError):
-            self.open()
-        return {} if self._index is None else self._side_by_side(self._index, ended)
+        sent: dict[str, bool] = {}
+        if self.uri.lower().startswith("http"):
+            with suppress(UnreachableError):
+                self._do(lambda index: self._side_by_side(index, ended, sent))
+            if len(sent) < len(ended):
+                self._index = None
+        return sent
 
-    def verdicts(
-        self,
-        note_markdown: str,
-        metrics: Mapping[str, float],
-        artifacts: Sequence[Path],
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Shows the verdicts on the parent run and the experiment, ends the parent, attaches tags and files."""
+    def verdicts(self, text: str, metrics: Mapping[str, float], files: Sequence[Path], tags: Mapping[str, str]) -> None:
+        """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files."""
 
-        def send(index: RunIndex) -> None:
+        def send(index: _Index) -> None:
             from mlflow.entities import RunTag
 
-            parent, note = index.client.get_run(index.parent_id), run_format.note(note_markdown)
+            parent, note = index.client.get_run(index.parent_id), run_format.note(text)
             news = run_format.changed(metrics, parent.data.metrics)
-            said = [RunTag(NOTE, note), *(RunTag(name, value) for name, value in (tags or {}).items())]
+            said = [RunTag(name, value) for name, value in {_NOTE: note, **tags}.items()]
             index.client.log_batch(index.parent_id, metrics=news, tags=said)
             if not index.shared:
-                index.client.set_experiment_tag(index.experiment_id, NOTE, note)
+                index.client.set_experiment_tag(index.experiment_id, _NOTE, note)
             if parent.info.status != "FINISHED":
                 index.client.set_terminated(index.parent_id, "FINISHED")
-            for path in artifacts:
+            for path in files:
                 index.client.log_artifact(index.parent_id, str(path))
 
         self._index = None  # A request that hung may have made a run meanwhile: the last look finds it.
@@ -117,44 +124,47 @@ class Mirror:
     def settle(self) -> None:
         """Ends, after an interrupt, the runs that nobody runs any more: unfinished trials and the parent."""
 
-        def send(index: RunIndex) -> None:
-            running = [run.run_id for run in index.trials.values() if run.status == "RUNNING"]
-            if index.client.get_run(index.parent_id).info.status == "RUNNING":
-                running.append(index.parent_id)
-            for run_id in running:
-                index.client.set_terminated(run_id, "KILLED")
-            self._index = None
+        def send(index: _Index) -> None:
+            parent = index.client.get_run(index.parent_id).info
+            for run in [*index.trials.values(), parent]:
+                if run.status == "RUNNING":
+                    index.client.set_terminated(run.run_id, "KILLED")
 
         self._do(send)
+        self._index = None
 
-    def stored(self) -> dict[str, StoredRun]:
-        """What MLflow holds now, by trial id; changes nothing, empty if the sweep was never sent."""
-        client = self._connected()
-        with translate_errors(self._uri):
-            experiment = run_index.find_experiment(client, self._name)
-            if experiment is None or experiment.lifecycle_stage == run_index.DELETED:
-                return {}
-            self._experiment_id = experiment.experiment_id
-            return run_index.by_trial(run_index.find_trials(client, self._experiment_id, self._digest))
+    def run_id(self, trial: Trial) -> str:
+        """The id of the run of a trial that was sent."""
+        return self._do(lambda index: index.trials[trial.id].run_id)
 
-    def history(self, run: StoredRun) -> dict[str, list[tuple[int, int, float]]]:
-        """Every point MLflow holds of a run, by metric: step, time in ms since 1970, value."""
-        client = self._connected()
-        with translate_errors(self._uri):
-            return run_index.history(client, run)
+    def _send(self, index: _Index, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+        from mlflow.entities import Param, RunTag
 
-    def _side_by_side(self, index: RunIndex, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
+        known = index.trials.get(trial.id)
+        if known and run_format.in_step(known, outcome):
+            return False
+        metrics, tags = run_format.all_metrics(outcome), run_format.tags(trial, arm, outcome)
+        own = run_format.points(metrics)
+        run_id, is_live = self._run(index, trial, own.issuperset, outcome.started_ms, tags)
+        self._sent[run_id] |= own
+        params = [Param(key, value) for key, value in run_format.params(trial).items()]
+        said = [RunTag(key, value) for key, value in tags.items()] if is_live else ()
+        index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
+        run = run_format.as_stored(run_id, outcome)
+        index.client.set_terminated(run_id, run.status, run.ended_ms)
+        index.trials[trial.id] = run
+        del self._sent[run_id]
+        return True
+
+    def _side_by_side(self, index: _Index, ended: Sequence[FinishedTrial], sent: dict[str, bool]) -> None:
         left, failed = iter([*ended]), threading.Event()
-        sent: dict[str, bool] = {}
 
         def send() -> None:
-            for trial, arm, outcome in left:
+            while not failed.is_set() and (each := next(left, None)):
                 try:
-                    sent[trial.id] = self._send(index, trial, arm, outcome)
+                    sent[each[0].id] = self._send(index, *each)
                 except Exception:  # noqa: BLE001 - whatever it is, sending it alone shows it again
                     failed.set()
-                if failed.is_set():
-                    return
 
         # Not those of a pool, which the end of the program would wait for.
         senders = [threading.Thread(target=send, name=f"mlflow-sender-{n}", daemon=True) for n in range(SENDERS)]
@@ -166,82 +176,92 @@ class Mirror:
         except BaseException:
             failed.set()
             raise
-        if failed.is_set():
-            self._index = None
-        return sent
 
-    def _send(self, index: RunIndex, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
-        from mlflow.entities import Param, RunTag
-
-        known = index.trials.get(trial.id)
-        if known and run_format.in_step(known.status, known.outcome, known.metrics, known.ended_ms, outcome):
-            return False
-        own = run_format.points(outcome.epochs) | {run_format.end_point(outcome)}
-        tags = run_format.tags(trial, arm, outcome)
-        live = self._fitting(index, trial, own.issuperset)
-        run_id = live or self._create(index, trial, outcome.started_ms, tags)
-        self._sent[run_id] |= own
-        index.client.log_batch(
-            run_id,
-            metrics=run_format.epoch_metrics(outcome.epochs) + run_format.final_metrics(outcome),
-            params=[Param(key, value) for key, value in run_format.params(trial).items()],
-            tags=[RunTag(key, value) for key, value in tags.items()] if live else (),
-        )
-        status, ended_ms = run_format.STATUSES[outcome.status], run_format.ended_ms(outcome)
-        index.client.set_terminated(run_id, status, ended_ms)
-        metrics = run_format.latest(outcome)
-        index.trials[trial.id] = StoredRun(trial.id, run_id, status, outcome.status, metrics, ended_ms=ended_ms)
-        del self._sent[run_id]
-        return True
-
-    def _fitting(self, index: RunIndex, trial: Trial, fits: Callable[[set[Point]], bool]) -> str:
-        """The id of the trial's unfinished run; empty if it has none, or none that fits, which is deleted."""
-        known = index.trials.get(trial.id)
-        if known and not known.finished and fits(self._points(known)):
-            return known.run_id
-        if known:
-            index.client.delete_run(known.run_id)
+    def _run(
+        self, index: _Index, trial: Trial, fits: Callable[[set[Point]], bool], started_ms: int, tags: Mapping[str, str]
+    ) -> tuple[str, bool]:
+        """The id of the trial's run, and whether it was there, unfinished and fitting. If not, it is made anew."""
+        if run := index.trials.get(trial.id):
+            if not run.finished:
+                if run.run_id not in self._sent:  # somebody else filled it
+                    curves = [index.client.get_metric_history(run.run_id, key) for key in run.metrics]
+                    self._sent[run.run_id] = run_format.points(chain.from_iterable(curves))
+                if fits(self._sent[run.run_id]):
+                    return run.run_id, True
+            index.client.delete_run(run.run_id)
             del index.trials[trial.id]
-        return ""
+        own = {"kind": "trial", "sweep_digest": self.digest, "trial_id": trial.id, _PARENT: index.parent_id}
+        made = index.client.create_run(index.experiment_id, started_ms, {**self.run_tags, **tags, **own})
+        run_id = str(made.info.run_id)
+        index.trials[trial.id], self._sent[run_id] = StoredRun(run_id), set()
+        return run_id, False
 
-    def _create(self, index: RunIndex, trial: Trial, started_ms: int, tags: Mapping[str, str]) -> str:
-        run_id = run_index.create_trial(index, trial.id, started_ms, {**self._run_tags, **tags})
-        self._sent[run_id] = set()
-        return run_id
-
-    def _points(self, run: StoredRun) -> set[Point]:
-        """What was sent to a run; asked of MLflow if somebody else sent it."""
-        if run.run_id not in self._sent:
-            curves = self.history(run).values()
-            self._sent[run.run_id] = {(step, at_ms) for curve in curves for step, at_ms, _ in curve}
-        return self._sent[run.run_id]
-
-    def _do(self, action: Callable[[RunIndex], T]) -> T:
-        """Acts on what is known, and forgets it after a failure; a refusal (mostly of a deleted run) is tried again."""
+    def _do(self, action: Callable[[_Index], T]) -> T:
+        """Acts on what is known; a refusal (mostly of a deleted run) is tried again."""
         try:
             return self._once(action)
         except RefusedError:
             return self._once(action)
 
-    def _once(self, action: Callable[[RunIndex], T]) -> T:
-        client = self._connected()
-        try:
-            with translate_errors(self._uri):
-                self._index = self._index or self._look_up(client)
-                return action(self._index)
-        except BaseException:
-            self._index = None
-            raise
+    def _once(self, action: Callable[[_Index], T]) -> T:
+        """After a failure nothing is known any more."""
+        index, self._index = self._index, None
+        client = self._client = self._client or connect(self.uri)
+        with translate_errors(self.uri):
+            index = index or self._look_up(client)
+            done = action(index)
+        self._index = index
+        return done
 
-    def _connected(self) -> "MlflowClient":
-        self._client = self._client or connect(self._uri)
-        return self._client
+    def _look_up(self, client: "MlflowClient") -> _Index:
+        """Finds or creates the experiment and the parent run, and leaves one run for each trial that has any."""
+        experiment = self._open_experiment(client)
+        if experiment.name != self.sweep:
+            raise not_mlflow(self.uri, 200)
+        experiment_id = str(experiment.experiment_id)
+        self.link = deep_link(self.uri, experiment_id)
+        runs = self._runs(client, experiment_id)
+        parent = runs.pop("", None)
+        if parent is None:
+            own = {"kind": "sweep", "sweep_digest": self.digest, _NOTE: run_format.note(self.question)}
+            parent = client.create_run(experiment_id, tags={**self.run_tags, **own}, run_name=self.sweep)
+        parent_id = str(parent.info.run_id)
+        for run in runs.values():
+            if run.data.tags.get(_PARENT) != parent_id:
+                client.set_tag(run.info.run_id, _PARENT, parent_id)
+        shared = "sweep" not in experiment.tags and _NOTE in experiment.tags
+        trials = {trial_id: _stored(run) for trial_id, run in runs.items()}
+        return _Index(client, experiment_id, shared, parent_id, trials)
 
-    def _look_up(self, client: "MlflowClient") -> RunIndex:
-        root = local_store.artifact_root(self._uri)
-        experiment = run_index.open_experiment(client, self._name, root.as_uri() if root else None)
-        if experiment.name != self._name:
-            raise not_mlflow(self._uri, 200)
-        self._experiment_id = str(experiment.experiment_id)
-        parent_tags = {**self._run_tags, NOTE: run_format.note(self._question)}
-        return run_index.look_up(client, experiment, self._digest, parent_tags)
+    def _open_experiment(self, client: "MlflowClient") -> "Experiment":
+        """The experiment of the sweep's name: as it is, restored if it was deleted, or created."""
+        found = client.get_experiment_by_name(self.sweep)
+        if found is None:
+            store = database(self.uri)
+            artifacts = (store.parent / "mlartifacts").as_uri() if store else None  # a server chooses its own place
+            # The second tag makes MLflow's page open on training runs, not on language models.
+            tags = {"sweep": self.sweep, "mlflow.experimentKind": "custom_model_development"}
+            return client.get_experiment(client.create_experiment(self.sweep, artifacts, tags))
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return found
+
+    def _runs(self, client: "MlflowClient", experiment_id: str) -> "dict[str, Run]":
+        """The run of each trial by its id, the parent by "". Of several one stays: a finished one, else the oldest."""
+        query = f"tags.sweep_digest = '{self.digest}'"
+        search = partial(client.search_runs, [experiment_id], query, order_by=["start_time ASC"])
+        page = search()
+        found = [*page]
+        while page.token:
+            page = search(page_token=page.token)
+            found += page
+        kept: dict[str, Run] = {}
+        for run in sorted(found, key=lambda run: not _stored(run).finished):
+            if kept.setdefault(run.data.tags.get("trial_id", ""), run) is not run:
+                client.delete_run(run.info.run_id)
+        return kept
+
+
+def _stored(run: "Run") -> StoredRun:
+    info, data = run.info, run.data
+    return StoredRun(info.run_id, info.status, data.tags.get("outcome", ""), data.metrics, info.end_time)

@@ -1,6 +1,6 @@
 """A winner's model: trained again with its weights, which sweeps do not keep, and opened from MLflow's registry.
 
-`python -m` trains the trial in a folder, in a process of its own. `mlflow.pyfunc.load_model` names this module.
+`python -m` trains the trial on its stdin, in a process of its own. `mlflow.pyfunc.load_model` names this module.
 """
 
 import sys
@@ -11,13 +11,11 @@ from typing import Any
 from mnist_ablate.trial import Trial
 from mnist_ablate.workloads.workload import default_workload
 
-TRIAL, OUTCOME = "trial.json", "outcome.json"
-"""In the folder: what is asked; what came out. The trainer writes the model beside them."""
+OUTCOME = "outcome.json"  # what came out, beside the model that the trainer writes
 
 
-def train_again(folder: Path, trainer: str, images: Path | None = None) -> None:
-    """Train the trial in `folder`/trial.json."""
-    trial = Trial.model_validate_json((folder / TRIAL).read_text(encoding="utf-8"))
+def train_again(trial: Trial, folder: Path, trainer: str, images: Path | None = None) -> None:
+    """Train a trial, and leave its model and its outcome in a folder."""
     made = resolve_name(trainer)(default_workload().load(images))
     outcome = made.train(trial, lambda _epoch: None)
     made.save(trial, folder)
@@ -30,4 +28,4 @@ def _load_pyfunc(path: str) -> Any:
 
 
 if __name__ == "__main__":
-    train_again(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:4]))
+    train_again(Trial.model_validate_json(sys.stdin.read()), Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:4]))

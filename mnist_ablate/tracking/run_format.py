@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
@@ -17,24 +18,45 @@ _LONGEST_REASON = 500
 _LONGEST_NOTE = 5000
 
 Point = tuple[int, int]
-"""An epoch's number and its end in ms since 1970: two attempts at the same trial have different points."""
+"""A step and its time in ms since 1970: two attempts at the same trial have different points."""
 
 
-def points(epochs: Sequence[Epoch]) -> set[Point]:
-    """The steps and times at which these epochs are stored."""
-    return {(epoch.number, epoch.ended_ms) for epoch in epochs}
+@dataclass(frozen=True)
+class StoredRun:
+    """What MLflow holds of a trial: `status` is MLflow's word, `outcome` ours and empty while it trains."""
+
+    run_id: str
+    status: str = "RUNNING"
+    outcome: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ended_ms: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Everything was sent: the status goes last."""
+        return self.status != "RUNNING" and bool(self.outcome)
+
+
+def points(metrics: "Iterable[Metric]") -> set[Point]:
+    """Where these metrics stand: an epoch at its number and its end."""
+    return {(metric.step, metric.timestamp) for metric in metrics}
 
 
 def same_attempt(sent: set[Point], new: set[Point]) -> bool:
-    """False if an epoch of `new` was sent before with another time."""
+    """False if a step of `new` was sent before with another time."""
     return {number for number, _ in sent - new}.isdisjoint(number for number, _ in new)
 
 
-def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
-    """Words as they are, numbers with what they are: `centered relu dropout=0.5 seed 3`."""
+def arm_name(arm: Mapping[str, Scalar], seed: int) -> str:
+    """Words as they are, numbers with what they are: `centered relu dropout=0.5`."""
     words = [value if isinstance(value, str) else f"{key}={value}" for key, value in arm.items()]
     words += ["control"] if seed >= CONTROL_SEED else []  # so that MLflow groups it apart from the arm that it repeats
-    return " ".join([*words, f"seed {seed}"])
+    return " ".join(words)
+
+
+def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
+    """The arm and the seed: `centered relu seed 3`."""
+    return f"{arm_name(arm, seed)} seed {seed}".lstrip()
 
 
 def params(trial: Trial) -> dict[str, str]:
@@ -50,7 +72,7 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
         "mlflow.runName": run_name(arm, trial.seed),
         "outcome": outcome.status,
         "reason": mask(outcome.reason)[:_LONGEST_REASON],
-        "arm": run_name(arm, trial.seed).rpartition(" seed ")[0],
+        "arm": arm_name(arm, trial.seed),
         "seed": str(trial.seed),
         "data_digest": trial.data_digest,
         "worker": mask(outcome.worker),
@@ -59,48 +81,33 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
 
 def live_tags(trial: Trial) -> dict[str, str]:
     """A name for a run whose arm comes with its outcome."""
-    return {
-        "mlflow.runName": run_name({"pace": default_workload().pace(trial.settings)}, trial.seed),
-        "seed": str(trial.seed),
-    }
+    pace = {"pace": default_workload().pace(trial.settings)}
+    return {"mlflow.runName": run_name(pace, trial.seed), "seed": str(trial.seed)}
 
 
 def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
     """The curves; a value that is not finite is left out: MLflow would store 1.8e308 and sort by it."""
     from mlflow.entities import Metric
 
-    return [
-        Metric(key, value, epoch.ended_ms, epoch.number)
-        for epoch in epochs
-        for key, value in epoch.metrics.items()
-        if math.isfinite(value)
-    ]
+    found = ((epoch, key, value) for epoch in epochs for key, value in epoch.metrics.items())
+    return [Metric(key, value, epoch.ended_ms, epoch.number) for epoch, key, value in found if math.isfinite(value)]
 
 
-def final_values(outcome: Outcome) -> dict[str, float]:
-    """The numbers of the whole run, the diagnostics under a heading of their own, the duration in seconds.
+def all_metrics(outcome: Outcome) -> "list[Metric]":
+    """The curves, and the numbers of the whole run at its last epoch (0 if there was none) and its end.
 
-    Those that the curves end with are left to them: a step has one row of each metric. The numbers that a
+    Numbers that the curves end with are left to them: a step has one row of each metric. The numbers that a
     diverged trial counts with are not those of its last epoch, and stand at the one that it did not end.
     """
-    diagnostics = {f"diagnostics/{key}": value for key, value in outcome.diagnostics.items()}
-    curves = outcome.epochs[-1].metrics if outcome.epochs and outcome.status != "diverged" else ()
-    own = {key: value for key, value in outcome.metrics.items() if key not in curves}
-    return {**own, **diagnostics, "seconds": outcome.seconds}
-
-
-def final_metrics(outcome: Outcome) -> "list[Metric]":
-    """The numbers of the whole run, at its last epoch and its end."""
     from mlflow.entities import Metric
 
-    number, at_ms = end_point(outcome)
-    return [Metric(key, value, at_ms, number) for key, value in final_values(outcome).items()]
-
-
-def end_point(outcome: Outcome) -> Point:
-    """The last epoch, 0 if there was none, the next one if it diverged; and the end of the run in ms since 1970."""
-    last = outcome.epochs[-1].number if outcome.epochs else 0
-    return last + (outcome.status == "diverged"), ended_ms(outcome) or 0
+    number = (outcome.epochs[-1].number if outcome.epochs else 0) + (outcome.status == "diverged")
+    at_ms = ended_ms(outcome) or 0
+    curves = outcome.epochs[-1].metrics if outcome.epochs and outcome.status != "diverged" else ()
+    final = {key: value for key, value in outcome.metrics.items() if key not in curves}
+    final |= {f"diagnostics/{key}": value for key, value in outcome.diagnostics.items()}
+    final["seconds"] = outcome.seconds
+    return epoch_metrics(outcome.epochs) + [Metric(key, value, at_ms, number) for key, value in final.items()]
 
 
 def ended_ms(outcome: Outcome) -> int | None:
@@ -108,22 +115,20 @@ def ended_ms(outcome: Outcome) -> int | None:
     return outcome.started_ms + round(outcome.seconds * 1000) if outcome.started_ms else None
 
 
-def latest(outcome: Outcome) -> dict[str, float]:
-    """The value MLflow shows for each metric of a run that is in step."""
-    curves = {metric.key: metric.value for metric in epoch_metrics(outcome.epochs)}
-    return {**curves, **final_values(outcome)}
+def as_stored(run_id: str, outcome: Outcome) -> StoredRun:
+    """What MLflow holds when an outcome was sent: of each metric the latest value."""
+    metrics = {metric.key: metric.value for metric in all_metrics(outcome)}
+    return StoredRun(run_id, STATUSES[outcome.status], outcome.status, metrics, ended_ms(outcome))
 
 
-def in_step(
-    status: str, outcome_tag: str, metrics: Mapping[str, float], stored_end_ms: int | None, outcome: Outcome
-) -> bool:
+def in_step(run: StoredRun, outcome: Outcome) -> bool:
     """True if a stored run says what the ledger says; another attempt with the same numbers ended at another time."""
-    if (status, outcome_tag) != (STATUSES[outcome.status], outcome.status):
-        return False
-    if ended_ms(outcome) not in {None, stored_end_ms}:
-        return False
-    wanted = latest(outcome).items()
-    return all(math.isclose(metrics.get(key, math.nan), value, rel_tol=1e-9) for key, value in wanted)
+    wanted = as_stored(run.run_id, outcome)
+    return (
+        (run.status, run.outcome) == (wanted.status, wanted.outcome)
+        and wanted.ended_ms in {None, run.ended_ms}
+        and all(math.isclose(run.metrics.get(key, math.nan), it, rel_tol=1e-9) for key, it in wanted.metrics.items())
+    )
 
 
 def changed(metrics: Mapping[str, float], stored: Mapping[str, float]) -> "list[Metric]":

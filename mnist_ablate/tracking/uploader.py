@@ -1,7 +1,6 @@
 """One thread that feeds the mirror, so that training never waits for MLflow; decides when, never what, is sent.
 
-A thread and not a process: measured on 2 cores, MLflow's import and first call keep other threads waiting 140 ms
-at the worst and once, later calls 5 ms; the one slow step, the first migration, runs in a process of its own.
+A thread and not a process: on 2 cores MLflow's calls keep other threads waiting 5 ms, its import once 140 ms.
 """
 
 import threading
@@ -23,7 +22,6 @@ EPOCHS_SHARE = 0.04
 MLflow takes some 75 ms of the cores that train for each; no epoch is lost, a trial's outcome carries all of them."""
 WARN_EVERY_S = 60.0
 _BATCH = 16
-_FEW = 2
 _DOUBLINGS = 20
 
 
@@ -34,30 +32,18 @@ class Uploader:
     """
 
     def __init__(
-        self,
-        mirror: Mirror,
-        warn: Callable[[str], None],
-        *,
-        first_wait_s: float = 0.5,
-        longest_wait_s: float = 30.0,
+        self, mirror: Mirror, warn: Callable[[str], None], *, first_wait_s: float = 0.5, longest_wait_s: float = 30.0
     ) -> None:
         """`warn` gets at most one line a minute, from the thread; the waits are those between failed attempts."""
-        self._mirror = mirror
-        self._warn = warn
-        self._first_wait_s = first_wait_s
-        self._longest_wait_s = longest_wait_s
+        self._mirror, self._warn = mirror, warn
+        self._first_wait_s, self._longest_wait_s = first_wait_s, longest_wait_s
         self._outcomes: deque[FinishedTrial] = deque()
         self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
-        self._news = threading.Condition()
-        self._closing = threading.Event()
-        self._opened = False
-        self._settle = False
-        self._failures = 0
-        self._refused = 0
-        self._in_step = False
+        self._news, self._closing = threading.Condition(), threading.Event()
+        self._opened = self._settle = self._in_step = False
+        self._failures = self._refused = 0
         self._warn_after = self._epochs_after = 0.0
-        self.rejection: RejectedError | None = None
-        """Set if MLflow never let us in and never will; nothing more is sent then."""
+        self.rejection: RejectedError | None = None  # MLflow never let us in and never will: nothing more is sent
         self._thread = threading.Thread(target=self._run, name="mlflow-uploader", daemon=True)
 
     def start(self) -> None:
@@ -97,16 +83,22 @@ class Uploader:
         while work := self._next():
             try:
                 work()
+                self._opened, self._failures = True, 0
+                if work == self._mirror.settle:
+                    self._settle = False
             except Exception as error:  # noqa: BLE001 - whatever it is, training and the ledger go on
                 if isinstance(error, RejectedError) and not self._opened:
                     self.rejection = error
                     return
                 self._failures += 1
-                self._complain(f"{_text(error)}; training goes on and the ledger keeps everything")
-                if not self._may_retry():
-                    return
-            else:
-                self._failures = 0
+                self._complain(error, "training goes on and the ledger keeps everything")
+                if self._closing.is_set():
+                    if self._failures > 1:
+                        return
+                    time.sleep(self._first_wait_s)
+                else:
+                    wait_s = self._first_wait_s * 2.0 ** min(self._failures - 1, _DOUBLINGS)
+                    self._closing.wait(min(self._longest_wait_s, wait_s))
         self._in_step = True
 
     def _next(self) -> Callable[[], None] | None:
@@ -114,36 +106,27 @@ class Uploader:
         with self._news:
             while True:
                 if not self._opened:
-                    return self._open
+                    return self._mirror.open
                 if self._outcomes:
                     return self._send_outcomes
                 if self._closing.is_set():
-                    return self._end_runs if self._settle else None
+                    return self._mirror.settle if self._settle else None
                 pause_s = self._epochs_after - time.monotonic()
                 if self._epochs and pause_s <= 0:
                     return self._send_epochs
                 self._news.wait(pause_s if self._epochs else None)
 
-    def _open(self) -> None:
-        self._mirror.open()
-        self._opened = True
-
-    def _end_runs(self) -> None:
-        self._mirror.settle()
-        self._settle = False
-
     def _send_outcomes(self) -> None:
         """Those that have piled up side by side; alone the first that did not go, so that it tells why."""
+        batch: dict[str, FinishedTrial] = {}
         with self._news:
-            waiting = [*islice(self._outcomes, _BATCH)]
-        batch = {each[0].id: each for each in reversed(waiting)}
+            for each in islice(self._outcomes, _BATCH):
+                batch.setdefault(each[0].id, each)
         together = len(batch) > 1 and not self._failures
         sent = self._mirror.outcomes_together([*batch.values()]) if together else {}
         with self._news:
-            left = [each for each in waiting if each[0].id not in sent or each is not batch[each[0].id]]
-            for _ in waiting:
-                self._outcomes.popleft()
-            self._outcomes.extendleft(reversed(left))
+            for trial_id in sent:
+                self._outcomes.remove(batch[trial_id])
         if len(sent) < len(batch):
             self._send_outcome()
 
@@ -151,12 +134,11 @@ class Uploader:
         trial, arm, outcome = self._outcomes[0]
         try:
             self._mirror.outcome(trial, arm, outcome)
-        except UnreachableError as error:
-            if not isinstance(error, RefusedError):
+        except Exception as error:
+            if isinstance(error, UnreachableError) and not isinstance(error, RefusedError):
                 raise
-            self._refuse(trial, error)
-        except Exception as error:  # noqa: BLE001 - one outcome that cannot be sent must not hold up the others
-            self._refuse(trial, error)
+            self._refused += 1  # one outcome that cannot be sent must not hold up the others
+            self._complain(error, f"trial {trial.id} is in the ledger only")
         self._outcomes.popleft()
 
     def _send_epochs(self) -> None:
@@ -172,26 +154,8 @@ class Uploader:
             pause_s = max(EPOCH_PAUSE_S, (ended - began) / EPOCHS_SHARE)
             self._epochs_after = ended + min(pause_s, self._longest_wait_s)
 
-    def _refuse(self, trial: Trial, error: Exception) -> None:
-        self._refused += 1
-        self._complain(f"{_text(error)}; trial {trial.id} is in the ledger only")
-
-    def _complain(self, text: str) -> None:
+    def _complain(self, error: Exception, then: str) -> None:
         if time.monotonic() >= self._warn_after:
             self._warn_after = time.monotonic() + WARN_EVERY_S
-            self._warn(text)
-
-    def _may_retry(self) -> bool:
-        """Waits, each time twice as long; while closing the second failure is the last."""
-        if self._closing.is_set():
-            time.sleep(self._first_wait_s)
-            return self._failures < _FEW
-        doubled_s = self._first_wait_s * 2.0 ** min(self._failures - 1, _DOUBLINGS)
-        self._closing.wait(min(self._longest_wait_s, doubled_s))
-        return True
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, UnreachableError):
-        return str(error)
-    return f"{type(error).__name__}: {one_line(str(error))}"
+            kind = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
+            self._warn(f"{kind}{one_line(str(error)) if kind else error}; {then}")

@@ -12,18 +12,15 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO
 
 from mnist_ablate.errors import SweepError, UnreachableError, one_line
 from mnist_ablate.processes import Interrupted, raising
-from mnist_ablate.tracking import local_store
-from mnist_ablate.tracking.client import check_answer, deep_link, opener
+from mnist_ablate.settings import Settings
+from mnist_ablate.tracking.client import check_answer, create_store, deep_link, opener
 
-HOST = "127.0.0.1"
-_START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 4.0
-_POLL_S = 0.2
+_HOST = "127.0.0.1"
+_START_TIMEOUT_S, _STOP_TIMEOUT_S, _POLL_S = 120.0, 4.0, 0.2
 _ENVIRONMENT = {
     # Eight job consumers would take 1.5 GB and 12 seconds, for language models.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -36,29 +33,23 @@ _ENVIRONMENT = {
 }
 
 
-def serve(
-    tracking_db_uri: str,
-    artifact_root: Path,
-    port: int = 5000,
-    *,
-    open_browser: bool = False,
-    show: Callable[[str], None] = print,
-) -> int:
-    """Serves the store until a signal comes; returns 128 + its number, as a shell counts.
+def serve(settings: Settings, port: int, *, open_browser: bool = False, show: Callable[[str], None] = print) -> int:
+    """Serves the store of a home until a signal comes; returns 128 + its number, as a shell counts.
 
     `show` gets a line for each sweep: its name and its page. An empty store is made if there is none.
-
-    Raises:
-        SweepError: the port is taken.
-        UnreachableError: the store cannot be opened, or the server ended by itself.
+    Raises SweepError if the port is taken, UnreachableError if the store cannot be opened or the server ends by itself.
     """
-    _check_free(port)
-    local_store.create(tracking_db_uri)
-    check_answer(tracking_db_uri)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise SweepError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
+    create_store(settings.embedded_uri)
+    check_answer(settings.embedded_uri)
     try:
-        with raising(once=True), _server(tracking_db_uri, artifact_root, port) as (server, log):
-            _wait_for_answer(server, log, port)
-            pages = _pages(port)
+        with raising(once=True), _server(settings, port) as (server, log):
+            pages = _pages(server, log, port)
             for name, page in pages.items():
                 show(f"{name}: {page}")
             if open_browser:
@@ -69,24 +60,13 @@ def serve(
         return stop.exit_code
 
 
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise SweepError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
-
-
 @contextmanager
-def _server(
-    tracking_db_uri: str, artifact_root: Path, port: int
-) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+def _server(settings: Settings, port: int) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """MLflow's server and its log; a process group of its own, which is ended whole."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    # The address of the store may hold a password: `ps` shows arguments to everybody.
-    stores = {"MLFLOW_BACKEND_STORE_URI": tracking_db_uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": artifact_root.as_uri()}
-    environment = {**os.environ, **_ENVIRONMENT, **stores}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", settings.embedded_uri]
+    command += ["--default-artifact-root", (settings.home.absolute() / "mlartifacts").as_uri()]
+    environment = {**os.environ, **_ENVIRONMENT}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -95,45 +75,31 @@ def _server(
         try:
             yield server, log
         finally:
-            _end(server)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError):
+                    os.killpg(server.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    server.wait(_STOP_TIMEOUT_S)
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        server.wait(_STOP_TIMEOUT_S)
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-
-
-def _wait_for_answer(server: subprocess.Popen[bytes], log: IO[bytes], port: int) -> None:
+def _pages(server: subprocess.Popen[bytes], log: IO[bytes], port: int) -> dict[str, str]:
+    """As soon as the server answers: the page of each sweep by name, the last changed first, else the front page."""
+    host = f"http://{_HOST}:{port}"
+    query = json.dumps({"max_results": 100, "filter": "tags.sweep LIKE '%'"}).encode()
+    address, kind = f"{host}/api/2.0/mlflow/experiments/search", {"Content-Type": "application/json"}
     until = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < until:
         if server.poll() is not None:
             raise UnreachableError(f"MLflow's server did not start: {_last_line(log)}")
         with suppress(OSError):
-            host = f"http://{HOST}:{port}"
-            opener(host).open(f"{host}/health", timeout=_START_TIMEOUT_S).close()
-            return
+            request = urllib.request.Request(address, query, kind)  # noqa: S310 - our own server
+            with opener(host).open(request, timeout=_START_TIMEOUT_S) as reply:
+                found = json.load(reply).get("experiments", [])
+            return {each["name"]: deep_link(host, each["experiment_id"]) for each in found} or {"no sweep yet": host}
         time.sleep(_POLL_S)
     raise UnreachableError(f"MLflow's server did not answer within {_START_TIMEOUT_S:.0f} s: {_last_line(log)}")
 
 
-def _pages(port: int) -> dict[str, str]:
-    """The page of each sweep by name, the last changed first; the front page if there is none."""
-    host = f"http://{HOST}:{port}"
-    query = json.dumps({"max_results": 100, "filter": "tags.sweep LIKE '%'"}).encode()
-    request = urllib.request.Request(  # noqa: S310 - our own server
-        f"{host}/api/2.0/mlflow/experiments/search", query, {"Content-Type": "application/json"}
-    )
-    with opener(host).open(request, timeout=_START_TIMEOUT_S) as reply:
-        found = json.load(reply).get("experiments", [])
-    return {each["name"]: deep_link(host, each["experiment_id"]) for each in found} or {"no sweep yet": host}
-
-
 def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
-    lines = log.read().decode(errors="replace").split("\n")
-    return one_line("\n".join(reversed(lines)))
+    return one_line("\n".join(reversed(log.read().decode(errors="replace").splitlines())))

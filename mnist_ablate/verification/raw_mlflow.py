@@ -11,8 +11,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import text
 
-from mnist_ablate.tracking.client import check_answer, connect, database_error, translate_errors
-from mnist_ablate.tracking.local_store import database
+from mnist_ablate.tracking.client import check_answer, connect, database, database_error, translate_errors
 
 _PAGE = 1000
 

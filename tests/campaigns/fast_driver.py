@@ -26,7 +26,7 @@ from typer.main import get_command
 from mnist_ablate.cli import app
 from mnist_ablate.execution import driver, publishing
 from mnist_ablate.execution.engine import Event, Finished, Progress, Started
-from mnist_ablate.tracking import local_store, uploader
+from mnist_ablate.tracking import client, uploader
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
 LONGEST_WAIT_S = 0.3
@@ -90,7 +90,7 @@ def install(scratch: Path) -> None:
     if isinstance(app.app, Typer):
         app.app = get_command(app.app)  # type: ignore[assignment] - built once, not by every fork
     driver.Engine = Engine  # type: ignore[misc, assignment]
-    local_store._create = _copied(scratch)
+    client._create = _copied(scratch)
     uploader.EPOCH_PAUSE_S = 0.0
     real = driver.Uploader
     driver.Uploader = lambda *args, **more: _uploaders.append(real(*args, **more)) or _uploaders[-1]  # type: ignore[misc, assignment, func-returns-value]

@@ -108,7 +108,7 @@ def _send(proxy: Losing, name: str) -> None:
         sender.start()
     for _ in range(100):
         try:
-            mirror.verdicts("done", {"effect.x": 0.1}, [])
+            mirror.verdicts("done", {"effect.x": 0.1}, [], {})
         except Exception:  # noqa: BLE001 - a lost reply; the command `sync` would be given again
             continue
         return

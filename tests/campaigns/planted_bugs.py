@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from mnist_ablate.cli import live_view
 from mnist_ablate.execution import driver, publishing
 from mnist_ablate.ledger import database, ledger, optuna_rows, progress
-from mnist_ablate.tracking import mirror, run_format, run_index
+from mnist_ablate.tracking import mirror, run_format
 
 Bug = Callable[[Ground, Path], None]
 NUISANCE: dict[str, Any] = {"nuisance": {"learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}, "tuning_trials": 2}
@@ -199,7 +199,13 @@ def _doubled_points(real: Any) -> Any:
 
 def _ghosts() -> None:
     MlflowClient.create_run = _twice(MlflowClient.create_run)  # type: ignore[method-assign]
-    run_index.open_trials = lambda client, *where: run_index.by_trial(run_index.find_trials(client, *where[:2]))  # type: ignore[assignment]
+    MlflowClient.delete_run = lambda *_: None  # type: ignore[method-assign]
+
+
+def _no_look_up() -> None:
+    MlflowClient.delete_run = lambda *_: None  # type: ignore[method-assign]
+    real = mirror.Mirror._runs
+    mirror.Mirror._runs = lambda *where: {of: run for of, run in real(*where).items() if not of}  # type: ignore[method-assign]
 
 
 def _with_secret(real: Any) -> Any:
@@ -231,9 +237,7 @@ _RUN_KILLED = Injection("mirror.batch", "kill", 1)
 
 BUGS: dict[str, Bug] = {
     "skip the lock": _no_lock,
-    "drop the trial-id look-up before a run is created": _resumed(
-        _RUN_KILLED, lambda: setattr(run_index, "open_trials", lambda *_: {})
-    ),
+    "drop the trial-id look-up before a run is created": _resumed(_RUN_KILLED, _no_look_up),
     "write a result in two transactions, with a crash between": _swept(_two_transactions),
     "record a result twice": _patched(optuna_rows.TrialRows, "add", _twice),
     "train again what is recorded": _resumed(
@@ -254,7 +258,9 @@ BUGS: dict[str, Bug] = {
     "mark failed trials as complete in the ledger": _swept(
         lambda: (_failing(), setattr(ledger.Record, "_finished", _as_complete(ledger.Record._finished)))
     ),
-    "swap two metrics": _patched(run_format, "final_values", lambda real: lambda outcome: _swapped(real(outcome))),
+    "swap two metrics": _patched(
+        run_format, "all_metrics", lambda real: lambda told: real(_replaced(told, metrics=_swapped(told.metrics)))
+    ),
     "forget to end a run": _patched(MlflowClient, "set_terminated", _every_second),
     "keep the run that a lost reply left": _swept(_ghosts),
     "send points again with another time": _patched(MlflowClient, "log_batch", _doubled_points),

@@ -19,7 +19,7 @@ from postgres import Postgres
 from sweep_runs import starts, sweep_file
 
 from mnist_ablate.cli import app
-from mnist_ablate.tracking import local_store
+from mnist_ablate.tracking.client import database
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ finally:
     assert len(starts(fake)) == 6
     verified = command("verify", "small", MLFLOW_TRACKING_URI=uri)
     assert (verified.code, verified.out) == (0, "small: plan, ledger and MLflow agree\n")
-    planted(local_store.database(uri))
+    planted(database(uri))
     wrong = command("verify", "small", MLFLOW_TRACKING_URI=uri)
     assert wrong.code == 1
     assert wrong.out.count("\n") >= 1

@@ -1,26 +1,28 @@
 """docker-compose.yml keeps its policies, each policy notices what breaks it, and the images are what it says."""
 
 import copy
-import importlib.util
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import reduce
 from importlib.metadata import version
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import compose_policy as policy
 import jsonschema
+import mlflow
 import pytest
 from check_jsonschema import builtin_schemas
+
+from mnist_ablate.service.stack import new_secrets
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = policy.load()
 SERVICES = COMPOSE["services"]
 CHECKS = [(name, found) for name in SERVICES for found in policy.POLICIES if found.covers(name)]
-VARIABLES = (ROOT / "docker" / "mlflow_server.py").read_text() + (ROOT / "docker-compose.yml").read_text()
 
 
 @pytest.mark.parametrize(("name", "demand"), CHECKS, ids=[f"{name}-{found.name}" for name, found in CHECKS])
@@ -28,82 +30,61 @@ def test_service_keeps_the_policy(name: str, demand: Any) -> None:
     assert demand.holds(SERVICES[name]), demand.how
 
 
-def test_no_service_escapes_the_lists_of_the_policies() -> None:
-    assert set(SERVICES) == {"db", "mlflow", "account", "scheduler", "worker", "sweep"}
-    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["cluster"]} == {
-        "scheduler",
-        "worker",
-        "sweep",
-    }
+def test_no_service_escapes_the_policies_and_no_policy_its_test() -> None:
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    cluster = {name: ["cluster"] for name in ("scheduler", "worker", "sweep")}
+    assert profiles == {"db": None, "mlflow": None, "account": None, **cluster}
     assert not list(policy.broken(COMPOSE))
+    assert {found.name for found in policy.POLICIES} <= {name.partition(": ")[2] for name in BREAKS}
 
 
-def _put(service: str, key: str, value: object) -> Callable[[Any], None]:
-    return lambda document: document["services"][service].__setitem__(key, value)
-
-
-def _drop(service: str, key: str) -> Callable[[Any], None]:
-    return lambda document: document["services"][service].pop(key)
-
-
-def _set(service: str, name: str, value: str) -> Callable[[Any], None]:
-    return lambda document: document["services"][service]["environment"].__setitem__(name, value)
-
-
-BREAKS: dict[str, Callable[[Any], None]] = {
-    "db: exact image, digest-ready": _put("db", "image", "${POSTGRES_IMAGE:-postgres:latest}"),
-    "mlflow: own images are built here": _drop("mlflow", "pull_policy"),
-    "worker: nothing installed at start": _put("worker", "entrypoint", ["sh", "-c", "pip install x && mnist-ablate"]),
-    "mlflow: not root": _put("mlflow", "user", "${STACK_UID:-0}:${STACK_GID:-0}"),
-    "db: not root": _drop("db", "user"),
-    "db: root file system read-only": _put("db", "read_only", False),
-    "worker: root file system read-only": _put("worker", "tmpfs", ["/tmp:mode=1777"]),
-    "mlflow: no host folders": _put("mlflow", "volumes", ["/var/run/docker.sock:/var/run/docker.sock"]),
-    "sweep: no capabilities": _put("sweep", "cap_drop", ["NET_RAW"]),
-    "mlflow: no new privileges": _put("mlflow", "privileged", True),
-    "account: no new privileges": _drop("account", "security_opt"),
-    "worker: limits": _put("worker", "deploy", {"resources": {"limits": {"cpus": "1", "pids": 100}}}),
-    "scheduler: logs rotate": _put("scheduler", "logging", {"driver": "json-file"}),
-    "worker: signals and zombies": _drop("worker", "init"),
-    "db: time to stop": _drop("db", "stop_grace_period"),
-    "db: secrets are files": _set("db", "POSTGRES_PASSWORD", "postgres"),
-    "sweep: secrets are files": _set("sweep", "OPTUNA_STORAGE", "postgresql+psycopg2://optuna:word@db/optuna"),
-    "mlflow: telemetry off": _set("mlflow", "MLFLOW_DISABLE_TELEMETRY", "false"),
-    "mlflow: loopback ports": _put("mlflow", "ports", ["${MLFLOW_PORT:-5000}:5000"]),
-    "db: not published": _put("db", "ports", ["127.0.0.1:5432:5432"]),
-    "scheduler: not published": _put("scheduler", "networks", ["cluster", "edge"]),
-    "worker: database out of the workers' reach": _put("worker", "networks", ["cluster", "data"]),
-    "worker: health checked": _drop("worker", "healthcheck"),
-    "mlflow: health asks the database": _put("mlflow", "healthcheck", {"test": ["CMD", "curl", ":5000/health"]}),
-    "mlflow: known hosts": _set("mlflow", "MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow:5000,*"),
-    "mlflow: known origins": _set("mlflow", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*"),
-    "mlflow: no jobs, no pickles": _set("mlflow", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true"),
-    "network data: internal": lambda document: document["networks"].__setitem__("data", {}),
+BREAKS: dict[str, tuple[str, Any]] = {
+    "db: exact image, digest-ready": ("image", "${POSTGRES_IMAGE:-postgres:latest}"),
+    "mlflow: own images are built here": ("pull_policy", None),
+    "worker: nothing installed at start": ("entrypoint", ["sh", "-c", "pip install x && mnist-ablate"]),
+    "mlflow: not root": ("user", "${STACK_UID:-0}:${STACK_GID:-0}"),
+    "db: not root": ("user", None),
+    "db: root file system read-only": ("read_only", False),
+    "worker: root file system read-only": ("tmpfs", ["/tmp:mode=1777"]),
+    "mlflow: no host folders": ("volumes", ["/var/run/docker.sock:/var/run/docker.sock"]),
+    "sweep: no capabilities": ("cap_drop", ["NET_RAW"]),
+    "mlflow: no new privileges": ("privileged", True),
+    "account: no new privileges": ("security_opt", None),
+    "worker: limits": ("deploy", {"resources": {"limits": {"cpus": "1", "pids": 100}}}),
+    "scheduler: logs rotate": ("logging", {"driver": "json-file"}),
+    "worker: signals and zombies": ("init", None),
+    "db: time to stop": ("stop_grace_period", None),
+    "db: secrets are files": ("environment.POSTGRES_PASSWORD", "postgres"),
+    "sweep: secrets are files": ("environment.OPTUNA_STORAGE", "postgresql+psycopg2://optuna:word@db/optuna"),
+    "mlflow: telemetry off": ("environment.MLFLOW_DISABLE_TELEMETRY", "false"),
+    "mlflow: loopback ports": ("ports", ["${MLFLOW_PORT:-5000}:5000"]),
+    "db: not published": ("ports", ["127.0.0.1:5432:5432"]),
+    "scheduler: not published": ("networks", ["cluster", "edge"]),
+    "worker: database out of the workers' reach": ("networks", ["cluster", "data"]),
+    "worker: health checked": ("healthcheck", None),
+    "mlflow: health asks the database": ("healthcheck", {"test": ["CMD", "curl", ":5000/health"]}),
+    "mlflow: known hosts": ("environment.MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow:5000,*"),
+    "mlflow: known origins": ("environment.MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*"),
+    "mlflow: no jobs, no pickles": ("environment.MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true"),
+    "network data: internal": ("data", {}),
 }
 
 
 @pytest.mark.parametrize("found", BREAKS)
 def test_policy_notices_what_breaks_it(found: str) -> None:
-    document = copy.deepcopy(COMPOSE)
-    BREAKS[found](document)
+    document, (path, value) = copy.deepcopy(COMPOSE), BREAKS[found]
+    *way, last = path.split(".")
+    changed = reduce(getitem, way, document["services"].get(found.partition(":")[0], document["networks"]))
+    changed[last] = value
+    if value is None:
+        del changed[last]
     assert found in list(policy.broken(document))
 
 
-def test_every_policy_has_a_file_that_breaks_it() -> None:
-    assert {found.name for found in policy.POLICIES} <= {name.partition(": ")[2] for name in BREAKS}
-
-
-@pytest.fixture(scope="module")
-def schema() -> Any:
+def test_file_follows_the_schema_of_the_compose_specification_which_notices_a_misspelled_key() -> None:
     found = builtin_schemas.get_builtin_schema("vendor.compose-spec")
-    return jsonschema.validators.validator_for(found)(found)  # of the draft it names: another passes everything
-
-
-def test_file_follows_the_schema_of_the_compose_specification(schema: Any) -> None:
+    schema = jsonschema.validators.validator_for(found)(found)  # of the draft it names: another passes everything
     assert not [error.message for error in schema.iter_errors(COMPOSE)]
-
-
-def test_schema_notices_a_misspelled_key(schema: Any) -> None:
     document = copy.deepcopy(COMPOSE)
     document["services"]["db"]["read_onyl"] = True
     assert any("read_onyl" in error.message for error in schema.iter_errors(document))
@@ -120,44 +101,28 @@ def test_what_services_name_is_declared() -> None:
             assert source in COMPOSE["volumes"] or (ROOT / source).is_file()
 
 
-def test_secrets_are_those_that_stack_init_writes() -> None:
-    from mnist_ablate.service import stack
-
-    assert set(COMPOSE["secrets"]) == set(stack._CONTENT) - {"client.env"}
+def test_secrets_are_those_that_stack_init_writes_and_each_service_sees_only_those_it_needs() -> None:
+    assert set(COMPOSE["secrets"]) == set(new_secrets()) - {"client.env"}
     assert all(secret["file"] == f"./secrets/{name}" for name, secret in COMPOSE["secrets"].items())
-
-
-def test_each_service_sees_only_the_secrets_it_needs() -> None:
     seen = {name: json.dumps(service.get("secrets", [])) for name, service in SERVICES.items()}
     assert [name for name, text in seen.items() if "postgres_password" in text] == ["db"]
     assert [name for name, text in seen.items() if "mlflow_admin_password" in text] == ["mlflow", "account"]
     assert seen["worker"] == seen["scheduler"] == "[]"
 
 
-def test_docs_hold_the_policy_table() -> None:
+def test_docs_hold_the_policy_table_that_the_script_prints() -> None:
+    done = subprocess.run([sys.executable, policy.__file__], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, policy.table(COMPOSE))
     assert policy.table(COMPOSE) in (ROOT / "docs" / "guides" / "team-stack.md").read_text(encoding="utf-8")
 
 
-def test_script_prints_the_table_and_is_content() -> None:
-    done = subprocess.run([sys.executable, policy.__file__], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, policy.table(COMPOSE))
-
-
-def test_images_end_as_another_user_than_root() -> None:
-    stages = policy.DOCKERFILE.read_text().split("\nFROM ")[1:]
+def test_images_are_of_the_version_and_base_of_the_compose_file_and_end_as_another_user_than_root() -> None:
+    before, *stages = policy.DOCKERFILE.read_text().split("\nFROM ")
     final = {stage.split(" AS ")[1].split("\n")[0]: stage for stage in stages}
-    for service in SERVICES.values():
-        if "build" in service:
-            assert re.findall(r"^USER (.*)$", final[service["build"]["target"]], re.MULTILINE) == ["10001:10001"]
-
-
-def test_images_are_of_the_version_and_the_base_of_the_compose_file() -> None:
-    base = re.search(r"^ARG PYTHON_IMAGE=(.*)$", policy.DOCKERFILE.read_text(), re.MULTILINE)
-    assert base is not None
-    for service in SERVICES.values():
-        if "build" in service:
-            assert service["image"].endswith(f":{version('mnist-ablate')}")
-            assert policy.default(service["build"]["args"]["PYTHON_IMAGE"]) == base[1]
+    for service in (each for each in SERVICES.values() if "build" in each):
+        assert re.findall(r"^USER (.*)$", final[service["build"]["target"]], re.MULTILINE) == ["10001:10001"]
+        assert service["image"].endswith(f":{version('mnist-ablate')}")
+        assert f"ARG PYTHON_IMAGE={policy.default(service['build']['args']['PYTHON_IMAGE'])}" in before.splitlines()
 
 
 def test_everything_in_the_server_image_is_pinned() -> None:
@@ -173,14 +138,10 @@ def test_build_context_leaves_secrets_out() -> None:
     assert not [line for line in lines if "secrets" in line or ".env" in line]
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bMLFLOW_[A-Z_]+\b(?=[\":])", VARIABLES))))
-def test_mlflow_has_the_variable(name: str) -> None:
-    if name in {"MLFLOW_PORT", "MLFLOW_HOSTS", "MLFLOW_ORIGINS", "MLFLOW_SERVER_PROCESSES"}:
-        return  # of the compose file alone
-    found = importlib.util.find_spec("mlflow")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    package = Path(found.submodule_search_locations[0])
-    assert any(
-        f'"{name}"' in (package / source).read_text() for source in ("environment_variables.py", "cli/__init__.py")
-    )
+def test_mlflow_has_every_variable_that_it_is_given() -> None:
+    used = "".join((ROOT / name).read_text() for name in ("docker/mlflow_server.py", "docker-compose.yml"))
+    given = set(re.findall(r"\bMLFLOW_[A-Z_]+\b(?=[\":])", used))
+    package = Path(mlflow.__file__).parent
+    known = "".join((package / name).read_text() for name in ("environment_variables.py", "cli/__init__.py"))
+    of_compose_alone = {"MLFLOW_PORT", "MLFLOW_HOSTS", "MLFLOW_ORIGINS", "MLFLOW_SERVER_PROCESSES"}
+    assert {name for name in given if f'"{name}"' not in known} == of_compose_alone

@@ -1,6 +1,5 @@
 """A sweep through the whole service: PostgreSQL with two roles, MLflow with accounts, a TLS cluster of two workers."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,22 +25,16 @@ def service() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def swept(service: Stack) -> list[Done]:
-    home = service.folder / "person"
-    home.mkdir()
-    return service.swept(home)
+    (service.folder / "person").mkdir()
+    return service.swept(service.folder / "person")
 
 
-def test_a_sweep_ends_in_order_and_everything_agrees(swept: list[Done]) -> None:
+def test_a_sweep_ends_in_order_both_machines_trained_and_everything_agrees(service: Stack, swept: list[Done]) -> None:
     sweep, verify = swept
     assert (sweep.code, verify.code) == (0, 0), sweep.err + verify.err
     assert sweep.document["trials"] == {"planned": 6, "complete": 6, "diverged": 0, "failed": 0, "lost": 0}
     assert verify.out == "small: plan, ledger and MLflow agree\n"
-
-
-def test_both_machines_trained(service: Stack, swept: list[Done]) -> None:
-    assert swept[0].code == 0
-    processes = {line.split()[1] for line in (service.folder / "starts").read_text().splitlines()}
-    assert len(processes) == 2
+    assert len({line.split()[1] for line in (service.folder / "starts").read_text().splitlines()}) == 2
 
 
 @pytest.mark.parametrize("user", ["sweeper", ADMIN])
@@ -54,18 +47,12 @@ def test_runs_are_visible_with_an_account(service: Stack, swept: list[Done], use
     assert {run["info"]["status"] for run in found} == {"FINISHED"}
 
 
-def test_a_wrong_password_ends_a_sweep_in_one_line(service: Stack, swept: list[Done], tmp_path: Path) -> None:
-    assert swept[0].code == 0
-    run = Command(service.folder / "person", service.environment(MLFLOW_TRACKING_PASSWORD="wrong-password"))
-    done = run("sync", "small.yaml", "--home", str(tmp_path))
-    assert done.code == 3
-    assert done.err.count("\n") == 1
-    assert "refused the credentials (401)" in done.err
-
-
-def test_a_client_without_the_certificate_is_told_so(service: Stack, swept: list[Done]) -> None:
+def test_wrong_password_and_no_certificate_are_one_line(service: Stack, swept: list[Done], tmp_path: Path) -> None:
     assert swept[0].code == 0
     run = Command(service.folder / "person", service.environment())
+    done = run("sync", "small.yaml", "--home", str(tmp_path), MLFLOW_TRACKING_PASSWORD="wrong-password")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "refused the credentials (401)" in done.err
     done = run("sweep", "small.yaml", "--seeds", "4", "--fresh", "--cluster", service.scheduler)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "TLS needs --tls-ca-file, --tls-cert, --tls-key" in done.err
@@ -78,5 +65,5 @@ def test_the_real_trainer_trains_on_the_cluster(service: Stack) -> None:
     run = Command(home, service.environment())
     sweep = run("sweep", "real.yaml", "--json", *service.cluster)
     assert sweep.code == 0, sweep.err
-    assert json.loads(sweep.out)["trials"]["complete"] == 2
+    assert sweep.document["trials"]["complete"] == 2
     assert run("verify", "real.yaml").code == 0

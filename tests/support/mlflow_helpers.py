@@ -14,7 +14,8 @@ from keras_trials import keras_trial
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from mnist_ablate.tracking import local_store
+from mnist_ablate.settings import Settings
+from mnist_ablate.tracking.client import create_store, database
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
@@ -56,7 +57,7 @@ def mirror(uri: str, name: str = "normalization", tags: Mapping[str, str] | None
 
 def rows(uri: str, query: str) -> list[tuple[Any, ...]]:
     """What the embedded store really holds, past MLflow."""
-    path = local_store.database(uri)
+    path = database(uri)
     assert path is not None
     connection = sqlite3.connect(path)
     try:
@@ -88,7 +89,7 @@ def new_home(home: Path) -> str:
     """The address of an empty store in a home of its own, without the seconds MLflow takes to make one."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "mlflow.db").write_bytes(_empty_store())
-    return local_store.uri(home)
+    return Settings(home=home).embedded_uri
 
 
 @cache
@@ -96,7 +97,7 @@ def _empty_store() -> bytes:
     if made := os.environ.get(EMPTY_STORE):
         return Path(made).read_bytes()
     with TemporaryDirectory() as home:
-        local_store.create(local_store.uri(Path(home)))
+        create_store(Settings(home=Path(home)).embedded_uri)
         return (Path(home) / "mlflow.db").read_bytes()
 
 

@@ -37,6 +37,7 @@ class Stub:
         self.upstream = upstream
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.port = 0
         self.busy = 0
         self._lock = threading.Lock()
@@ -60,6 +61,7 @@ class Stub:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         path = request.path.partition("?")[0]
         self.seen.append((request.command, path, dict(request.headers)))
+        self.bodies.append(body)
         if self.reply:
             _answer(request, self.reply)
             return

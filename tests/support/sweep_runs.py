@@ -10,7 +10,6 @@ from mnist_ablate.execution.engine import Event, Finished, Retried
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import FinishedTrial
-from mnist_ablate.tracking.run_index import StoredRun
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 
 SWEEP: dict[str, Any] = {
@@ -119,7 +118,3 @@ class Tracker:
     def settle(self) -> None:
         self._reach()
         self.settled += 1
-
-    def stored(self) -> dict[str, StoredRun]:
-        self._reach()
-        return {}

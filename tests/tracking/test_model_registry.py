@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import PROGRAM, Command, Done, base_environment
+from command import PROGRAM, Command, base_environment
 from ledger_records import outcome
 from mlflow import MlflowClient
 from mlflow_helpers import new_home
@@ -15,7 +16,7 @@ from sweep_runs import small, sweep_file
 
 from mnist_ablate.ledger.progress import winner
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
-from mnist_ablate.trial import RecordedTrial
+from mnist_ablate.trial import Params, RecordedTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
 USE = """
@@ -25,7 +26,6 @@ digits = data.load()
 model = pyfunc.load_model("models:/mnist-ablate-tiny/1")
 print((model.predict(digits.x_test) == digits.y_test).mean())
 """
-SEARCH: dict[str, Any] = {"design": "search", "scientific": {"activation": ["relu", "tanh"]}, "tuning_trials": 2}
 
 
 def entry(planned: PlannedTrial, status: str = "complete", **metrics: float) -> RecordedTrial:
@@ -34,44 +34,30 @@ def entry(planned: PlannedTrial, status: str = "complete", **metrics: float) -> 
     return RecordedTrial(planned.trial, planned.arm.params, planned.stage, changed)
 
 
-def entries(plan: Plan, **by_arm: RecordedTrial) -> dict[str, RecordedTrial]:
+def won(plan: Plan, *entries: RecordedTrial) -> tuple[Params, int] | None:
+    """Params and seed of the winner, with these entries; the other trials are equal."""
     made = [entry(each, val_accuracy=0.9, test_accuracy=0.9) for each in plan.verdict_trials()]
-    return {each.trial.id: each for each in made} | {each.trial.id: each for each in by_arm.values()}
+    found = winner(plan, {each.trial.id: each for each in (*made, *entries)})
+    return found and (found.params, found.trial.seed)
 
 
-def test_the_winner_is_the_best_by_validation_and_its_first_seed() -> None:
+def test_the_winner_is_the_best_by_validation_of_the_arms_that_completed_every_seed() -> None:
     plan = make_plan(small(), "d1" * 32)
-    relu, tanh = plan.verdict_trials()[:2]
-    found = winner(plan, entries(plan, a=entry(relu, test_accuracy=0.99), b=entry(tanh, val_accuracy=0.99)))
-    assert found is not None
-    assert (found.params, found.trial.seed) == ({"activation": "tanh"}, 0)
-
-
-def test_an_arm_with_a_trial_that_did_not_complete_cannot_win() -> None:
-    plan = make_plan(small(), "d1" * 32)
-    every = plan.verdict_trials()
-    best, broken = entry(every[1], val_accuracy=0.99), entry(every[3], "diverged")
-    found = winner(plan, entries(plan, a=best, b=broken))
-    assert found is not None
-    assert found.params == {"activation": "relu"}
-
-
-def test_there_is_no_winner_before_every_trial_is_recorded() -> None:
-    plan = make_plan(small(), "d1" * 32)
-    known = entries(plan)
-    known.pop(plan.verdict_trials()[-1].trial.id)
-    assert winner(plan, known) is None
+    relu, tanh, _, tanh_again, *_ = plan.verdict_trials()
+    best = entry(tanh, val_accuracy=0.99)
+    assert won(plan, entry(relu, test_accuracy=0.99), best) == ({"activation": "tanh"}, 0)
+    assert won(plan, best, entry(tanh_again, "diverged")) == ({"activation": "relu"}, 0)
+    assert winner(plan, {each.trial.id: entry(each) for each in plan.verdict_trials()[:-1]}) is None
 
 
 def test_a_search_has_its_own_winner() -> None:
-    plan = make_plan(small(**SEARCH, claims=[], fixed={"epochs": 2}, baseline={"activation": "relu"}), "d1" * 32)
-    tried = [
-        entry(plan.searched({"activation": name}), val_accuracy=score) for name, score in (("relu", 0.8), ("tanh", 0.9))
-    ]
-    known = {each.trial.id: each for each in tried}
+    search = small(design="search", tuning_trials=2, claims=[], baseline={"activation": "relu"})
+    plan = make_plan(search, "d1" * 32)
+    scores = {"relu": 0.8, "tanh": 0.9}
+    known = [entry(plan.searched({"activation": name}), val_accuracy=score) for name, score in scores.items()]
     best = {"baseline": {}, "winner": {"activation": "tanh"}}
-    known |= {each.trial.id: entry(each, val_accuracy=0.5) for each in plan.verdict_trials(best)}
-    found = winner(plan, known)
+    known += [entry(each, val_accuracy=0.5) for each in plan.verdict_trials(best)]
+    found = winner(plan, {each.trial.id: each for each in known})
     assert found is not None
     assert (found.params, found.trial.settings["activation"]) == ({"configuration": "winner"}, "tanh")
 
@@ -81,27 +67,24 @@ def versions(uri: str, name: str) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_register_puts_the_winner_there_once(command: Command, images: Path) -> None:
+def test_register_puts_the_winner_there_once_and_without_mlflow_not_at_all(command: Command, images: Path) -> None:
     sweep_file(command.folder)
     uri = new_home(command.folder / ".mnist-ablate")
-
-    def sweep() -> Done:
-        words = ("sweep", "small.yaml", "--data", str(images), "--register")
-        return command(*words, MLFLOW_TRACKING_URI=uri)
-
-    done = sweep()
+    words = ("sweep", "small.yaml", "--data", str(images), "--register")
+    done = command(*words)
+    assert done.code == 7
+    assert "registered:" not in done.err
+    done = command(*words, MLFLOW_TRACKING_URI=uri)
     assert done.code == 0, done.err
     assert "registered: mnist-ablate-small version 1 (relu seed 0)\n" in done.err
     (version,) = versions(uri, "mnist-ablate-small")
     client = MlflowClient(tracking_uri=uri)
-    run = client.get_run(version.run_id)
-    assert run.data.tags["trial_id"] == version.tags["trial_id"]
-    assert version.tags["arm"] == "relu"
-    assert version.tags["same_numbers_as_recorded"] == "true"
+    assert client.get_run(version.run_id).data.tags["trial_id"] == version.tags["trial_id"]
+    assert {"arm": "relu", "seed": "0", "same_numbers_as_recorded": "true"}.items() <= version.tags.items()
     assert version.tags["verdict.tanh-hurts"] in {"supported", "inconclusive"}
     kept = sorted(each.path for each in client.list_artifacts(version.run_id, "model"))
     assert kept == ["model/MLmodel", "model/model.json", "model/model.weights.h5"]
-    again = sweep()
+    again = command(*words, MLFLOW_TRACKING_URI=uri)
     assert again.code == 0
     assert "registered: mnist-ablate-small version 1 (relu seed 0), as it was" in again.err
     assert len(versions(uri, "mnist-ablate-small")) == 1
@@ -109,33 +92,16 @@ def test_register_puts_the_winner_there_once(command: Command, images: Path) -> 
 
 
 @pytest.mark.slow
-def test_without_mlflow_nothing_is_registered_and_the_exit_code_says_so(command: Command, images: Path) -> None:
-    sweep_file(command.folder)
-    done = command("sweep", "small.yaml", "--data", str(images), "--register")
-    assert done.code == 7
-    assert "registered:" not in done.err
-
-
-@pytest.mark.slow
 def test_a_registered_network_tells_digits(tmp_path: Path) -> None:
     content = {"question": "q", "fixed": {"width": 32, "epochs": 1}, "seeds": 1}
     (tmp_path / "tiny.yaml").write_text(json.dumps({**content, "scientific": {"normalizer": ["pixelwise"]}}))
     uri = new_home(tmp_path / ".mnist-ablate")
-    environment = base_environment(MLFLOW_TRACKING_URI=uri)
-    done = subprocess.run(
-        [PROGRAM, "sweep", "tiny.yaml", "--register", "--json"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    run = partial(subprocess.run, env=base_environment(MLFLOW_TRACKING_URI=uri), capture_output=True, text=True)
+    done = run([PROGRAM, "sweep", "tiny.yaml", "--register", "--json"], cwd=tmp_path, timeout=200)
     assert done.returncode == 0, done.stderr
     (version,) = versions(uri, "mnist-ablate-tiny")
     assert version.tags["same_numbers_as_recorded"] == "true"
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", USE], env=environment, capture_output=True, text=True, timeout=100
-    )
+    found = run([sys.executable, "-W", "ignore", "-c", USE], timeout=100)
     assert found.returncode == 0, found.stderr
     assert float(found.stdout) == pytest.approx(float(version.tags["test_accuracy"]), abs=2e-4)
     assert json.loads(done.stdout)["arms"][0]["mean"] == float(version.tags["test_accuracy"])

@@ -1,27 +1,22 @@
 """MLflow's page after a real sweep, in Chromium: runs, charts, verdicts and report are where the printed link says."""
 
-import json
 import os
 import re
-import signal
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chromium
 import pytest
 from browser import Browser, browser
 from command import Command, base_environment, wait_for
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow_helpers import free_port, new_home
 from sweep_runs import sweep_file
 from tiny_images import SUPPORT, write_images
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not chromium.FOUND, reason="no Chromium: install it"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not chromium.FOUND, reason="no Chromium: install it")]
 CARDS = "document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]').length"
 PLOTS = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
 POINTS = """
@@ -40,28 +35,19 @@ class Site(NamedTuple):
     link: str
     address: str
 
-    def runs(self, query: str, experiment: str = "1") -> list[dict[str, Any]]:
-        content = json.dumps({"experiment_ids": [experiment], "filter": query}).encode()
-        url = f"{self.address}/api/2.0/mlflow/runs/search"
-        with urllib.request.urlopen(
-            urllib.request.Request(url, content, {"Content-Type": "application/json"}), timeout=30
-        ) as reply:
-            return list(json.load(reply).get("runs", []))
+    def runs(self, query: str, experiment: str = "1") -> list[Run]:
+        return list(MlflowClient(tracking_uri=self.address).search_runs([experiment], query))
 
-    def page(self, run: dict[str, Any], tab: str = "") -> str:
-        return f"{self.address}/#/experiments/1/runs/{run['info']['run_id']}{tab}"
-
-
-def settings_of_fake(folder: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    return {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder)}
+    def page(self, run: Run, tab: str = "") -> str:
+        return f"{self.address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{tab}"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    uri = new_home(folder / ".mnist-ablate")
-    command = Command(folder, base_environment(**settings_of_fake(folder), MLFLOW_TRACKING_URI=uri))
+    uri, path = new_home(folder / ".mnist-ablate"), os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    fake = {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder)}
+    command = Command(folder, base_environment(**fake, MLFLOW_TRACKING_URI=uri))
     images = write_images(folder / "tiny.npz")
     sweep_file(folder, seeds=6)
     done = command("sweep", "small.yaml", "--data", str(images))
@@ -76,12 +62,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert [each.replace(":5000/", f":{port}/") for each in printed] == [link]
         yield Site(command, images, link, f"http://127.0.0.1:{port}")
     finally:
-        os.killpg(page.pid, signal.SIGINT)
-        try:
-            page.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(page.pid, signal.SIGKILL)
-            page.communicate()
+        page.terminate()  # it takes its server along
+        page.communicate(timeout=10)
 
 
 @pytest.fixture
@@ -105,7 +87,7 @@ def test_printed_link_shows_every_run_with_metrics_and_charts(site: Site, tab: B
     tab.shows("val_accuracy")
 
 
-def test_note_of_the_parent_is_a_table_of_verdicts(site: Site, tab: Browser) -> None:
+def test_note_of_the_parent_is_a_table_of_verdicts_and_its_report_opens(site: Site, tab: Browser) -> None:
     (parent,) = site.runs("tags.kind = 'sweep'")
     tab.open(site.page(parent))
     tab.shows("Show more")
@@ -114,10 +96,6 @@ def test_note_of_the_parent_is_a_table_of_verdicts(site: Site, tab: Browser) -> 
     row = tab.value(f"{NOTE}.slice({NOTE}.indexOf('Tanh hurts.'), {NOTE}.indexOf('Tanh hurts.') + 3)")
     assert row[1] == "supported"
     assert re.fullmatch(r"-\d\.\d\d pp", row[2])
-
-
-def test_report_opens_from_the_artifacts(site: Site, tab: Browser) -> None:
-    (parent,) = site.runs("tags.kind = 'sweep'")
     tab.open(site.page(parent, "/artifacts/report.html"))
     assert "Does tanh hurt?" in tab.framed("Verdicts")
 
@@ -131,7 +109,7 @@ def test_epochs_appear_while_a_sweep_trains(site: Site, tab: Browser) -> None:
         (run,) = site.runs(RUNNING, "2")
         seen = []
         while len(seen) < 2:
-            tab.open(site.page(run, "/model-metrics").replace("/1/runs", "/2/runs"))
+            tab.open(site.page(run, "/model-metrics"))
             tab.until(f"{PLOTS} > 0 && {POINTS} > {seen[-1] if seen else 0}", 30)
             seen.append(tab.value(POINTS))
             assert site.runs(RUNNING, "2"), "it ended too soon to tell"
