@@ -6,54 +6,53 @@ from typing import Annotated
 
 import typer
 
-from mnist_ablate.cli.options import TlsCaFile, TlsCert, TlsKey
+from mnist_ablate.cli import options
 
-_LOOPBACK = ("127.", "localhost", "::1")
 stack_app = typer.Typer(no_args_is_help=True, help="The service for a team: tracking server, database, cluster.")
 
 
 def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The scheduler: tcp://host:8786, tls://host:8786.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")] = None,
+    jobs: options.Jobs = None,
     name: Annotated[str | None, typer.Option(help="Name of this machine in sweeps [the host's name].")] = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="Memory of each process: 4GB, or auto for an equal share.")
     ] = "auto",
-    tls_ca_file: TlsCaFile = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    tls_ca_file: options.TlsCaFile = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
 ) -> None:
     """Train trials here for the sweeps of a cluster, until stopped."""
-    from mnist_ablate.execution.cluster import default_jobs
+    from dask.system import CPU_COUNT
+
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.service.dask_service import check_address, check_memory_size, serve_workers
 
     check_address(address)
     check_memory_size(memory)
-    certificates = tls_from_options(address, tls_ca_file, tls_cert, tls_key)
-    label, count = name or socket.gethostname(), jobs or default_jobs()
+    tls = tls_from_options(address, tls_ca_file, tls_cert, tls_key)
+    label, count = name or socket.gethostname(), jobs or CPU_COUNT
     names = [label] if count == 1 else [f"{label}-{number}" for number in range(count)]
-    raise typer.Exit(serve_workers(address, names, memory, certificates, lambda line: typer.echo(line, err=True)))
+    raise typer.Exit(serve_workers(address, names, memory, tls, lambda line: typer.echo(line, err=True)))
 
 
 def scheduler(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8786,
-    tls_ca_file: TlsCaFile = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    tls_ca_file: options.TlsCaFile = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
 ) -> None:
     """Connect sweeps with the workers of several machines, until stopped."""
     from mnist_ablate.execution.dask_settings import TLS_SCHEME, tls_from_options
     from mnist_ablate.service.dask_service import serve_scheduler
 
     given = (tls_ca_file, tls_cert, tls_key)
-    certificates = tls_from_options(f"{TLS_SCHEME}{host}" if any(given) else None, *given)
-    if certificates is None and not host.startswith(_LOOPBACK):
-        typer.echo(
-            f"anyone who can reach {host}:{port} can run code here: use a private network, or --tls-cert", err=True
-        )
-    raise typer.Exit(serve_scheduler(host, port, certificates, lambda line: typer.echo(line, err=True)))
+    tls = tls_from_options(f"{TLS_SCHEME}{host}" if any(given) else None, *given)
+    if tls is None and not host.startswith(("127.", "localhost", "::1")):
+        risk = f"anyone who can reach {host}:{port} can run code here"
+        typer.echo(f"{risk}: use a private network, or --tls-cert", err=True)
+    raise typer.Exit(serve_scheduler(host, port, tls, lambda line: typer.echo(line, err=True)))
 
 
 @stack_app.callback()

@@ -11,7 +11,7 @@ from rich.console import Console
 from sweep_runs import Watcher, small, starts
 from sweep_texts import problems
 
-from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger.ablation_path import walk
 from mnist_ablate.ledger.progress import due, tuned
@@ -154,12 +154,13 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
     with pytest.raises(RuntimeError, match="crash"):
         drive(sweep, settings, Watcher(stop_after=11))
     result = drive(sweep, settings, Watcher())
-    assert (result.planned, result.recorded, len(result.rows), result.broken) == (27, 27, 12, False)
+    assert (result.plan.size, result.recorded, result.broken) == (27, 27, False)
+    assert result.report.trials.complete == 12
     made, record = recorded_report.report("small", settings)
     assert made.path is not None
     assert len(made.path.steps) == 3
     assert made.claims[0].n_pairs == 3
-    text = Reader(html.html(made, publishing.recorded_sweep(record))).text
+    text = Reader(html.html(made, recorded_report.recorded_sweep(record))).text
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(terminal.tables(made))
     assert isinstance(console.file, io.StringIO)

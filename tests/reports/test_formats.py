@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 
 from mnist_ablate.cli.app import app
 from mnist_ablate.errors import SweepError
-from mnist_ablate.execution.publishing import recorded_sweep
-from mnist_ablate.execution.recorded_report import report
+from mnist_ablate.execution.recorded_report import recorded_sweep, report
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.progress import tuned
 from mnist_ablate.reports import html

@@ -243,8 +243,8 @@ def test_an_older_record_goes_on_and_trains_only_the_control(settings: Settings,
     watcher = Watcher()
     result = drive(controlled(name="older"), settings, watcher)
     assert sorted(starts(fake)) == [f"relu/{CONTROL_SEED + seed}" for seed in range(3)]
-    assert (result.planned, result.recorded, result.broken) == (9, 9, False)
-    assert result.rows == before.rows
+    assert (result.plan.size, result.recorded, result.broken) == (9, 9, False)
+    assert progress.rows(result.plan, result.entries) == progress.rows(before.plan, before.entries)
     assert {entry.stage for entry in result.record.entries().values()} == {"verdict", "control"}
     document = as_json(recorded_report.report("older", settings)[0])
     assert document["trials"] == {"planned": 6, "complete": 6, "diverged": 0, "failed": 0, "lost": 0}

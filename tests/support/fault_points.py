@@ -32,12 +32,12 @@ POINTS = {
     "mirror.settle": "mnist_ablate.tracking.mirror:Mirror.settle",
     "sync.outcome": "mnist_ablate.tracking.mirror:Mirror.outcome",
     "sync.verdicts": "mnist_ablate.tracking.mirror:Mirror.verdicts",
-    "sync.publish": "mnist_ablate.execution.publishing:publish",
+    "sync.publish": "mnist_ablate.execution.recorded_report:publish",
     "cache.store": "mnist_ablate.tracking.local_store:_create",
     "cache.copy": "mnist_ablate.tracking.local_store:shutil.rmtree",
     "report.of_rows": "mnist_ablate.reports.judging:of_rows",
-    "report.markdown": "mnist_ablate.execution.publishing:markdown",
-    "report.show": "mnist_ablate.cli.sweep_ending:show",
+    "report.markdown": "mnist_ablate.execution.recorded_report:markdown",
+    "report.show": "mnist_ablate.cli.sweeps:show",
 }
 ACTIONS = ("kill", "interrupt", "terminate", "raise", "full")
 
