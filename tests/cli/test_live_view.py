@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 import fake_trainer
 import pytest
+from ledger_records import outcome, plan
 from rich.console import Console
-from sweep_runs import small
 
 from mnist_ablate.cli import live_view
 from mnist_ablate.cli.live_view import TimeLeft, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
-from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
-from mnist_ablate.trial import Outcome, RecordedTrial
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
+from mnist_ablate.trial import RecordedTrial
 
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
 
@@ -30,25 +30,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def plan(**changes: object) -> Plan:
-    return make_plan(small(**changes), "d1" * 32)
-
-
-def outcome(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Outcome:
-    metrics = fake_trainer.metrics(planned.trial) if status == "complete" else {}
-    return Outcome.model_validate(
-        {"trial_id": planned.trial.id, "status": status, "metrics": metrics, "reason": reason}
-    )
-
-
-def finished(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Finished:
-    return Finished(planned.trial, outcome(planned, status, reason))
+def finished(planned: PlannedTrial, status: str = "complete", **changes: str) -> Finished:
+    return Finished(planned.trial, outcome(planned, status, **changes))
 
 
 def entries(trials: Iterable[PlannedTrial], status: str = "complete") -> dict[str, RecordedTrial]:
-    return {
-        each.trial.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials
-    }
+    return {each.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials}
 
 
 def watch(of: Plan, recorded: dict[str, RecordedTrial] | None = None, **options: bool) -> tuple[Watch, io.StringIO]:
@@ -145,20 +132,17 @@ def test_tuning_trials_are_named_by_what_they_try() -> None:
 def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:
     wanted = plan()
     one, two, three, *_ = wanted.verdict_trials()
-    shown, written = watch(wanted)
+    shown, written = watch(wanted, entries([one], "failed"))
     shown.event(one, Retried(one.trial, "worker killed", 1))
-    shown.event(two, finished(two, "failed", "ValueError: [red]no[/red] [/]"))
+    shown.event(two, finished(two, "failed", reason="ValueError: [red]no[/red] [/]"))
     shown.event(three, finished(three))
+    shown.event(one, finished(one, "diverged"))
     assert written.getvalue().splitlines() == [
+        "resuming: 0 of 6 done",  # what failed is run again
         "trial relu seed 0 lost (worker killed) - retrying 1/2",
         "trial tanh seed 0 failed: ValueError: [red]no[/red] [/]",
+        "trial relu seed 0 diverged at epoch 2",
     ]
-
-
-def test_a_failed_trial_is_not_done_before_it_was_run_again() -> None:
-    wanted = plan()
-    _, written = watch(wanted, entries(wanted.verdict_trials()[:1], "failed"))
-    assert written.getvalue() == "resuming: 0 of 6 done\n"
 
 
 def test_without_a_terminal_there_is_a_plain_line_now_and_then(clock: Clock) -> None:
@@ -184,43 +168,26 @@ def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_non
         assert written.getvalue() == ""
 
 
-NETWORKS = {
-    "design": "configurations",
-    "scientific": {},
-    "configurations": {"dense": {"model": "mlp", "epochs": 2}, "cnn": {"model": "cnn", "epochs": 10}},
-    "fixed": {},
-    "claims": [],
-    "seeds": 3,
-}
-
-
 def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
     """That of a plan with two arms, and the trials of each."""
-    wanted = plan(**NETWORKS)
-    dense, cnn = (
-        [each for each in wanted.verdict_trials() if each.arm.params["configuration"] == arm]
-        for arm in ("dense", "cnn")
-    )
+    networks = {"dense": {"model": "mlp", "epochs": 2}, "cnn": {"model": "cnn", "epochs": 10}}
+    wanted = plan(design="configurations", configurations=networks, scientific={}, fixed={}, claims=[])
+    trials = wanted.verdict_trials()
+    dense, cnn = ([each for each in trials if each.arm.params["configuration"] == arm] for arm in networks)
     return TimeLeft(wanted), dense, cnn
 
 
-def test_an_arm_that_was_not_seen_makes_the_time_left_a_least() -> None:
-    left, (first, *_), _ = time_left()
+def test_time_left_is_that_of_the_arms_that_were_seen_by_their_trials_or_by_their_epochs() -> None:
+    left, (first, *_), (cnn, *_) = time_left()
     left.started(first.trial, 0.0)
     assert left.seconds(1, 5.0) is None
     left.ended(first.trial, "dense", 4.0)
-    assert left.seconds(1, 4.0) == (5 * 4.0, False)
-
-
-def test_a_running_trial_tells_of_the_time_of_its_arm_by_its_epochs() -> None:
-    left, (dense, *_), (cnn, *_) = time_left()
-    left.started(dense.trial, 0.0)
-    left.ended(dense.trial, "dense", 4.0)
+    assert left.seconds(1, 4.0) == (5 * 4.0, False)  # at least: nothing is known of the other arm
     left.started(cnn.trial, 4.0)
-    left.progressed(cnn.trial, 34.0)
-    left.progressed(cnn.trial, 64.0)
-    assert left.seconds(1, 64.0) == (2 * 4.0 + 3 * 300.0 - 60.0, True)
-    assert left.seconds(2, 64.0) == ((2 * 4.0 + 3 * 300.0 - 60.0) / 2, True)
+    for at in (34.0, 64.0):
+        left.progressed(cnn.trial, at)
+    for workers in (1, 2):
+        assert left.seconds(workers, 64.0) == ((2 * 4.0 + 3 * 300.0 - 60.0) / workers, True)
 
 
 def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_not_left() -> None:
