@@ -17,7 +17,7 @@ from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, P
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import number
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
-from mnist_ablate.trial import Outcome, Params, RecordedTrial, Trial
+from mnist_ablate.trial import Outcome, Params, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload, epochs_of
 
 _PLAIN_EVERY_S = 10.0
@@ -65,29 +65,26 @@ class Watch(AbstractContextManager["Watch"]):
         tried = (f"{key}={value}" for key, value in trial.settings.items() if value != planned.arm.settings[key])
         name = f"{arm} tuning {' '.join(tried)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         name = f"negative control: {name}" if planned.stage == "control" else name
+        if trial.id in self._running or isinstance(event, Started | Retried | Finished):
+            self._left.event(event, arm, now)
         match event:
             case Started():
-                self._left.started(trial, now)
                 # A worker trains one trial at a time: the one before has ended, even if that is not yet known.
                 self._running = {other: shown for other, shown in self._running.items() if shown[0] != event.worker}
                 self._running[trial.id] = event.worker, f"{name}: starting"
                 self._workers = max(self._workers, len(self._running))
             case Preparing() if trial.id in self._running:
-                self._left.started(trial, now)
                 self._running[trial.id] = self._running[trial.id][0], f"{name}: {event.text}"
                 plain_line = event.text
             case Progress() if trial.id in self._running:
-                self._left.progressed(trial, now)
                 score = default_workload().selection_metric
                 shown = f"{number(score, event.epoch.metrics[score])} {score.replace('_', ' ')}"
                 line = f"{name}: epoch {event.epoch.number} of {epochs_of(trial)}, {shown}"
                 self._running[trial.id] = self._running[trial.id][0], line
             case Retried():
-                self._left.lost(trial)
                 self._running.pop(trial.id, None)
                 self.message(f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}")
             case Finished():
-                self._left.ended(trial, arm, now)
                 self._running.pop(trial.id, None)
                 self._count(arm, planned.stage, event.outcome)
                 if event.outcome.status == "diverged":
@@ -133,9 +130,9 @@ class Watch(AbstractContextManager["Watch"]):
 
 
 class TimeLeft:
-    """How long a plan still takes, by what trials of each arm took so far. Arms can differ a hundredfold.
+    """How long a plan still takes, in seconds of any clock, by what trials of each arm took so far.
 
-    It is told what happens to the trials, at seconds of any one clock.
+    Arms can differ a hundredfold.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -149,25 +146,22 @@ class TimeLeft:
         self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
 
-    def started(self, trial: Trial, at: float) -> None:
-        """It begins to train. If this is said again, the time before was preparation, which no later trial needs."""
-        self._times[trial.id] = [at]
-
-    def progressed(self, trial: Trial, at: float) -> None:
-        """It ended an epoch."""
-        if times := self._times.get(trial.id):
-            self._epoch_s[default_workload().pace(trial.settings)].append(at - times[-1])
-            times.append(at)
-
-    def lost(self, trial: Trial) -> None:
-        """It will begin again."""
-        self._times.pop(trial.id, None)
-
-    def ended(self, trial: Trial, arm: str, at: float) -> None:
-        """It needs no more time. Other trials of its arm take about as long as it did."""
-        if times := self._times.pop(trial.id, None):
-            self._trial_s[arm].append(at - times[0])
-        self.recorded(arm)
+    def event(self, event: Event, arm: str, at: float) -> None:
+        """Take in what happened to a trial of an arm. Others of the arm take about as long as one that has ended."""
+        id_, times = event.trial.id, self._times.get(event.trial.id)
+        match event:
+            case Started() | Preparing():  # the time before was preparation, which no later trial needs
+                self._times[id_] = [at]
+            case Progress() if times:
+                self._epoch_s[default_workload().pace(event.trial.settings)].append(at - times[-1])
+                times.append(at)
+            case Retried() if times:
+                del self._times[id_]
+            case Finished():
+                if times:
+                    self._trial_s[arm].append(at - times[0])
+                    del self._times[id_]
+                self.recorded(arm)
 
     def recorded(self, arm: str) -> None:
         """A trial of the arm was done in an earlier run."""

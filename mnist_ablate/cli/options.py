@@ -51,6 +51,6 @@ def name_of(source: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def settings_of(home: Path | None, **rest: Any) -> Settings:
-    """The settings of a command; what was not given is left to environment and default."""
-    return Settings(home=home or default_home(), **rest)
+def settings_of(home: Path | None) -> Settings:
+    """The settings of a command on what is recorded; the rest is left to environment and default."""
+    return Settings(home or default_home())

@@ -1,7 +1,7 @@
 """The commands on what is recorded: `report`, `compare`, `verify`, `ui`, `sync`, `export` and `restore`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -10,10 +10,6 @@ from mnist_ablate.cli.options import name_of, named, settings_of
 from mnist_ablate.cli.sweeps import FAILED_TRIALS
 from mnist_ablate.errors import SweepError
 from mnist_ablate.text import plainly
-
-if TYPE_CHECKING:
-    from mnist_ablate.ledger.ledger import Ledger
-    from mnist_ablate.reports.comparison import Side
 
 Format = Literal["table", "md", "html", "svg", "png", "json", "bundle"]
 _FORMATS = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip"), get_args(Format), strict=True))
@@ -44,7 +40,7 @@ def report(
         raise SweepError(f"--format {form} is no text: name a file with --output {name}")
     if compared and form not in {"table", "json"}:
         raise SweepError(f"--compare writes table or json, not {form}: leave --format out")
-    text = _compared(*compared, home, as_json=form == "json") if compared else _written(source, form, home, output)
+    text = _compared(compared, home, as_json=form == "json") if compared else _written(source, form, home, output)
     if output is None:
         typer.echo(text, nl=not text.endswith("\n"))
     elif text:
@@ -94,28 +90,24 @@ def compare(
     home: options.Home = None,
 ) -> None:
     """Compare two recorded sweeps, or two records of one: NAME/1 is the first, NAME the latest."""
-    typer.echo(_compared(first, second, home, as_json=as_json))
+    typer.echo(_compared((first, second), home, as_json=as_json))
 
 
-def _compared(first: str, second: str, home: Path | None, *, as_json: bool) -> str:
+def _compared(sources: tuple[str, str], home: Path | None, *, as_json: bool) -> str:
+    from mnist_ablate.ledger import progress
     from mnist_ablate.ledger.ledger import Ledger
     from mnist_ablate.reports import comparison
 
-    ledger = Ledger(settings_of(home).ledger_url, reading=True)
-    found = comparison.compare(_side(ledger, first), _side(ledger, second))
+    ledger, sides = Ledger(settings_of(home).ledger_url, reading=True), []
+    for source in sources:
+        name, slash, number = source.rpartition("/") if source.rpartition("/")[2].isdecimal() else (source, "", "")
+        record = ledger.find(name_of(name), int(number) if slash else None)
+        rows = progress.rows(record.plan, record.entries())
+        if not rows:
+            raise SweepError(f"{source}: no trial is recorded yet: run `mnist-ablate sweep {name}` first")
+        sides.append(comparison.Side(record.name, record.registered, record.sweep, rows))
+    found = comparison.compare(sides[0], sides[1])
     return found.model_dump_json() if as_json else found.text()
-
-
-def _side(ledger: "Ledger", source: str) -> "Side":
-    from mnist_ablate.ledger import progress
-    from mnist_ablate.reports.comparison import Side
-
-    name, slash, number = source.rpartition("/") if source.rpartition("/")[2].isdecimal() else (source, "", "")
-    record = ledger.find(name_of(name), int(number) if slash else None)
-    rows = progress.rows(record.plan, record.entries())
-    if not rows:
-        raise SweepError(f"{source}: no trial is recorded yet: run `mnist-ablate sweep {name}` first")
-    return Side(record.name, record.registered, record.sweep, rows)
 
 
 def verify(

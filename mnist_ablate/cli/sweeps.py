@@ -10,11 +10,11 @@ import typer
 
 from mnist_ablate.cli import options
 from mnist_ablate.errors import SweepError, UnreachableError
-from mnist_ablate.settings import MAX_TRIALS, Settings
+from mnist_ablate.settings import MAX_TRIALS, Settings, default_home
 from mnist_ablate.text import plainly
 
 if TYPE_CHECKING:
-    from mnist_ablate.execution.driver import Result
+    from mnist_ablate.execution.driver import Run
     from mnist_ablate.reports.report import Report
 
 SCHEMA_FILE = "mnist-ablate.schema.json"
@@ -130,24 +130,14 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     if cluster is not None:
         check_address(cluster)
-    settings = options.settings_of(
-        home,
-        data=data,
-        weights=weights,
-        jobs=jobs or CPU_COUNT,
-        cluster=cluster,
-        tls=tls,
-        trial_timeout_s=trial_timeout,
-        max_trials=max_trials,
-        fresh=fresh,
-        require_mlflow=require_mlflow,
-    )
+    where = (home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls)
+    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow)
     with failing(settings.webhook, question.name), Watch(Console(stderr=True)) as watch:
         result = drive(question, settings, watch)
     _end(result, settings, as_json=as_json, register=register)
 
 
-def _end(result: "Result", settings: Settings, *, as_json: bool, register: bool) -> None:
+def _end(result: "Run", settings: Settings, *, as_json: bool, register: bool) -> None:
     """Judge, show, publish; leave with the exit code that says how it went."""
     from mnist_ablate.execution import recorded_report
     from mnist_ablate.service import webhook

@@ -4,7 +4,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -15,14 +14,13 @@ from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.database import Outage
-from mnist_ablate.ledger.ledger import Ledger, Record
+from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.processes import Interrupts
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.report import Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload
@@ -47,23 +45,51 @@ class View(Protocol):
         """A line for the person; may come from another thread."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a sweep came to. `entries` are the recorded trials by their ids, the last record of each.
+def drive(sweep: Sweep, settings: Settings, view: View) -> "Run":
+    """Run what is not yet recorded of a sweep, and return all of it.
 
-    `records` is the number of records in the ledger, where a trial that was run again has two.
+    Raises ConflictError if another driver runs it or the recorded sweep differs, and the errors of its parts.
+    """
+    with ExitStack() as stack:
+        run = Run(sweep, settings, view, stack)
+        run.train()
+        return run
+
+
+class Run:
+    """A run of the driver, and what it came to. The parts that it starts end with `stack`.
+
+    `entries` are the recorded trials by their ids, the last record of each. `records` is the number of all records.
     `delivered` says whether MLflow has every trial, `published` whether it has the verdicts too.
-    `interrupted` is the signal that ended the sweep early, else 0.
     """
 
-    record: Record
-    mirror: Mirror
-    plan: Plan
-    entries: Mapping[str, RecordedTrial]
-    records: int
-    delivered: bool
-    published: bool
-    interrupted: int
+    def __init__(self, sweep: Sweep, settings: Settings, view: View, stack: ExitStack) -> None:
+        workload = default_workload()
+        inputs = workload.load(settings.data)
+        self.plan = plan = make_plan(sweep, inputs.digest, settings.max_trials)
+        ledger = Ledger(settings.ledger_url)
+        self._interrupts = stack.enter_context(Interrupts(view.message))
+        self._lock = stack.enter_context(ledger.driving(sweep.name))
+        self.record = ledger.begin(plan, fresh=settings.fresh)
+        if not self.record.fingerprints:
+            self.record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
+        records = self.record.records()
+        self.entries = {entry.trial.id: entry for entry in records}
+        self._settled = {id_: entry for id_, entry in self.entries.items() if not _is_tried_again(plan, entry)}
+        self._settings, self._view, self._stack = settings, view, stack
+        self.records = len(records)
+        seen = self.record.mirrored
+        self.published = (seen.records, seen.tracker) == (self.records, mask(settings.tracking_uri))
+        self.mirror = recorded_report.open_mirror(self.record, settings)
+        self._failures: Counter[str] = Counter()
+        self._engine: Engine | None = None
+        self._uploader: Uploader | None = None
+        view.opened(plan, self.entries)
+
+    @property
+    def interrupted(self) -> int:
+        """The signal that ended it early, else 0."""
+        return self._interrupts.signal
 
     @cached_property
     def report(self) -> Report:
@@ -87,67 +113,21 @@ class Result:
         """MLflow's page of the sweep; empty if MLflow was never reached."""
         return self.mirror.link or self.record.mirrored.link
 
-
-def drive(sweep: Sweep, settings: Settings, view: View) -> Result:
-    """Run what is not yet recorded of a sweep, and return all of it.
-
-    Raises ConflictError if another driver runs it or the recorded sweep differs, and the errors of its parts.
-    """
-    with ExitStack() as stack:
-        return _Run(sweep, settings, view, stack).result()
-
-
-class _Run:
-    """One run of the driver. The parts that it starts end with `stack`."""
-
-    def __init__(self, sweep: Sweep, settings: Settings, view: View, stack: ExitStack) -> None:
-        workload = default_workload()
-        inputs = workload.load(settings.data)
-        self._plan = plan = make_plan(sweep, inputs.digest, settings.max_trials)
-        ledger = Ledger(settings.ledger_url)
-        self._interrupts = stack.enter_context(Interrupts(view.message))
-        self._lock = stack.enter_context(ledger.driving(sweep.name))
-        self._record = ledger.begin(plan, fresh=settings.fresh)
-        if not self._record.fingerprints:
-            self._record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
-        records = self._record.records()
-        self._entries = {entry.trial.id: entry for entry in records}
-        self._settled = {id_: entry for id_, entry in self._entries.items() if not _is_tried_again(plan, entry)}
-        self._settings, self._view, self._stack = settings, view, stack
-        self._records = len(records)
-        seen = self._record.mirrored
-        self._published = (seen.records, seen.tracker) == (self._records, mask(settings.tracking_uri))
-        self._mirror = recorded_report.open_mirror(self._record, settings)
-        self._failures: Counter[str] = Counter()
-        self._engine: Engine | None = None
-        self._uploader: Uploader | None = None
-        view.opened(plan, self._entries)
-
-    def result(self) -> Result:
+    def train(self) -> None:
         """Train one round after the other. What failed in this run is not tried again in it."""
-        if self._plan.sweep.design == "search":
-            search = Search(self._plan, self._entries)
+        if self.plan.sweep.design == "search":
+            search = Search(self.plan, self.entries)
             self._train(search.trials(), search)
             search.check_not_exhausted()
-        while due := progress.due(self._plan, self._settled):
+        while due := progress.due(self.plan, self._settled):
             self._train(due)
             if any(each.id not in self._settled for each in due):
                 break
-        delivered = self._published and self._uploader is None  # seen to be in step, and nothing is new
-        if not delivered:
+        self.delivered = self.published and self._uploader is None  # seen to be in step, and nothing is new
+        if not self.delivered:
             wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
-            delivered = self._uploading().close(wait_s, settle=True)
+            self.delivered = self._uploading().close(wait_s, settle=True)
             _check_credentials(self._uploading())
-        return Result(
-            record=self._record,
-            mirror=self._mirror,
-            plan=self._plan,
-            entries=self._entries,
-            records=self._records,
-            delivered=delivered,
-            published=self._published,
-            interrupted=self._interrupts.signal,
-        )
 
     def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
         """Run these trials. With a search they are its suggestions, and it decides by what it is told.
@@ -159,7 +139,7 @@ class _Run:
         if first is None:
             return
         if self._engine is None and self._settings.cluster is None:  # workers elsewhere have files of their own
-            default_workload().prepare(planned_settings(self._plan), self._settings.weights, self._view.message)
+            default_workload().prepare(planned_settings(self.plan), self._settings.weights, self._view.message)
         uploader, engine = self._uploading(), self._training()
         taken: dict[str, PlannedTrial] = {}
 
@@ -175,7 +155,7 @@ class _Run:
                 self._take(taken[event.trial.id], event, search)
             for reason, times in self._failures.most_common(1):
                 if times >= SAME_FAILURES:
-                    alike = f"{self._plan.sweep.name}: stopped, {times} trials failed alike: {reason}"
+                    alike = f"{self.plan.sweep.name}: stopped, {times} trials failed alike: {reason}"
                     raise AblateError(f"{alike}; tracebacks are in {self._settings.log_dir}")
 
     def _record_all(self, finished: Sequence[tuple[PlannedTrial, Outcome]]) -> None:
@@ -185,19 +165,19 @@ class _Run:
 
         def write() -> None:
             self._lock.ensure()
-            self._record.add_all(finished)
+            self.record.add_all(finished)
 
         outage = Outage(self._view.message, self._settings.database_wait_s, lambda: self._interrupts.stopping)
         outage.retry_until_available(write)
-        self._records += len(finished)
-        self._published = False
+        self.records += len(finished)
+        self.published = False
 
     def _take(self, planned: PlannedTrial, event: Event, search: Search | None) -> None:
         """Tell MLflow, the search and the person of an event."""
         trial, arm, uploader = planned.trial, planned.arm.params, self._uploading()
         if isinstance(event, Finished):
             outcome = event.outcome
-            self._entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
+            self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
             uploader.outcome(trial, arm, outcome)
             if outcome.status == "failed":
                 self._failures[outcome.reason] += 1
@@ -217,18 +197,12 @@ class _Run:
             settings.log_dir.mkdir(parents=True, exist_ok=True)
             plugin = TrainerPlugin(
                 settings.trainer or workload.trainer,
-                self._plan.data_digest,
+                self.plan.data_digest,
                 inputs=settings.data.read_bytes() if settings.data else None,
                 log_dir=None if settings.cluster else settings.log_dir,
                 environment=workload.environment(settings.weights),
             )
-            engine = Engine(
-                plugin,
-                jobs=settings.jobs,
-                address=settings.cluster,
-                tls=settings.tls,
-                trial_timeout_s=settings.trial_timeout_s,
-            )
+            engine = Engine(plugin, settings.jobs, settings.cluster, settings.tls, settings.trial_timeout_s)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._engine.drain
             if self._interrupts.stopping:
@@ -239,12 +213,12 @@ class _Run:
         """The uploader. It first sends what an earlier run may not have delivered."""
         if self._uploader is None:
             if self._settings.require_mlflow:
-                self._mirror.open()
-            self._uploader = uploader = Uploader(self._mirror, self._view.message)
+                self.mirror.open()
+            self._uploader = uploader = Uploader(self.mirror, self._view.message)
             self._uploader.start()
             self._stack.callback(lambda: uploader.close(STOPPING_S, settle=True))
-            if not self._published:
-                for entry in self._entries.values():
+            if not self.published:
+                for entry in self.entries.values():
                     uploader.outcome(entry.trial, entry.params, entry.outcome)
         return self._uploader
 

@@ -1,5 +1,6 @@
 """Runs trials on Dask workers, here or on a cluster, and reports what happens to them. Records nothing."""
 
+import itertools
 import queue
 import threading
 import time
@@ -147,7 +148,7 @@ class Engine:
         Otherwise the next trial is taken when the last event has been handled, which can decide what it is.
         Raises UnreachableError if the scheduler goes away.
         """
-        self._upcoming, self._waiting = iter(trials), deque()
+        self._upcoming, self._waiting = map(_Task, trials), deque()
         self._check_workers()
         self._submit_waiting()
         while self._waiting or self._running:
@@ -185,11 +186,9 @@ class Engine:
         """
         while self._draining_since is None and len(self._running) < self._slots:
             if not self._waiting:
-                trial = next(self._upcoming, None)
-                if trial is None:
-                    return
-                self._waiting.append(_Task(trial))
-            if self._running and any(task.alone for task in (self._waiting[0], *self._running.values())):
+                self._waiting.extend(itertools.islice(self._upcoming, 1))
+            tasks = [*itertools.islice(self._waiting, 1), *self._running.values()]
+            if not self._waiting or (self._running and any(task.alone for task in tasks)):
                 return
             self._submit(self._waiting.popleft())
 

@@ -179,13 +179,13 @@ def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
 
 def test_time_left_is_that_of_the_arms_that_were_seen_by_their_trials_or_by_their_epochs() -> None:
     left, (first, *_), (cnn, *_) = time_left()
-    left.started(first.trial, 0.0)
+    left.event(Started(first.trial, "w"), "", 0.0)
     assert left.seconds(1, 5.0) is None
-    left.ended(first.trial, "dense", 4.0)
+    left.event(finished(first), "dense", 4.0)
     assert left.seconds(1, 4.0) == (5 * 4.0, False)  # at least: nothing is known of the other arm
-    left.started(cnn.trial, 4.0)
+    left.event(Started(cnn.trial, "w"), "", 4.0)
     for at in (34.0, 64.0):
-        left.progressed(cnn.trial, at)
+        left.event(Progress(cnn.trial, fake_trainer.epoch(cnn.trial, 1)), "", at)
     for workers in (1, 2):
         assert left.seconds(workers, 64.0) == ((2 * 4.0 + 3 * 300.0 - 60.0) / workers, True)
 
@@ -194,8 +194,8 @@ def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_no
     left, (_, first, *_), _ = time_left()
     for arm in ("dense", "cnn", "cnn", "cnn"):
         left.recorded(arm)
-    left.started(first.trial, 0.0)
-    left.lost(first.trial)
-    left.started(first.trial, 50.0)
-    left.ended(first.trial, "dense", 54.0)
+    left.event(Started(first.trial, "w"), "", 0.0)
+    left.event(Retried(first.trial, "", 1), "", 9.0)
+    left.event(Started(first.trial, "w"), "", 50.0)
+    left.event(finished(first), "dense", 54.0)
     assert left.seconds(1, 54.0) == (4.0, True)

@@ -11,7 +11,7 @@ from sweep_runs import Tracker, Watcher, small, starts
 
 from mnist_ablate.errors import ConflictError
 from mnist_ablate.execution import cluster, driver, recorded_report
-from mnist_ablate.execution.driver import Result, drive
+from mnist_ablate.execution.driver import Run, drive
 from mnist_ablate.execution.engine import Engine, Event
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
@@ -24,7 +24,7 @@ ALL = ["relu/0", "relu/1", "relu/2", "tanh/0", "tanh/1", "tanh/2"]
 pytestmark = pytest.mark.usefixtures("tracker")
 
 
-def publish(result: Result, settings: Settings) -> None:
+def publish(result: Run, settings: Settings) -> None:
     """As the command does at the end."""
     recorded_report.publish(result.record, result.records, result.mirror, settings, result.report)
 
@@ -35,11 +35,11 @@ def recorded(settings: Settings) -> list[str]:
     return [f"{e.trial.settings['activation']}/{e.trial.seed} {e.outcome.status}" for e in records]
 
 
-def numbers(result: Result) -> list[tuple[object, ...]]:
+def numbers(result: Run) -> list[tuple[object, ...]]:
     return [(row.params, row.seed, row.metrics) for row in progress.rows(result.plan, result.entries)]
 
 
-def by_status(result: Result) -> dict[str, int]:
+def by_status(result: Run) -> dict[str, int]:
     return {status: n for status, n in result.report.trials.by_status.items() if n}
 
 

@@ -15,7 +15,7 @@ POINTS = {
     "plan.open": "mnist_ablate.execution.driver:Ledger.__init__",
     "plan.begin": "mnist_ablate.ledger.ledger:Ledger.begin",
     "plan.register": "optuna:Study.set_user_attr",
-    "run.start": "mnist_ablate.execution.driver:_Run._training",
+    "run.start": "mnist_ablate.execution.driver:Run._training",
     "run.event": "mnist_ablate.cli.live_view:Watch.event",
     "run.epoch": "mnist_ablate.tracking.uploader:Uploader.epoch",
     "record.add": "mnist_ablate.ledger.ledger:Record.add_all",
