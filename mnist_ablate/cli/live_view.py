@@ -23,7 +23,6 @@ from mnist_ablate.workloads.workload import default_workload, epochs_of
 _PLAIN_EVERY_S = 10.0
 _MOST_RUNNING_LINES = 20
 _OTHER_LINES = 4
-_BAR = 30
 _EPOCHS_KEPT = 200
 
 
@@ -125,7 +124,7 @@ class Watch(AbstractContextManager["Watch"]):
             table.add_row(arm, str(len(scores)), number(metric, fmean(scores)))
         more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
         status = Table.grid(padding=(0, 2, 0, 0))
-        status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
+        status.add_row(ProgressBar(total=self._size, completed=self._done, width=30), self._status())
         return Group(*([table] if arms else []), *more, *running, status)
 
 

@@ -23,14 +23,12 @@ FAILED_TRIALS, NOT_IN_STEP = 1, 7
 
 def list_(what: Annotated[Literal["sweeps", "choices"] | None, typer.Argument()] = None) -> None:
     """List the shipped sweeps, and the values that a setting can have."""
-    from mnist_ablate.sweep import sweep_file
+    from mnist_ablate.sweep.sweep_file import load, shipped
     from mnist_ablate.workloads.workload import default_workload
 
-    known_by_subject = {} if what == "sweeps" else default_workload().choices
-    if what != "choices":
-        questions = {name: sweep_file.load(name).question for name in sweep_file.shipped()}
-        known_by_subject = {"sweeps": questions, **known_by_subject}
-    for subject, known in known_by_subject.items():
+    sweeps = {} if what == "choices" else {"sweeps": {name: load(name).question for name in shipped()}}
+    choices = {} if what == "sweeps" else default_workload().choices
+    for subject, known in {**sweeps, **choices}.items():
         typer.echo(subject)
         for name, meaning in known.items():
             typer.echo(f"  {name:22} {meaning}")

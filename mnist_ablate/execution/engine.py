@@ -283,10 +283,9 @@ class Engine:
         self._ticked = time.monotonic()
 
     def _patience(self, pace: str) -> float:
-        if self.trial_timeout_s:
-            return self.trial_timeout_s
         seen = self._epoch_s.get(pace)
-        return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
+        usual_s = max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
+        return self.trial_timeout_s or usual_s
 
     def _worker_that_holds(self, key: str) -> str:
         """The worker that holds this trial and nothing else, not even a trial of another sweep. Empty if none does."""
@@ -295,11 +294,9 @@ class Engine:
 
     def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
         """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place."""
-        try:
+        with suppress(OSError):
             if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
                 return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError) as error:
-            raise self._scheduler_is_gone() from error
         raise self._scheduler_is_gone()
 
     def _scheduler_is_gone(self) -> UnreachableError:

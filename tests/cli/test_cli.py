@@ -118,11 +118,7 @@ NO_SUFFIX = "no format has this suffix; known: .txt, .md, .html, .svg, .png, .js
         ("plan missing.yaml", 2, "missing.yaml: no such file"),
         ("sweep normalization --set fixed.epoch=2", 2, "did you mean 'epochs'?"),
         ("sweep small.yaml --data missing.npz", 4, "missing.npz: no such data file"),
-        (
-            "sweep small.yaml --cluster nonsense",
-            2,
-            "nonsense is not the address of a scheduler: expected tcp://host:8786",
-        ),
+        ("sweep small.yaml --cluster nonsense", 2, "nonsense is not the address of a scheduler: expected tcp://host:"),
         ("sweep small.yaml --max-trials 5", 2, "small: 6 trials; limit 5 (--max-trials)"),
         ("sweep ../small.yaml/x", 2, "../small.yaml/x"),
     ],
@@ -209,20 +205,13 @@ def test_a_sweep_with_mlflow_is_0_then_imports_neither_keras_nor_mlflow(
     assert done.code == 0, done.err
     link = next(line for line in done.err.splitlines() if line.startswith("runs: "))
     assert "/#/experiments/1/runs?" in link
-    code = f"""
-import sys; sys.argv = ["mnist-ablate", *{sweep!r}]
-from mnist_ablate.cli.app import main
-try:
-    main()
-finally:
-    print(sorted({{"keras", "mlflow", "tensorflow"}} & set(sys.modules)))
-"""
-    environment = {**command.environment, "MLFLOW_TRACKING_URI": uri}
-    options = {"cwd": command.folder, "env": environment, "capture_output": True, "text": True}
-    again = subprocess.run([sys.executable, "-c", code], **options, check=False)  # type: ignore[call-overload]
-    assert again.returncode == 0
-    assert again.stdout.splitlines()[-1] == "[]"
-    assert link in again.stderr.splitlines()
+    poison = command.folder / "poison"
+    poison.mkdir()
+    for name in ("keras", "mlflow", "tensorflow"):
+        (poison / f"{name}.py").write_text("raise SystemExit(99)")
+    path = os.pathsep.join([str(poison), command.environment["PYTHONPATH"]])
+    again = command(*sweep, MLFLOW_TRACKING_URI=uri, PYTHONPATH=path)
+    assert (again.code, link in again.err.splitlines()) == (0, True)
     assert len(starts(fake)) == 6
     verified = command("verify", "small", MLFLOW_TRACKING_URI=uri)
     assert (verified.code, verified.out) == (0, "small: plan, ledger and MLflow agree\n")

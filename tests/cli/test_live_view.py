@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import fake_trainer
 import pytest
@@ -17,15 +18,10 @@ from mnist_ablate.trial import RecordedTrial
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
 
 
-class Clock:
-    """Seconds that pass as a test says."""
-
-    now = 1000.0
-
-
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Seconds that pass as a test says."""
+    found = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(live_view.time, "monotonic", lambda: found.now)
     return found
 
@@ -53,7 +49,7 @@ def table(of: Watch) -> str:
     return capture.get()
 
 
-def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: Clock) -> None:
+def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: SimpleNamespace) -> None:
     wanted = plan()
     first = wanted.verdict_trials()[0]
     shown, _ = watch(wanted)
@@ -73,18 +69,25 @@ def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: Cloc
     assert "1 of 6 trials, 0 running, 1.8 min left" in text
 
 
-def test_preparation_is_shown_as_it_goes_on_and_is_no_time_of_a_trial(clock: Clock) -> None:
+def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_preparation_is_no_time_of_a_trial(
+    clock: SimpleNamespace,
+) -> None:
     wanted = plan()
-    first = wanted.verdict_trials()[0]
+    first, second, *_ = wanted.verdict_trials()
     shown, written = watch(wanted)
     shown.event(first, Started(first.trial, "w1"))
+    assert written.getvalue() == ""
     clock.now += 600
     shown.event(first, Preparing(first.trial, "features: 500 of 70,000 images"))
     assert "relu seed 0: features: 500 of 70,000 images" in table(shown)
-    assert written.getvalue() == "features: 500 of 70,000 images\n"
-    clock.now += 10
+    clock.now += 11
+    shown.event(second, Started(second.trial, "w2"))
     shown.event(first, finished(first))
-    assert "1 of 6 trials, 0 running, over 50 s left" in table(shown)
+    assert written.getvalue().splitlines() == [
+        "features: 500 of 70,000 images",
+        "0 of 6 trials, 2 running, time left: measuring",
+    ]
+    assert "1 of 6 trials, 1 running, over 28 s left" in table(shown)
 
 
 def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:
@@ -99,7 +102,7 @@ def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:
     assert "0 of 6 trials, 2 running" in table(shown)
 
 
-def test_means_are_per_arm_over_what_is_recorded_and_new_without_the_tuning() -> None:
+def test_means_are_over_what_is_recorded_and_new_and_tuning_trials_are_named_by_what_they_try() -> None:
     wanted = plan(**TUNED)
     trials = wanted.verdict_trials()
     shown, written = watch(wanted, entries((*wanted.tuning, trials[0])))
@@ -108,6 +111,9 @@ def test_means_are_per_arm_over_what_is_recorded_and_new_without_the_tuning() ->
     assert ["relu", "2", f"{mean:.2%}"] in [line.split() for line in table(shown).splitlines()]
     assert "6 of 10 trials" in table(shown)
     assert written.getvalue().startswith("resuming: 5 of 10 done\n")
+    tuning = wanted.tuning[0]
+    shown.event(tuning, Started(tuning.trial, "w1"))
+    assert f"relu tuning learning_rate={tuning.trial.settings['learning_rate']}: starting" in table(shown)
 
 
 def test_many_arms_leave_room_for_the_status() -> None:
@@ -119,14 +125,6 @@ def test_many_arms_leave_room_for_the_status() -> None:
     assert len(lines) <= 24
     assert lines[-2].strip() == "and 60 more arms"
     assert "80 of 240 trials" in lines[-1]
-
-
-def test_tuning_trials_are_named_by_what_they_try() -> None:
-    wanted = plan(**TUNED)
-    shown, _ = watch(wanted)
-    first = wanted.tuning[0]
-    shown.event(first, Started(first.trial, "w1"))
-    assert f"relu tuning learning_rate={first.trial.settings['learning_rate']}: starting" in table(shown)
 
 
 def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:
@@ -143,17 +141,6 @@ def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:
         "trial tanh seed 0 failed: ValueError: [red]no[/red] [/]",
         "trial relu seed 0 diverged at epoch 2",
     ]
-
-
-def test_without_a_terminal_there_is_a_plain_line_now_and_then(clock: Clock) -> None:
-    wanted = plan()
-    first, second = wanted.verdict_trials()[:2]
-    shown, written = watch(wanted)
-    shown.event(first, Started(first.trial, "w1"))
-    assert written.getvalue() == ""
-    clock.now += 11
-    shown.event(second, Started(second.trial, "w2"))
-    assert written.getvalue() == "0 of 6 trials, 2 running, time left: measuring\n"
 
 
 def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_none() -> None:

@@ -5,17 +5,16 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command import wait_for
 from distributed import Client
 from engine_runs import each_event, trials
+from external_cluster import Cluster, kill
+from mlflow_helpers import free_port
 from tiny_images import write_images
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
@@ -82,14 +81,6 @@ def remote(images: Path, digest: str) -> TrainerPlugin:
 
 
 @pytest.mark.slow
-def test_one_and_two_jobs_give_the_same_outcomes_and_every_epoch(run: Run) -> None:
-    one, two = run(jobs=1), run(jobs=2)
-    assert one.numbers == two.numbers
-    for told in (one, two):
-        assert (len(told.trials(Started)), len(told.trials(Progress))) == (6, 3 * 6)
-
-
-@pytest.mark.slow
 def test_what_takes_long_before_the_first_epoch_is_told_and_is_no_silence(run: Run) -> None:
     told = run(seeds=1, timeout_s=1.2, relu_0="prepare")
     assert [event.text for event in told if isinstance(event, Preparing)] == [f"{part} of 4" for part in range(4)]
@@ -98,20 +89,12 @@ def test_what_takes_long_before_the_first_epoch_is_told_and_is_no_silence(run: R
 
 @pytest.mark.slow
 def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(run: Run, fake: Path) -> None:
-    undisturbed = run().numbers
+    undisturbed = run(jobs=1)
+    assert (len(undisturbed.trials(Started)), len(undisturbed.trials(Progress))) == (6, 3 * 6)
     (fake / "starts").unlink()
     told = run(relu_1="kill_once")
     assert told.retries == [("worker killed", 1)]
-    assert told.numbers == undisturbed
-
-
-@pytest.mark.slow
-def test_a_trial_that_always_kills_its_worker_is_lost_alone(run: Run) -> None:
-    told = run(seeds=4, relu_1="kill")
-    assert told.retries == [("worker killed", 1), ("worker killed", 2)]
-    ended = told.ended
-    assert ended.pop("relu/1") == ("lost", "worker killed")
-    assert set(ended.values()) == COMPLETE
+    assert told.numbers == undisturbed.numbers
 
 
 def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
@@ -210,65 +193,19 @@ def test_a_worker_with_other_images_or_without_its_trainer_refuses_to_train(
         Engine(TrainerPlugin("no_such_module:factory", digest, plugin.inputs, tmp_path)).__enter__()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-@contextmanager
-def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A `dask` command, killed with its children at the end."""
-    command = [Path(sys.executable).with_name("dask"), *arguments, "--host", "127.0.0.1", "--no-dashboard"]
-    null = subprocess.DEVNULL
-    started = subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
-    try:
-        yield started
-    finally:
-        kill_group(started)
-
-
-def kill_group(started: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
-
-
-class Cluster:
-    """A scheduler of Dask's own and its workers."""
-
-    def __init__(self, parts: ExitStack) -> None:
-        self.parts, self.port = parts, free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        self.scheduler = self.parts.enter_context(dask("scheduler", "--port", str(self.port)))
-        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0)
-        self.worker = self.add_worker()
-
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        return self.parts.enter_context(dask("worker", self.address, "--nthreads", "1"))
-
-
-@pytest.fixture
-def external() -> Iterator[Cluster]:
-    with ExitStack() as parts:
-        yield Cluster(parts)
-
-
 @pytest.mark.service
 def test_workers_of_a_cluster_get_the_images_and_may_join_and_leave(
     external: Cluster, remote: TrainerPlugin, digest: str
 ) -> None:
-    told, asked = Told(), trials(digest, seeds=60, epochs=5)
+    told, asked, first = Told(), trials(digest, seeds=60, epochs=5), external.plain_worker("1")
     with Engine(remote, address=external.address) as running:
         for event in each_event(running, asked):
             told.append(event)
             workers = {each.worker for each in told if isinstance(each, Started)}
             if isinstance(event, Finished) and len(told) < 30:
-                external.add_worker()
-            if len(workers) > 1 and external.worker.poll() is None:
-                kill_group(external.worker)
+                external.plain_worker(f"{len(told)}")
+            if len(workers) > 1 and first.poll() is None:
+                kill(first)
     assert len(workers) > 1
     assert sorted(told.trials(Finished)) == sorted(trial.id for trial in asked)
     assert set(told.ended.values()) == COMPLETE
@@ -279,22 +216,23 @@ def test_workers_of_a_cluster_get_the_images_and_may_join_and_leave(
 def test_a_scheduler_that_dies_ends_the_run_with_its_address_and_no_trial(
     external: Cluster, remote: TrainerPlugin, digest: str, then: str
 ) -> None:
-    told, first = Told(), external.scheduler
+    told, killed_at = Told(), list[float]()
+    external.plain_worker("first")
 
     def run() -> None:
         with Engine(remote, address=external.address) as running:
             for events in running.batches(trials(digest, seeds=60), ahead=then == "started anew"):
                 told.extend(events)
-                if told.trials(Finished) and first.poll() is None:
-                    kill_group(first)
+                if told.trials(Finished) and not killed_at:
+                    kill(external.scheduler)
                     killed_at.append(time.monotonic())
                     if then == "started anew":  # the database is down, and takes the scheduler with it
                         external.start()
+                        external.plain_worker("second")
                         wait_for(lambda: running._client.status == "running" and running._client.ncores())
                     elif then == "given up":
                         wait_for(lambda: running._client.status == "closed", timeout_s=60)
 
-    killed_at: list[float] = []
     with pytest.raises(UnreachableError, match=f"{external.address}: the Dask scheduler is gone"):
         run()
     assert then != "gone" or time.monotonic() - killed_at[0] < 10
@@ -319,7 +257,8 @@ def test_a_frozen_worker_does_not_hold_up_the_start_for_ever(
     external: Cluster, remote: TrainerPlugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "_SET_UP_S", 1)
-    external.add_worker()
+    external.plain_worker("1")
+    external.plain_worker("2")
     with Client(external.address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=30)
         frozen = next(iter(client.run(os.getpid).values()))
@@ -340,9 +279,9 @@ def test_a_worker_that_dies_in_its_set_up_is_replaced(run: Run, fake: Path, monk
 
 @pytest.mark.service
 def test_a_trial_that_waits_behind_another_sweeps_does_not_end_it(
-    external: Cluster, remote: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
+    external: Cluster, remote: TrainerPlugin, digest: str
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULTS", '{"relu/0": "slow"}')
+    external.plain_worker("1", FAKE_FAULTS='{"relu/0": "slow"}')
     long, short = trials(digest, seeds=1, epochs=6)
     told: list[type[Event]] = []
     with Engine(remote, address=external.address) as first:

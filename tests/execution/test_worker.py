@@ -3,16 +3,14 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import certificates
 import pytest
 from command import PROGRAM, Command, base_environment, interrupt, left_running, wait_for
+from external_cluster import Cluster
 from mlflow_helpers import free_port
 from service_stack import process
 from sweep_runs import sweep_file
@@ -66,48 +64,11 @@ def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monk
     assert "keras 9.9" in plugin.refusal
 
 
-@dataclass
-class Cluster:
-    """A scheduler, and how to start workers for it."""
-
-    folder: Path
-    address: str
-    parts: ExitStack
-
-    def worker(self, name: str, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """One that is up, unless another has its name."""
-        command = [PROGRAM, "worker", self.address, "--jobs", "1", "--name", name, *options]
-        return self._started(name, command, environment, f"{name} at")
-
-    def plain_worker(self, name: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """One of Dask's own; workers of dask-jobqueue and dask-kubernetes are such."""
-        command = [Path(sys.executable).with_name("dask"), "worker", self.address, "--nthreads", "1", "--name", name]
-        return self._started(name, command, environment, "Registered to")
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def _started(self, name: str, command: list[object], changes: dict[str, str], up: str) -> "subprocess.Popen[bytes]":
-        environment = {**base_environment(FAKE_DIR=str(self.folder)), "PYTHONPATH": str(SUPPORT), **changes}
-        started = self.parts.enter_context(process(command, environment, self.folder / f"{name}.log"))
-        wait_for(lambda: up in self.log(name), 60)
-        return started
-
-
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with ExitStack() as parts:
-        port = free_port()
-        command = [PROGRAM, "scheduler", "--port", str(port)]
-        parts.enter_context(process(command, base_environment(), tmp_path / "scheduler.log"))
-        yield Cluster(tmp_path, f"tcp://127.0.0.1:{port}", parts)
-
-
-@pytest.fixture
-def sweep(cluster: Cluster, command: Command, images: Path) -> list[str]:
-    """The command of a sweep on the cluster."""
+def sweep(external: Cluster, command: Command, images: Path) -> list[str]:
+    """The command of a sweep on the external."""
     path = sweep_file(command.folder, seeds=10, fixed={"epochs": 5})
-    return ["sweep", str(path), "--data", str(images), "--cluster", cluster.address]
+    return ["sweep", str(path), "--data", str(images), "--cluster", external.address]
 
 
 @pytest.mark.service
@@ -130,10 +91,10 @@ def test_a_worker_waits_for_its_scheduler_comes_back_and_stops_in_order(tmp_path
 
 
 @pytest.mark.service
-def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when_it_is_free(cluster: Cluster) -> None:
-    first = cluster.worker("x")
-    second = cluster.folder / "second.log"
-    command = [PROGRAM, "worker", cluster.address, "--jobs", "1", "--name", "x"]
+def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when_it_is_free(external: Cluster) -> None:
+    first = external.worker("x")
+    second = external.folder / "second.log"
+    command = [PROGRAM, "worker", external.address, "--jobs", "1", "--name", "x"]
     with process(command, base_environment(), second):
         wait_for(second.read_text, 60)
         time.sleep(3)  # the next attempt, of which nothing is said
@@ -146,31 +107,30 @@ def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when
 
 @pytest.mark.service
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_worker_stopped_from_its_terminal_says_nothing_more(cluster: Cluster, number: int) -> None:
-    worker = cluster.worker("x")
+def test_a_worker_stopped_from_its_terminal_says_nothing_more(external: Cluster, number: int) -> None:
+    worker = external.worker("x")
     interrupt(worker, number)
     assert worker.wait(10) == 128 + number
     wait_for(lambda: not left_running(worker.pid), 10)
-    assert cluster.log("x").count("\n") == 1
+    assert external.log("x").count("\n") == 1
 
 
 @pytest.mark.service
 @pytest.mark.parametrize(("options", "why"), [((), ""), (("--memory", "60MB"), ", its memory was full")])
-def test_a_process_that_ended_is_told_in_one_line(cluster: Cluster, options: tuple[str, ...], why: str) -> None:
-    worker = cluster.worker("x", *options)
+def test_a_process_that_ended_is_told_in_one_line(external: Cluster, options: tuple[str, ...], why: str) -> None:
+    worker = external.worker("x", *options)
     if not options:
         for pid in left_running(worker.pid):
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: cluster.log("x").count("\n") == 3 - len(options) // 2, 60)
-    assert cluster.log("x").splitlines()[1] == f"worker x ended{why}: starting another process"
+    wait_for(lambda: external.log("x").count("\n") == 3 - len(options) // 2, 60)
+    assert external.log("x").splitlines()[1] == f"worker x ended{why}: starting another process"
 
 
 @pytest.mark.service
-def test_a_port_in_use_is_told_in_one_line(cluster: Cluster) -> None:
-    wait_for(lambda: "scheduler at" in cluster.log("scheduler"))
-    port = cluster.address.rpartition(":")[2]
-    done = subprocess.run([PROGRAM, "scheduler", "--port", port], capture_output=True, text=True, timeout=60)
+def test_a_port_in_use_is_told_in_one_line(external: Cluster) -> None:
+    command = [PROGRAM, "scheduler", "--port", str(external.port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith("choose another")
 
@@ -199,14 +159,14 @@ def no_package(folder: Path) -> str:
     ],
 )
 def test_a_worker_with_another_version_or_without_the_package_is_told_in_one_line(
-    cluster: Cluster,
+    external: Cluster,
     command: Command,
     sweep: list[str],
     start: Callable[..., object],
     path: Callable[[Path], str],
     why: str,
 ) -> None:
-    start(cluster, "bad", PYTHONPATH=path(cluster.folder))
+    start(external, "bad", PYTHONPATH=path(external.folder))
     done = command(*sweep)
     assert done.code == 3, done.err
     assert "Traceback" not in done.err
@@ -216,12 +176,12 @@ def test_a_worker_with_another_version_or_without_the_package_is_told_in_one_lin
 
 @pytest.mark.service
 def test_a_worker_that_joins_later_with_another_version_stops_the_sweep_in_words(
-    cluster: Cluster, command: Command, sweep: list[str]
+    external: Cluster, command: Command, sweep: list[str]
 ) -> None:
-    cluster.worker("good", FAKE_EPOCH_S="0.5")
+    external.worker("good", FAKE_EPOCH_S="0.5")
     running = command.start(*sweep)
-    wait_for((cluster.folder / "starts").exists, 60)
-    cluster.worker("bad", PYTHONPATH=other_numpy(cluster.folder))
+    wait_for((external.folder / "starts").exists, 60)
+    external.worker("bad", PYTHONPATH=other_numpy(external.folder))
     out, err = running.communicate(timeout=100)
     assert running.returncode == 1, out + err
     assert "trials failed alike: worker tcp://" in err.splitlines()[-1]
@@ -229,8 +189,8 @@ def test_a_worker_that_joins_later_with_another_version_stops_the_sweep_in_words
 
 
 @pytest.mark.service
-def test_numbers_of_a_plain_dask_cluster_are_the_same(cluster: Cluster, command: Command, sweep: list[str]) -> None:
-    cluster.plain_worker("plain")
+def test_numbers_of_a_plain_dask_cluster_are_the_same(external: Cluster, command: Command, sweep: list[str]) -> None:
+    external.plain_worker("plain")
     there = command(*sweep, "--json")
     here = command(*sweep[:-2], "--json", "--home", str(command.folder / "other"))
     assert (there.code, here.code) == (7, 7)
