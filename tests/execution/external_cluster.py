@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from command import PROGRAM, base_environment, wait_for
+from mlflow_helpers import free_port
 from service_stack import process
 from tiny_images import SUPPORT
 
@@ -52,3 +55,12 @@ class Cluster:
 def kill(part: "subprocess.Popen[bytes]") -> None:
     os.killpg(part.pid, signal.SIGKILL)
     part.wait()
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Iterator[Cluster]:
+    """One whose scheduler is up."""
+    with ExitStack() as parts:
+        made = Cluster(tmp_path, free_port(), parts)
+        made.start()
+        yield made

@@ -141,20 +141,6 @@ def test_fresh_begins_a_new_record_and_keeps_the_old_one(settings: Settings, fak
 
 
 @pytest.mark.slow
-def test_tuned_values_are_the_best_on_validation_and_a_resume_keeps_them(settings: Settings, fake: Path) -> None:
-    nuisance = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
-    tuned = {"nuisance": nuisance, "tuning_trials": 4, "seeds": 2}
-    crashed(settings, 5, **tuned)
-    result = drive(small(**tuned), settings, Watcher())
-    assert len(starts(fake)) in {12, 13, 14}  # what ran when it crashed ran twice
-    records = result.record.entries().values()
-    rates = {entry.trial.settings["learning_rate"] for entry in records if entry.stage == "tuning"}
-    best = {entry.trial.settings["learning_rate"] for entry in records if entry.stage == "verdict"}
-    assert best == {min(rates, key=lambda rate: abs(rate - 0.01))}
-    assert (result.plan.size, result.recorded, len(numbers(result))) == (12, 12, 4)
-
-
-@pytest.mark.slow
 def test_a_tracker_that_was_down_gets_everything_from_the_next_run(
     settings: Settings, fake: Path, tracker: Tracker
 ) -> None:
