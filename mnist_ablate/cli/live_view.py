@@ -129,10 +129,7 @@ class Watch(AbstractContextManager["Watch"]):
 
 
 class TimeLeft:
-    """How long a plan still takes, in seconds of any clock, by what trials of each arm took so far.
-
-    Arms can differ a hundredfold.
-    """
+    """How long a plan still takes, in seconds of any clock, by what its arms took so far: they can differ a lot."""
 
     def __init__(self, plan: Plan) -> None:
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
@@ -170,10 +167,7 @@ class TimeLeft:
             self._others = max(0, self._others - 1)
 
     def seconds(self, workers: int, at: float) -> tuple[float, bool] | None:
-        """The time that so many workers need, and whether that is all: trials of an unknown arm may be left.
-
-        None before anything is known.
-        """
+        """What so many workers need, and whether that is all: nothing may be known of an arm. None if of no arm."""
         costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
         known = [cost for cost in costs.values() if cost is not None]
         if not known:

@@ -169,12 +169,7 @@ def sync(
 
 
 def export(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME|FILE] OUTPUT", help="A sweep unless --all, and the file to write.", show_default=False
-        ),
-    ],
+    words: Annotated[list[str], named("[NAME|FILE] OUTPUT", "A sweep unless --all, and the file to write.")],
     everything: All = False,
     home: options.Home = None,
 ) -> None:
@@ -183,9 +178,8 @@ def export(
     from mnist_ablate.ledger.ledger import Ledger
 
     if len(words) != 2 - everything:
-        raise SweepError(
-            "export takes a sweep and the file to write, or --all and the file: export normalization a.zip"
-        )
+        wanted = "a sweep and the file to write, or --all and the file"
+        raise SweepError(f"export takes {wanted}: export normalization a.zip")
     url = settings_of(home).ledger_url
     names = Ledger(url, reading=True).names() if everything else [name_of(words[0])]
     counts, sha256 = backup.export(url, names, Path(words[-1]))

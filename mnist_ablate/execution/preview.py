@@ -85,10 +85,7 @@ class Preview:
 
 
 def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | None = None) -> Preview:
-    """Expand a sweep, and time a short trial of each kind of arm on the data at `path`.
-
-    `weights` is the file of --weights.
-    """
+    """Expand a sweep, and time a short trial of each kind of arm on the data at `path`; `weights` are of --weights."""
     workload = default_workload()
     inputs = workload.load(path)
     plan = make_plan(sweep, inputs.digest, max_trials)
