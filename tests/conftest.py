@@ -10,7 +10,7 @@ from postgres import Postgres, postgres
 from sweep_runs import Tracker
 from tiny_images import SUPPORT, write_images
 
-from mnist_ablate.execution import publishing
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.settings import Settings
 from mnist_ablate.workloads.keras_mnist import data
@@ -77,7 +77,7 @@ def settings(images: Path, tmp_path: Path) -> Settings:
 def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
     """A tracker in place of MLflow, which takes seconds to import."""
     made = Tracker()
-    monkeypatch.setattr(publishing, "Mirror", lambda *_: made)
+    monkeypatch.setattr(recorded_report, "Mirror", lambda *_: made)
     return made
 
 

@@ -1,1 +1,1 @@
-"""The command line: one file a command. Parses, calls, prints; holds no logic."""
+"""The command line: what is asked, what is recorded, the service for a team. Parses, calls, prints; holds no logic."""

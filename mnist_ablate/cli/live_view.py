@@ -3,8 +3,8 @@
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from statistics import fmean, median
-from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,18 +17,16 @@ from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, P
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import number
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
-from mnist_ablate.trial import Outcome, Params, RecordedTrial, Trial
+from mnist_ablate.trial import Outcome, Params, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload, epochs_of
 
 _PLAIN_EVERY_S = 10.0
-_REFRESH_PER_S = 4
 _MOST_RUNNING_LINES = 20
 _OTHER_LINES = 4
-_BAR = 30
 _EPOCHS_KEPT = 200
 
 
-class Watch:
+class Watch(AbstractContextManager["Watch"]):
     """Shows a sweep to a person, as a `driver.View`. A context manager: the live table is up inside it."""
 
     def __init__(self, console: Console) -> None:
@@ -39,9 +37,6 @@ class Watch:
         self._done = self._workers = 0
         self._printed = time.monotonic()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
@@ -50,48 +45,45 @@ class Watch:
         """Show the plan, and what was recorded of it earlier. A trial that failed is not done: it is run again."""
         self._size, self._left = plan.size, TimeLeft(plan)
         self._total = f"at most {plan.size}" if plan.sweep.looks else f"{plan.size}"
-        for entry in entries.values():
-            if entry.outcome.status in {"complete", "diverged", "pruned"}:
-                self._count(label(entry.params), entry.stage, entry.outcome)
-                self._left.recorded(label(entry.params))
-        if self._done >= plan.size or _is_decided(plan, entries):
+        ended = {id_: entry for id_, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
+        for entry in ended.values():
+            self._count(label(entry.params), entry.stage, entry.outcome)
+            self._left.recorded(label(entry.params))
+        adaptive = bool(plan.sweep.looks and progress.verdict_trials(plan, ended))
+        if self._done >= plan.size or (adaptive and not progress.due(plan, ended)):
             return
         if entries:
             self.message(f"resuming: {self._done} of {self._total} done")
         if self._console.is_terminal:
-            self._live = Live(
-                console=self._console, refresh_per_second=_REFRESH_PER_S, get_renderable=self._table, transient=True
-            )
+            self._live = Live(console=self._console, get_renderable=self._table, transient=True)
             self._live.start()
 
     def event(self, planned: PlannedTrial, event: Event) -> None:
         """Take an event in, and print a line if a person must know of it."""
         trial, arm, now, plain_line = event.trial, label(planned.arm.params), time.monotonic(), ""
-        name = f"{arm} tuning {_tuned(planned)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
+        tried = (f"{key}={value}" for key, value in trial.settings.items() if value != planned.arm.settings[key])
+        name = f"{arm} tuning {' '.join(tried)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         name = f"negative control: {name}" if planned.stage == "control" else name
+        if trial.id in self._running or isinstance(event, Started | Retried | Finished):
+            self._left.event(event, arm, now)
         match event:
             case Started():
-                self._left.started(trial, now)
                 # A worker trains one trial at a time: the one before has ended, even if that is not yet known.
                 self._running = {other: shown for other, shown in self._running.items() if shown[0] != event.worker}
                 self._running[trial.id] = event.worker, f"{name}: starting"
                 self._workers = max(self._workers, len(self._running))
             case Preparing() if trial.id in self._running:
-                self._left.started(trial, now)
                 self._running[trial.id] = self._running[trial.id][0], f"{name}: {event.text}"
                 plain_line = event.text
             case Progress() if trial.id in self._running:
-                self._left.progressed(trial, now)
                 score = default_workload().selection_metric
                 shown = f"{number(score, event.epoch.metrics[score])} {score.replace('_', ' ')}"
                 line = f"{name}: epoch {event.epoch.number} of {epochs_of(trial)}, {shown}"
                 self._running[trial.id] = self._running[trial.id][0], line
             case Retried():
-                self._left.lost(trial)
                 self._running.pop(trial.id, None)
                 self.message(f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}")
             case Finished():
-                self._left.ended(trial, arm, now)
                 self._running.pop(trial.id, None)
                 self._count(arm, planned.stage, event.outcome)
                 if event.outcome.status == "diverged":
@@ -132,15 +124,12 @@ class Watch:
             table.add_row(arm, str(len(scores)), number(metric, fmean(scores)))
         more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
         status = Table.grid(padding=(0, 2, 0, 0))
-        status.add_row(ProgressBar(total=self._size, completed=self._done, width=_BAR), self._status())
+        status.add_row(ProgressBar(total=self._size, completed=self._done, width=30), self._status())
         return Group(*([table] if arms else []), *more, *running, status)
 
 
 class TimeLeft:
-    """How long a plan still takes, by what trials of each arm took so far. Arms can differ a hundredfold.
-
-    It is told what happens to the trials, at seconds of any one clock.
-    """
+    """How long a plan still takes, in seconds of any clock, by what its arms took so far: they can differ a lot."""
 
     def __init__(self, plan: Plan) -> None:
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
@@ -149,32 +138,26 @@ class TimeLeft:
         if plan.sweep.has_negative_control:
             self._left[label(plan.control_arm.params)] += plan.sweep.max_seeds
         self._others = max(0, plan.size - self._left.total())
-        self._began: dict[str, float] = {}
-        self._last_epoch: dict[str, float] = {}
+        self._times: dict[str, list[float]] = {}  # of each trial that runs: when it began and when its epochs ended
         self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
 
-    def started(self, trial: Trial, at: float) -> None:
-        """It begins to train. If this is said again, the time before was preparation, which no later trial needs."""
-        self._began[trial.id] = self._last_epoch[trial.id] = at
-
-    def progressed(self, trial: Trial, at: float) -> None:
-        """It ended an epoch."""
-        if trial.id in self._last_epoch:
-            self._epoch_s[default_workload().pace(trial.settings)].append(at - self._last_epoch[trial.id])
-            self._last_epoch[trial.id] = at
-
-    def lost(self, trial: Trial) -> None:
-        """It will begin again."""
-        self._began.pop(trial.id, None)
-        self._last_epoch.pop(trial.id, None)
-
-    def ended(self, trial: Trial, arm: str, at: float) -> None:
-        """It needs no more time. Other trials of its arm take about as long as it did."""
-        if trial.id in self._began:
-            self._trial_s[arm].append(at - self._began[trial.id])
-        self.lost(trial)
-        self.recorded(arm)
+    def event(self, event: Event, arm: str, at: float) -> None:
+        """Take in what happened to a trial of an arm. Others of the arm take about as long as one that has ended."""
+        id_, times = event.trial.id, self._times.get(event.trial.id)
+        match event:
+            case Started() | Preparing():  # the time before was preparation, which no later trial needs
+                self._times[id_] = [at]
+            case Progress() if times:
+                self._epoch_s[default_workload().pace(event.trial.settings)].append(at - times[-1])
+                times.append(at)
+            case Retried() if times:
+                del self._times[id_]
+            case Finished():
+                if times:
+                    self._trial_s[arm].append(at - times[0])
+                    del self._times[id_]
+                self.recorded(arm)
 
     def recorded(self, arm: str) -> None:
         """A trial of the arm was done in an earlier run."""
@@ -184,17 +167,14 @@ class TimeLeft:
             self._others = max(0, self._others - 1)
 
     def seconds(self, workers: int, at: float) -> tuple[float, bool] | None:
-        """The time that so many workers need, and whether that is all: trials of an unknown arm may be left.
-
-        None before anything is known.
-        """
+        """What so many workers need, and whether that is all: nothing may be known of an arm. None if of no arm."""
         costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
         known = [cost for cost in costs.values() if cost is not None]
         if not known:
             return None
         usual = fmean(known)
         work = sum(self._left[arm] * (usual if cost is None else cost) for arm, cost in costs.items())
-        spent = sum(at - began for began in self._began.values())
+        spent = sum(at - began for began, *_ in self._times.values())
         is_all = all(cost is not None for arm, cost in costs.items() if self._left[arm])
         return max(0.0, work + self._others * usual - spent) / max(1, workers), is_all
 
@@ -203,16 +183,3 @@ class TimeLeft:
             return fmean(taken)
         epochs = self._epoch_s[default_workload().pace(settings)]
         return float(settings[default_workload().budget]) * median(epochs) if epochs else None
-
-
-def _is_decided(plan: Plan, entries: Mapping[str, RecordedTrial]) -> bool:
-    """Whether an adaptive sweep needs no further seed."""
-    ended = {trial_id: entry for trial_id, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
-    wanted = progress.verdict_trials(plan, ended) if plan.sweep.looks else ()
-    return bool(wanted) and not progress.due(plan, ended)
-
-
-def _tuned(planned: PlannedTrial) -> str:
-    """The values that a tuning trial tries: the settings that differ from its arm's."""
-    arm, tried = planned.arm.settings, planned.trial.settings
-    return " ".join(f"{name}={value}" for name, value in tried.items() if value != arm[name])

@@ -3,13 +3,11 @@
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from mnist_ablate.settings import Settings
-    from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.settings import Settings, default_home
 
 
 def complete_source(incomplete: str) -> Iterator[str]:
@@ -17,21 +15,23 @@ def complete_source(incomplete: str) -> Iterator[str]:
     from mnist_ablate.sweep import sweep_file
 
     head, slash, _ = incomplete.rpartition("/")
-    parent = Path(head + slash)
-    files = sorted(str(path) for pattern in ("*.yaml", "*.yml") for path in parent.glob(pattern))
+    files = sorted(str(path) for pattern in ("*.yaml", "*.yml") for path in Path(head + slash).glob(pattern))
     yield from (name for name in [*sweep_file.shipped(), *files] if name.startswith(incomplete))
 
 
-Source = Annotated[
-    str,
-    typer.Argument(metavar="NAME|FILE", help="A shipped sweep, or a sweep file.", autocompletion=complete_source),
-]
+def named(metavar: str, meaning: str | None = None) -> Any:
+    """An argument that names a sweep, by its own name or its file's."""
+    return typer.Argument(metavar=metavar, help=meaning, autocompletion=complete_source)
+
+
+Source = Annotated[str, named("NAME|FILE", "A shipped sweep, or a sweep file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on stdout.")]
 Home = Annotated[Path | None, typer.Option(help="Where results are kept [MNIST_ABLATE_HOME, else .mnist-ablate].")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")]
 Data = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="Arrays x_train, y_train, x_test, y_test, as Keras's.")
 ]
@@ -51,15 +51,6 @@ def name_of(source: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def load_sweep(source: str, overrides: list[str] | None, seeds: int | None, quick: bool) -> "Sweep":
-    """The sweep of a command, with what its options change."""
-    from mnist_ablate.sweep import sweep_file
-
-    return sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
-
-
-def settings_of(home: Path | None, data: Path | None = None, **rest: Any) -> "Settings":
-    """The settings of a command; what was not given is left to environment and default."""
-    from mnist_ablate.settings import Settings, default_home
-
-    return Settings(home=home or default_home(), data=data, **rest)
+def settings_of(home: Path | None) -> Settings:
+    """The settings of a command on what is recorded; the rest is left to environment and default."""
+    return Settings(home or default_home())

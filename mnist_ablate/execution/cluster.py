@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
@@ -26,11 +25,6 @@ _SET_UPS = 3
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-def default_jobs() -> int:
-    """The number of cores that this process may use: its affinity and its control group limit it."""
-    return int(CPU_COUNT)
-
-
 @contextmanager
 def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | None = None) -> Iterator[Any]:
     """A client whose workers have the plugin: `jobs` local processes, or the workers of the scheduler at `address`.
@@ -41,12 +35,24 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
     send_at_once()
     with dask.config.set(SETTINGS), ExitStack() as stack:
         if address is None:
-            cluster = _start_local_workers(jobs)
+            resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
+            with sigint_blocked():
+                cluster = LocalCluster(
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",  # None would listen on all addresses at port 8787
+                    silence_logs=logging.CRITICAL,  # of the workers: into their logs in the home
+                )
             stack.callback(_close, cluster)
             stack.callback(_kill_workers, cluster)
             client = Client(cluster, set_as_default=False)
         else:
-            client = _connect(address, tls)
+            options = {"timeout": f"{CONNECT_TIMEOUT_S}s", "security": tls and tls.security(), "set_as_default": False}
+            try:  # Dask's own time-out does not hold if something else listens there
+                client = call_within(CONNECT_TIMEOUT_S + 1, lambda: Client(address, **options))
+            except Exception:  # noqa: BLE001 - what Dask raises depends on what answers
+                where = mask(address)
+                raise UnreachableError(f"{where}: no Dask scheduler answers: start it or check --cluster") from None
         stack.callback(_close, client)
         _set_up(client, address, plugin)
         yield client
@@ -80,30 +86,17 @@ class MemoryKills:
     def include(self, pid: int) -> bool:
         """Whether the worker that had this process id, and was killed just now, is one of them."""
         before, self._by_kernel = self._by_kernel, _kernel_kills()
-        guards = [getattr(nanny, "memory_manager", None) for nanny in self._nannies.values()]
-        by_nanny = any(getattr(guard, "_last_terminated_pid", None) == pid for guard in guards)
+        guards = (getattr(nanny, "memory_manager", None) for nanny in self._nannies.values())
+        by_nanny = pid in {getattr(guard, "_last_terminated_pid", None) for guard in guards}
         return bool(self._nannies) and (by_nanny or self._by_kernel > before)
 
 
 def _kernel_kills() -> int:
     """How many processes of this machine the kernel has killed for memory; 0 where it does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
+    with suppress(OSError, ValueError):
+        counts = Path("/proc/vmstat").read_text(encoding="ascii").split()
+        return int(counts[counts.index("oom_kill") + 1])
     return 0
-
-
-def _start_local_workers(jobs: int) -> Any:
-    resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
-    with sigint_blocked():
-        return LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",  # None would listen on all addresses at port 8787
-            silence_logs=logging.CRITICAL,  # of the workers: into their logs in the home
-        )
 
 
 def _kill_workers(cluster: Any) -> None:
@@ -120,40 +113,28 @@ def _close(part: Any) -> None:
         part.close(timeout=_CLOSE_S)
 
 
-def _connect(address: str, tls: Tls | None) -> Any:
-    """A client of the scheduler at an address. Dask's own time-out does not hold if something else listens there."""
-    security, timeout = tls and tls.security(), f"{CONNECT_TIMEOUT_S}s"
-    try:
-        return call_within(
-            CONNECT_TIMEOUT_S + 1, lambda: Client(address, timeout=timeout, security=security, set_as_default=False)
-        )
-    except Exception:  # noqa: BLE001 - what Dask raises depends on what answers
-        raise UnreachableError(f"{mask(address)}: no Dask scheduler answers: start it or check --cluster") from None
-
-
 def _set_up(client: Any, address: str | None, plugin: TrainerPlugin) -> None:
     """Give the workers their trainer. What a worker raised says why it cannot train.
 
     If a worker dies meanwhile, the others are asked again. A worker that replaces it gets its trainer when it joins.
     """
+    failure: Exception
     for _ in range(_SET_UPS):
         try:
             call_within(_SET_UP_S, lambda: client.register_plugin(plugin))
-        except Exception as error:  # noqa: BLE001 - workers raise whatever their trainer does
-            failure = error
-            if not isinstance(error, CommClosedError):
-                break
+        except CommClosedError as error:
+            failure, reason, advice = error, "they die during set-up", "see their logs"
+            continue
+        except Exception as error:
+            if isinstance(error, AblateError) or getattr(error, "errno", None) in _DISK:
+                raise
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+            failure, advice = error, "install this mnist-ablate on all of them"
+            if isinstance(error, TimeoutError) and not error.args:  # ours; one of a worker's says what it waited for
+                reason, advice = f"one does not answer in {_SET_UP_S:.0f} s", "stop it, and run the same command again"
         else:
             return
-    if isinstance(failure, AblateError) or getattr(failure, "errno", None) in _DISK:
-        raise failure
-    if isinstance(failure, CommClosedError):
-        reason, advice = "they die during set-up", "see their logs"
-    elif isinstance(failure, TimeoutError) and not failure.args:  # ours; one of a worker's says what it waited for
-        reason, advice = f"one does not answer in {_SET_UP_S:.0f} s", "stop it, and run the same command again"
-    else:
-        reason = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0][:300]}"
-        advice = "install this mnist-ablate on all of them"
+        break
     if address is None:
         raise AblateError(f"workers cannot start ({reason}): see the logs in the home") from failure
     raise UnreachableError(f"{mask(address)}: its workers cannot be set up ({reason}): {advice}") from failure

@@ -4,6 +4,7 @@ Importing this file imports nothing of Dask, so a command can check its options 
 """
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ class Tls:
         """Dask's form of it, for any part of a cluster. A peer without a certificate of the authority is refused."""
         from distributed.security import Security
 
-        ca_file, cert, key = (str(path.absolute()) for path in (self.ca_file, self.cert, self.key))
-        roles = ("client", "scheduler", "worker")
-        certs = {f"tls_{role}_cert": cert for role in roles} | {f"tls_{role}_key": key for role in roles}
-        return Security(require_encryption=True, tls_ca_file=ca_file, **certs)
+        files = {"tls_ca_file": self.ca_file}
+        for role in ("client", "scheduler", "worker"):
+            files |= {f"tls_{role}_cert": self.cert, f"tls_{role}_key": self.key}
+        return Security(require_encryption=True, **{name: str(path.absolute()) for name, path in files.items()})
 
 
 def tls_from_options(address: str | None, ca_file: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
@@ -80,20 +81,16 @@ def tls_from_options(address: str | None, ca_file: Path | None, cert: Path | Non
     Raises SweepError if some are missing, cannot be read, or do not go with the address.
     """
     options = {"--tls-ca-file": ca_file, "--tls-cert": cert, "--tls-key": key}
+    given = {name: path for name, path in options.items() if path}
     encrypted = address is not None and address.startswith(TLS_SCHEME)
-    if not encrypted and not any(options.values()):
+    if not (encrypted or given):
         return None
-    if not (ca_file and cert and key):
-        missing = [name for name, path in options.items() if path is None]
+    if missing := [name for name in options if name not in given]:
         raise SweepError(f"TLS needs {', '.join(options)}: give {' and '.join(missing)} too")
     if not encrypted:
         where = mask(address or "no --cluster")
         raise SweepError(f"certificates, but {where}: the address must begin with {TLS_SCHEME}")
-    for name, path in zip(options, (ca_file, cert, key), strict=True):
-        try:
-            content = path.read_bytes()
-        except OSError:
-            content = b""
-        if not content:
+    for name, path in given.items():
+        if not (path.is_file() and os.access(path, os.R_OK) and path.stat().st_size):
             raise SweepError(f"{name} {path}: cannot be read: check the path and its permissions")
-    return Tls(ca_file, cert, key)
+    return Tls(*given.values())

@@ -1,15 +1,15 @@
 """Runs trials on Dask workers, here or on a cluster, and reports what happens to them. Records nothing."""
 
+import itertools
 import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from statistics import median
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
@@ -40,32 +40,28 @@ _EPOCHS_KEPT = 200
 _KILLED = "worker killed"
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(NamedTuple):
     """A worker took the trial."""
 
     trial: Trial
     worker: str
 
 
-@dataclass(frozen=True)
-class Preparing:
+class Preparing(NamedTuple):
     """The trial prepares something that takes long before its first epoch. `text` says what, and how far it is."""
 
     trial: Trial
     text: str
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """The trial ended an epoch."""
 
     trial: Trial
     epoch: Epoch
 
 
-@dataclass(frozen=True)
-class Retried:
+class Retried(NamedTuple):
     """The trial was lost. It is run again, for the `attempt`-th of at most `RETRIES` times."""
 
     trial: Trial
@@ -73,8 +69,7 @@ class Retried:
     attempt: int
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """The trial has its final outcome."""
 
     trial: Trial
@@ -106,33 +101,27 @@ class _Task:
     outcome: Outcome | None = None
 
 
+@dataclass(eq=False)
 class Engine:
     """A context manager. Inside it, workers with the plugin are up: `jobs` local ones, or those of the cluster."""
 
-    def __init__(
-        self,
-        plugin: TrainerPlugin,
-        *,
-        jobs: int = 1,
-        address: str | None = None,
-        tls: Tls | None = None,
-        trial_timeout_s: float | None = None,
-    ) -> None:
-        self._plugin, self._jobs, self._address, self._tls = plugin, jobs, address, tls
-        self._timeout_s = trial_timeout_s
+    plugin: TrainerPlugin
+    jobs: int = 1
+    address: str | None = None
+    tls: Tls | None = None
+    trial_timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
         self._arrived: queue.SimpleQueue[tuple[_Handler, Any, float]] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
-        self._upcoming: Iterator[Trial] = iter(())
         self._running: dict[str, _Task] = {}
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
         self._draining_since: float | None = None
-        self._slots = 1
         self._ticked = self._seen_worker = time.monotonic()
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._client = stack.enter_context(connected(self._jobs, self._address, self._plugin, self._tls))
+            self._client = stack.enter_context(connected(self.jobs, self.address, self.plugin, self.tls))
             self._scheduler = scheduler_id(self._client)
             self._memory_kills = MemoryKills(self._client)
             self._client.subscribe_topic(TOPIC, lambda event: self._put(self._on_message, event[1]))
@@ -150,7 +139,7 @@ class Engine:
         """End a running trial after this epoch or the next, as "pruned". If it has ended already, nothing changes."""
         task = self._running.get(trial_id)
         if task is not None and task.worker:
-            _in_thread(partial(self._client.run, prune, self._plugin.name, trial_id, workers=[task.worker]))
+            _in_thread(self._client.run, prune, self.plugin.name, trial_id, workers=[task.worker])
 
     def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
         """The events of these trials until each is finished. A lost one is run again at most `RETRIES` times.
@@ -159,12 +148,15 @@ class Engine:
         Otherwise the next trial is taken when the last event has been handled, which can decide what it is.
         Raises UnreachableError if the scheduler goes away.
         """
-        self._upcoming, self._waiting = iter(trials), deque()
+        self._upcoming, self._waiting = map(_Task, trials), deque()
         self._check_workers()
         self._submit_waiting()
         while self._waiting or self._running:
-            if self._is_drained():
-                return
+            if self._draining_since is not None:
+                now = time.monotonic()
+                training = any(each.worker or now - each.last_sign < _START_S for each in self._running.values())
+                if not training or now - self._draining_since > DRAIN_S:
+                    return
             events = [*self._next_events(all_=ahead)]
             if ahead:
                 self._submit_waiting()
@@ -194,11 +186,9 @@ class Engine:
         """
         while self._draining_since is None and len(self._running) < self._slots:
             if not self._waiting:
-                trial = next(self._upcoming, None)
-                if trial is None:
-                    return
-                self._waiting.append(_Task(trial))
-            if self._running and any(task.alone for task in (self._waiting[0], *self._running.values())):
+                self._waiting.extend(itertools.islice(self._upcoming, 1))
+            tasks = [*itertools.islice(self._waiting, 1), *self._running.values()]
+            if not self._waiting or (self._running and any(task.alone for task in tasks)):
                 return
             self._submit(self._waiting.popleft())
 
@@ -206,7 +196,7 @@ class Engine:
         task.submission += 1
         task.last_sign, task.worker, task.loss, task.outcome = time.monotonic(), "", "", None
         key = f"trial-{task.trial.id}-{task.submission}"
-        arguments = (task.trial, self._plugin.name, task.submission)
+        arguments = (task.trial, self.plugin.name, task.submission)
         try:
             task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
         except ClosedClientError as error:
@@ -219,8 +209,14 @@ class Engine:
         if task is None or message["submission"] != task.submission:
             return
         if "started" in message:
-            if task.worker and (yield from self._on_dask_retry(task)):
-                return
+            if task.worker:  # Dask started it again: its worker left, or a scheduler elsewhere retries by itself
+                task.loss = task.loss or "its worker left"
+                if task.losses == RETRIES:
+                    task.future.cancel()
+                    return
+                task.losses += 1
+                yield Retried(task.trial, task.loss, task.losses)
+                task.loss = ""
             task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
             yield Started(task.trial, task.worker)
         elif "outcome" in message:
@@ -232,17 +228,6 @@ class Engine:
             self._epoch_s[default_workload().pace(task.trial.settings)].append(at - task.last_sign)
             task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
-
-    def _on_dask_retry(self, task: _Task) -> Generator[Event, None, bool]:
-        """Dask itself started the trial again: its worker left the cluster, or a scheduler elsewhere retried it."""
-        reason = task.loss or "its worker left"
-        if task.losses == RETRIES:
-            task.loss = reason
-            task.future.cancel()
-            return True
-        task.losses, task.loss = task.losses + 1, ""
-        yield Retried(task.trial, reason, task.losses)
-        return False
 
     def _on_done(self, done: tuple[_Task, Any], _at: float) -> Iterator[Event]:
         task, future = done
@@ -278,7 +263,13 @@ class Engine:
     def _check_workers(self) -> None:
         """Count the workers and replace the hung ones. Time this process was suspended (Ctrl-Z) is not silence."""
         now = time.monotonic()
-        self._slots = max(1, self._count_workers(now))
+        cores = self._query_scheduler(self._client.scheduler.ncores)
+        replace_dead(self._client)
+        if cores or self.address:
+            self._seen_worker = now
+        elif now - self._seen_worker > NO_WORKER_S:
+            raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
+        self._slots = max(1, sum(cores.values()))
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
@@ -286,16 +277,15 @@ class Engine:
                 if worker := task.worker or self._worker_that_holds(task.future.key):
                     task.loss = f"no progress for {now - task.last_sign:.0f} s"
                     # It takes 5 s if the worker does not listen.
-                    _in_thread(partial(self._client.restart_workers, [worker], raise_for_error=False))
+                    _in_thread(self._client.restart_workers, [worker], raise_for_error=False)
                 else:
                     task.last_sign = now  # it waits for a worker
         self._ticked = time.monotonic()
 
     def _patience(self, pace: str) -> float:
-        if self._timeout_s:
-            return self._timeout_s
         seen = self._epoch_s.get(pace)
-        return max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
+        usual_s = max(MIN_PATIENCE_S, PATIENCE * median(seen)) if seen else FIRST_PATIENCE_S
+        return self.trial_timeout_s or usual_s
 
     def _worker_that_holds(self, key: str) -> str:
         """The worker that holds this trial and nothing else, not even a trial of another sweep. Empty if none does."""
@@ -304,55 +294,37 @@ class Engine:
 
     def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
         """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place."""
-        try:
+        with suppress(OSError):
             if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
                 return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError) as error:
-            raise self._scheduler_is_gone() from error
         raise self._scheduler_is_gone()
 
     def _scheduler_is_gone(self) -> UnreachableError:
-        where = mask(self._address or "the local cluster")
+        where = mask(self.address or "the local cluster")
         return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same command again")
 
-    def _count_workers(self, now: float) -> int:
-        cores = self._query_scheduler(self._client.scheduler.ncores)
-        replace_dead(self._client)
-        if cores or self._address:
-            self._seen_worker = now
-        elif now - self._seen_worker > NO_WORKER_S:
-            raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
-        return sum(cores.values())
 
-    def _is_drained(self) -> bool:
-        if self._draining_since is None:
-            return False
-        now = time.monotonic()
-        training = [task for task in self._running.values() if task.worker or now - task.last_sign < _START_S]
-        return not training or now - self._draining_since > DRAIN_S
-
-
-def _in_thread(ask_workers: Callable[[], object]) -> None:
+def _in_thread(ask: Callable[..., object], *arguments: object, **options: object) -> None:
     """Ask workers for something, and wait for no answer. A worker that is gone gives none."""
 
-    def ask() -> None:
+    def call() -> None:
         with suppress(Exception):
-            ask_workers()
+            ask(*arguments, **options)
 
-    threading.Thread(target=ask, name="ask-workers", daemon=True).start()
+    threading.Thread(target=call, name="ask-workers", daemon=True).start()
 
 
 def _outcome(task: _Task, future: Any) -> Outcome:
     """The outcome of a settled future, from the worker's message or the result. Without one, the worker was lost."""
-    reason = task.loss or "its result was lost"
     if future.status == "finished":
         if task.outcome is not None:
             return task.outcome
         with suppress(Exception):
             outcome: Outcome = future.result(timeout=_RESULT_S)
             return outcome
-    with suppress(Exception):
-        error = future.exception(timeout=1)
-        if not task.loss:
+    reason = task.loss or "its result was lost"
+    if not task.loss:
+        with suppress(Exception):
+            error = future.exception(timeout=1)
             reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
     return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason))

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dask.system import CPU_COUNT
 from pydantic import JsonValue
 
-from mnist_ablate.execution.cluster import default_jobs
+from mnist_ablate.reports.wording import number
 from mnist_ablate.statistics.paired_tests import can_decide, fewest_seeds, smallest_effect
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
@@ -35,8 +36,8 @@ class Preview:
     """A plan's size, its time on this machine's cores, and the effects that it can find.
 
     Seeds, trials and time are the most that the sweep can need. An adaptive sweep may need only the `least`.
-    `fingerprints` describe its inputs. `assumed_sd` is what `claims` assume: the standard deviation of paired
-    differences between seeds.
+    `fingerprints` describe its inputs. `warnings` say what trials would lack. `assumed_sd` is what `claims` assume: the
+    standard deviation of paired differences between seeds.
     """
 
     sweep: str
@@ -56,12 +57,36 @@ class Preview:
     warnings: list[str]
     assumed_sd: float | None
 
+    def lines(self) -> Iterator[str]:
+        """The same for a person."""
+        adaptive = self.least_seeds < self.seeds
+        seeds = f"{self.least_seeds} to " * adaptive + counted(self.seeds, "seed")
+        trials = f"from {self.least_trials:,} to " * adaptive + counted(self.trials, "trial")
+        tuning = f", {self.tuning_trials} of them tuning" if self.tuning_trials else ""
+        as_written = f", {self.as_written_trials} as written" if self.as_written_trials else ""
+        control = f", {self.control_trials} of them the negative control" if self.control_trials else ""
+        yield f"{self.sweep}: {counted(len(self.arms), 'arm')} x {seeds}, {trials}{tuning}{as_written}{control}"
+        yield from (f"  {arm}" for arm in self.arms)
+        about, jobs = "at most" if adaptive else "about", counted(self.jobs, "job")
+        yield f"{about} {self.estimated_s / 60:.1f} min with {jobs} (one short trial of each kind was timed)"
+        for claim in self.claims:
+            if claim.smallest_effect is not None:
+                size, margin = (number(claim.metric, value) for value in (claim.smallest_effect, claim.margin))
+                yield f"  {claim.name}: finds effects {size} beyond its margin of {margin} (80% power)"
+        if self.assumed_sd is not None:
+            sd = number(self.claims[0].metric, self.assumed_sd)
+            yield f"  (if paired differences between seeds have a standard deviation of {sd})"
+        if self.fingerprints:
+            section = default_workload().input_section(self.fingerprints)
+            yield f"{section.intro.removesuffix('.')}:"
+            for subject, texts in section.short.items():
+                yield f"  {subject}"
+                yield from (f"    {text}" for text in texts)
+        yield from (f"warning: {warning}" for warning in self.warnings)
+
 
 def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | None = None) -> Preview:
-    """Expand a sweep, and time a short trial of each kind of arm on the data at `path`.
-
-    `weights` is the file of --weights. The warnings say what trials would lack.
-    """
+    """Expand a sweep, and time a short trial of each kind of arm on the data at `path`; `weights` are of --weights."""
     workload = default_workload()
     inputs = workload.load(path)
     plan = make_plan(sweep, inputs.digest, max_trials)
@@ -78,7 +103,7 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         control_trials=control_count(sweep),
         trials=plan.size,
         least_trials=count(sweep, sweep.min_seeds),
-        jobs=default_jobs(),
+        jobs=CPU_COUNT,
         estimated_s=_time_s(plan, inputs),
         claims=[_power(sweep, claim) for claim in sweep.claims],
         fingerprints=found,
@@ -114,4 +139,4 @@ def _time_s(plan: Plan, inputs: Inputs) -> float:
     runs = len(plan.points) + plan.sweep.max_seeds * (2 if plan.sweep.as_written else 1)
     control_s = control_count(plan.sweep) * trial_s[plan.arms.index(plan.control_arm)]
     tried = plan.tuning_size - len(plan.tuning)  # of a search or a path: as long as the last arm, if none is pruned
-    return START_S + (cost.preparation_s + runs * sum(trial_s) + control_s + tried * trial_s[-1]) / default_jobs()
+    return START_S + (cost.preparation_s + runs * sum(trial_s) + control_s + tried * trial_s[-1]) / int(CPU_COUNT)

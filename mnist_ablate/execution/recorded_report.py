@@ -1,19 +1,30 @@
-"""What is recorded of a sweep: its report, and MLflow brought in step with it. Trains nothing."""
+"""What is recorded of a sweep: its report, its bundle, and MLflow brought in step with it. Trains nothing."""
 
-from pydantic import JsonValue
+import math
+import platform
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
-from mnist_ablate.execution.publishing import open_mirror, publish
-from mnist_ablate.ledger.ledger import Ledger, Record
+from mnist_ablate.errors import mask
+from mnist_ablate.ledger import progress
+from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
 from mnist_ablate.reports import judging
-from mnist_ablate.reports.report import Report
+from mnist_ablate.reports.bundle import begun, pack
+from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.plan import Plan, planned_settings
+from mnist_ablate.sweep.plan import planned_settings
+from mnist_ablate.tracking.mirror import Mirror
+from mnist_ablate.verification import raw_ledger
+from mnist_ablate.workloads.versions import installed_versions
 from mnist_ablate.workloads.workload import default_workload
 
 
 def report(name: str, settings: Settings) -> tuple[Report, Record]:
     """The report on what is recorded of a sweep, and the record."""
-    record = _find(name, settings)
+    record = Ledger(settings.ledger_url, reading=True).find(name)
     return _report(record), record
 
 
@@ -22,7 +33,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
 
     Raises UnreachableError if MLflow cannot be reached.
     """
-    record = _find(name, settings)
+    record = Ledger(settings.ledger_url, reading=True).find(name)
     mirror, records = open_mirror(record, settings), record.records()
     entries = {entry.trial.id: entry for entry in records}
     ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
@@ -32,18 +43,81 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     return sum(sent.values()) + sum(alone), len(entries)
 
 
-def _find(name: str, settings: Settings) -> Record:
-    return Ledger(settings.ledger_url, reading=True).find(name)
-
-
 def _report(record: Record) -> Report:
-    plan = record.plan
-    return judging.of_records(plan, record.entries(), record.registration, _fingerprints(record, plan))
+    """Inputs that were never described are looked at now if they are those that ship."""
+    plan, found, workload = record.plan, record.fingerprints, default_workload()
+    if not found and record.data_digest == workload.shipped_digest:
+        found = workload.fingerprints(workload.load(None), planned_settings(plan))
+    return judging.of_records(plan, record.entries(), record.registration, found)
 
 
-def _fingerprints(record: Record, plan: Plan) -> list[dict[str, JsonValue]]:
-    """As recorded; those of a record that has none yet are measured if its inputs are those that ship."""
-    if record.fingerprints or record.data_digest != default_workload().shipped_digest:
-        return record.fingerprints
-    workload = default_workload()
-    return workload.fingerprints(workload.load(None), planned_settings(plan))
+def open_mirror(record: Record, settings: Settings) -> Mirror:
+    """The mirror of a record; it connects when it is first used."""
+    sweep = record.sweep
+    return Mirror(settings.tracking_uri, sweep.name, sweep.digest, sweep.question, provenance(record.data_digest))
+
+
+def provenance(data_digest: str) -> dict[str, str]:
+    """Where results come from: versions, git commit if there is one, machine, data."""
+    return {
+        **{f"version.{name}": value for name, value in installed_versions().items()},
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+        "data_digest": data_digest,
+    }
+
+
+def _git_commit() -> str:
+    command, here = ("git", "rev-parse", "HEAD"), Path(__file__).parent
+    try:
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def publish(record: Record, records: int, mirror: Mirror, settings: Settings, report: Report) -> None:
+    """Write the verdicts on the parent run, then note in the record that MLflow has its first `records` records.
+
+    The run gets the bundle's digest as a tag: whoever has the bundle can compare. Raises UnreachableError if MLflow
+    cannot be reached.
+    """
+    from mnist_ablate.reports import html  # here, because it imports matplotlib
+
+    effects = {f"effect.{claim.name}": claim.effect for claim in report.claims if math.isfinite(claim.effect)}
+    with tempfile.TemporaryDirectory() as folder:
+        page, packed = Path(folder) / "report.html", Path(folder) / "bundle.zip"
+        html.write(report, recorded_sweep(record), page)
+        content, digest = bundle(record, settings, report)
+        packed.write_bytes(content)
+        note = markdown(report, record.sweep.question)
+        mirror.verdicts(note, effects, [page, packed], {"bundle_digest": digest})
+    record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
+
+
+def recorded_sweep(record: Record) -> RecordedSweep:
+    """A sweep and all that is recorded of it, as a page shows it."""
+    entries, plan = record.entries(), record.plan
+    judged = (each for each in progress.verdict_trials(plan, entries) if each.id in entries)
+    return RecordedSweep(
+        sweep=record.sweep,
+        entries=tuple(replace(entries[each.id], params=each.arm.params) for each in judged),
+        tuning=tuple(entry for entry in entries.values() if entry.stage == "tuning"),
+        registered=record.registered,
+        data_digest=record.data_digest,
+        provenance=provenance(record.data_digest),
+        control=tuple(entry for entry in entries.values() if entry.stage == "control"),
+    )
+
+
+def bundle(record: Record, settings: Settings, report: Report) -> tuple[bytes, str]:
+    """Everything that the verdicts of a record rest on as one zip, and its digest.
+
+    The verdicts in it are those of the records in it: others may have been written since the report was made.
+    """
+    studies = [each for each in raw_ledger.read(settings.ledger_url, record.sweep.name) if "content" in each.attrs]
+    place = [each.name for each in studies].index(record.name)
+    study, earlier = studies[place], [*map(begun, studies[:place])]
+    judged = judging.of_raw(study, earlier, report.fingerprints)
+    versions = {name: mask(value) for name, value in provenance(record.data_digest).items()}
+    return pack(study, earlier, judged, versions)

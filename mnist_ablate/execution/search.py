@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import cast
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
@@ -11,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 from mnist_ablate.errors import AblateError
 from mnist_ablate.ledger.importance import METRIC, space
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
-from mnist_ablate.sweep.sweep import Pruning, Range
+from mnist_ablate.sweep.sweep import Pruning
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 from mnist_ablate.workloads.workload import epochs_of
 
@@ -19,8 +18,6 @@ REDUCTION = 3
 """Successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs."""
 _MOST_REPEATS = 100
 """After this many suggestions in a row that were all tried before, the space counts as exhausted."""
-
-
 _PRUNERS: Mapping[Pruning, Callable[[], BasePruner]] = {
     "none": NopPruner,
     "median": MedianPruner,
@@ -32,11 +29,11 @@ class Search:
     """Suggests `tuning_trials` trials, each from the results of the finished ones, first of all those recorded."""
 
     def __init__(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
-        self._plan, self._space = plan, space(plan.sweep)
+        self._plan, self._sweep, self._space = plan, plan.sweep, space(plan.sweep)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, constant_liar=True)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=_PRUNERS[plan.sweep.pruning]())
+        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=_PRUNERS[self._sweep.pruning]())
         self._asked: dict[str, optuna.Trial] = {}
         self._reported: set[tuple[int, int]] = set()
         self._known: dict[str, Outcome | None] = {}
@@ -47,33 +44,30 @@ class Search:
 
     def trials(self) -> Iterator[PlannedTrial]:
         """The trials still to be tried, each suggested when it is asked for. Fewer if the space is exhausted."""
-        while len(self._known) < self._plan.sweep.tuning_trials and self._repeats < _MOST_REPEATS:
+        while len(self._known) < self._sweep.tuning_trials and self._repeats < _MOST_REPEATS:
             asked, suggested = self._study.ask(), dict[str, Scalar]()
-            for name, choice in self._plan.sweep.space.items():
-                if self._plan.sweep.is_active(name, suggested):
-                    suggested[name] = _suggest(asked, name, choice)
+            for name, distribution in self._space.items():
+                if self._sweep.is_active(name, suggested):
+                    suggested[name] = asked._suggest(name, distribution)  # noqa: SLF001 - public ones take no distribution
             planned = self._plan.searched(suggested)
-            trial_id = planned.trial.id
-            if trial_id in self._known:
+            if planned.id in self._known:
                 self._repeats += 1
-                self._tell_study(asked, self._known[trial_id])
+                self._tell_study(asked, self._known[planned.id])
                 continue
-            self._repeats, self._known[trial_id], self._asked[trial_id] = 0, None, asked
+            self._repeats, self._known[planned.id], self._asked[planned.id] = 0, None, asked
             yield planned
 
     def check_not_exhausted(self) -> None:
         """Raises AblateError if the space was exhausted before `tuning_trials` were tried: there can be no winner."""
-        tried, sweep = len(self._known), self._plan.sweep
+        tried, wanted = len(self._known), self._sweep.tuning_trials
         if self._repeats >= _MOST_REPEATS:
-            raise AblateError(
-                f"{sweep.name}: the search found {tried} recipes to try, tuning_trials asks for {sweep.tuning_trials}: "
-                f"write tuning_trials: {tried} and begin anew with --fresh"
-            )
+            found = f"{self._sweep.name}: the search found {tried} recipes to try, tuning_trials asks for {wanted}"
+            raise AblateError(f"{found}: write tuning_trials: {tried} and begin anew with --fresh")
 
     def gives_up(self, trial: Trial, epoch: Epoch) -> bool:
         """Whether a suggested trial is not worth another epoch after this one."""
         asked = self._asked.get(trial.id)
-        if asked is None or self._plan.sweep.pruning == "none" or not self._report(asked, epoch):
+        if asked is None or self._sweep.pruning == "none" or not self._report(asked, epoch):
             return False
         return epoch.number < epochs_of(trial) and asked.should_prune()
 
@@ -91,12 +85,12 @@ class Search:
         return True
 
     def _tell_study(self, asked: optuna.Trial, outcome: Outcome | None) -> None:
-        value = outcome.metrics.get(METRIC) if outcome else None
         if outcome is not None and outcome.status == "pruned":
             for epoch in outcome.epochs:
                 self._report(asked, epoch)
             self._study.tell(asked, state=TrialState.PRUNED)
         else:
+            value = outcome.metrics.get(METRIC) if outcome else None
             self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _recall(self, entry: RecordedTrial) -> None:
@@ -105,8 +99,11 @@ class Search:
         value = outcome.metrics.get(METRIC)
         if value is None and outcome.status != "pruned":
             return
-        own = {name: self._space[name] for name in self._space if self._plan.sweep.is_active(name, settings)}
+        own = {name: each for name, each in self._space.items() if self._sweep.is_active(name, settings)}
         curve = {epoch.number: epoch.metrics[METRIC] for epoch in outcome.epochs}
+        # What Optuna notes of a trial at each rung that it reached, so that later trials compete with it.
+        steps = enumerate(REDUCTION**rung for rung in range(len(curve)))
+        rungs = {f"completed_rung_{rung}": curve[step] for rung, step in steps if step in curve}
         self._study.add_trial(
             create_trial(
                 state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
@@ -114,20 +111,6 @@ class Search:
                 params={name: settings[name] for name in own},
                 distributions=own,
                 intermediate_values=curve,
-                system_attrs=_rungs(curve) if self._plan.sweep.pruning == "asha" else {},
+                system_attrs=rungs if self._sweep.pruning == "asha" else {},
             )
         )
-
-
-def _rungs(curve: Mapping[int, float]) -> dict[str, float]:
-    """What Optuna notes of a trial at each rung that it reached, so that later trials compete with it."""
-    steps = enumerate(REDUCTION**rung for rung in range(len(curve)))
-    return {f"completed_rung_{rung}": curve[step] for rung, step in steps if step in curve}
-
-
-def _suggest(asked: optuna.Trial, name: str, choice: Range | list[Scalar]) -> Scalar:
-    if isinstance(choice, list):
-        return cast("Scalar", asked.suggest_categorical(name, choice))
-    if choice.integer:
-        return asked.suggest_int(name, round(choice.low), round(choice.high), log=choice.log)
-    return asked.suggest_float(name, choice.low, choice.high, log=choice.log)

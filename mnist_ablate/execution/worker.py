@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -21,38 +22,33 @@ from mnist_ablate.workloads.workload import Trainer, default_workload, epochs_of
 
 TOPIC = "mnist-ablate"
 OUT_OF_MEMORY = "out of memory"
-_MEMORY_ERRORS = {"MemoryError", "ResourceExhaustedError"}
 _ORPHAN_CHECK_S = 0.5
 
 
+@dataclass(eq=False)
 class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
     """Sets a worker up: reads its inputs once, and makes the trainer that its trials share.
 
-    `inputs` is a data file as bytes, None for the inputs that ship. `trainer` is `module:factory`. A local worker
-    writes its output to `log_dir` and ends when the driver's process does. `environment` has the variables that the
-    workload wants in a process that trains. In the copy that a worker has, `pruned` are the trials that are to end
-    with their epoch, and `refusal` says why the worker cannot train.
+    `factory` is `module:factory` of the trainer. `inputs` is a data file as bytes, None for the inputs that ship. A
+    local worker writes its output to `log_dir` and ends when the driver's process does. `environment` has the variables
+    that the workload wants in a process that trains. In the copy that a worker has, `pruned` are the trials that are to
+    end with their epoch, and `refusal` says why the worker cannot train.
     """
 
-    def __init__(
-        self,
-        trainer: str,
-        data_digest: str,
-        inputs: bytes | None,
-        log_dir: Path | None,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self.name = f"mnist-ablate-{data_digest[:16]}-{trainer}"
-        self.trainer: Trainer | None = None
-        self.pruned: set[str] = set()
-        self.refusal = ""
-        self._factory, self._inputs, self._data_digest = trainer, inputs, data_digest
-        self._log_dir, self._environment = log_dir, dict(environment or {})
-        self._versions = versions.deciding_versions()
+    factory: str
+    data_digest: str
+    inputs: bytes | None
+    log_dir: Path | None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    driver_versions: Mapping[str, str] = field(default_factory=versions.deciding_versions)
+    trainer: Trainer | None = None
+    pruned: set[str] = field(default_factory=set)
+    refusal: str = ""
 
-    def __getstate__(self) -> dict[str, object]:
-        """The trainer itself stays in its worker."""
-        return {**self.__dict__, "trainer": None}
+    @property
+    def name(self) -> str:
+        """By which Dask knows it, and a trial finds it in its worker."""
+        return f"mnist-ablate-{self.data_digest[:16]}-{self.factory}"
 
     def setup(self, worker: Any) -> None:
         """Called by Dask when a worker starts, joins later or is restarted.
@@ -61,24 +57,23 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         other versions than the driver: its numbers would not be comparable.
         """
         send_at_once()
-        if self._log_dir is not None:
-            _follow_driver(self._log_dir / f"worker-{worker.name}.log")
-        os.environ.update(self._environment)
+        if self.log_dir is not None:
+            _follow_driver(self.log_dir / f"worker-{worker.name}.log")
+        os.environ.update(self.environment)
         try:
             self.trainer = self._make_trainer(f"worker {worker.address}")
         except Exception as error:
-            self.refusal = one_line(
-                str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-            )
+            text = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
+            self.refusal = one_line(text)
             raise
 
     def _make_trainer(self, worker: str) -> Trainer:
-        if differs := versions.difference(self._versions, versions.deciding_versions()):
+        if differs := versions.difference(self.driver_versions, versions.deciding_versions()):
             raise UnreachableError(f"{worker} has {differs}: install the same on all and run again")
-        inputs = default_workload().read(self._inputs)
-        if inputs.digest != self._data_digest:
+        inputs = default_workload().read(self.inputs)
+        if inputs.digest != self.data_digest:
             raise DataError(f"the data file changed, or {worker} has another: give all the same and run again")
-        trainer: Trainer = resolve_name(self._factory)(inputs)
+        trainer: Trainer = resolve_name(self.factory)(inputs)
         return trainer
 
 
@@ -132,10 +127,9 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
         )
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
         kind, text, trace = type(error).__name__, one_line(str(error)), mask(traceback.format_exc())
-        if kind in _MEMORY_ERRORS:
+        if kind in {"MemoryError", "ResourceExhaustedError"}:
             return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=trace)
-        reason = f"{kind}: {text}" if text else kind
-        return Outcome(trial_id=trial.id, status="failed", reason=reason, traceback=trace)
+        return Outcome(trial_id=trial.id, status="failed", reason=f"{kind}: {text}" if text else kind, traceback=trace)
 
 
 def _follow_driver(log: Path) -> None:

@@ -24,7 +24,7 @@ from typer import Typer
 from typer.main import get_command
 
 from mnist_ablate.cli import app
-from mnist_ablate.execution import driver, publishing
+from mnist_ablate.execution import driver, recorded_report
 from mnist_ablate.execution.engine import Event, Finished, Progress, Started
 from mnist_ablate.tracking import client, uploader
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -96,7 +96,7 @@ def install(scratch: Path) -> None:
     driver.Uploader = lambda *args, **more: _uploaders.append(real(*args, **more)) or _uploaders[-1]  # type: ignore[misc, assignment, func-returns-value]
     waits: dict[str, Any] = uploader.Uploader.__init__.__kwdefaults__
     waits.update(first_wait_s=0.01, longest_wait_s=0.05)
-    publishing._git_commit = lambda: "unknown"
+    recorded_report._git_commit = lambda: "unknown"
     versions = _VersionManager
     versions._create_alembic_script = _remembered(versions._create_alembic_script)  # type: ignore[method-assign]
     mlflow_database._get_latest_schema_revision = cache(mlflow_database._get_latest_schema_revision)

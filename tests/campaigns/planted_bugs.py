@@ -22,7 +22,7 @@ from fork_server import Ground, waited
 from mlflow import MlflowClient
 
 from mnist_ablate.cli import live_view
-from mnist_ablate.execution import driver, publishing
+from mnist_ablate.execution import driver, recorded_report
 from mnist_ablate.ledger import database, ledger, optuna_rows, progress
 from mnist_ablate.tracking import mirror, run_format
 
@@ -214,7 +214,7 @@ def _with_secret(real: Any) -> Any:
 
 def _unmasked() -> None:
     mirror.mask = str  # type: ignore[assignment]
-    publishing.provenance = _with_secret(publishing.provenance)
+    recorded_report.provenance = _with_secret(recorded_report.provenance)
 
 
 def _worst(real: Any) -> Any:

@@ -2,53 +2,36 @@
 
 import io
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import fake_trainer
 import pytest
+from ledger_records import outcome, plan
 from rich.console import Console
-from sweep_runs import small
 
 from mnist_ablate.cli import live_view
 from mnist_ablate.cli.live_view import TimeLeft, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
-from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
-from mnist_ablate.trial import Outcome, RecordedTrial
+from mnist_ablate.sweep.plan import Plan, PlannedTrial
+from mnist_ablate.trial import RecordedTrial
 
 TUNED = {"nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, "tuning_trials": 2}
 
 
-class Clock:
-    """Seconds that pass as a test says."""
-
-    now = 1000.0
-
-
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Seconds that pass as a test says."""
+    found = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(live_view.time, "monotonic", lambda: found.now)
     return found
 
 
-def plan(**changes: object) -> Plan:
-    return make_plan(small(**changes), "d1" * 32)
-
-
-def outcome(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Outcome:
-    metrics = fake_trainer.metrics(planned.trial) if status == "complete" else {}
-    return Outcome.model_validate(
-        {"trial_id": planned.trial.id, "status": status, "metrics": metrics, "reason": reason}
-    )
-
-
-def finished(planned: PlannedTrial, status: str = "complete", reason: str = "") -> Finished:
-    return Finished(planned.trial, outcome(planned, status, reason))
+def finished(planned: PlannedTrial, status: str = "complete", **changes: str) -> Finished:
+    return Finished(planned.trial, outcome(planned, status, **changes))
 
 
 def entries(trials: Iterable[PlannedTrial], status: str = "complete") -> dict[str, RecordedTrial]:
-    return {
-        each.trial.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials
-    }
+    return {each.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each, status)) for each in trials}
 
 
 def watch(of: Plan, recorded: dict[str, RecordedTrial] | None = None, **options: bool) -> tuple[Watch, io.StringIO]:
@@ -66,7 +49,7 @@ def table(of: Watch) -> str:
     return capture.get()
 
 
-def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: Clock) -> None:
+def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: SimpleNamespace) -> None:
     wanted = plan()
     first = wanted.verdict_trials()[0]
     shown, _ = watch(wanted)
@@ -86,18 +69,25 @@ def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: Cloc
     assert "1 of 6 trials, 0 running, 1.8 min left" in text
 
 
-def test_preparation_is_shown_as_it_goes_on_and_is_no_time_of_a_trial(clock: Clock) -> None:
+def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_preparation_is_no_time_of_a_trial(
+    clock: SimpleNamespace,
+) -> None:
     wanted = plan()
-    first = wanted.verdict_trials()[0]
+    first, second, *_ = wanted.verdict_trials()
     shown, written = watch(wanted)
     shown.event(first, Started(first.trial, "w1"))
+    assert written.getvalue() == ""
     clock.now += 600
     shown.event(first, Preparing(first.trial, "features: 500 of 70,000 images"))
     assert "relu seed 0: features: 500 of 70,000 images" in table(shown)
-    assert written.getvalue() == "features: 500 of 70,000 images\n"
-    clock.now += 10
+    clock.now += 11
+    shown.event(second, Started(second.trial, "w2"))
     shown.event(first, finished(first))
-    assert "1 of 6 trials, 0 running, over 50 s left" in table(shown)
+    assert written.getvalue().splitlines() == [
+        "features: 500 of 70,000 images",
+        "0 of 6 trials, 2 running, time left: measuring",
+    ]
+    assert "1 of 6 trials, 1 running, over 28 s left" in table(shown)
 
 
 def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:
@@ -112,7 +102,7 @@ def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:
     assert "0 of 6 trials, 2 running" in table(shown)
 
 
-def test_means_are_per_arm_over_what_is_recorded_and_new_without_the_tuning() -> None:
+def test_means_are_over_what_is_recorded_and_new_and_tuning_trials_are_named_by_what_they_try() -> None:
     wanted = plan(**TUNED)
     trials = wanted.verdict_trials()
     shown, written = watch(wanted, entries((*wanted.tuning, trials[0])))
@@ -121,6 +111,9 @@ def test_means_are_per_arm_over_what_is_recorded_and_new_without_the_tuning() ->
     assert ["relu", "2", f"{mean:.2%}"] in [line.split() for line in table(shown).splitlines()]
     assert "6 of 10 trials" in table(shown)
     assert written.getvalue().startswith("resuming: 5 of 10 done\n")
+    tuning = wanted.tuning[0]
+    shown.event(tuning, Started(tuning.trial, "w1"))
+    assert f"relu tuning learning_rate={tuning.trial.settings['learning_rate']}: starting" in table(shown)
 
 
 def test_many_arms_leave_room_for_the_status() -> None:
@@ -134,42 +127,20 @@ def test_many_arms_leave_room_for_the_status() -> None:
     assert "80 of 240 trials" in lines[-1]
 
 
-def test_tuning_trials_are_named_by_what_they_try() -> None:
-    wanted = plan(**TUNED)
-    shown, _ = watch(wanted)
-    first = wanted.tuning[0]
-    shown.event(first, Started(first.trial, "w1"))
-    assert f"relu tuning learning_rate={first.trial.settings['learning_rate']}: starting" in table(shown)
-
-
 def test_what_went_wrong_is_a_line_of_its_own_as_text_not_markup() -> None:
     wanted = plan()
     one, two, three, *_ = wanted.verdict_trials()
-    shown, written = watch(wanted)
+    shown, written = watch(wanted, entries([one], "failed"))
     shown.event(one, Retried(one.trial, "worker killed", 1))
-    shown.event(two, finished(two, "failed", "ValueError: [red]no[/red] [/]"))
+    shown.event(two, finished(two, "failed", reason="ValueError: [red]no[/red] [/]"))
     shown.event(three, finished(three))
+    shown.event(one, finished(one, "diverged"))
     assert written.getvalue().splitlines() == [
+        "resuming: 0 of 6 done",  # what failed is run again
         "trial relu seed 0 lost (worker killed) - retrying 1/2",
         "trial tanh seed 0 failed: ValueError: [red]no[/red] [/]",
+        "trial relu seed 0 diverged at epoch 2",
     ]
-
-
-def test_a_failed_trial_is_not_done_before_it_was_run_again() -> None:
-    wanted = plan()
-    _, written = watch(wanted, entries(wanted.verdict_trials()[:1], "failed"))
-    assert written.getvalue() == "resuming: 0 of 6 done\n"
-
-
-def test_without_a_terminal_there_is_a_plain_line_now_and_then(clock: Clock) -> None:
-    wanted = plan()
-    first, second = wanted.verdict_trials()[:2]
-    shown, written = watch(wanted)
-    shown.event(first, Started(first.trial, "w1"))
-    assert written.getvalue() == ""
-    clock.now += 11
-    shown.event(second, Started(second.trial, "w2"))
-    assert written.getvalue() == "0 of 6 trials, 2 running, time left: measuring\n"
 
 
 def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_none() -> None:
@@ -184,51 +155,34 @@ def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_non
         assert written.getvalue() == ""
 
 
-NETWORKS = {
-    "design": "configurations",
-    "scientific": {},
-    "configurations": {"dense": {"model": "mlp", "epochs": 2}, "cnn": {"model": "cnn", "epochs": 10}},
-    "fixed": {},
-    "claims": [],
-    "seeds": 3,
-}
-
-
 def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
     """That of a plan with two arms, and the trials of each."""
-    wanted = plan(**NETWORKS)
-    dense, cnn = (
-        [each for each in wanted.verdict_trials() if each.arm.params["configuration"] == arm]
-        for arm in ("dense", "cnn")
-    )
+    networks = {"dense": {"model": "mlp", "epochs": 2}, "cnn": {"model": "cnn", "epochs": 10}}
+    wanted = plan(design="configurations", configurations=networks, scientific={}, fixed={}, claims=[])
+    trials = wanted.verdict_trials()
+    dense, cnn = ([each for each in trials if each.arm.params["configuration"] == arm] for arm in networks)
     return TimeLeft(wanted), dense, cnn
 
 
-def test_an_arm_that_was_not_seen_makes_the_time_left_a_least() -> None:
-    left, (first, *_), _ = time_left()
-    left.started(first.trial, 0.0)
+def test_time_left_is_that_of_the_arms_that_were_seen_by_their_trials_or_by_their_epochs() -> None:
+    left, (first, *_), (cnn, *_) = time_left()
+    left.event(Started(first.trial, "w"), "", 0.0)
     assert left.seconds(1, 5.0) is None
-    left.ended(first.trial, "dense", 4.0)
-    assert left.seconds(1, 4.0) == (5 * 4.0, False)
-
-
-def test_a_running_trial_tells_of_the_time_of_its_arm_by_its_epochs() -> None:
-    left, (dense, *_), (cnn, *_) = time_left()
-    left.started(dense.trial, 0.0)
-    left.ended(dense.trial, "dense", 4.0)
-    left.started(cnn.trial, 4.0)
-    left.progressed(cnn.trial, 34.0)
-    left.progressed(cnn.trial, 64.0)
-    assert left.seconds(1, 64.0) == (2 * 4.0 + 3 * 300.0 - 60.0, True)
-    assert left.seconds(2, 64.0) == ((2 * 4.0 + 3 * 300.0 - 60.0) / 2, True)
+    left.event(finished(first), "dense", 4.0)
+    assert left.seconds(1, 4.0) == (5 * 4.0, False)  # at least: nothing is known of the other arm
+    left.event(Started(cnn.trial, "w"), "", 4.0)
+    for at in (34.0, 64.0):
+        left.event(Progress(cnn.trial, fake_trainer.epoch(cnn.trial, 1)), "", at)
+    for workers in (1, 2):
+        assert left.seconds(workers, 64.0) == ((2 * 4.0 + 3 * 300.0 - 60.0) / workers, True)
 
 
 def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_not_left() -> None:
     left, (_, first, *_), _ = time_left()
     for arm in ("dense", "cnn", "cnn", "cnn"):
         left.recorded(arm)
-    left.started(first.trial, 0.0)
-    left.lost(first.trial)
-    left.started(first.trial, 50.0)
-    left.ended(first.trial, "dense", 54.0)
+    left.event(Started(first.trial, "w"), "", 0.0)
+    left.event(Retried(first.trial, "", 1), "", 9.0)
+    left.event(Started(first.trial, "w"), "", 50.0)
+    left.event(finished(first), "dense", 54.0)
     assert left.seconds(1, 54.0) == (4.0, True)

@@ -10,69 +10,57 @@ import pytest
 from sweep_runs import Tracker, Watcher, small, starts
 
 from mnist_ablate.errors import ConflictError
-from mnist_ablate.execution import cluster, driver, publishing
-from mnist_ablate.execution.driver import Result, drive
+from mnist_ablate.execution import cluster, driver, recorded_report
+from mnist_ablate.execution.driver import Run, drive
 from mnist_ablate.execution.engine import Engine, Event
+from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
-from mnist_ablate.reports import judging
 from mnist_ablate.settings import Settings
-from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.client import RejectedError
 from mnist_ablate.trial import Trial
 
-ALL = ["relu/0", "tanh/0", "relu/1", "tanh/1", "relu/2", "tanh/2"]
+ALL = ["relu/0", "relu/1", "relu/2", "tanh/0", "tanh/1", "tanh/2"]
 
 pytestmark = pytest.mark.usefixtures("tracker")
 
 
-def publish(result: Result, settings: Settings) -> bool:
+def publish(result: Run, settings: Settings) -> None:
     """As the command does at the end."""
-    report = judging.of_rows(result.record.sweep, result.rows, result.counts)
-    return publishing.try_to_publish(result.record, result.records, result.mirror, settings, report)
+    recorded_report.publish(result.record, result.records, result.mirror, settings, result.report)
 
 
-def recorded(settings: Settings, name: str = "small") -> list[str]:
+def recorded(settings: Settings) -> list[str]:
     """Every record, as activation/seed and status."""
-    records = Ledger(settings.ledger_url).find(name).records()
+    records = Ledger(settings.ledger_url).find("small").records()
     return [f"{e.trial.settings['activation']}/{e.trial.seed} {e.outcome.status}" for e in records]
 
 
-def uninterrupted(sweep: Sweep, settings: Settings, tmp_path: Path) -> list[tuple[object, ...]]:
-    """The rows of the same sweep, run in another home without any disturbance."""
-    return numbers(drive(sweep, replace(settings, home=tmp_path / "undisturbed"), Watcher()))
+def numbers(result: Run) -> list[tuple[object, ...]]:
+    return [(row.params, row.seed, row.metrics) for row in progress.rows(result.plan, result.entries)]
 
 
-def numbers(result: Result) -> list[tuple[object, ...]]:
-    return [(row.params, row.seed, row.status, row.metrics) for row in result.rows]
+def by_status(result: Run) -> dict[str, int]:
+    return {status: n for status, n in result.report.trials.by_status.items() if n}
 
 
-def test_every_trial_is_trained_recorded_and_sent_once(settings: Settings, fake: Path, tracker: Tracker) -> None:
-    result = drive(small(), settings, Watcher())
-    assert sorted(starts(fake)) == sorted(ALL)
-    assert sorted(recorded(settings)) == sorted(f"{name} complete" for name in ALL)
-    assert (result.planned, result.recorded, result.delivered, result.interrupted) == (6, 6, True, 0)
-    assert len(tracker.outcomes) == 6
-    assert [(row.params["activation"], row.seed) for row in result.rows] == [
-        (activation, seed) for activation in ("relu", "tanh") for seed in range(3)
-    ]
-
-
-@pytest.mark.slow
-def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings) -> None:
-    sweep = small(scientific={"normalizer": ["unit", "centered_uint8"]}, claims=[])
+def crashed(settings: Settings, after: int, **changes: object) -> Watcher:
+    """A sweep that ended like in a crash after so many finished trials."""
+    watcher = Watcher(stop_after=after)
     with pytest.raises(RuntimeError, match="crash"):
-        drive(sweep, settings, Watcher(stop_after=1))
-    found = Ledger(settings.ledger_url).find("small").fingerprints
-    assert [each["normalizer"] for each in found] == ["unit", "centered_uint8"]
-    assert [flag["name"] for flag in found[1]["flags"]][:1] == ["wrapped"]
+        drive(small(**changes), settings, watcher)
+    return watcher
 
 
-@pytest.mark.slow
-def test_a_finished_sweep_starts_no_worker_and_knows_its_page(
+def test_every_trial_is_trained_recorded_and_sent_once_and_a_finished_sweep_starts_no_worker(
     settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = drive(small(), settings, Watcher())
-    assert publish(first, settings)
+    assert sorted(starts(fake)) == ALL
+    assert sorted(recorded(settings)) == [f"{name} complete" for name in ALL]
+    assert (first.plan.size, first.recorded, first.delivered, first.interrupted) == (6, 6, True, 0)
+    assert len(tracker.outcomes) == 6
+    assert [f"{params['activation']}/{seed}" for params, seed, _ in numbers(first)] == ALL
+    publish(first, settings)
     monkeypatch.setattr(cluster, "connected", None)
     monkeypatch.setattr(driver, "Uploader", None)
     page, tracker.link = tracker.link, ""
@@ -83,11 +71,17 @@ def test_a_finished_sweep_starts_no_worker_and_knows_its_page(
 
 
 @pytest.mark.slow
+def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings) -> None:
+    crashed(settings, 1, scientific={"normalizer": ["unit", "centered_uint8"]}, claims=[])
+    found = Ledger(settings.ledger_url).find("small").fingerprints
+    assert [each["normalizer"] for each in found] == ["unit", "centered_uint8"]
+    assert [flag["name"] for flag in found[1]["flags"]][:1] == ["wrapped"]
+
+
+@pytest.mark.slow
 def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp_path: Path) -> None:
-    crashed = Watcher(stop_after=3)
-    with pytest.raises(RuntimeError, match="crash"):
-        drive(small(), settings, crashed)
-    heard = {f"{event.trial.settings['activation']}/{event.trial.seed}" for event in crashed.finished}
+    finished = crashed(settings, 3).finished
+    heard = {f"{event.trial.settings['activation']}/{event.trial.seed}" for event in finished}
     survived = [line.removesuffix(" complete") for line in recorded(settings)]
     assert len(heard) == 3
     assert heard <= set(survived) <= set(starts(fake))  # what finished together with the third is recorded, too
@@ -96,7 +90,8 @@ def test_a_crash_loses_only_what_was_running(settings: Settings, fake: Path, tmp
     result = drive(small(), settings, watcher)
     assert len(watcher.before) == len(survived)
     assert sorted(starts(fake)) == sorted(set(ALL) - set(survived))
-    assert numbers(result) == uninterrupted(small(), settings, tmp_path)
+    undisturbed = drive(small(), replace(settings, home=tmp_path / "undisturbed"), Watcher())
+    assert numbers(result) == numbers(undisturbed)
 
 
 @pytest.mark.slow
@@ -106,27 +101,23 @@ def test_failed_and_lost_trials_are_run_again_and_the_last_record_counts(
     monkeypatch.setenv("FAKE_FAULTS", json.dumps({"relu/0": "raise", "tanh/1": "kill", "relu/2": "diverge"}))
     watcher = Watcher()
     first = drive(small(), settings, watcher)
-    assert first.counts == {"planned": 6, "complete": 3, "diverged": 1, "failed": 1, "lost": 1}
+    assert by_status(first) == {"complete": 3, "diverged": 1, "failed": 1, "lost": 1}
+    assert first.broken
     assert [(event.reason, event.attempt) for event in watcher.retried] == [("worker killed", 1), ("worker killed", 2)]
-    trace = next(settings.log_dir.glob(f"{first.record.records()[0].trial.id[:0]}????????????????.log"))
+    (trace,) = settings.log_dir.glob("????????????????.log")
     assert "no such layer" in trace.read_text()
-    assert publish(first, settings)
+    publish(first, settings)
     monkeypatch.delenv("FAKE_FAULTS")
     (fake / "starts").unlink()
     tracker.down = True
     again = drive(small(), settings, Watcher())
     assert sorted(starts(fake)) == ["relu/0", "tanh/1"]
-    assert again.counts == {"planned": 6, "complete": 5, "diverged": 1, "failed": 0, "lost": 0}
-    assert Counter(line.split()[1] for line in recorded(settings)) == {
-        "complete": 5,
-        "diverged": 1,
-        "failed": 1,
-        "lost": 1,
-    }
+    assert by_status(again) == {"complete": 5, "diverged": 1}
+    kept = Counter(line.split()[1] for line in recorded(settings))
+    assert kept == {"complete": 5, "diverged": 1, "failed": 1, "lost": 1}
     assert (again.delivered, again.published) == (False, False)
     tracker.down = False
-    third = drive(small(), settings, Watcher())
-    assert third.delivered
+    assert drive(small(), settings, Watcher()).delivered
     assert {outcome.status for outcome in tracker.outcomes.values()} == {"complete", "diverged"}
 
 
@@ -144,25 +135,9 @@ def test_a_changed_sweep_is_refused_in_words_and_changes_nothing(settings: Setti
 
 @pytest.mark.slow
 def test_fresh_begins_a_new_record_and_keeps_the_old_one(settings: Settings, fake: Path) -> None:
-    first = drive(small(), settings, Watcher())
-    second = drive(small(), replace(settings, fresh=True), Watcher())
-    assert (first.record.name, second.record.name) == ("small/1", "small/2")
+    both = [drive(small(), replace(settings, fresh=fresh), Watcher()).record for fresh in (False, True)]
+    assert [(record.name, len(record.records())) for record in both] == [("small/1", 6), ("small/2", 6)]
     assert len(starts(fake)) == 12
-    assert len(first.record.records()) == len(second.record.records()) == 6
-
-
-@pytest.mark.slow
-def test_tuned_values_are_the_best_on_validation_and_a_resume_keeps_them(settings: Settings, fake: Path) -> None:
-    tuned = small(nuisance={"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, tuning_trials=4, seeds=2)
-    with pytest.raises(RuntimeError, match="crash"):
-        drive(tuned, settings, Watcher(stop_after=5))
-    result = drive(tuned, settings, Watcher())
-    assert len(starts(fake)) in {12, 13, 14}  # what ran when it crashed ran twice
-    records = result.record.entries().values()
-    rates = {entry.trial.settings["learning_rate"] for entry in records if entry.stage == "tuning"}
-    best = {entry.trial.settings["learning_rate"] for entry in records if entry.stage == "verdict"}
-    assert best == {min(rates, key=lambda rate: abs(rate - 0.01))}
-    assert (result.planned, result.recorded, len(result.rows)) == (12, 12, 4)
 
 
 @pytest.mark.slow
@@ -170,14 +145,11 @@ def test_a_tracker_that_was_down_gets_everything_from_the_next_run(
     settings: Settings, fake: Path, tracker: Tracker
 ) -> None:
     tracker.down = True
-    watcher = Watcher(stop_after=3)
-    with pytest.raises(RuntimeError, match="crash"):
-        drive(small(), settings, watcher)
+    watcher = crashed(settings, 3)
     assert [message for message in watcher.messages if "does not answer" in message]
     tracker.down = False
-    result = drive(small(), settings, Watcher())
-    assert result.delivered
-    assert len(tracker.outcomes) == len(set(ALL)) == 6
+    assert drive(small(), settings, Watcher()).delivered
+    assert len(tracker.outcomes) == 6
     assert len(starts(fake)) <= 8
 
 

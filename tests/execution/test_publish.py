@@ -1,6 +1,5 @@
 """What stands on the parent run of a real MLflow server: the page, the bundle with its digest, the note."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,17 @@ from mnist_ablate.verification.bundle_check import check
 pytestmark = pytest.mark.service
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    store, port = new_home(tmp_path_factory.mktemp("server")), free_port()
-    with mlflow_server(store, port):
-        yield f"http://127.0.0.1:{port}"
-
-
-def test_page_bundle_and_note_are_on_the_parent_run(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_bundle_and_note_are_on_the_parent_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     settings = recorded(tmp_path / "home", small(seeds=7, negative_control="baseline"))
-    for sent in (21, 0):  # the second time everything is replaced by the same
-        assert recorded_report.sync("small", settings) == (sent, 21)
+    with mlflow_server(new_home(tmp_path / "server"), int(server.rpartition(":")[2])):
+        for sent in (21, 0):  # the second time everything is replaced by the same
+            assert recorded_report.sync("small", settings) == (sent, 21)
+        check_parent(server, tmp_path)
+
+
+def check_parent(server: str, folder: Path) -> None:
     client = MlflowClient(tracking_uri=server)
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
@@ -40,9 +36,9 @@ def test_page_bundle_and_note_are_on_the_parent_run(
     assert "| claim | verdict |" in note
     run_id = parent.info.run_id
     assert sorted(file.path for file in client.list_artifacts(run_id)) == ["bundle.zip", "report.html"]
-    page = Path(client.download_artifacts(run_id, "report.html", str(tmp_path))).read_text(encoding="utf-8")
+    page = Path(client.download_artifacts(run_id, "report.html", str(folder))).read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert "Does tanh hurt?" in page
-    checked = check(Path(client.download_artifacts(run_id, "bundle.zip", str(tmp_path))))
+    checked = check(Path(client.download_artifacts(run_id, "bundle.zip", str(folder))))
     assert checked.problems == []
     assert parent.data.tags["bundle_digest"] == checked.digest

@@ -1,22 +1,20 @@
 """Workers and schedulers as commands: they wait, stop, come back; one that cannot train says why in one line."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import certificates
 import pytest
 from command import PROGRAM, Command, base_environment, interrupt, left_running, wait_for
+from external_cluster import Cluster
 from mlflow_helpers import free_port
 from service_stack import process
 from sweep_runs import sweep_file
+from tiny_images import SUPPORT
 
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.execution.dask_settings import Tls, tls_from_options
@@ -28,12 +26,9 @@ from mnist_ablate.workloads import versions
 @pytest.mark.parametrize(
     "address", ["tcp:/host:1", "host:8786", "tcp://host", "http://host:8786", "tcp://:1", "tls://host:x"]
 )
-def test_what_is_no_scheduler_s_address_is_refused(address: str) -> None:
+def test_what_is_no_scheduler_s_address_and_no_amount_of_memory_is_refused(address: str) -> None:
     with pytest.raises(SweepError, match="expected tcp://host:8786 or tls://host:8786"):
         check_address(address)
-
-
-def test_what_is_no_amount_of_memory_is_refused() -> None:
     check_memory_size("2GiB")
     check_memory_size("auto")
     with pytest.raises(SweepError, match="--memory much is not an amount"):
@@ -45,14 +40,15 @@ def test_tls_needs_all_three_files_and_an_address_that_says_so(tmp_path: Path) -
     given = (files.ca_file, files.cert, files.key)
     assert tls_from_options("tcp://h:1", None, None, None) is None
     assert tls_from_options("tls://h:1", *given) == Tls(*given)
-    with pytest.raises(SweepError, match="give --tls-cert and --tls-key too"):
-        tls_from_options("tls://h:1", files.ca_file, None, None)
-    with pytest.raises(SweepError, match="TLS needs"):
-        tls_from_options("tls://h:1", None, None, None)
-    with pytest.raises(SweepError, match="tcp://h:1: the address must begin with tls://"):
-        tls_from_options("tcp://h:1", *given)
-    with pytest.raises(SweepError, match=r"--tls-key .*nowhere: cannot be read"):
-        tls_from_options("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere")
+    refused = {
+        "give --tls-cert and --tls-key too": ("tls://h:1", files.ca_file, None, None),
+        "TLS needs": ("tls://h:1", None, None, None),
+        "tcp://h:1: the address must begin with tls://": ("tcp://h:1", *given),
+        r"--tls-key .*nowhere: cannot be read": ("tls://h:1", files.ca_file, files.cert, tmp_path / "nowhere"),
+    }
+    for told, options in refused.items():
+        with pytest.raises(SweepError, match=told):
+            tls_from_options(*options)
 
 
 def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,41 +64,11 @@ def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monk
     assert "keras 9.9" in plugin.refusal
 
 
-@dataclass
-class Cluster:
-    """A scheduler, and how to start workers for it."""
-
-    folder: Path
-    address: str
-    parts: ExitStack
-
-    def worker(self, name: str, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
-        command = [PROGRAM, "worker", self.address, "--jobs", "1", "--name", name, *options]
-        return self._started(name, command, environment)
-
-    def plain_worker(self, name: str, **environment: str) -> "subprocess.Popen[bytes]":
-        dask = Path(sys.executable).with_name("dask")
-        return self._started(name, [dask, "worker", self.address, "--nthreads", "1", "--name", name], environment)
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def _started(self, name: str, command: list[object], changes: dict[str, str]) -> "subprocess.Popen[bytes]":
-        environment = {
-            **base_environment(FAKE_DIR=str(self.folder)),
-            "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
-            **changes,
-        }
-        return self.parts.enter_context(process(command, environment, self.folder / f"{name}.log"))
-
-
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with ExitStack() as parts:
-        port = free_port()
-        command = [PROGRAM, "scheduler", "--port", str(port)]
-        parts.enter_context(process(command, base_environment(), tmp_path / "scheduler.log"))
-        yield Cluster(tmp_path, f"tcp://127.0.0.1:{port}", parts)
+def sweep(external: Cluster, command: Command, images: Path) -> list[str]:
+    """The command of a sweep on the external."""
+    path = sweep_file(command.folder, seeds=10, fixed={"epochs": 5})
+    return ["sweep", str(path), "--data", str(images), "--cluster", external.address]
 
 
 @pytest.mark.service
@@ -125,11 +91,10 @@ def test_a_worker_waits_for_its_scheduler_comes_back_and_stops_in_order(tmp_path
 
 
 @pytest.mark.service
-def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when_it_is_free(cluster: Cluster) -> None:
-    first = cluster.worker("x")
-    wait_for(lambda: "x at" in cluster.log("x"), 60)
-    second = cluster.folder / "second.log"
-    command = [PROGRAM, "worker", cluster.address, "--jobs", "1", "--name", "x"]
+def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when_it_is_free(external: Cluster) -> None:
+    first = external.worker("x")
+    second = external.folder / "second.log"
+    command = [PROGRAM, "worker", external.address, "--jobs", "1", "--name", "x"]
     with process(command, base_environment(), second):
         wait_for(second.read_text, 60)
         time.sleep(3)  # the next attempt, of which nothing is said
@@ -142,104 +107,91 @@ def test_a_second_worker_of_one_name_is_told_what_to_do_and_takes_the_place_when
 
 @pytest.mark.service
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_worker_stopped_from_its_terminal_says_nothing_more(cluster: Cluster, number: int) -> None:
-    worker = cluster.worker("x")
-    wait_for(lambda: "x at" in cluster.log("x"), 60)
+def test_a_worker_stopped_from_its_terminal_says_nothing_more(external: Cluster, number: int) -> None:
+    worker = external.worker("x")
     interrupt(worker, number)
     assert worker.wait(10) == 128 + number
     wait_for(lambda: not left_running(worker.pid), 10)
-    assert cluster.log("x").count("\n") == 1
+    assert external.log("x").count("\n") == 1
 
 
 @pytest.mark.service
 @pytest.mark.parametrize(("options", "why"), [((), ""), (("--memory", "60MB"), ", its memory was full")])
-def test_a_process_that_ended_is_told_in_one_line(cluster: Cluster, options: tuple[str, ...], why: str) -> None:
-    worker = cluster.worker("x", *options)
-    wait_for(lambda: "x at" in cluster.log("x"), 60)
+def test_a_process_that_ended_is_told_in_one_line(external: Cluster, options: tuple[str, ...], why: str) -> None:
+    worker = external.worker("x", *options)
     if not options:
         for pid in left_running(worker.pid):
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: cluster.log("x").count("\n") == 3 - len(options) // 2, 60)
-    assert cluster.log("x").splitlines()[1] == f"worker x ended{why}: starting another process"
+    wait_for(lambda: external.log("x").count("\n") == 3 - len(options) // 2, 60)
+    assert external.log("x").splitlines()[1] == f"worker x ended{why}: starting another process"
 
 
 @pytest.mark.service
-def test_a_port_in_use_is_told_in_one_line(cluster: Cluster) -> None:
-    wait_for(lambda: "scheduler at" in cluster.log("scheduler"))
-    port = cluster.address.rpartition(":")[2]
-    done = subprocess.run([PROGRAM, "scheduler", "--port", port], capture_output=True, text=True, timeout=60)
+def test_a_port_in_use_is_told_in_one_line(external: Cluster) -> None:
+    command = [PROGRAM, "scheduler", "--port", str(external.port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith("choose another")
 
 
 def other_numpy(folder: Path) -> str:
-    """A folder that makes another numpy seem installed."""
+    """A path that makes another numpy seem installed."""
     made = folder / "other" / "numpy-9.9.dist-info"
     made.mkdir(parents=True)
     (made / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 9.9\n")
-    return os.pathsep.join([str(made.parent), str(Path(__file__).parents[1] / "support")])
-
-
-def last_line(text: str) -> str:
-    """What ended the command; there may be a line before it that MLflow does not answer."""
-    assert "Traceback" not in text
-    assert text.count("\n") <= 2, text
-    return text.splitlines()[-1]
+    return os.pathsep.join([str(made.parent), str(SUPPORT)])
 
 
 def no_package(folder: Path) -> str:
-    """A folder that makes this package seem absent."""
+    """A path that makes this package seem absent."""
     (folder / "without").mkdir()
     (folder / "without" / "sitecustomize.py").write_text("import sys\nsys.modules['mnist_ablate'] = None\n")
     return str(folder / "without")
 
 
 @pytest.mark.service
-def test_a_worker_with_another_version_is_told_in_one_line(cluster: Cluster, command: Command, images: Path) -> None:
-    cluster.worker("bad", PYTHONPATH=other_numpy(cluster.folder))
-    wait_for(lambda: "bad at" in cluster.log("bad"), 60)
-    path = str(sweep_file(command.folder))
-    done = command("sweep", path, "--data", str(images), "--cluster", cluster.address)
+@pytest.mark.parametrize(
+    ("start", "path", "why"),
+    [
+        (Cluster.worker, other_numpy, "has numpy 9.9 and the driver"),
+        (Cluster.plain_worker, no_package, "install this mnist-ablate on all of them"),
+    ],
+)
+def test_a_worker_with_another_version_or_without_the_package_is_told_in_one_line(
+    external: Cluster,
+    command: Command,
+    sweep: list[str],
+    start: Callable[..., object],
+    path: Callable[[Path], str],
+    why: str,
+) -> None:
+    start(external, "bad", PYTHONPATH=path(external.folder))
+    done = command(*sweep)
     assert done.code == 3, done.err
-    assert "has numpy 9.9 and the driver" in last_line(done.err)
-
-
-@pytest.mark.service
-def test_a_worker_without_the_package_is_told_in_one_line(cluster: Cluster, command: Command, images: Path) -> None:
-    cluster.plain_worker("plain", PYTHONPATH=no_package(cluster.folder))
-    wait_for(lambda: "Registered to" in cluster.log("plain"), 60)
-    path = str(sweep_file(command.folder))
-    done = command("sweep", path, "--data", str(images), "--cluster", cluster.address)
-    assert done.code == 3, done.err
-    assert "install this mnist-ablate on all of them" in last_line(done.err)
+    assert "Traceback" not in done.err
+    assert done.err.count("\n") <= 2, done.err  # there may be a line before it that MLflow does not answer
+    assert why in done.err.splitlines()[-1]
 
 
 @pytest.mark.service
 def test_a_worker_that_joins_later_with_another_version_stops_the_sweep_in_words(
-    cluster: Cluster, command: Command, images: Path
+    external: Cluster, command: Command, sweep: list[str]
 ) -> None:
-    path = str(sweep_file(command.folder, seeds=10, fixed={"epochs": 5}))
-    cluster.worker("good", FAKE_EPOCH_S="0.5")
-    wait_for(lambda: "good at" in cluster.log("good"), 60)
-    running = command.start("sweep", path, "--data", str(images), "--cluster", cluster.address)
-    wait_for((cluster.folder / "starts").exists, 60)
-    cluster.worker("bad", PYTHONPATH=other_numpy(cluster.folder))
+    external.worker("good", FAKE_EPOCH_S="0.5")
+    running = command.start(*sweep)
+    wait_for((external.folder / "starts").exists, 60)
+    external.worker("bad", PYTHONPATH=other_numpy(external.folder))
     out, err = running.communicate(timeout=100)
     assert running.returncode == 1, out + err
-    last = err.splitlines()[-1]
-    assert "trials failed alike: worker tcp://" in last
-    assert "has numpy 9.9 and the driver" in last
+    assert "trials failed alike: worker tcp://" in err.splitlines()[-1]
+    assert "has numpy 9.9 and the driver" in err.splitlines()[-1]
 
 
 @pytest.mark.service
-def test_numbers_of_a_plain_dask_cluster_are_the_same(cluster: Cluster, command: Command, images: Path) -> None:
-    """Workers of dask-jobqueue and dask-kubernetes are plain ones."""
-    path = str(sweep_file(command.folder))
-    cluster.plain_worker("plain")
-    wait_for(lambda: "Registered to" in cluster.log("plain"), 60)
-    options = ["sweep", path, "--data", str(images), "--json"]
-    there = command(*options, "--cluster", cluster.address)
-    here = command(*options, "--home", str(command.folder / "other"))
+def test_numbers_of_a_plain_dask_cluster_are_the_same(external: Cluster, command: Command, sweep: list[str]) -> None:
+    external.plain_worker("plain")
+    there = command(*sweep, "--json")
+    here = command(*sweep[:-2], "--json", "--home", str(command.folder / "other"))
     assert (there.code, here.code) == (7, 7)
-    assert json.loads(there.out)["arms"] == json.loads(here.out)["arms"]
+    assert there.document["arms"] == here.document["arms"]

@@ -15,7 +15,7 @@ from rich.console import Console
 from sweep_runs import SWEEP, Watcher, small, starts
 from sweep_texts import problems
 
-from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
@@ -253,13 +253,14 @@ def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
     record = Ledger(settings.ledger_url).find("small")
     entries = record.entries()
     assert progress.due(record.plan, entries) == ()
-    counts = result.counts
+    counts = progress.counts(result.plan, result.entries)
     assert counts["complete"] + counts["saved"] == counts["planned"] == 18
     assert CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems == []
     found = judging.of_records(record.plan, entries, record.registration, [])
     assert as_json(found)["trials"] == dict(counts)
     again = drive(few(), settings, Watcher())
-    assert (again.rows, len(Ledger(settings.ledger_url).find("small").records())) == (result.rows, len(entries))
+    assert again.report == result.report
+    assert len(Ledger(settings.ledger_url).find("small").records()) == len(entries)
 
 
 @pytest.mark.slow
@@ -345,12 +346,13 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
     with pytest.raises(RuntimeError, match="crash"):
         drive(sweep, settings, Watcher(stop_after=11))
     result = drive(sweep, settings, Watcher())
-    assert (result.planned, result.recorded, len(result.rows), result.broken) == (27, 27, 12, False)
+    assert (result.plan.size, result.recorded, result.broken) == (27, 27, False)
+    assert result.report.trials.complete == 12
     made, record = recorded_report.report("small", settings)
     assert made.path is not None
     assert len(made.path.steps) == 3
     assert made.claims[0].n_pairs == 3
-    text = Reader(html.html(made, publishing.recorded_sweep(record))).text
+    text = Reader(html.html(made, recorded_report.recorded_sweep(record))).text
     console = Console(width=100, color_system=None)
     with console.capture() as capture:
         console.print(terminal.tables(made))

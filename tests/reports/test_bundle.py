@@ -18,7 +18,7 @@ from judged_sweep import as_json
 from ledger_records import outcome, recorded
 from sweep_runs import SWEEP, small
 
-from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.preregistration import digests
 from mnist_ablate.ledger.progress import due
@@ -58,7 +58,7 @@ def trained(home: Path, sweep: Sweep) -> Settings:
 
 def packed(settings: Settings) -> bytes:
     report, record = recorded_report.report("small", settings)
-    return publishing.bundle(record, settings, report)[0]
+    return recorded_report.bundle(record, settings, report)[0]
 
 
 @pytest.fixture(scope="module")

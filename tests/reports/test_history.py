@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mnist_ablate.cli.app import app
 from mnist_ablate.errors import SweepError, UnreachableError
-from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Record
 from mnist_ablate.reports import html
@@ -149,7 +149,7 @@ def test_a_sweep_that_was_never_run_says_what_was(settings: Settings, plan: Plan
 def test_trials_are_read_in_the_order_of_the_plan_apart_from_tuning(settings: Settings) -> None:
     plan = fill(small(**TUNED), settings)
     judged, record = recorded_report.report("small", settings)
-    read = replace(publishing.recorded_sweep(record), provenance={"git_commit": "c0ffee"})
+    read = replace(recorded_report.recorded_sweep(record), provenance={"git_commit": "c0ffee"})
     assert [(e.params["activation"], e.trial.seed) for e in read.entries] == [
         (activation, seed) for seed in range(3) for activation in ("relu", "tanh")
     ]
@@ -164,7 +164,7 @@ def test_trials_are_read_in_the_order_of_the_plan_apart_from_tuning(settings: Se
 def test_a_search_shows_its_winner_and_the_best_that_were_tried(settings: Settings) -> None:
     fill(small(**SEARCHED), settings)
     judged, record = recorded_report.report("small", settings)
-    text = html.html(judged, publishing.recorded_sweep(record))
+    text = html.html(judged, recorded_report.recorded_sweep(record))
     assert '<th scope="row">configuration' not in text
     assert '<th scope="row">winner</th><td>relu</td><td>0.01</td>' in text
     assert "The best 3 that were tried" in text

@@ -1,13 +1,12 @@
 """What is chosen on validation data: values, their edges, and the recipe as written beside the tuned one."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from pages import Reader, shown
 from sweep_runs import Watcher, small
 
-from mnist_ablate.execution import publishing, recorded_report
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.driver import drive
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports import html, judging, markdown, sections
@@ -137,12 +136,13 @@ def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
     with pytest.raises(RuntimeError, match="crash"):
         drive(sweep, settings, Watcher(stop_after=11))
     result = drive(sweep, settings, Watcher())
-    assert (result.planned, result.recorded, len(result.rows), result.broken) == (14, 14, 4, False)
+    assert (result.plan.size, result.recorded, result.report.trials.complete, result.broken) == (14, 14, 4, False)
     lost = AsWritten(values={}, trials=TrialCounts(lost=1), arms=(), claims=())
-    assert replace(result, selection=Selection(as_written=lost)).broken
+    vars(result)["report"] = result.report.model_copy(update={"as_written": lost})
+    assert result.broken
     made, record = recorded_report.report("small", settings)
-    assert made.as_written == result.selection.as_written
-    page = Reader(html.html(made, publishing.recorded_sweep(record)))
+    assert made.as_written == select(result.plan, result.entries).as_written
+    page = Reader(html.html(made, recorded_report.recorded_sweep(record)))
     assert "as-written" in page.values("id")
     assert "as written (learning rate 0.05)" in page.text
     ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))

@@ -15,7 +15,7 @@ POINTS = {
     "plan.open": "mnist_ablate.execution.driver:Ledger.__init__",
     "plan.begin": "mnist_ablate.ledger.ledger:Ledger.begin",
     "plan.register": "optuna:Study.set_user_attr",
-    "run.start": "mnist_ablate.execution.driver:_Run._training",
+    "run.start": "mnist_ablate.execution.driver:Run._training",
     "run.event": "mnist_ablate.cli.live_view:Watch.event",
     "run.epoch": "mnist_ablate.tracking.uploader:Uploader.epoch",
     "record.add": "mnist_ablate.ledger.ledger:Record.add_all",
@@ -32,12 +32,12 @@ POINTS = {
     "mirror.settle": "mnist_ablate.tracking.mirror:Mirror.settle",
     "sync.outcome": "mnist_ablate.tracking.mirror:Mirror.outcome",
     "sync.verdicts": "mnist_ablate.tracking.mirror:Mirror.verdicts",
-    "sync.publish": "mnist_ablate.execution.publishing:publish",
+    "sync.publish": "mnist_ablate.execution.recorded_report:publish",
     "cache.store": "mnist_ablate.tracking.client:_create",
     "cache.copy": "mnist_ablate.tracking.client:shutil.rmtree",
     "report.of_rows": "mnist_ablate.reports.judging:of_rows",
-    "report.markdown": "mnist_ablate.execution.publishing:markdown",
-    "report.show": "mnist_ablate.cli.sweep_ending:show",
+    "report.markdown": "mnist_ablate.execution.recorded_report:markdown",
+    "report.show": "mnist_ablate.cli.sweeps:show",
 }
 ACTIONS = ("kill", "interrupt", "terminate", "raise", "full")
 

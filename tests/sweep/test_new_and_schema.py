@@ -14,7 +14,8 @@ import yaml
 from command import PROGRAM, base_environment
 from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL
 
-from mnist_ablate.cli import new, options
+from mnist_ablate.cli import options
+from mnist_ablate.cli import sweeps as new
 from mnist_ablate.errors import SweepError
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import json_schema, sweep_file

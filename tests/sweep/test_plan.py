@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from keras_trials import keras_trial
 from quiet_time import quiet_s
 
-from mnist_ablate.cli import plan as plan_command
 from mnist_ablate.errors import SweepError
 from mnist_ablate.execution import preview
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan
@@ -151,7 +150,7 @@ def test_a_plan_s_counts_are_told_in_singular_and_plural(
     changes: dict[str, Any], first: str, warning: str, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preview, "_time_s", lambda *_: 60.0)
-    text = "\n".join(plan_command.lines(preview.preview(sweep(**{"claims": [CLAIM], **changes}), images, 1000)))
+    text = "\n".join(preview.preview(sweep(**{"claims": [CLAIM], **changes}), images, 1000).lines())
     assert text.startswith(f"{first}\n")
     assert warning in text
 

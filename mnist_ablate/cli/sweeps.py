@@ -1,0 +1,199 @@
+"""The commands that ask: `list`, `new`, `schema`, `plan`, `sweep` with its end, and `judge` on a table of results."""
+
+import json
+import unicodedata
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mnist_ablate.cli import options
+from mnist_ablate.errors import SweepError, UnreachableError
+from mnist_ablate.settings import MAX_TRIALS, Settings, default_home
+from mnist_ablate.text import plainly
+
+if TYPE_CHECKING:
+    from mnist_ablate.execution.driver import Run
+    from mnist_ablate.reports.report import Report
+
+SCHEMA_FILE = "mnist-ablate.schema.json"
+FAILED_TRIALS, NOT_IN_STEP = 1, 7
+
+
+def list_(what: Annotated[Literal["sweeps", "choices"] | None, typer.Argument()] = None) -> None:
+    """List the shipped sweeps, and the values that a setting can have."""
+    from mnist_ablate.sweep.sweep_file import load, shipped
+    from mnist_ablate.workloads.workload import default_workload
+
+    sweeps = {} if what == "choices" else {"sweeps": {name: load(name).question for name in shipped()}}
+    choices = {} if what == "sweeps" else default_workload().choices
+    for subject, known in {**sweeps, **choices}.items():
+        typer.echo(subject)
+        for name, meaning in known.items():
+            typer.echo(f"  {name:22} {meaning}")
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the sweep is called; NAME.yaml is written.")],
+) -> None:
+    """Begin a sweep file: NAME.yaml with every key explained, ready for `plan`."""
+    from mnist_ablate.sweep import sweep_file
+    from mnist_ablate.sweep.sweep import NAME_RULE, is_name
+
+    name = unicodedata.normalize("NFC", name.removesuffix(".yaml"))
+    if not is_name(name):
+        raise SweepError(f"{plainly(name)}: {NAME_RULE}")
+    if name in sweep_file.shipped():
+        raise SweepError(f"{name}: a shipped sweep has this name: choose another")
+    path = Path(f"{name}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(sweep_file.template(name, SCHEMA_FILE))
+    except FileExistsError:
+        raise SweepError(f"{path}: exists already and is left as it is: choose another name") from None
+    if not Path(SCHEMA_FILE).exists():
+        Path(SCHEMA_FILE).write_text(_schema(), encoding="utf-8")
+    typer.echo(path)
+    typer.echo(f"edit it, then: mnist-ablate plan {path}", err=True)
+
+
+def schema() -> None:
+    """Print the JSON schema of sweep files, for editors."""
+    typer.echo(_schema(), nl=False)
+
+
+def _schema() -> str:
+    from mnist_ablate.sweep import json_schema
+
+    return json.dumps(json_schema.schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: options.Source,
+    overrides: options.Overrides = None,
+    seeds: options.Seeds = None,
+    data: options.Data = None,
+    weights: options.Weights = None,
+    quick: options.Quick = False,
+    max_trials: options.MaxTrials = MAX_TRIALS,
+    as_json: options.Json = False,
+) -> None:
+    """Show what a sweep would train, how long it takes here, and the smallest effect it can find."""
+    from mnist_ablate.sweep import sweep_file
+
+    question = sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
+    from mnist_ablate.execution.preview import preview  # takes a second, so only after the file is found good
+
+    found = preview(question, data, max_trials, weights)
+    typer.echo(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
+
+
+def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: options.Source,
+    overrides: options.Overrides = None,
+    seeds: options.Seeds = None,
+    jobs: options.Jobs = None,
+    cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
+    quick: options.Quick = False,
+    fresh: Annotated[bool, typer.Option(help="Begin a new record, and keep the old one.")] = False,
+    as_json: options.Json = False,
+    home: options.Home = None,
+    data: options.Data = None,
+    weights: options.Weights = None,
+    trial_timeout: Annotated[
+        float | None, typer.Option(min=1, metavar="S", help="Longest wait for news of a trial.")
+    ] = None,
+    require_mlflow: Annotated[bool, typer.Option(help="Do not start without MLflow.")] = False,
+    register: Annotated[bool, typer.Option(help="Put the winner into MLflow's model registry.")] = False,
+    max_trials: options.MaxTrials = MAX_TRIALS,
+    tls_ca_file: options.TlsCaFile = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+) -> None:
+    """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
+    from mnist_ablate.execution.dask_settings import tls_from_options
+    from mnist_ablate.sweep import sweep_file
+
+    tls = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
+    question = sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
+    # These imports take seconds, so they wait until the file is found good.
+    from dask.system import CPU_COUNT
+    from rich.console import Console
+
+    from mnist_ablate.cli.live_view import Watch
+    from mnist_ablate.execution.driver import drive
+    from mnist_ablate.service.dask_service import check_address
+    from mnist_ablate.service.webhook import failing
+
+    if cluster is not None:
+        check_address(cluster)
+    where = (home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls)
+    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow)
+    with failing(settings.webhook, question.name), Watch(Console(stderr=True)) as watch:
+        result = drive(question, settings, watch)
+    _end(result, settings, as_json=as_json, register=register)
+
+
+def _end(result: "Run", settings: Settings, *, as_json: bool, register: bool) -> None:
+    """Judge, show, publish; leave with the exit code that says how it went."""
+    from mnist_ablate.execution import recorded_report
+    from mnist_ablate.service import webhook
+    from mnist_ablate.tracking import model_registry
+
+    report = result.report
+    show(report, as_json=as_json)
+    in_step = result.delivered
+    if in_step and not result.published and not result.interrupted:
+        try:
+            recorded_report.publish(result.record, result.records, result.mirror, settings, report)
+        except UnreachableError:
+            in_step = False
+    if not in_step:
+        typer.echo(f"MLflow is not up to date: run: mnist-ablate sync {report.sweep}", err=True)
+    if result.link:
+        page = "  (start it with: mnist-ablate ui)" if settings.tracking_uri == settings.embedded_uri else ""
+        typer.echo(f"runs: {result.link}{page}", err=True)
+    if register and in_step and not result.interrupted:
+        verdicts = {claim.name: claim.verdict for claim in report.claims}
+        try:
+            typer.echo(model_registry.register(result.record, result.mirror, settings, verdicts), err=True)
+        except UnreachableError as error:
+            typer.echo(f"{error}; the winner is not registered: run again with --register", err=True)
+            in_step = False
+    code = FAILED_TRIALS if result.broken else 0 if in_step else NOT_IN_STEP
+    if result.interrupted:
+        done = f"{result.recorded} of {result.plan.size} trials"
+        typer.echo(f"stopped at {done}; run the same command again to continue", err=True)
+        code = 128 + result.interrupted
+    if settings.webhook and (failure := webhook.ended(settings.webhook, report, result.link, code)):
+        typer.echo(failure, err=True)
+    raise typer.Exit(code)
+
+
+def judge(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, one trial per row.")],
+    source: Annotated[str, typer.Option("--sweep", metavar="FILE", help="The sweep file with the claims.")],
+    as_json: options.Json = False,
+) -> None:
+    """Judge the claims of a sweep file on a table of results from anywhere."""
+    from mnist_ablate.ledger import progress, results_table
+    from mnist_ablate.reports import judging
+    from mnist_ablate.sweep import sweep_file
+
+    question = sweep_file.load(source, any_factors=True)
+    metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
+    rows = results_table.read(table, question.factors, metrics)
+    show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
+
+
+def show(report: "Report", *, as_json: bool) -> None:
+    """The arms and verdicts on stdout."""
+    from rich.console import Console
+
+    from mnist_ablate.reports import terminal
+
+    if as_json:
+        typer.echo(report.model_dump_json())
+    else:
+        Console().print(terminal.tables(report))
