@@ -185,14 +185,13 @@ def seed(members: Members) -> None:
 
 
 def seed_and_id(members: Members) -> None:
-    from mnist_ablate.workloads.workload import default_workload, trial_id
+    from mnist_ablate.workloads.workload import default_workload, trial_of
 
     seed(members)
     line = members[bundle.TRIALS][3]
     asked = line["attrs"]["trial"]
-    line["attrs"]["trial_id"] = line["attrs"]["outcome"]["trial_id"] = trial_id(
-        default_workload(), asked["recipe"], asked["seed"], asked["data_digest"]
-    )
+    made = trial_of(default_workload(), asked["recipe"], asked["seed"], asked["data_digest"])
+    line["attrs"]["trial_id"] = line["attrs"]["outcome"]["trial_id"] = made.id
     sealed(line)
 
 

@@ -18,19 +18,11 @@ from mnist_ablate.errors import DataError, DiskError
 from mnist_ablate.workloads.keras_mnist import frozen_features
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, Base
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
-from mnist_ablate.workloads.keras_mnist.classifier import Classifier
-from mnist_ablate.workloads.keras_mnist.frozen_features import (
-    Extractor,
-    FeatureCache,
-    InputSource,
-    input_source,
-    resized,
-)
+from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, FeatureCache, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
-from mnist_ablate.workloads.keras_mnist.trainer import Trainer
+from mnist_ablate.workloads.keras_mnist.trainer import Classifier, Trainer, cost
 from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
-SUPPORT = Path(__file__).parents[1] / "support"
 UNIT = InputSource("unit", "tiny", "random")
 
 
@@ -64,16 +56,13 @@ def same(one, other):
 
 def test_images_are_resized_as_uint8_before_the_normalizer(dataset):
     expected = cv2.resize(dataset.x_train[7][..., 0], (48, 48))
-    np.testing.assert_array_equal(resized(dataset.x_train[:9], 48)[7, ..., 0], expected)
+    np.testing.assert_array_equal(frozen_features.resized(dataset.x_train[:9], 48)[7, ..., 0], expected)
 
 
-def test_gray_images_are_seen_in_three_equal_channels(dataset):
+def test_gray_images_are_seen_in_three_equal_channels_and_other_channels_refused(dataset):
     found = Extractor(UNIT, dataset.x_train)(dataset.x_train[:5])
     rgb = np.repeat(dataset.x_train[:5], 3, axis=-1)
     np.testing.assert_array_equal(Extractor(UNIT, rgb)(rgb), found)
-
-
-def test_other_channels_are_refused(dataset):
     with pytest.raises(DataError, match="tiny takes gray or RGB images, not 2 channels"):
         Extractor(UNIT, np.repeat(dataset.x_train[:5], 2, axis=-1))
 
@@ -89,12 +78,10 @@ def test_features_are_computed_once(dataset, counted):
 
 
 def test_other_images_normalizers_weights_and_sizes_have_features_of_their_own(dataset, monkeypatch):
-    folders = {FeatureCache(dataset).folder(UNIT), FeatureCache(small(test=50)).folder(UNIT)}
-    folders |= {FeatureCache(dataset).folder(UNIT._replace(normalizer="raw"))}
-    folders |= {FeatureCache(dataset).folder(UNIT._replace(weights="bsds500"))}
+    sources = (UNIT, UNIT._replace(normalizer="raw"), UNIT._replace(weights="bsds500"))
+    folders = {FeatureCache(dataset).folder(source) for source in sources} | {FeatureCache(small(test=50)).folder(UNIT)}
     monkeypatch.setitem(BASES, "tiny", Base(tiny, size=32, outputs=(1, 1, 4)))
-    folders |= {FeatureCache(dataset).folder(UNIT)}
-    assert len(folders) == 5
+    assert len(folders | {FeatureCache(dataset).folder(UNIT)}) == 5
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:-50] + b"x" * 50])
@@ -109,19 +96,19 @@ def test_a_damaged_file_is_computed_again(dataset, counted, damage):
 
 def test_progress_is_told_in_images(dataset):
     told = []
-    FeatureCache(dataset).prepare(UNIT, told.append)
+    FeatureCache(dataset).features(UNIT, told.append)
     assert told[0] == "features of tiny (random, unit): 40 of 500 images"
     assert told[-1] == "features of tiny (random, unit): 500 of 500 images"
     told.clear()
-    FeatureCache(dataset).prepare(UNIT, told.append)
+    FeatureCache(dataset).features(UNIT, told.append)
     assert told == []
 
 
 def test_a_chunk_that_another_process_is_at_is_waited_for(dataset, monkeypatch):
     store, told = FeatureCache(dataset), []
-    folder = store.folder(UNIT)
-    folder.mkdir(parents=True)
-    code = f"import fcntl, time; f = open({str(folder / 'locks')!r}, 'ab'); fcntl.lockf(f, fcntl.LOCK_EX, 1, 3)"
+    lock = store._chunks(UNIT)[3].path.with_suffix(".lock")
+    lock.parent.mkdir(parents=True)
+    code = f"import fcntl, time; f = open({str(lock)!r}, 'a'); fcntl.flock(f, fcntl.LOCK_EX)"
     other = subprocess.Popen([sys.executable, "-c", f"{code}; print('locked', flush=True); time.sleep(60)"], stdout=-1)
     assert other.stdout.readline() == b"locked\n"
 
@@ -131,7 +118,7 @@ def test_a_chunk_that_another_process_is_at_is_waited_for(dataset, monkeypatch):
         other.communicate()
 
     monkeypatch.setattr(frozen_features.time, "sleep", end)
-    store.prepare(UNIT, told.append)
+    store.features(UNIT, told.append)
     assert other.returncode == -signal.SIGKILL
     assert store.missing(UNIT) == 0
 
@@ -141,14 +128,12 @@ def test_progress_counts_what_another_process_wrote(dataset, monkeypatch):
     extract = Extractor.__call__
 
     def shared(self, images):
-        values = extract(self, images)
-        if not told:
-            last = store._chunks(UNIT)[-1]
-            frozen_features._write(last.path, extract(self, dataset.x_test[last.start : last.stop]))
-        return values
+        monkeypatch.setattr(Extractor, "__call__", extract)
+        store._computed(store._chunks(UNIT)[-1], lambda: self)
+        return extract(self, images)
 
     monkeypatch.setattr(Extractor, "__call__", shared)
-    store.prepare(UNIT, told.append)
+    store.features(UNIT, told.append)
     assert told[0] == "features of tiny (random, unit): 60 of 500 images"
 
 
@@ -164,6 +149,9 @@ def test_weights_belong_to_models_with_a_base_alone():
     assert input_source(Recipe(model="vgg16", weights="random", normalizer="raw")) == ("raw", "vgg16", "random")
 
 
+HEAD = {"model": "vgg16", "weights": "random", "width": 8, "learning_rate": 0.01, "epochs": 2}
+
+
 @pytest.fixture
 def head(monkeypatch):
     """The article's head on the tiny base."""
@@ -171,10 +159,7 @@ def head(monkeypatch):
 
 
 def trial(**settings):
-    recipe = Recipe(
-        **{"model": "vgg16", "weights": "random", "width": 8, "learning_rate": 0.01, "epochs": 2} | settings
-    )
-    return keras_trial(recipe, 0, "")
+    return keras_trial(Recipe(**HEAD | settings), 0, "")
 
 
 @pytest.mark.slow
@@ -189,21 +174,18 @@ def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(
     again = trainer.train(trial())
     assert counted == []
     assert (again.metrics, again.diagnostics) == (first.metrics, first.diagnostics)
+    raw = trainer.train(trial(normalizer="raw")).diagnostics  # the normalizer reaches the head
+    assert raw["input_energy"] == pytest.approx(256**2 * first.diagnostics["input_energy"], rel=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("head")
-def test_normalizers_and_weights_reach_the_head(dataset):
-    trainer = Trainer(dataset)
-    energies = {name: trainer.train(trial(normalizer=name)).diagnostics["input_energy"] for name in ("unit", "raw")}
-    assert energies["raw"] == pytest.approx(256**2 * energies["unit"], rel=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("head")
-def test_timing_an_epoch_computes_no_features(dataset, counted, cache):
-    assert Trainer(dataset).epoch_seconds(recipe_of(trial())) > 0
+def test_timing_an_epoch_computes_no_features_and_timing_features_keeps_none(dataset, counted, cache):
+    recipe = recipe_of(trial())
+    assert Trainer(dataset).epoch_seconds(recipe) > 0
     assert counted == []
+    found = cost(dataset, [recipe, Recipe()])
+    assert min(*found.epoch_s, found.preparation_s) > 0
     assert not cache.exists()
 
 
@@ -218,26 +200,22 @@ def test_a_registered_network_sees_images_through_its_base(dataset, tmp_path):
     assert (found == dataset.y_test).mean() == pytest.approx(outcome.metrics["test_accuracy"])
 
 
-CHILD = """
+CHILD = f"""
 import sys, time
-sys.path[:0] = {tests!r}
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / "support")!r}]
 import test_frozen_features as t
 from mnist_ablate.workloads.keras_mnist import frozen_features as f
 f.CHUNK = 40
 t.BASES["tiny"] = t.Base(t.tiny, size=16, outputs=(1, 1, 4))
 run = f.Extractor._batch
-def slow(self, images):
-    time.sleep(0.1)
-    return run(self, images)
-f.Extractor._batch = slow
-f.FeatureCache(t.small()).prepare(t.UNIT, lambda text: print(text, flush=True))
+f.Extractor._batch = lambda self, images: time.sleep(0.1) or run(self, images)
+f.FeatureCache(t.small()).features(t.UNIT, lambda text: print(text, flush=True))
 """
 
 
 def child(cache):
     environment = {**os.environ, frozen_features.CACHE: str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    code = CHILD.format(tests=[str(Path(__file__).parent), str(SUPPORT)])
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)
+    return subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, env=environment, text=True)
 
 
 def files(cache):
