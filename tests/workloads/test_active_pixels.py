@@ -34,13 +34,9 @@ def test_columns_hold_every_pixel_that_differs_in_a_batch(dataset, normalizer):
         positions = columns.position[number]
         assert (positions[index] == np.arange(len(index))).all()
         assert (np.delete(positions, index) == len(index)).all()
+    assert (columns.background is None) == (normalizer in {"raw", "unit", "scaled", "saturated"})  # black stays zero
     background = 0.0 if columns.background is None else columns.background.reshape(dataset.image_shape)
     np.testing.assert_allclose(difference + background, images, rtol=1e-6, atol=1e-6)
-
-
-def test_black_that_stays_zero_needs_no_background(dataset):
-    zero = {name for name in NORMALIZERS if split(dataset, name)[2].columns(ORDER, 64).background is None}
-    assert zero == {"raw", "unit", "scaled", "saturated"}
 
 
 @pytest.mark.parametrize(
@@ -64,18 +60,13 @@ def test_an_epoch_with_columns_gives_the_numbers_of_one_without(dataset, begun, 
         np.testing.assert_allclose(with_columns, without, rtol=2e-4, atol=2e-5)
 
 
-def test_images_that_differ_everywhere_are_multiplied_whole():
-    images = np.random.default_rng(0).random((64, 8, 8, 1), np.float32) + 1
-    assert ActivePixels(images, np.zeros((8, 8, 1), np.float32)).columns(np.arange(64, dtype=np.int32), 16) is None
-
-
-def test_the_number_of_columns_is_that_of_the_fullest_batch():
+def test_the_number_of_columns_is_that_of_the_fullest_batch_and_images_that_differ_everywhere_are_multiplied_whole():
     images = np.zeros((4, 200, 1, 1), np.float32)
     images[0, :3], images[1, 10:75] = 1, 1
-    active_pixels = ActivePixels(images, np.zeros((200, 1, 1), np.float32))
-    assert active_pixels.columns(np.array([0, 2, 3], np.int32), 1).index.shape == (3, 64)
-    assert active_pixels.columns(np.array([0, 1, 2, 3], np.int32), 1).index.shape == (4, 128)
-    assert active_pixels.columns(np.array([2, 3], np.int32), 1).index.shape == (2, 0)
+    for rows, columns in (([0, 2, 3], 64), ([0, 1, 2, 3], 128), ([2, 3], 0)):
+        found = ActivePixels(images, np.zeros_like(images[0])).columns(np.array(rows, np.int32), 1)
+        assert found.index.shape == (len(rows), columns)
+    assert ActivePixels(images + 1, np.zeros_like(images[0])).columns(np.arange(4, dtype=np.int32), 1) is None
 
 
 def test_parts_hold_every_image_once_with_every_pixel_that_differs_and_few_others():
@@ -105,12 +96,7 @@ def test_a_split_in_parts_is_evaluated_as_the_whole_images_are(dataset, monkeypa
         assert max(each.images.shape[1] for each in in_parts) < dataset.x_val[0].size
         assert program.evaluate(in_parts) == pytest.approx(program.evaluate(in_full), rel=1e-5)
     np.testing.assert_array_equal(inputs.probe[0], whole.val[0].images)
-
-
-@pytest.mark.parametrize(("model", "split_up"), [("cnn", False), ("mlp", True)])
-def test_networks_that_start_otherwise_see_whole_images(dataset, monkeypatch, model, split_up):
-    monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
-    assert (Trainer(dataset).inputs(Recipe(model=model, width=8)).active_pixels is not None) is split_up
+    assert trainer.inputs(Recipe(model="cnn", width=8)).active_pixels is None
 
 
 @pytest.mark.slow

@@ -44,22 +44,18 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def counted(monkeypatch):
     """How many images went through a base."""
-    seen = []
-    run = Extractor.__call__
+    seen, run = [], Extractor.__call__
     monkeypatch.setattr(Extractor, "__call__", lambda self, images: seen.append(len(images)) or run(self, images))
     return seen
 
 
 def same(one, other):
-    return all(np.array_equal(one[name], other[name]) for name in ("train", "val", "test"))
+    return all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_images_are_resized_as_uint8_before_the_normalizer(dataset):
+def test_images_are_resized_as_uint8_gray_ones_to_three_equal_channels_and_other_channels_refused(dataset):
     expected = cv2.resize(dataset.x_train[7][..., 0], (48, 48))
     np.testing.assert_array_equal(frozen_features.resized(dataset.x_train[:9], 48)[7, ..., 0], expected)
-
-
-def test_gray_images_are_seen_in_three_equal_channels_and_other_channels_refused(dataset):
     found = Extractor(UNIT, dataset.x_train)(dataset.x_train[:5])
     rgb = np.repeat(dataset.x_train[:5], 3, axis=-1)
     np.testing.assert_array_equal(Extractor(UNIT, rgb)(rgb), found)
@@ -67,13 +63,15 @@ def test_gray_images_are_seen_in_three_equal_channels_and_other_channels_refused
         Extractor(UNIT, np.repeat(dataset.x_train[:5], 2, axis=-1))
 
 
-def test_features_are_computed_once(dataset, counted):
-    first = FeatureCache(dataset).features(UNIT)
+def test_features_are_computed_once_and_progress_is_told_in_images(dataset, counted):
+    told = []
+    first = FeatureCache(dataset).features(UNIT, told.append)
+    assert told[:: len(told) - 1] == [f"features of tiny (random, unit): {n} of 500 images" for n in (40, 500)]
     assert sum(counted) == 500
     assert [len(first[name]) for name in ("train", "val", "test")] == [300, 100, 100]
     np.testing.assert_allclose(first["val"], Extractor(UNIT, dataset.x_train)(dataset.x_val), rtol=1e-4)
     counted.clear()
-    assert same(FeatureCache(dataset).features(UNIT), first)
+    assert same(FeatureCache(dataset).features(UNIT, pytest.fail), first)
     assert counted == []
 
 
@@ -86,22 +84,12 @@ def test_other_images_normalizers_weights_and_sizes_have_features_of_their_own(d
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:-50] + b"x" * 50])
 def test_a_damaged_file_is_computed_again(dataset, counted, damage):
-    first = FeatureCache(dataset).features(UNIT)
-    file = FeatureCache(dataset).folder(UNIT) / "train-000040.features"
+    store = FeatureCache(dataset)
+    first, file = store.features(UNIT), store.folder(UNIT) / "train-000040.features"
     file.write_bytes(damage(file.read_bytes()))
     counted.clear()
-    assert same(FeatureCache(dataset).features(UNIT), first)
+    assert same(store.features(UNIT), first)
     assert counted == [40]
-
-
-def test_progress_is_told_in_images(dataset):
-    told = []
-    FeatureCache(dataset).features(UNIT, told.append)
-    assert told[0] == "features of tiny (random, unit): 40 of 500 images"
-    assert told[-1] == "features of tiny (random, unit): 500 of 500 images"
-    told.clear()
-    FeatureCache(dataset).features(UNIT, told.append)
-    assert told == []
 
 
 def test_a_chunk_that_another_process_is_at_is_waited_for(dataset, monkeypatch):
@@ -124,8 +112,7 @@ def test_a_chunk_that_another_process_is_at_is_waited_for(dataset, monkeypatch):
 
 
 def test_progress_counts_what_another_process_wrote(dataset, monkeypatch):
-    store, told = FeatureCache(dataset), []
-    extract = Extractor.__call__
+    store, told, extract = FeatureCache(dataset), [], Extractor.__call__
 
     def shared(self, images):
         monkeypatch.setattr(Extractor, "__call__", extract)
@@ -149,27 +136,24 @@ def test_weights_belong_to_models_with_a_base_alone():
     assert input_source(Recipe(model="vgg16", weights="random", normalizer="raw")) == ("raw", "vgg16", "random")
 
 
-HEAD = {"model": "vgg16", "weights": "random", "width": 8, "learning_rate": 0.01, "epochs": 2}
-
-
 @pytest.fixture
-def head(monkeypatch):
-    """The article's head on the tiny base."""
+def trainer(dataset, monkeypatch):
+    """Trains the article's head on the tiny base."""
     monkeypatch.setitem(MODELS, "vgg16", replace(MODELS["vgg16"], frozen_base="tiny"))
+    return Trainer(dataset)
 
 
 def trial(**settings):
-    return keras_trial(Recipe(**HEAD | settings), 0, "")
+    head = {"model": "vgg16", "weights": "random", "width": 8, "learning_rate": 0.01, "epochs": 2}
+    return keras_trial(Recipe(**head | settings), 0, MNIST_DIGEST)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("head")
-def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(dataset, counted):
+def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(dataset, trainer, counted):
     first = Trainer(dataset).train(trial())
     assert first.status == "complete"
     assert sum(counted) == 500
     counted.clear()
-    trainer = Trainer(dataset)
     trainer.train(trial(dropout=0.0, epochs=1, optimizer="sgd"))
     again = trainer.train(trial())
     assert counted == []
@@ -179,10 +163,9 @@ def test_later_trials_train_the_head_alone_and_the_same_trial_has_the_same_bits(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("head")
-def test_timing_an_epoch_computes_no_features_and_timing_features_keeps_none(dataset, counted, cache):
+def test_timing_an_epoch_computes_no_features_and_timing_features_keeps_none(dataset, trainer, counted, cache):
     recipe = recipe_of(trial())
-    assert Trainer(dataset).epoch_seconds(recipe) > 0
+    assert trainer.epoch_seconds(recipe) > 0
     assert counted == []
     found = cost(dataset, [recipe, Recipe()])
     assert min(*found.epoch_s, found.preparation_s) > 0
@@ -190,10 +173,9 @@ def test_timing_an_epoch_computes_no_features_and_timing_features_keeps_none(dat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("head")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
-def test_a_registered_network_sees_images_through_its_base(dataset, tmp_path):
-    trainer, asked = Trainer(dataset), trial(epochs=5, width=32).model_copy(update={"data_digest": MNIST_DIGEST})
+def test_a_registered_network_sees_images_through_its_base(dataset, trainer, tmp_path):
+    asked = trial(epochs=5, width=32)
     outcome = trainer.train(asked)
     trainer.save(asked, tmp_path)
     found = Classifier(tmp_path).predict(dataset.x_test)
@@ -242,9 +224,8 @@ def test_killed_in_the_middle_it_goes_on_from_whole_chunks(dataset, cache, count
 @pytest.mark.slow
 def test_processes_share_the_work(dataset, cache, counted):
     both = [child(cache) for _ in range(2)]
-    lines = [process.communicate(timeout=120)[0].splitlines() for process in both]
+    assert all(each.communicate(timeout=120)[0].endswith("500 of 500 images\n") for each in both)
     assert [process.returncode for process in both] == [0, 0]
     assert len(files(cache)) == 14
-    assert all(each[-1].endswith("500 of 500 images") for each in lines)
     FeatureCache(dataset).features(UNIT)
     assert counted == []

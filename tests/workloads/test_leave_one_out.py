@@ -1,12 +1,10 @@
 """leave_one_out drops one component at a time: each is really gone from what is trained, and all else is as it was."""
 
-import numpy as np
 import pytest
 from small_digits import small
 from sweep_runs import small as sweep_of
 
 from mnist_ablate.sweep.plan import count, make_plan
-from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.network import Network
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
@@ -14,9 +12,8 @@ from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 BASELINE = {"dropout": 0.5, "norm_layer": "batch_norm", "model": "mlp3", "normalizer": "standardized"}
 DROPPED = {"dropout": [0.0], "norm_layer": ["none"], "model": ["mlp"], "normalizer": ["raw"]}
 FIXED = {"width": 8, "epochs": 1, "batch_size": 32}
-PLAN = make_plan(
-    sweep_of(design="leave_one_out", baseline=BASELINE, scientific=DROPPED, fixed=FIXED, claims=[]), "digest"
-)
+SWEEP = sweep_of(design="leave_one_out", baseline=BASELINE, scientific=DROPPED, fixed=FIXED, claims=[])
+PLAN = make_plan(SWEEP, "digest")
 BASE = Recipe.model_validate(PLAN.arms[0].settings)
 WITHOUT = {
     kind: Recipe.model_validate(arm.settings)
@@ -27,16 +24,12 @@ WITHOUT = {
 """What is trained in place of the baseline, by what it drops."""
 
 
-def test_there_is_the_baseline_and_one_arm_for_each_component() -> None:
+def test_there_is_the_baseline_and_one_arm_for_each_component_that_differs_in_it_alone() -> None:
     assert len(PLAN.arms) == 5
     assert PLAN.size == count(PLAN.sweep) == 5 * 3
     assert PLAN.control_arm.params == PLAN.arms[0].params == BASELINE
-
-
-@pytest.mark.parametrize("kind", BASELINE)
-def test_an_arm_differs_from_the_baseline_in_its_component_alone(kind: str) -> None:
-    base, without = BASE.model_dump(), WITHOUT[kind].model_dump()
-    assert {name for name in base if base[name] != without[name]} == {kind}
+    for kind in BASELINE:
+        assert {name for name, value in BASE if getattr(WITHOUT[kind], name) != value} == {kind}
 
 
 @pytest.mark.parametrize(
@@ -52,11 +45,6 @@ def test_its_layers_are_gone(kind: str, layer: str, before: int, after: int) -> 
     for recipe, number in ((BASE, before), (WITHOUT[kind], after)):
         layers = [type(each).__name__ for each in Network(recipe, (28, 28, 1), 10).model.layers]
         assert layers.count(layer) == number
-
-
-def test_without_an_input_transform_the_network_sees_the_pixels() -> None:
-    images = small(train=64).x_train
-    assert np.array_equal(NORMALIZERS[WITHOUT["normalizer"].normalizer](images)(images), images)
 
 
 @pytest.mark.slow

@@ -17,16 +17,12 @@ from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
 SMALL = {"width": 8, "batch_size": 32, "epochs": 1, "learning_rate": 0.01}
 DIVERGING = {"normalizer": "raw", "optimizer": "sgd", "learning_rate": 1e3, "activation": "elu", "model": "mlp3"}
+DIVERGING |= {"epochs": 5}
 
 
 @pytest.fixture(scope="module")
 def trainer(dataset):
     return Trainer(dataset)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNIST_ABLATE_CACHE", str(tmp_path))
 
 
 def trial(seed=0, **settings):
@@ -42,7 +38,8 @@ def numbers(outcome):
     ("axis", "name"),
     [(axis, name) for axis, table in KERAS_MNIST.choices.items() if axis != "normalizer" for name in table],
 )
-def test_every_choice_trains_to_a_complete_outcome(trainer, axis, name):
+def test_every_choice_trains_to_a_complete_outcome(trainer, tmp_path, monkeypatch, axis, name):
+    monkeypatch.setenv("MNIST_ABLATE_CACHE", str(tmp_path))
     settings = {axis: name, **({"weights": "random"} if name == "vgg16" else {})}
     if axis == "optimizer":
         settings["learning_rate"] = default_learning_rate(name)
@@ -67,10 +64,6 @@ def test_same_trial_has_the_same_bits_whatever_was_trained_between(dataset, trai
     assert numbers(trainer.train(trial(seed=3, epochs=2))) == numbers(first)
     assert numbers(Trainer(dataset).train(trial(seed=3, epochs=2))) == numbers(first)
     assert numbers(trainer.train(trial(seed=4, epochs=2))) != numbers(first)
-
-
-def test_fewer_images_than_a_batch_are_one_batch(trainer):
-    assert trainer.train(trial(batch_size=1000)).status == "complete"
 
 
 def kernels(program):
@@ -110,33 +103,26 @@ def test_limits_of_initial_kernels_follow_the_fans(begun, initializer, fans):
     assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / fans), rel=0.01)
 
 
-def one_step_by_hand(program, x, y, mask, rate, learning_rate):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_one_step_is_what_the_formulas_say(dataset, begun, compiled):
     """Forward and backward of 784-8-10 with relu and dropout, and one plain SGD step, in float64."""
-    w1, b1, w2, b2 = (variable.numpy().astype(float) for variable in program.model.trainable_variables)
+    recipe = Recipe(width=8, optimizer="sgd", learning_rate=0.1, dropout=0.25, batch_size=64)
+    program = begun(recipe, compiled=compiled)
+    images, y = dataset.x_train[:64].astype(np.float32) / 256, dataset.y_train[:64]
+    mask, x = random_stream(0, "mask").random((64, 8)) >= 0.25, images.reshape(64, -1).astype(float)
+    w1, b1, w2, b2 = start = [variable.numpy().astype(float) for variable in program.model.trainable_variables]
     z = x @ w1 + b1
-    h = np.maximum(z, 0) * mask / (1 - rate)
+    h = np.maximum(z, 0) * mask / 0.75
     logits = h @ w2.T + b2
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    d2 = (p - np.eye(10)[y]) / len(x)
-    d1 = d2 @ w2 * mask / (1 - rate) * (z > 0)
-    loss = -np.log(p[np.arange(len(x)), y]).mean()
+    d2 = (p - np.eye(10)[y]) / 64
+    d1 = d2 @ w2 * mask / 0.75 * (z > 0)
+    trained_loss, _ = program.epoch(images, y, np.arange(64, dtype=np.int32), [mask])
+    assert trained_loss == pytest.approx(-np.log(p[np.arange(64), y]).mean(), rel=1e-5)
     steps = [x.T @ d1, d1.sum(0), d2.T @ h, d2.sum(0)]
-    return loss, [w - learning_rate * step for w, step in zip((w1, b1, w2, b2), steps, strict=True)]
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_one_step_is_what_the_formulas_say(dataset, begun, compiled):
-    recipe = Recipe(width=8, optimizer="sgd", learning_rate=0.1, dropout=0.25, batch_size=64)
-    program = begun(recipe, compiled=compiled)
-    x = dataset.x_train[:64].astype(np.float32) / 256
-    y = dataset.y_train[:64]
-    mask = random_stream(0, "mask").random((64, 8)) >= 0.25
-    loss, expected = one_step_by_hand(program, x.reshape(64, -1).astype(float), y, mask, 0.25, 0.1)
-    trained_loss, _ = program.epoch(x, y, np.arange(64, dtype=np.int32), [mask])
-    assert trained_loss == pytest.approx(loss, rel=1e-5)
-    for variable, value in zip(program.model.trainable_variables, expected, strict=True):
-        np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
+    for variable, before, step in zip(program.model.trainable_variables, start, steps, strict=True):
+        np.testing.assert_allclose(variable.numpy(), before - 0.1 * step, atol=1e-6)
 
 
 def test_article_sgd_decays_with_the_step(dataset, begun):
@@ -152,8 +138,9 @@ def test_article_sgd_decays_with_the_step(dataset, begun):
     assert moved[1] == pytest.approx(2 * moved[0], rel=1e-3)
 
 
-def test_every_image_counts_once_when_the_last_batch_is_short(dataset, begun):
-    recipe = Recipe(width=8, optimizer="sgd", learning_rate=1e-12, dropout=0.0, batch_size=64)
+@pytest.mark.parametrize("batch_size", [64, 1000])
+def test_every_image_counts_once_when_the_last_batch_is_short(dataset, begun, batch_size):
+    recipe = Recipe(width=8, optimizer="sgd", learning_rate=1e-12, dropout=0.0, batch_size=batch_size)
     program, x, y = begun(recipe, compiled=True), dataset.x_train.astype(np.float32) / 256, dataset.y_train
     trained = program.epoch(x, y, np.arange(300, dtype=np.int32), [])
     parts = [EvaluationBatch(x[part], y[part]) for part in (slice(200), slice(200, 300))]
@@ -161,26 +148,23 @@ def test_every_image_counts_once_when_the_last_batch_is_short(dataset, begun):
 
 
 def test_diverged_trial_counts_with_chance_and_keeps_its_finite_epochs(trainer):
-    outcome = trainer.train(trial(**DIVERGING, epochs=5))
+    outcome = trainer.train(trial(**DIVERGING))
     assert outcome.status == "diverged"
     assert outcome.reason == f"loss not finite in epoch {len(outcome.epochs) + 1}"
-    assert outcome.metrics["test_accuracy"] == 0.1
-    assert outcome.metrics["test_loss"] == pytest.approx(math.log(10))
-    assert outcome.metrics["converged"] == 0.0
+    chance = {"test_accuracy": 0.1, "test_loss": math.log(10), "converged": 0.0}
+    assert {name: outcome.metrics[name] for name in chance} == pytest.approx(chance)
 
 
-@pytest.mark.parametrize("settings", [{}, {**DIVERGING, "epochs": 5}], ids=["complete", "diverged"])
-def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monkeypatch, settings):
+@pytest.mark.parametrize(("settings", "status"), [({}, "complete"), (DIVERGING, "diverged")])
+def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monkeypatch, settings, status):
     made = trial(**settings)
     blind, shown = (made.model_copy(update={"seed": seed}) for seed in (TUNING_SEED, CONTROL_SEED))
-    program = trainer.program(program_key(recipe_of(made)))
-    read = []
+    program, read = trainer.program(program_key(recipe_of(made))), []
     evaluate = program.evaluate
     monkeypatch.setattr(program, "evaluate", lambda split: read.append(split) or evaluate(split))
     found = trainer.train(blind)
-    test = trainer.inputs(recipe_of(made)).test
-    assert not any(split is test for split in read)
-    assert found.status == ("diverged" if settings else "complete")
+    assert not any(split is trainer.inputs(recipe_of(made)).test for split in read)
+    assert found.status == status
     assert "val_accuracy" in found.metrics
     assert not any("test" in name for name in found.metrics)
     assert "test_accuracy" in trainer.train(shown).metrics
@@ -197,9 +181,8 @@ def test_training_lowers_the_loss_and_tells_epochs_as_they_end(trainer):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
 def test_saved_weights_name_layers_as_registered_models_have_them(trainer, tmp_path):
-    made = trial()
-    trainer.train(made)
-    trainer.save(made, tmp_path)
+    trainer.train(trial())
+    trainer.save(trial(), tmp_path)
     with h5py.File(tmp_path / WEIGHTS) as file:
         assert {"pixel_dense", "dense", "masked_dropout"} <= set(file["layers"])
 
@@ -208,6 +191,4 @@ def test_units_that_never_fire_are_called_dead(dataset, begun):
     program = begun(Recipe(width=8, dropout=0.0))
     program.model.get_layer("dense_1").bias.assign([-1e6, -1e6, 1e6, 0, 0, 0, 0, 0])
     found = program.probe(dataset.x_val.astype(np.float32) / 256, dataset.y_val)
-    assert found["dead_dense_1"] >= 2 / 8
-    assert found["always_on_dense_1"] >= 1 / 8
-    assert found["dead_dense_1"] + found["always_on_dense_1"] < 1
+    assert 2 / 8 <= found["dead_dense_1"] < 1 - found["always_on_dense_1"] <= 7 / 8

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import threading
 from dataclasses import replace
 
@@ -53,12 +54,6 @@ def test_kernels_and_biases_are_read_by_layer_from_the_file_of_the_environment(f
         list(weights_download.read_layers("imagenet", ["block9_conv9"]))
 
 
-def test_a_file_in_keras_cache_is_found(file, cached):
-    cached.parent.mkdir(parents=True)
-    file.rename(cached)
-    assert weights_download.verified_file("imagenet").path == cached
-
-
 def test_a_file_with_another_hash_is_never_opened_and_one_that_is_absent_named_and_not_downloaded(tmp_path):
     other = tmp_path / "other.h5"
     with pytest.raises(DataError, match=r"weights imagenet: .*other\.h5 is not there: put it at .*--weights FILE"):
@@ -75,7 +70,6 @@ def server(file):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
             content = file.read_bytes()
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
@@ -83,7 +77,7 @@ def server(file):
             self.wfile.write(content if self.path == "/good" else content[: len(content) // 2])
 
         def log_message(self, *_args):
-            pass
+            asked.append(self.path)
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -96,23 +90,19 @@ def at(url, monkeypatch):
     monkeypatch.setitem(frozen_bases.WEIGHTS, "imagenet", lambda given: replace(before(given), url=url))
 
 
-def test_a_download_is_checked_and_kept(server, cached, monkeypatch):
+def test_a_download_is_checked_and_kept_and_one_that_breaks_off_leaves_nothing(server, cached, monkeypatch):
     url, asked = server
-    at(f"{url}/good", monkeypatch)
     said = []
-    weights_download.ensure_downloaded("imagenet", None, said.append)
-    assert said == [f"weights imagenet: downloading to {cached}"]
-    weights_download.ensure_downloaded("imagenet", None, pytest.fail)
-    assert asked == ["/good"]
-    assert list(cached.parent.iterdir()) == [cached]
-
-
-def test_a_download_that_breaks_off_leaves_nothing(server, cached, monkeypatch):
-    url, _ = server
     at(f"{url}/half", monkeypatch)
     with pytest.raises(DataError, match="put it at"):
-        weights_download.ensure_downloaded("imagenet", None, lambda _text: None)
+        weights_download.ensure_downloaded("imagenet", None, said.append)
     assert list(cached.parent.iterdir()) == []
+    at(f"{url}/good", monkeypatch)
+    weights_download.ensure_downloaded("imagenet", None, said.append)
+    weights_download.ensure_downloaded("imagenet", None, pytest.fail)
+    assert said == [f"weights imagenet: downloading to {cached}"] * 2
+    assert asked == ["/half", "/good"]
+    assert list(cached.parent.iterdir()) == [cached]
 
 
 def test_without_a_network_one_line_says_where_to_put_what(cached, monkeypatch):
@@ -163,18 +153,11 @@ def test_only_weights_that_a_frozen_base_is_trained_on_are_needed():
     assert needed(scientific={"dropout": [0.0]}, fixed=fixed, **tuned) == ["random", "bsds500"]
 
 
-SWEEP = """
-question: q?
-scientific: {dropout: [0.0, 0.5]}
-fixed: {model: vgg16, epochs: 1}
-seeds: 1
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("is_given", [False, True])
 def test_a_sweep_without_its_weights_ends_in_one_line_before_a_trial_is_started(command, images, fake, is_given):
-    (command.folder / "frozen.yaml").write_text(SWEEP)
+    sweep = {"question": "q?", "scientific": {"dropout": [0.0, 0.5]}, "fixed": {"model": "vgg16"}, "seeds": 1}
+    (command.folder / "frozen.yaml").write_text(json.dumps(sweep))  # JSON is YAML
     given = ("--weights", str(images)) if is_given else ()
     environment = {"KERAS_HOME": "keras", "https_proxy": "http://127.0.0.1:9"}
     done = command("sweep", "frozen.yaml", "--data", str(images), *given, **environment)

@@ -34,7 +34,6 @@ UNIT_IMAGES = 2000
 _CONV_PART = 250
 _MAP_PIXELS = 64
 _MAP_IMAGES = 8
-_NOTHING = 1e-9
 _OUT_OF_ORDER = 1e-6
 """Of the map's range: smaller steps back are float32's rounding."""
 
@@ -160,7 +159,7 @@ def _eigenvalues(x: npt.NDArray[np.float32]) -> tuple[float, float]:
         spread = x - mean  # apart from the mean, which can be so large that float32 loses the rest
         moment = (spread.T @ spread).astype(np.float64) / len(x) + np.outer(mean, mean.astype(np.float64))
     top, second, *_ = (*map(float, np.linalg.eigvalsh(moment)[::-1][:2]), 0.0)
-    return top, top / second if second > _NOTHING * top else 0.0
+    return top, top / second if second > 1e-9 * top else 0.0
 
 
 def _pixel_map(transform: Transform, levels: Images, images: Images) -> npt.NDArray[np.float32] | None:

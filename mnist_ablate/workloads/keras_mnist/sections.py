@@ -19,8 +19,6 @@ Ends = tuple[float | None, float | None]
 MOST_LAYERS = 6
 _SEVERE = frozenset({"wrapped", "saturated"})
 """Flags that say that the images themselves were damaged. The other two describe offset and scale."""
-_LEAST_DEAD = 0.05
-"""The scale of dead units goes at least so far: fractions of a percent are no mountains."""
 _NO_DIGITS = 1e3  # from here on, no digits after the point
 _TINY = 1e-6  # what float32 leaves of zero
 _KINDS = {"dead": "Dead units: positive for no image", "always_on": "Always-on units: positive for every image"}
@@ -108,7 +106,8 @@ def _dead_curves(arms: Arms) -> Iterator[Section]:
         if all(layers):
             points[name][each.trial.seed] = [(float(place), fmean(values)) for place, values in enumerate(layers)]
     if points:
-        chart = Curves("dead units", ("before", "after"), points, _DEAD_CAPTION, is_share=True, at_least=_LEAST_DEAD)
+        # the scale goes to 5% at least: fractions of a percent are no mountains
+        chart = Curves("dead units", ("before", "after"), points, _DEAD_CAPTION, is_share=True, at_least=0.05)
         yield Section("dead", "Dead units", charts=(chart,))
 
 

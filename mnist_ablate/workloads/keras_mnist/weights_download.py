@@ -64,7 +64,7 @@ def ensure_downloaded(weights: str, given: Path | None, say: Callable[[str], Non
 
 
 def read_layers(weights: str, layers: Sequence[str]) -> Iterator[Sequence[Any]]:
-    """Kernel (3, 3, in, out) and bias (out,) of each layer, float32, from a checked file. Raises DataError if it has none."""
+    """Kernel (3, 3, in, out) and bias (out,) of each layer, as float32, from a checked file. May raise DataError."""
     import h5py
 
     file = verified_file(weights)
