@@ -105,7 +105,6 @@ def _drawn(layer: Any) -> tuple[Any, Any]:
 
 
 class _Chunk(NamedTuple):
-    number: int
     split: str
     rows: slice
     path: Path
@@ -189,12 +188,11 @@ class FeatureCache:
 
     def _chunks(self, source: InputSource) -> list[_Chunk]:
         folder, outputs = self.folder(source), BASES[source.base].outputs
-        chunks: list[_Chunk] = []
-        for split, images in self._images.items():
-            for start in range(0, len(images), CHUNK):
-                rows, path = slice(start, start + CHUNK), folder / f"{split}-{start:06d}.features"
-                chunks.append(_Chunk(len(chunks), split, rows, path, (len(images[rows]), *outputs)))
-        return chunks
+        return [
+            _Chunk(split, rows, folder / f"{split}-{rows.start:06d}.features", (len(images[rows]), *outputs))
+            for split, images in self._images.items()
+            for rows in (slice(start, start + CHUNK) for start in range(0, len(images), CHUNK))
+        ]
 
     def _computed(self, chunk: _Chunk, extractor: Callable[[], Extractor]) -> Features | None:
         """Compute a chunk and write it, whole or not at all, with its SHA-256; None if another process is at it."""
