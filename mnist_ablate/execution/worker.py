@@ -70,7 +70,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     def _make_trainer(self, worker: str) -> Trainer:
         if differs := versions.difference(self.driver_versions, versions.deciding_versions()):
             raise UnreachableError(f"{worker} has {differs}: install the same on all and run again")
-        inputs = default_workload().read(self.inputs)
+        inputs = default_workload().load(self.inputs)
         if inputs.digest != self.data_digest:
             raise DataError(f"the data file changed, or {worker} has another: give all the same and run again")
         trainer: Trainer = resolve_name(self.factory)(inputs)

@@ -2,13 +2,11 @@
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 _DECIDING = ("mnist-ablate", "keras", "numpy", "distributed", "tensorflow")
 """Packages that decide a trial's numbers, or whether a worker can be talked to."""
-_RECORDING = ("optuna", "mlflow")
-_DISTRIBUTIONS = {"tensorflow": ("tensorflow-cpu", "tensorflow")}
-"""The names under which a package may be installed, where that is not its own."""
 _ABSENT = "none"
 
 
@@ -20,23 +18,18 @@ def deciding_versions() -> dict[str, str]:
 
 def installed_versions() -> dict[str, str]:
     """Version by name of everything that results may depend on, Python in full."""
-    packages = {name: _version_of(name) for name in (*_DECIDING, *_RECORDING)}
+    packages = {name: _version_of(name) for name in (*_DECIDING, "optuna", "mlflow")}
     return {**packages, "python": platform.python_version()}
 
 
 def difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
     """What differs, in words. Empty if nothing does."""
-    return ", ".join(
-        f"{name} {found.get(name, _ABSENT)} and the driver {value}"
-        for name, value in wanted.items()
-        if found.get(name, _ABSENT) != value
-    )
+    pairs = ((name, found.get(name, _ABSENT), value) for name, value in wanted.items())
+    return ", ".join(f"{name} {here} and the driver {value}" for name, here, value in pairs if here != value)
 
 
 def _version_of(package: str) -> str:
-    for name in _DISTRIBUTIONS.get(package, (package,)):
-        try:
+    for name in ("tensorflow-cpu", "tensorflow") if package == "tensorflow" else (package,):
+        with suppress(PackageNotFoundError):
             return version(name)
-        except PackageNotFoundError:
-            continue
     return _ABSENT

@@ -1,7 +1,4 @@
-"""The seam between the engine and what is trained: what a workload declares, and what it does for the engine.
-
-Designs, tuning, adaptive seeds, resumption, MLflow, verdicts and reports know a workload by these types alone.
-"""
+"""The seam between the engine and what is trained. What the engine knows of a workload is in these types alone."""
 
 import hashlib
 import json
@@ -168,11 +165,8 @@ class Workload(Protocol):
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         """Trials of the same pace take about equally long for an epoch."""
 
-    def load(self, path: Path | None) -> Inputs:
-        """The inputs in a file, or those that ship. Raises DataError."""
-
-    def read(self, content: bytes | None) -> Inputs:
-        """The same from the bytes of the file, as workers get them."""
+    def load(self, source: Path | bytes | None) -> Inputs:
+        """The inputs in a file, in its bytes, as workers get them, or those that ship. Raises DataError."""
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
         """Fetch what the trials need, before any is trained; `given` is the file of --weights. Raises DataError."""
@@ -210,9 +204,11 @@ def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) 
 
     Defaults are left out of the content, so that a setting added later, off by default, changes no id.
     """
-    return Trial(
-        settings=settings, seed=seed, data_digest=data_digest, id=trial_id(workload, settings, seed, data_digest)
-    )
+    defaults = _defaults(workload.settings)
+    changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
+    content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Trial(settings=settings, seed=seed, data_digest=data_digest, id=digest[:16])
 
 
 def stored_trial(text: str) -> Trial:
@@ -220,14 +216,6 @@ def stored_trial(text: str) -> Trial:
     content, workload = json.loads(text), default_workload()
     settings = {**_defaults(workload.settings), **content["recipe"]}
     return trial_of(workload, settings, content["seed"], content["data_digest"])
-
-
-def trial_id(workload: Workload, settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:
-    """The id of the trial with this content."""
-    defaults = _defaults(workload.settings)
-    changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
-    content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache

@@ -137,7 +137,7 @@ def register_again(members: Members) -> None:
 def identify(members: Members) -> None:
     attrs = members[bundle.TRIALS][3]["attrs"]
     asked = attrs["trial"]
-    id_ = trial_id(default_workload(), asked["recipe"], asked["seed"], asked["data_digest"])
+    id_ = trial_of(default_workload(), asked["recipe"], asked["seed"], asked["data_digest"]).id
     attrs["trial_id"] = attrs["outcome"]["trial_id"] = id_
 
 

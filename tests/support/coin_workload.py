@@ -89,10 +89,7 @@ class CoinWorkload:
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         return "a toss"
 
-    def load(self, path: Path | None) -> Table:
-        return Table(self.shipped_digest)
-
-    def read(self, content: bytes | None) -> Table:
+    def load(self, source: Path | bytes | None) -> Table:
         return Table(self.shipped_digest)
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:

@@ -21,8 +21,8 @@ from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import json_schema, sweep_file
 from mnist_ablate.sweep.sweep import Claim, Range, SeedRange, Sweep
 from mnist_ablate.trial import Row
-from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 CHECK = jsonschema.Draft7Validator(json_schema.schema())
@@ -175,9 +175,9 @@ def test_typical_mistakes_do_not_validate_and_do_not_load(text: str, tmp_path: P
 
 
 def test_list_has_a_line_for_every_choice() -> None:
-    for entries in choices.CHOICES.values():
-        for entry in entries.values():
-            assert 10 < len(choices.summary(entry)) < 120
+    for entries in KERAS_MNIST.choices.values():
+        for summary in entries.values():
+            assert 10 < len(summary) < 120
 
 
 def test_sweeps_and_files_complete(file: Path) -> None:

@@ -7,10 +7,9 @@ from keras_trials import keras_trial
 
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.active_pixels import BLOCK, ActivePixels, group_by_active_pixels
-from mnist_ablate.workloads.keras_mnist.choices import all_choices as choices
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
-from mnist_ablate.workloads.keras_mnist.compiled_program import Program, program_key
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
+from mnist_ablate.workloads.keras_mnist.compiled_program import program_key
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
 ORDER = np.random.default_rng(3).permutation(300).astype(np.int32)
@@ -22,7 +21,7 @@ def split(dataset, normalizer):
     return images, images - background, ActivePixels(images - background, background)
 
 
-@pytest.mark.parametrize("normalizer", choices.NORMALIZERS)
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_columns_hold_every_pixel_that_differs_in_a_batch(dataset, normalizer):
     images, difference, active_pixels = split(dataset, normalizer)
     columns = active_pixels.columns(ORDER, 64)
@@ -35,13 +34,9 @@ def test_columns_hold_every_pixel_that_differs_in_a_batch(dataset, normalizer):
         positions = columns.position[number]
         assert (positions[index] == np.arange(len(index))).all()
         assert (np.delete(positions, index) == len(index)).all()
+    assert (columns.background is None) == (normalizer in {"raw", "unit", "scaled", "saturated"})  # black stays zero
     background = 0.0 if columns.background is None else columns.background.reshape(dataset.image_shape)
     np.testing.assert_allclose(difference + background, images, rtol=1e-6, atol=1e-6)
-
-
-def test_black_that_stays_zero_needs_no_background(dataset):
-    zero = {name for name in choices.NORMALIZERS if split(dataset, name)[2].columns(ORDER, 64).background is None}
-    assert zero == {"raw", "unit", "scaled", "saturated"}
 
 
 @pytest.mark.parametrize(
@@ -52,13 +47,12 @@ def test_black_that_stays_zero_needs_no_background(dataset):
         pytest.param("mlp3", "pixelwise", marks=pytest.mark.slow),
     ],
 )
-def test_an_epoch_with_columns_gives_the_numbers_of_one_without(dataset, model, normalizer):
+def test_an_epoch_with_columns_gives_the_numbers_of_one_without(dataset, begun, model, normalizer):
     images, difference, active_pixels = split(dataset, normalizer)
     recipe = Recipe(model=model, normalizer=normalizer, width=8, learning_rate=0.01, batch_size=64)
     results = []
     for x, columns in ((images, None), (difference, active_pixels.columns(ORDER, 64))):
-        program = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=False)
-        program.reset(recipe, seed=0)
+        program = begun(recipe)
         masks = [np.random.default_rng(1).random((300, units)) > 0.5 for units in program.network.mask_units]
         told = program.epoch(x, dataset.y_train, ORDER, masks, columns)
         results.append([*told, *(variable.numpy() for variable in program.model.trainable_variables)])
@@ -66,18 +60,13 @@ def test_an_epoch_with_columns_gives_the_numbers_of_one_without(dataset, model, 
         np.testing.assert_allclose(with_columns, without, rtol=2e-4, atol=2e-5)
 
 
-def test_images_that_differ_everywhere_are_multiplied_whole():
-    images = np.random.default_rng(0).random((64, 8, 8, 1), np.float32) + 1
-    assert ActivePixels(images, np.zeros((8, 8, 1), np.float32)).columns(np.arange(64, dtype=np.int32), 16) is None
-
-
-def test_the_number_of_columns_is_that_of_the_fullest_batch():
+def test_the_number_of_columns_is_that_of_the_fullest_batch_and_images_that_differ_everywhere_are_multiplied_whole():
     images = np.zeros((4, 200, 1, 1), np.float32)
     images[0, :3], images[1, 10:75] = 1, 1
-    active_pixels = ActivePixels(images, np.zeros((200, 1, 1), np.float32))
-    assert active_pixels.columns(np.array([0, 2, 3], np.int32), 1).index.shape == (3, 64)
-    assert active_pixels.columns(np.array([0, 1, 2, 3], np.int32), 1).index.shape == (4, 128)
-    assert active_pixels.columns(np.array([2, 3], np.int32), 1).index.shape == (2, 0)
+    for rows, columns in (([0, 2, 3], 64), ([0, 1, 2, 3], 128), ([2, 3], 0)):
+        found = ActivePixels(images, np.zeros_like(images[0])).columns(np.array(rows, np.int32), 1)
+        assert found.index.shape == (len(rows), columns)
+    assert ActivePixels(images + 1, np.zeros_like(images[0])).columns(np.arange(4, dtype=np.int32), 1) is None
 
 
 def test_parts_hold_every_image_once_with_every_pixel_that_differs_and_few_others():
@@ -107,14 +96,7 @@ def test_a_split_in_parts_is_evaluated_as_the_whole_images_are(dataset, monkeypa
         assert max(each.images.shape[1] for each in in_parts) < dataset.x_val[0].size
         assert program.evaluate(in_parts) == pytest.approx(program.evaluate(in_full), rel=1e-5)
     np.testing.assert_array_equal(inputs.probe[0], whole.val[0].images)
-
-
-def test_networks_that_start_otherwise_see_whole_images(dataset, monkeypatch):
-    monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
-    trainer = Trainer(dataset)
-    for model, split_up in (("cnn", False), ("mlp", True)):
-        trial = keras_trial(Recipe(model=model, width=8, learning_rate=0.01), 0, "d")
-        assert (trainer.inputs(recipe_of(trial)).active_pixels is not None) is split_up
+    assert trainer.inputs(Recipe(model="cnn", width=8)).active_pixels is None
 
 
 @pytest.mark.slow
@@ -123,17 +105,16 @@ def test_a_trial_has_the_same_bits_again_and_nearly_the_numbers_of_whole_images(
     whole = Trainer(dataset).train(trial).metrics
     monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
     trainer = Trainer(dataset)
-    assert trainer.inputs(recipe_of(trial)).active_pixels is not None
     split_up = trainer.train(trial).metrics
     assert trainer.train(trial).metrics == split_up == Trainer(dataset).train(trial).metrics
     assert split_up == pytest.approx(whole, rel=1e-3)
 
 
-def test_the_gradient_of_a_left_out_row_is_the_background_alone(dataset):
+def test_the_gradient_of_a_left_out_row_is_the_background_alone(dataset, begun):
     _, difference, active_pixels = split(dataset, "centered")
     columns = active_pixels.columns(ORDER, 64)
     recipe = Recipe(width=8, learning_rate=0.01, dropout=0.0, optimizer="sgd")
-    layer = Program(program_key(recipe), dataset.image_shape, dataset.classes, compiled=False).network.first
+    layer = begun(recipe).network.first
     batch = tf.reshape(difference[ORDER[:64]], (64, -1))
     first = type(columns)(columns.index[0], columns.position[0], columns.background)
     with tf.GradientTape() as tape:

@@ -2,9 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -28,26 +26,21 @@ ROWS = {"cnn": 8}
 def test_the_program_taken_is_not_much_the_slower_and_gives_the_same_numbers(model, optimizer, dropout):
     rows = ROWS.get(model, 64)
     recipe = Recipe(model=model, optimizer=optimizer, dropout=dropout, learning_rate=0.001, batch_size=rows)
-    runs = {compiled: _begun(recipe, compiled=compiled) for compiled in (True, False)}
-    assert runs[True].losses == pytest.approx(runs[False].losses, rel=1e-3)
-    best = dict.fromkeys(runs, math.inf)
+    runs = [_begun(recipe, compiled=compiled) for compiled in (True, False)]
+    losses, epochs = zip(*runs, strict=True)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    best = {True: math.inf, False: math.inf}
     end = time.monotonic() + PATIENCE_S
-    while not best[MODELS[model].compiled] < MOST * min(best.values()):  # others' work slows the one or the other
+    while not best[not MODELS[model].filters] < MOST * min(best.values()):  # others' work slows the one or the other
         assert time.monotonic() < end, best
-        for compiled, run in runs.items():
+        for compiled, epoch in zip(best, epochs, strict=True):
             clock = time.perf_counter()
-            run.epoch()
+            epoch()
             best[compiled] = min(best[compiled], time.perf_counter() - clock)
 
 
-class Run(NamedTuple):
-    losses: list[float]
-    """Of two batches, while and after they are trained on."""
-    epoch: Callable[[], object]
-    """Trains on them again."""
-
-
 def _begun(recipe, *, compiled):
+    """The losses of two batches, while and after they are trained on, and what trains on them again."""
     random, n = np.random.default_rng(0), BATCHES * recipe.batch_size
     base = MODELS[recipe.model].frozen_base
     seen = BASES[base].outputs if base else (28, 28, 1)
@@ -58,4 +51,4 @@ def _begun(recipe, *, compiled):
     program.reset(recipe, seed=0)
     masks = [tf.constant(random.random((n, units)) >= recipe.dropout) for units in program.network.mask_units]
     epoch = partial(program.epoch, images, labels, order, masks)
-    return Run([epoch()[0], program.evaluate([EvaluationBatch(images, labels)])[0]], epoch)
+    return [epoch()[0], program.evaluate([EvaluationBatch(images, labels)])[0]], epoch

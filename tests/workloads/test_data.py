@@ -15,12 +15,6 @@ IDX_HASHES = dict(
 )
 
 
-def idx(array):
-    """The bytes of the original files: magic, sizes, values."""
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
 @pytest.fixture
 def arrays():
     rng = np.random.default_rng(0)
@@ -32,56 +26,48 @@ def arrays():
     }
 
 
-def saved(folder, arrays, **changes):
-    path = folder / "set.npz"
-    np.savez(path, **{**arrays, **changes})
-    return path
+@pytest.fixture
+def saved(tmp_path, arrays):
+    """Saves them, with changes."""
+
+    def save(**changes):
+        np.savez(tmp_path / "set.npz", **{**arrays, **changes})
+        return tmp_path / "set.npz"
+
+    return save
 
 
-@pytest.mark.parametrize(
-    ("file", "array"),
-    [
-        ("train-images-idx3-ubyte", "x_train"),
-        ("train-labels-idx1-ubyte", "y_train"),
-        ("t10k-images-idx3-ubyte", "x_test"),
-        ("t10k-labels-idx1-ubyte", "y_test"),
-    ],
-)
-def test_packaged_images_are_the_official_ones(file, array):
-    content = np.load(data.MNIST)[array]
-    assert hashlib.sha256(idx(content)).hexdigest() == IDX_HASHES[file]
+@pytest.mark.parametrize(("part", "file"), [("train", "train"), ("test", "t10k")])
+@pytest.mark.parametrize(("kind", "rest"), [("x", "images-idx3-ubyte"), ("y", "labels-idx1-ubyte")])
+def test_packaged_images_are_the_official_ones(part, file, kind, rest):
+    """The original files are magic, sizes, values."""
+    content = np.load(data.MNIST)[f"{kind}_{part}"]
+    header = struct.pack(f">HBB{content.ndim}I", 0, 8, content.ndim, *content.shape)
+    assert hashlib.sha256(header + content.astype(np.uint8).tobytes()).hexdigest() == IDX_HASHES[f"{file}-{rest}"]
 
 
 def test_split_is_the_articles_last_thirty_percent():
-    dataset = data.load()
-    whole = np.load(data.MNIST)
-    assert dataset.x_train.shape == (42_000, 28, 28, 1)
-    assert dataset.x_val.shape == (18_000, 28, 28, 1)
-    assert dataset.x_test.shape == (10_000, 28, 28, 1)
+    dataset, whole = data.load(), np.load(data.MNIST)
+    shapes = {"train": (42_000, 28, 28, 1), "val": (18_000, 28, 28, 1), "test": (10_000, 28, 28, 1)}
+    assert {name: images.shape for name, images in dataset.images.items()} == shapes
     np.testing.assert_array_equal(dataset.x_val[..., 0], whole["x_train"][42_000:])
     np.testing.assert_array_equal(dataset.y_val, whole["y_train"][42_000:])
     assert dataset.classes == 10
 
 
-def test_another_set_in_keras_layout_is_read(tmp_path, arrays):
-    path = saved(tmp_path, arrays, y_train=arrays["y_train"][:, None])
-    dataset = data.load(path)
+def test_another_set_in_keras_layout_is_read(saved, arrays):
+    dataset = data.load(saved(y_train=arrays["y_train"][:, None]))
     assert dataset.x_train.shape == (14, 4, 4, 1)
     assert dataset.image_shape == (4, 4, 1)
     assert dataset.y_train.dtype == np.int32
+    arrays["x_test"][0, 0, 0] ^= 1  # one pixel
+    assert data.load(saved()).digest != dataset.digest
 
 
-def test_digest_changes_with_one_pixel(tmp_path, arrays):
-    before = data.load(saved(tmp_path, arrays)).digest
-    arrays["x_test"][0, 0, 0] ^= 1
-    assert data.load(saved(tmp_path, arrays)).digest != before
-
-
-def test_damaged_packaged_file_is_refused(tmp_path, arrays, monkeypatch):
-    path = saved(tmp_path, arrays)
-    monkeypatch.setattr(data, "MNIST", path)
+def test_damaged_packaged_file_is_refused(saved, monkeypatch):
+    monkeypatch.setattr(data, "MNIST", saved())
     with pytest.raises(DataError, match="packaged images are damaged"):
-        data.load(path)
+        data.load()
 
 
 @pytest.mark.parametrize(
@@ -96,36 +82,38 @@ def test_damaged_packaged_file_is_refused(tmp_path, arrays, monkeypatch):
         ({"x_train": np.zeros((0, 4, 4), np.uint8), "y_train": np.zeros(0, int)}, r"x_train is uint8 \(0, 4, 4\)"),
     ],
 )
-def test_wrong_arrays_are_named(tmp_path, arrays, changes, text):
+def test_wrong_arrays_are_named(saved, changes, text):
+    path = saved(**changes)
     with pytest.raises(DataError, match=text) as caught:
-        data.load(saved(tmp_path, arrays, **changes))
-    assert str(tmp_path / "set.npz") in str(caught.value)
+        data.load(path)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_absent_file_says_what_to_give(tmp_path):
-    with pytest.raises(DataError, match=r"no such data file: give a \.npz with x_train, y_train, x_test, y_test"):
-        data.load(tmp_path / "none.npz")
-
-
-def test_missing_array_is_named(tmp_path, arrays):
+def test_an_array_that_is_missing_or_none_is_named(saved, arrays):
     del arrays["y_test"]
     with pytest.raises(DataError, match="no array y_test"):
-        data.load(saved(tmp_path, arrays))
+        data.load(saved())
+    with zipfile.ZipFile(saved(), "a") as archive:
+        archive.writestr("y_test.npy", b"not an array")
+    with pytest.raises(DataError, match=r"y_test is not an array: fetch or make the file again"):
+        data.load(Path(archive.filename))
 
 
-def test_truncated_file_is_refused(tmp_path, arrays):
-    path = saved(tmp_path, arrays)
+def test_a_file_that_is_truncated_or_absent_is_refused(saved):
+    path = saved()
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"not a readable \.npz"):
+        data.load(path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"no such data file: give a \.npz with x_train, y_train, x_test, y_test"):
         data.load(path)
 
 
 @pytest.mark.parametrize("position", range(0, 2000, 97))
-def test_flipped_byte_never_changes_the_images_unseen(tmp_path, arrays, position):
-    path = saved(tmp_path, arrays)
-    content = bytearray(path.read_bytes())
-    before = data.load(path)
+def test_flipped_byte_never_changes_the_images_unseen(saved, position):
+    path = saved()
+    content, before = bytearray(path.read_bytes()), data.load(path)
     content[position % len(content)] ^= 0xFF
     path.write_bytes(content)
     try:
@@ -143,42 +131,28 @@ class Bomb:
         return (Path.touch, (Path("executed"),))
 
 
-def test_pickled_objects_are_never_run(tmp_path, arrays, monkeypatch):
+@pytest.mark.parametrize("is_whole_file", [False, True])
+def test_pickled_objects_are_never_run(saved, tmp_path, monkeypatch, is_whole_file):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "set.npz"
-    np.savez(path, **{**arrays, "x_train": np.array([Bomb()], dtype=object)})
-    with pytest.raises(DataError, match="not a readable"):
-        data.load(path)
-    path.write_bytes(pickle.dumps(Bomb()))
+    path = saved(x_train=np.array([Bomb()], dtype=object))
+    if is_whole_file:
+        path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DataError, match="not a readable"):
         data.load(path)
     assert not Path("executed").exists()
 
 
-def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, arrays, monkeypatch):
-    path = saved(tmp_path, arrays)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("zeros.npy", bytes(2**20))
-    assert path.stat().st_size < 10_000
-    monkeypatch.setattr(data, "MAX_BYTES", 2**20)
+@pytest.mark.parametrize(
+    ("most", "zeros", "text"),
+    [
+        (2**20, 2**20, r"unpacks to 1,0..,... bytes; at most 1,048,576 are read"),
+        (data.MAX_BYTES, 65 * 2**20, r"at most 67,108,864 are read from 6.,... packed ones"),
+    ],
+)
+def test_zip_bomb_is_refused_before_it_is_unpacked(saved, monkeypatch, most, zeros, text):
+    with zipfile.ZipFile(saved(), "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.npy", bytes(zeros))
+    monkeypatch.setattr(data, "MAX_BYTES", most)
     monkeypatch.setattr(np, "load", None)
-    with pytest.raises(DataError, match=r"unpacks to 1,0..,... bytes; at most 1,048,576 are read"):
-        data.load(path)
-
-
-def test_zip_bomb_of_a_few_kilobytes_is_refused_by_what_it_would_unpack_to(tmp_path, arrays, monkeypatch):
-    path = saved(tmp_path, arrays)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("zeros.npy", bytes(65 * 2**20))
-    monkeypatch.setattr(np, "load", None)
-    with pytest.raises(DataError, match=r"at most 67,108,864 are read from 6.,... packed ones"):
-        data.load(path)
-
-
-def test_member_that_is_no_array_is_named(tmp_path, arrays):
-    del arrays["x_test"]
-    path = saved(tmp_path, arrays)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("x_test.npy", b"not an array")
-    with pytest.raises(DataError, match=r"x_test is not an array: fetch or make the file again"):
-        data.load(path)
+    with pytest.raises(DataError, match=text):
+        data.load(Path(archive.filename))

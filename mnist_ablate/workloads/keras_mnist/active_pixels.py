@@ -25,15 +25,13 @@ class Columns(NamedTuple):
 
 
 class ActivePixels:
-    """Where normalized images differ from a background float32 (...); `difference` float32 (n, ...) is theirs from it.
-
-    Half of the pixels are background in every image of an MNIST batch, whatever the normalizer makes of black.
-    """
+    """Where normalized images differ from a background float32 (...), by `difference` float32 (n, ...)."""
 
     def __init__(self, difference: npt.NDArray[np.float32], background: npt.NDArray[np.float32]) -> None:
         self._background = background.ravel() if background.any() else None
         self._inputs = background.size
-        self._differs = _words(difference.reshape(len(difference), -1) != 0)
+        bits = np.packbits(difference.reshape(len(difference), -1) != 0, axis=1)
+        self._differs = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)  # words are or-ed fast
 
     def columns(self, order: npt.NDArray[np.int32], batch_size: int) -> Columns | None:
         """The columns of an epoch that takes images in `order` (n,); None if too many pixels differ to gain by it."""
@@ -63,9 +61,3 @@ def group_by_active_pixels(
     for start in range(0, len(order), most):
         rows = order[start : start + most]
         yield rows, np.flatnonzero(differs[rows].any(axis=0)).astype(np.int32)
-
-
-def _words(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
-    """Bool (n, inputs) as bits, in words that can be or-ed fast: uint64 (n, words)."""
-    bits = np.packbits(flags, axis=1)
-    return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)

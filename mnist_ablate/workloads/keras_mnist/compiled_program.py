@@ -1,17 +1,17 @@
 """One compiled training program per network shape, reused by every trial of that shape; loads no data."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate.workloads.keras_mnist import network
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
-from mnist_ablate.workloads.keras_mnist.choices.initializers import INITIALIZERS
+from mnist_ablate.workloads.keras_mnist.choices.layers import INITIALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
+from mnist_ablate.workloads.keras_mnist.network import Dense, MaskedDropout, Network
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
@@ -36,16 +36,8 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
 
 def program_key(recipe: Recipe) -> Recipe:
     """The recipe without what does not change the program. Recipes with equal keys share one."""
-    return recipe.model_copy(
-        update={
-            "normalizer": "",
-            "initializer": "",
-            "weights": "",
-            "learning_rate": 0.0,
-            "dropout": 0.5 if recipe.dropout else 0.0,
-            "epochs": 1,
-        }
-    )
+    same = {"normalizer": "", "initializer": "", "weights": "", "learning_rate": 0.0, "epochs": 1}
+    return recipe.model_copy(update={**same, "dropout": 0.5 if recipe.dropout else 0.0})
 
 
 class Program:
@@ -53,7 +45,7 @@ class Program:
 
     def __init__(self, shape: Recipe, image_shape: tuple[int, ...], classes: int, *, compiled: bool) -> None:
         self.batch_size = shape.batch_size
-        self.network = network.build(shape, image_shape, classes)
+        self.network = Network(shape, image_shape, classes)
         self.model = self.network.model
         self.optimizer = OPTIMIZERS[shape.optimizer](keras.optimizers)
         self.optimizer.build(self.model.trainable_variables)
@@ -68,9 +60,12 @@ class Program:
         for variable, value in self._start:
             variable.assign(value)
         for layer in self.model.layers:
-            if hasattr(layer, "kernel"):
-                layer.kernel.assign(_kernel(recipe.initializer, seed, layer))
-            if isinstance(layer, network.MaskedDropout):
+            if hasattr(layer, "kernel"):  # from a stream of its own; fans are those of the (inputs, units) layout
+                drawn = int(random_stream(seed, f"kernel/{layer.name}").integers(2**31))
+                kernel, shape = INITIALIZERS[recipe.initializer](keras.initializers, drawn), tuple(layer.kernel.shape)
+                is_turned = isinstance(layer, Dense)
+                layer.kernel.assign(tf.transpose(kernel(shape[::-1])) if is_turned else kernel(shape))
+            if isinstance(layer, MaskedDropout):
                 layer.scale.assign(1.0 / (1.0 - recipe.dropout))
         self.optimizer.learning_rate.assign(recipe.learning_rate)
 
@@ -96,8 +91,8 @@ class Program:
     def _run_epoch(
         self, images: Any, labels: Any, order: Any, masks: list[Any], columns: Columns | None
     ) -> tuple[Any, Any]:
-        n, size = order.shape[0], self.batch_size
-        steps, rest = divmod(n, size)
+        size = self.batch_size
+        steps, rest = divmod(order.shape[0], size)
 
         def step(i: Any, rows: int, loss: Any, correct: Any) -> tuple[Any, Any]:
             index = tf.slice(order, [i * size], [rows])
@@ -117,20 +112,17 @@ class Program:
         return step(steps, rest, loss, correct) if rest else (loss, correct)
 
     def _step(self, x: Any, y: Any, masks: list[Any], columns: Columns | None) -> tuple[Any, Any]:
+        first, variables = self.network.first, self.model.trainable_variables
         with tf.GradientTape() as tape:
-            logits = self._logits(x, masks, columns)
+            if columns is None or first is None:
+                logits = self.model([x, *masks], training=True)[0]
+            else:
+                output = first.forward_batch_columns(tf.reshape(x, (x.shape[0], -1)), columns)
+                logits = self.network.rest([output, *masks], training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             mean = tf.reduce_mean(losses)
-        variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
         return tf.reduce_sum(losses), _correct(y, logits)
-
-    def _logits(self, x: Any, masks: list[Any], columns: Columns | None) -> Any:
-        first = self.network.first
-        if columns is None or first is None:
-            return self.model([x, *masks], training=True)[0]
-        output = first.forward_batch_columns(tf.reshape(x, (x.shape[0], -1)), columns)
-        return self.network.rest([output, *masks], training=True)
 
     def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any, int]:
         first = self.network.first
@@ -143,41 +135,19 @@ class Program:
         return tf.reduce_sum(losses), _correct(labels, logits), tf.shape(labels)[0]
 
     def _run_probe(self, images: Any, labels: Any) -> dict[str, Any]:
+        """A unit, of a convolution a channel, is dead if it is positive for no image, always on if for all."""
         kernel = self.model.trainable_variables[0].value
         with tf.GradientTape() as tape:
             logits, preactivations = self.model([images, *self._no_masks], training=False)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        return {**unit_fractions(preactivations), "gradient_norm": tf.norm(tape.gradient(loss, kernel))}
-
-
-def _kernel(initializer: str, seed: int, layer: Any) -> Any:
-    """Start values of a layer's kernel from a stream of its own. Fans are those of the (inputs, units) layout."""
-    draw = INITIALIZERS[initializer](
-        keras.initializers, int(random_stream(seed, f"kernel/{layer.name}").integers(2**31))
-    )
-    shape = tuple(layer.kernel.shape)
-    return tf.transpose(draw(shape[::-1])) if isinstance(layer, network.Dense) else draw(shape)
+        found: dict[str, Any] = {}
+        for layer, values in preactivations.items():
+            positive, axes = values > 0.0, list(range(len(values.shape) - 1))
+            units = {"dead": tf.logical_not(tf.reduce_any(positive, axes)), "always_on": tf.reduce_all(positive, axes)}
+            found |= {f"{name}_{layer}": tf.reduce_mean(tf.cast(each, tf.float32)) for name, each in units.items()}
+        return {**found, "gradient_norm": tf.norm(tape.gradient(loss, kernel))}
 
 
 def _correct(labels: Any, logits: Any) -> Any:
     hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
     return tf.reduce_sum(tf.cast(hits, tf.float32))
-
-
-def unit_fractions(preactivations: Mapping[str, Any]) -> dict[str, Any]:
-    """Fractions of dead and of always-on units, from each hidden layer's pre-activations (n, ..., units).
-
-    The pre-activation of a dead unit (for a convolution, of a channel) is positive for no image, that of one that is
-    always on for all. relu turns the first into a constant and the second into a linear unit.
-    """
-    fractions = {}
-    for layer, values in preactivations.items():
-        positive = values > 0.0
-        axes = list(range(len(values.shape) - 1))
-        fractions[f"dead_{layer}"] = _fraction(tf.logical_not(tf.reduce_any(positive, axes)))
-        fractions[f"always_on_{layer}"] = _fraction(tf.reduce_all(positive, axes))
-    return fractions
-
-
-def _fraction(flags: Any) -> Any:
-    return tf.reduce_mean(tf.cast(flags, tf.float32))

@@ -23,7 +23,6 @@ MAX_RATIO = 100
 UNPACKED_BYTES = 64 * 2**20
 FEWEST_IMAGES = 10
 MOST_CLASSES = 1000
-_WITH_CHANNELS = 4
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
@@ -31,10 +30,7 @@ Labels = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images uint8 (n, height, width[, channels]), 0-255; labels int32 (n,), 0 to classes - 1.
-
-    `digest` is the sha256 of the four arrays' names, dtypes, shapes and bytes.
-    """
+    """Images uint8 (n, height, width, channels), 0-255; labels int32 (n,), 0 to classes - 1; the sha256 of it all."""
 
     x_train: Images
     y_train: Labels
@@ -83,20 +79,24 @@ def load(path: Path | None = None) -> Dataset:
 def read(name: str, file: BinaryIO) -> Dataset:
     """As `load`, from an open file. Errors call it `name`."""
     arrays = _arrays(name, file)
-    images, labels = _check(name, arrays)
-    split = round(len(images["x_train"]) * (1 - VALIDATION_PART))
-    return Dataset(
-        x_train=images["x_train"][:split],
-        y_train=labels["y_train"][:split],
-        x_val=images["x_train"][split:],
-        y_val=labels["y_train"][split:],
-        x_test=images["x_test"],
-        y_test=labels["y_test"],
-        digest=_digest(arrays),
-    )
+    x_train, x_test = (_images(f"{name}: {key}", arrays[key]) for key in ("x_train", "x_test"))
+    y_train = _labels(f"{name}: y_train", arrays["y_train"], len(x_train))
+    y_test = _labels(f"{name}: y_test", arrays["y_test"], len(x_test))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(f"{name}: x_train and x_test hold images of different shapes")
+    if len(x_train) < FEWEST_IMAGES:
+        raise DataError(f"{name}: x_train has {len(x_train)} images; at least {FEWEST_IMAGES} are needed")
+    content = hashlib.sha256()
+    for key, array in arrays.items():
+        content.update(f"{key} {array.dtype.str} {array.shape}".encode())
+        content.update(np.ascontiguousarray(array).data)
+    split = round(len(x_train) * (1 - VALIDATION_PART))
+    train, val = (x_train[:split], y_train[:split]), (x_train[split:], y_train[split:])
+    return Dataset(*train, *val, x_test, y_test, content.hexdigest())
 
 
 def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
+    """The four arrays in the order of ARRAYS."""
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -106,54 +106,28 @@ def _arrays(name: str, file: BinaryIO) -> dict[str, npt.NDArray[np.generic]]:
             raise DataError(f"{name}: unpacks to {size:,} bytes; at most {most:,} are read from {packed:,} packed ones")
         file.seek(0)
         with np.load(file, allow_pickle=False) as content:
-            missing = [array for array in ARRAYS if array not in content.files]
-            if missing:
+            if missing := [array for array in ARRAYS if array not in content.files]:
                 raise DataError(f"{name}: no array {', '.join(missing)}; Keras's layout has {', '.join(ARRAYS)}")
             arrays = {array: content[array] for array in ARRAYS}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}): fetch or make it again") from error
-    strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
-    if strange:
+    if strange := [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]:
         raise DataError(f"{name}: {', '.join(strange)} is not an array: fetch or make the file again")
     return arrays
 
 
-def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
-    content = hashlib.sha256()
-    for name in ARRAYS:
-        array = np.ascontiguousarray(arrays[name])
-        content.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        content.update(array.data)
-    return content.hexdigest()
+def _images(what: str, array: npt.NDArray[np.generic]) -> Images:
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or not array.size:
+        shapes = "(n, height, width) or (n, height, width, channels)"
+        raise DataError(f"{what} is {array.dtype} {array.shape}; uint8 {shapes} is expected")
+    return np.ascontiguousarray(array.reshape(*array.shape[:3], -1), dtype=np.uint8)
 
 
-def _check(name: str, arrays: dict[str, npt.NDArray[np.generic]]) -> tuple[dict[str, Images], dict[str, Labels]]:
-    images: dict[str, Images] = {}
-    labels: dict[str, Labels] = {}
-    for part in ("train", "test"):
-        images[f"x_{part}"] = _images(name, f"x_{part}", arrays[f"x_{part}"])
-        labels[f"y_{part}"] = _labels(name, f"y_{part}", arrays[f"y_{part}"], len(images[f"x_{part}"]))
-    if images["x_train"].shape[1:] != images["x_test"].shape[1:]:
-        raise DataError(f"{name}: x_train and x_test hold images of different shapes")
-    if (n := len(images["x_train"])) < FEWEST_IMAGES:
-        raise DataError(f"{name}: x_train has {n} images; at least {FEWEST_IMAGES} are needed")
-    return images, labels
-
-
-def _images(file: str, name: str, array: npt.NDArray[np.generic]) -> Images:
-    if array.dtype != np.uint8 or array.ndim not in (_WITH_CHANNELS - 1, _WITH_CHANNELS) or not array.size:
-        raise DataError(
-            f"{file}: {name} is {array.dtype} {array.shape}; uint8 (n, height, width) or "
-            "(n, height, width, channels) is expected"
-        )
-    return np.ascontiguousarray(array if array.ndim == _WITH_CHANNELS else array[..., None], dtype=np.uint8)
-
-
-def _labels(file: str, name: str, array: npt.NDArray[np.generic], n: int) -> Labels:
+def _labels(what: str, array: npt.NDArray[np.generic], n: int) -> Labels:
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((n,), (n, 1)):
-        raise DataError(f"{file}: {name} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
+        raise DataError(f"{what} is {array.dtype} {array.shape}; whole numbers of shape ({n},) are expected")
     labels = array.reshape(n).astype(np.int64)
     if labels.min() < 0 or labels.max() >= MOST_CLASSES:
-        raise DataError(f"{file}: {name} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
+        raise DataError(f"{what} runs from {labels.min()} to {labels.max()}; labels are 0 to 999")
     return labels.astype(np.int32)

@@ -4,26 +4,22 @@ Every process that wants features computes the chunks that nobody has. So the wo
 thread each. If a worker is killed, another computes its chunk again.
 """
 
-import fcntl
-import functools
 import hashlib
 import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.errors import DataError, DiskError
-from mnist_ablate.processes import whole_file
+from mnist_ablate.processes import locked_file, whole_file
 from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
@@ -44,8 +40,6 @@ _HASH_BYTES = 32
 _POLL_S = 1.0
 
 Features = npt.NDArray[np.float32]
-Splits = dict[str, Features]
-"""train, val and test, float32 (n, ...)."""
 
 
 class InputSource(NamedTuple):
@@ -59,7 +53,7 @@ class InputSource(NamedTuple):
 def input_source(recipe: Recipe) -> InputSource:
     """The input source of a recipe. Weights matter only to a model with a frozen base."""
     base = MODELS[recipe.model].frozen_base
-    return InputSource(recipe.normalizer, base, recipe.weights) if base else InputSource(recipe.normalizer)
+    return InputSource(recipe.normalizer, base, recipe.weights if base else "")
 
 
 def resized(images: Images, size: int) -> Images:
@@ -81,7 +75,12 @@ class Extractor:
         self._size = base.size
         self._transform = NORMALIZERS[source.normalizer](resized(train, base.size))
         network = base.build(keras, base.inputs)
-        _assign(network, source.weights)
+        layers = [layer for layer in network.layers if layer.weights]
+        values: Iterable[Sequence[Any]] = map(_drawn, layers)
+        if weights_download.weights_file(source.weights):
+            values = weights_download.read_layers(source.weights, [layer.name for layer in layers])
+        for layer, arrays in zip(layers, values, strict=True):
+            layer.set_weights(arrays)
         self._network = tf.function(
             lambda images: network(images, training=False),
             input_signature=[tf.TensorSpec((None, *base.inputs), tf.float32)],
@@ -99,45 +98,15 @@ class Extractor:
         return features
 
 
-def image_seconds(source: InputSource, train: Images) -> float:
-    """Seconds of one core for an image. The weights make no difference."""
-    extractor = Extractor(source._replace(weights="random"), train[:BATCH])
-    extractor(train[:BATCH])
-    clock = time.perf_counter()
-    extractor(train[:BATCH])
-    return (time.perf_counter() - clock) / len(train[:BATCH])
-
-
-def _assign(network: Any, weights: str) -> None:
-    layers = [layer for layer in network.layers if layer.weights]
-    drawn = weights_download.weights_file(weights) is None
-    values: Iterable[tuple[Any, Any]] = (
-        _drawn(layers) if drawn else weights_download.read_layers(weights, [layer.name for layer in layers])
-    )
-    for layer, arrays in zip(layers, values, strict=True):
-        layer.set_weights(arrays)
-
-
-def _drawn(layers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+def _drawn(layer: Any) -> tuple[Any, Any]:
     """Drawn as He et al. do for relu, so that signals keep their size. The streams belong to no trial."""
-    for layer in layers:
-        seed = int(random_stream(0, f"frozen/{layer.name}").integers(2**31))
-        yield keras.initializers.HeNormal(seed)(tuple(layer.kernel.shape)), np.zeros(layer.bias.shape, np.float32)
+    seed = int(random_stream(0, f"frozen/{layer.name}").integers(2**31))
+    return keras.initializers.HeNormal(seed)(tuple(layer.kernel.shape)), np.zeros(layer.bias.shape, np.float32)
 
 
-def cache_folder() -> Path:
-    """MNIST_ABLATE_CACHE, else mnist-ablate in the user's cache. All sweeps and homes of a machine share it."""
-    if named := os.environ.get(CACHE):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist-ablate"
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    index: int
+class _Chunk(NamedTuple):
     split: str
-    start: int
-    stop: int
+    rows: slice
     path: Path
     shape: tuple[int, ...]
 
@@ -148,45 +117,52 @@ class FeatureCache:
     def __init__(self, dataset: Dataset) -> None:
         self._images = dataset.images
 
-    def prepare(self, source: InputSource, tell: Callable[[str], None]) -> None:
-        """Compute the missing features of a source, as `features` does."""
-        if self.missing(source):
-            self.features(source, tell)
-
-    def features(self, source: InputSource, tell: Callable[[str], None] = lambda _text: None) -> Splits:
-        """The features of all splits. Tells its progress while it computes, or while another process does.
+    def features(self, source: InputSource, tell: Callable[[str], None] = lambda _text: None) -> dict[str, Features]:
+        """The features of train, val and test. Tells its progress while it computes, or while another process does.
 
         Raises DataError if the weights are not there, DiskError if the cache cannot be written.
         """
-        extractor = functools.cache(lambda: Extractor(source, self._images["train"]))
-        chunks = self._chunks(source)
-        found = {name: np.empty((len(self._images[name]), *chunks[0].shape[1:]), np.float32) for name in self._images}
-        missing = {chunk.index: chunk for chunk in chunks}
-        waited = False
-        with _locks(self.folder(source)) as locks:
-            while missing:
-                for chunk in list(missing.values()):
-                    values = _read(chunk)
-                    news = waited or values is None
-                    if values is None:
-                        values = self._computed(chunk, extractor, locks)
-                    if values is not None:
-                        found[chunk.split][chunk.start : chunk.stop] = values
-                        del missing[chunk.index]
-                        if news:
-                            tell(self._progress(source))
-                if missing:
+        extractor = cache(lambda: Extractor(source, self._images["train"]))
+        outputs = BASES[source.base].outputs
+        found = {name: np.empty((len(images), *outputs), np.float32) for name, images in self._images.items()}
+        missing, waited = self._chunks(source), False
+        while missing:
+            taken = []
+            for chunk in missing:
+                values = _read(chunk)
+                news = waited or values is None
+                if values is None and (values := self._computed(chunk, extractor)) is None:
+                    taken.append(chunk)
+                    continue
+                found[chunk.split][chunk.rows] = values
+                if news:
                     tell(self._progress(source))
-                    time.sleep(_POLL_S)
-                    waited = True
+            if missing := taken:
+                tell(self._progress(source))
+                time.sleep(_POLL_S)
+                waited = True
         return found
 
     def missing(self, source: InputSource) -> int:
         """The number of images without features."""
-        return sum(chunk.stop - chunk.start for chunk in self._chunks(source) if not chunk.path.is_file())
+        return sum(chunk.shape[0] for chunk in self._chunks(source) if not chunk.path.is_file())
+
+    def missing_seconds(self, sources: Iterable[InputSource]) -> float:
+        """Seconds of one core for the missing features of these sources. The weights make no difference."""
+        images = self._images["train"][:BATCH]
+
+        @cache
+        def image_s(base: str) -> float:
+            extractor = Extractor(InputSource("unit", base, "random"), images)
+            extractor(images)
+            clock = time.perf_counter()
+            extractor(images)
+            return (time.perf_counter() - clock) / len(images)
+
+        return sum(n * image_s(each.base) for each in set(sources) if each.base and (n := self.missing(each)))
 
     def folder(self, source: InputSource) -> Path:
-        """The folder of a source's features. Its name depends on all that they depend on."""
+        """The folder of a source's features in the cache of this machine, named by all that they depend on."""
         file = weights_download.weights_file(source.weights)
         content = {
             "format": _FORMAT,
@@ -197,7 +173,9 @@ class FeatureCache:
             "tensorflow": versions.deciding_versions()["tensorflow"],
         }
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-        return cache_folder() / "features" / f"{source.base}-{source.weights}-{source.normalizer}-{key}"
+        own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist-ablate"
+        shared = Path(os.environ.get(CACHE) or own)
+        return shared / "features" / f"{source.base}-{source.weights}-{source.normalizer}-{key}"
 
     @cached_property
     def _digest(self) -> str:
@@ -210,25 +188,28 @@ class FeatureCache:
 
     def _chunks(self, source: InputSource) -> list[_Chunk]:
         folder, outputs = self.folder(source), BASES[source.base].outputs
-        parts = [
-            (split, start, min(start + CHUNK, len(images)))
-            for split, images in self._images.items()
-            for start in range(0, len(images), CHUNK)
-        ]
         return [
-            _Chunk(index, split, start, stop, folder / f"{split}-{start:06d}.features", (stop - start, *outputs))
-            for index, (split, start, stop) in enumerate(parts)
+            _Chunk(split, rows, folder / f"{split}-{rows.start:06d}.features", (len(images[rows]), *outputs))
+            for split, images in self._images.items()
+            for rows in (slice(start, start + CHUNK) for start in range(0, len(images), CHUNK))
         ]
 
-    def _computed(self, chunk: _Chunk, extractor: Callable[[], Extractor], locks: IO[bytes]) -> Features | None:
-        """Compute and write the features of a chunk; None if another process is at it."""
-        with _locked(locks, chunk.index) as ours:
-            if not ours:
-                return None
-            if (values := _read(chunk)) is None:  # another process may just have finished it
-                values = extractor()(self._images[chunk.split][chunk.start : chunk.stop])
-                _write(chunk.path, values)
-            return values
+    def _computed(self, chunk: _Chunk, extractor: Callable[[], Extractor]) -> Features | None:
+        """Compute a chunk and write it, whole or not at all, with its SHA-256; None if another process is at it."""
+        try:
+            with locked_file(chunk.path.with_suffix(".lock"), wait_s=0.0):
+                if (values := _read(chunk)) is None:  # another process may just have finished it
+                    values = extractor()(self._images[chunk.split][chunk.rows])
+                    body = io.BytesIO()
+                    np.save(body, values)
+                    with whole_file(chunk.path) as part:
+                        part.write_bytes(body.getvalue() + hashlib.sha256(body.getvalue()).digest())
+                return values
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            advice = f"free it, or set {CACHE} to another folder"
+            raise DiskError(f"{chunk.path}: {error.strerror or error}: {advice}") from error
 
     def _progress(self, source: InputSource) -> str:
         """Progress by the files that exist, whichever process wrote them."""
@@ -237,55 +218,14 @@ class FeatureCache:
         return f"features of {source.base} ({source.weights}, {source.normalizer}): {done:,} of {total:,} images"
 
 
-@contextmanager
-def _locks(folder: Path) -> Iterator[IO[bytes]]:
-    """The file whose n-th byte is locked by the process that computes the n-th chunk."""
-    with _writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "locks").open("ab")
-    with file:
-        yield file
-
-
-@contextmanager
-def _locked(locks: IO[bytes], index: int) -> Iterator[bool]:
-    """Whether the chunk is ours alone. The kernel unlocks it when the process ends, for whatever reason."""
-    try:
-        fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, index)
-    except (BlockingIOError, PermissionError):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        fcntl.lockf(locks, fcntl.LOCK_UN, 1, index)
-
-
 def _read(chunk: _Chunk) -> Features | None:
     """The features of a chunk; None if its file is absent or damaged."""
     try:
         content = chunk.path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     body, digest = content[:-_HASH_BYTES], content[-_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         return None
     values: Features = np.load(io.BytesIO(body), allow_pickle=False)
     return values if values.shape == chunk.shape and values.dtype == np.float32 else None
-
-
-def _write(path: Path, values: Features) -> None:
-    """Write the whole file or nothing, even if the process or the machine dies. The file ends with its SHA-256."""
-    body = io.BytesIO()
-    np.save(body, values)
-    content = body.getvalue()
-    with _writable(path), whole_file(path) as part:
-        part.write_bytes(content + hashlib.sha256(content).digest())
-
-
-@contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(f"{path}: {error.strerror or error}: free it, or set {CACHE} to another folder") from error

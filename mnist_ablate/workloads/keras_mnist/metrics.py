@@ -1,7 +1,4 @@
-"""The metrics of this workload, each with bounds and unit, and how it follows from the epochs of a trial.
-
-Needs no TensorFlow: records are checked with it where none is installed.
-"""
+"""The metrics of this workload, and how each follows from the epochs of a trial. Needs no TensorFlow."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,17 +8,13 @@ from mnist_ablate.trial import Epoch
 from mnist_ablate.workloads.workload import Metric
 
 EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-PARTS = ("test", "train", "val")
 SEED_SD = 0.002
 """Of paired differences in accuracy between seeds, as a fraction: what the shipped sweeps of small networks show."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation curve of a trial, with an entry for each planned epoch.
-
-    Epochs that a diverged trial never finished count with chance.
-    """
+    """The validation curve of a trial, with an entry for each planned epoch: chance for those that it lacks."""
 
     accuracies: Sequence[float]
     losses: Sequence[float]
@@ -87,7 +80,8 @@ def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[s
     return {metric.name: measure(curve) for metric, measure in CURVE_METRICS.items()}
 
 
-def chance_metrics(classes: int, parts: Sequence[str] = PARTS) -> dict[str, float]:
-    """The metrics of guessing, with which a diverged trial counts."""
+def chance_metrics(classes: int, *, blind: bool = False) -> dict[str, float]:
+    """The metrics of guessing, with which a diverged trial counts; without the test set's for a blind one."""
+    parts = ("train", "val") if blind else ("test", "train", "val")
     split = {"accuracy": 1 / classes, "loss": math.log(classes)}
     return {f"{part}_{name}": value for part in parts for name, value in split.items()}

@@ -9,11 +9,7 @@ TRAINER_VERSION = 4
 
 
 class Recipe(BaseModel):
-    """Every setting of one training run. Only here do their defaults stand.
-
-    A `learning_rate` of 0 stands for the optimizer's own default. `weights` mean nothing to a model without a frozen
-    base.
-    """
+    """Every setting of one training run. Only here do their defaults stand."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

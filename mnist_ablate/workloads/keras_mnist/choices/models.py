@@ -1,4 +1,4 @@
-"""Networks as the article draws them. Each function gets a `network.Builder` and the input, and returns logits."""
+"""Networks as the article draws them. Each function gets the `network.Network` and the input, and returns logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """How a network is built, and how it is trained.
-
-    `compiled` says that an epoch is one program compiled by XLA. `frozen_base` names the entry of `frozen_bases.BASES`
-    whose features, computed once, the network gets in place of images.
-    """
+    """How a network is built, the filters of a first convolution, and the entry of `BASES` whose features it gets."""
 
     build: Callable[[Any, Any], Any]
-    compiled: bool = True
+    filters: int = 0
     frozen_base: str = ""
 
 
@@ -56,6 +52,6 @@ MODELS: dict[str, Model] = {
     "mlp": Model(mlp),
     "mlp_relu": Model(mlp_relu),
     "mlp3": Model(mlp3),
-    "cnn": Model(cnn, compiled=False),  # XLA's convolutions take many times longer than oneDNN's
+    "cnn": Model(cnn, filters=32),
     "vgg16": Model(vgg16, frozen_base="vgg16"),
 }

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from mnist_ablate.workloads.keras_mnist.choices import choice
+
 Images = npt.NDArray[np.uint8]
 Inputs = npt.NDArray[np.float32]
 Transform = Callable[[Images], Inputs]
 
 
-def _affine(scale: float, shift: float) -> Transform:
+def _affine(scale: float, shift: float = 0.0) -> Transform:
     """images * scale + shift, in float32 and in place."""
 
     def transform(images: Images) -> Inputs:
@@ -22,38 +24,6 @@ def _affine(scale: float, shift: float) -> Transform:
         if shift:
             inputs += np.float32(shift)
         return inputs
-
-    return transform
-
-
-def raw(_train: Images) -> Transform:
-    """Pixels as they are, 0 to 255."""
-    return _affine(1.0, 0.0)
-
-
-def unit(_train: Images) -> Transform:
-    """x / 256: the article's scaling."""
-    return _affine(1 / 256, 0.0)
-
-
-def centered(_train: Images) -> Transform:
-    """(x - 127) / 127 in floating point: what the article's line means to do."""
-
-    def transform(images: Images) -> Inputs:
-        inputs = images.astype(np.float32)
-        inputs -= np.float32(127)
-        inputs /= np.float32(127)
-        return inputs
-
-    return transform
-
-
-def centered_uint8(_train: Images) -> Transform:
-    """(X - 127) / 127 exactly as printed: uint8 arithmetic, so 0 becomes 129 / 127."""
-
-    def transform(images: Images) -> Inputs:
-        wrapped: Images = images - np.uint8(127)
-        return (wrapped / 127).astype(np.float32)
 
     return transform
 
@@ -67,29 +37,7 @@ def standardized(train: Images) -> Transform:
 def pixelwise(train: Images) -> Transform:
     """(x - mean image) / 256: every pixel centered over the training images."""
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    def transform(images: Images) -> Inputs:
-        inputs = images.astype(np.float32)
-        inputs -= mean
-        inputs /= np.float32(256)
-        return inputs
-
-    return transform
-
-
-def shifted(_train: Images) -> Transform:
-    """(x - 127) / 256: the shift of `centered` at the scale of `unit`."""
-    return _affine(1 / 256, -127 / 256)
-
-
-def scaled(_train: Images) -> Transform:
-    """x / 127: the scale of `centered` without its shift."""
-    return _affine(1 / 127, 0.0)
-
-
-def inverted(_train: Images) -> Transform:
-    """1 - x / 256: all positive, with the white background of a negative."""
-    return _affine(-1 / 256, 1.0)
+    return lambda images: (images.astype(np.float32) - mean) / np.float32(256)
 
 
 def saturated(_train: Images) -> Transform:
@@ -106,14 +54,25 @@ def saturated(_train: Images) -> Transform:
 
 
 NORMALIZERS: dict[str, Callable[[Images], Transform]] = {
-    "raw": raw,
-    "unit": unit,
-    "centered": centered,
-    "centered_uint8": centered_uint8,
+    "raw": choice("Pixels as they are, 0 to 255.", lambda _train: _affine(1.0)),
+    "unit": choice("x / 256: the article's scaling.", lambda _train: _affine(1 / 256)),
+    "centered": choice(
+        "(x - 127) / 127 in floating point: what the article's line means to do.",
+        lambda _train: lambda images: (images.astype(np.float32) - np.float32(127)) / np.float32(127),
+    ),
+    "centered_uint8": choice(
+        "(X - 127) / 127 exactly as printed: uint8 arithmetic, so 0 becomes 129 / 127.",
+        lambda _train: lambda images: ((images - np.uint8(127)) / 127).astype(np.float32),
+    ),
     "standardized": standardized,
     "pixelwise": pixelwise,
-    "shifted": shifted,
-    "scaled": scaled,
-    "inverted": inverted,
+    "shifted": choice(
+        "(x - 127) / 256: the shift of `centered` at the scale of `unit`.",
+        lambda _train: _affine(1 / 256, -127 / 256),
+    ),
+    "scaled": choice("x / 127: the scale of `centered` without its shift.", lambda _train: _affine(1 / 127)),
+    "inverted": choice(
+        "1 - x / 256: all positive, with the white background of a negative.", lambda _train: _affine(-1 / 256, 1.0)
+    ),
     "saturated": saturated,
 }

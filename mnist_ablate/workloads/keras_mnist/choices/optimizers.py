@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mnist_ablate.workloads.keras_mnist.choices import choice
+
 
 def article_sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
     """The article's SGD: momentum 0.9, Nesterov, rate / (1 + 1e-6 * step)."""
@@ -19,48 +21,28 @@ def article_sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
     return DecayingSGD(learning_rate, momentum=0.9, nesterov=True)
 
 
-def sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
-    """Plain stochastic gradient descent, no momentum."""
-    return optimizers.SGD(learning_rate)
+def _keras(name: str, learning_rate: float, summary: str, **settings: float) -> Callable[..., Any]:
+    """An optimizer of Keras by the name of its class."""
 
+    def build(optimizers: Any, learning_rate: float = learning_rate) -> Any:
+        return getattr(optimizers, name)(learning_rate, **settings)
 
-def adam(optimizers: Any, learning_rate: float = 0.001) -> Any:
-    """Adam with Keras's defaults (Kingma and Ba 2014)."""
-    return optimizers.Adam(learning_rate)
-
-
-def adamw(optimizers: Any, learning_rate: float = 0.001) -> Any:
-    """Adam with decoupled weight decay 0.004 (Loshchilov and Hutter 2017)."""
-    return optimizers.AdamW(learning_rate, weight_decay=0.004)
-
-
-def rmsprop(optimizers: Any, learning_rate: float = 0.001) -> Any:
-    """RMSprop, discount 0.9 (Tieleman and Hinton 2012)."""
-    return optimizers.RMSprop(learning_rate)
-
-
-def adagrad(optimizers: Any, learning_rate: float = 0.001) -> Any:
-    """Adagrad with Keras's initial accumulator 0.1 (Duchi et al. 2011)."""
-    return optimizers.Adagrad(learning_rate)
-
-
-def lion(optimizers: Any, learning_rate: float = 0.001) -> Any:
-    """Lion: the sign of an interpolated momentum (Chen et al. 2023)."""
-    return optimizers.Lion(learning_rate)
+    return choice(summary, build)
 
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "article_sgd": article_sgd,
-    "sgd": sgd,
-    "adam": adam,
-    "adamw": adamw,
-    "rmsprop": rmsprop,
-    "adagrad": adagrad,
-    "lion": lion,
+    "sgd": _keras("SGD", 0.01, "Plain stochastic gradient descent, no momentum."),
+    "adam": _keras("Adam", 0.001, "Adam with Keras's defaults (Kingma and Ba 2014)."),
+    "adamw": _keras(
+        "AdamW", 0.001, "Adam with decoupled weight decay 0.004 (Loshchilov and Hutter 2017).", weight_decay=0.004
+    ),
+    "rmsprop": _keras("RMSprop", 0.001, "RMSprop, discount 0.9 (Tieleman and Hinton 2012)."),
+    "adagrad": _keras("Adagrad", 0.001, "Adagrad with Keras's initial accumulator 0.1 (Duchi et al. 2011)."),
+    "lion": _keras("Lion", 0.001, "Lion: the sign of an interpolated momentum (Chen et al. 2023)."),
 }
 
 
 def default_learning_rate(name: str) -> float:
     """The learning rate that optimizer `name` has when a recipe gives none."""
-    rate: float = inspect.signature(OPTIMIZERS[name]).parameters["learning_rate"].default
-    return rate
+    return float(inspect.signature(OPTIMIZERS[name]).parameters["learning_rate"].default)
