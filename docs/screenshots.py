@@ -24,7 +24,7 @@ from mnist_ablate.reports.terminal import tables as report_tables
 from mnist_ablate.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from browser import Browser, browser  # noqa: E402 - from the tests
 from mlflow_helpers import free_port  # noqa: E402

@@ -7,14 +7,18 @@ import http.client
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from service_stack import Stack
 
-SEARCH = "/api/2.0/mlflow/experiments/search"
+MLFLOW = "/api/2.0/mlflow"
+SEARCH = f"{MLFLOW}/experiments/search"
+LOOK = ("POST", SEARCH, {"max_results": 1})
+"""What an account may do."""
 REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 422, 431})
 ANONYMOUS = ""
 _KEPT = 3000
@@ -27,10 +31,6 @@ class Answer:
     status: int
     body: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
     @property
     def refused(self) -> bool:
@@ -54,7 +54,7 @@ class Probe:
 
     family: str
     name: str
-    attack: Callable[["Ground"], Finding]
+    attack: "Attack"
 
 
 class Ground:
@@ -67,33 +67,51 @@ class Ground:
         self.home.mkdir()
         self.said = [f"{done.out} {done.err}" for done in service.swept(self.home)]
         name = {"name": f"probes-{secrets.token_hex(4)}"}
-        self.experiment_id: str = service.call("/api/2.0/mlflow/experiments/create", name)["experiment_id"]
-        run = service.call("/api/2.0/mlflow/runs/create", {"experiment_id": self.experiment_id})
-        self.run_id: str = run["run"]["info"]["run_id"]
+        own = {"experiment_id": service.call(f"{MLFLOW}/experiments/create", name)["experiment_id"]}
+        run = service.call(f"{MLFLOW}/runs/create", own)
+        self._filled = {"EXPERIMENT_ID": own["experiment_id"], "RUN_ID": run["run"]["info"]["run_id"]}
+        self._filled["PORT"] = str(service.port)
 
     def ask(
         self,
         method: str,
         path: str,
         body: object = None,
+        headers: Mapping[str, str] | None = None,
         *,
         user: str = "sweeper",
-        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """A request exactly as given: the path is not tidied. Every answer is kept for the search for secrets."""
-        own = self._credentials(user) | {"Content-Type": "application/json"} | dict(headers or {})
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        """A request as given, with EXPERIMENT_ID, RUN_ID and PORT filled in; the path is not tidied.
+
+        Every answer is kept for the search for secrets.
+        """
+        own = {name: self._fill(value) for name, value in (headers or {}).items()}
+        data = body if isinstance(body, bytes | None) else self._fill(json.dumps(body)).encode()
+        own = {**self._credentials(user), "Content-Type": "application/json", **own}
+        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=60)
         try:
-            found = self._sent(method, path, data, own)
+            with suppress(BrokenPipeError):  # refused before all of it was sent
+                connection.request(method, self._fill(path), data, own)
+            reply = connection.getresponse()
+            told = {name.lower(): value for name, value in reply.getheaders()}
+            found = Answer(reply.status, reply.read(_KEPT).decode(errors="replace"), told)
         except (http.client.HTTPException, OSError):
             found = Answer(0)
+        finally:
+            connection.close()
         self.answers.append(f"{found.headers} {found.body}")
         return found
 
-    def outside(self) -> list[str]:
-        """Files below the folder of the service that an artifact route must not have made."""
-        made = (path for path in self.service.folder.rglob("*planted*") if path.is_file())
-        return [str(path) for path in made if self.service.artifacts not in path.parents]
+    def is_whole(self) -> bool:
+        """No artifact route made or deleted a file below the folder of the service, outside the artifacts."""
+        made = [path for path in self.service.folder.rglob("*planted*") if path.is_file()]
+        kept = (self.service.folder / "basic_auth.ini").exists()
+        return kept and all(self.service.artifacts in path.parents for path in made)
+
+    def _fill(self, text: str) -> str:
+        for name, value in self._filled.items():
+            text = text.replace(name, value)
+        return text
 
     def _credentials(self, user: str) -> dict[str, str]:
         if not user:
@@ -102,32 +120,26 @@ class Ground:
         words = f"{name}:{password or self.service.password(name)}"
         return {"Authorization": f"Basic {b64encode(words.encode()).decode()}"}
 
-    def _sent(self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=60)
-        try:
-            connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            if data is not None:
-                connection.putheader("Content-Length", str(len(data)))
-            connection.endheaders()
-            if data is not None:
-                with suppress(BrokenPipeError):  # refused before all of it was sent
-                    connection.send(data)
-            reply = connection.getresponse()
-            found = {name.lower(): value for name, value in reply.getheaders()}
-            return Answer(reply.status, reply.read(_KEPT).decode(errors="replace"), found)
-        finally:
-            connection.close()
+
+Attack = Callable[[Ground], Finding]
 
 
-def each_refused(answers: Iterator[Answer] | list[Answer]) -> Finding:
+def asks(*requests: tuple[Any, ...], user: str = "sweeper") -> Attack:
+    """Each a method, a path, and perhaps a body and headers: `Ground.ask` sends it."""
+
+    def attack(ground: Ground) -> Finding:
+        found = each_refused([ground.ask(*each, user=user) for each in requests])
+        return Finding(found.came_back, found.refused and ground.is_whole())
+
+    return attack
+
+
+def each_refused(answers: Sequence[Answer]) -> Finding:
     """Refused if every one of the answers is; tells how many of which."""
-    found = list(answers)
-    assert found, "nothing was tried"
-    kinds = sorted({str(answer) for answer in found})
-    counted = ", ".join(f"{sum(str(answer) == kind for answer in found)}x {kind}" for kind in kinds)
-    return Finding(counted if len(found) > 1 else kinds[0], all(answer.refused for answer in found))
+    assert answers, "nothing was tried"
+    kinds = sorted(Counter(map(str, answers)).items())
+    counted = ", ".join(f"{count}x {kind}" for kind, count in kinds) if len(answers) > 1 else kinds[0][0]
+    return Finding(counted, all(answer.refused for answer in answers))
 
 
 def all_probes() -> list[Probe]:
@@ -136,4 +148,5 @@ def all_probes() -> list[Probe]:
     import attacks_content
     import attacks_secrets
 
-    return [*attacks_access.PROBES, *attacks_content.PROBES, *attacks_secrets.PROBES]
+    families = {**attacks_access.PROBES, **attacks_content.PROBES, **attacks_secrets.PROBES}
+    return [Probe(family, name, attack) for family, probes in families.items() for name, attack in probes.items()]

@@ -20,17 +20,24 @@ from http.server import BaseHTTPRequestHandler
 from statistics import mean, stdev
 from typing import Any
 
-from mlflow_helpers import ARM, epochs, free_port, mirror, outcome, trial
-from mlflow_stub import Reply, Stub, _answer, running
+from mlflow_helpers import ARM, DIGEST, epochs, free_port, mirror, outcome, trial, until
+from mlflow_stub import Reply, Stub, running
 
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
 
 WORKERS = 2
-TURN_S = 0.5
+STEPS = 3
 EVERY_S = 0.15  # an epoch from each of two workers each 0.3 s, faster than any network here trains
 TURNS = 6
 SLOW_S = 2.0
+_EXPERIMENT = {"experiment_id": "1", "name": "normalization", "lifecycle_stage": "active"}
+_RUN = {"info": {"run_id": "r", "experiment_id": "1", "status": "RUNNING"}, "data": {}}
+_ANSWERS = {
+    "/experiments/get-by-name": {"experiment": _EXPERIMENT},
+    "/runs/create": {"run": _RUN},
+    "/runs/search": {"runs": []},
+}
 
 
 def work(done: Any, stop: Any) -> None:
@@ -55,9 +62,7 @@ def working() -> Iterator[Callable[[], int]]:
     for worker in workers:
         worker.start()
     try:
-        deadline = time.monotonic() + 60
-        while not all(count.value for count in done) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: all(count.value for count in done), 60)
         yield lambda: sum(count.value for count in done)
     finally:
         stop.value = True
@@ -65,89 +70,45 @@ def working() -> Iterator[Callable[[], int]]:
             worker.join(5)
 
 
-@contextmanager
-def dead() -> Iterator[str]:
-    """Nothing listens."""
-    yield f"http://127.0.0.1:{free_port()}"
-
-
-@contextmanager
-def hung() -> Iterator[str]:
-    """Accepts, and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=500) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
 class Slow(Stub):
     """Answers each call as an MLflow server does, late; remembers nothing."""
 
     wait_s = 0.0
 
-    def _handle(self, request: BaseHTTPRequestHandler) -> None:
-        request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    def reply_to(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> Reply:  # noqa: ARG002
         time.sleep(self.wait_s)
-        path = request.path.partition("?")[0]
-        found = next((answer for end, answer in _ANSWERS.items() if path.endswith(end)), {})
-        _answer(request, Reply(200, json.dumps(found).encode(), {"Content-Type": "application/json"}))
-
-
-_ANSWERS: dict[str, dict[str, Any]] = {
-    "/experiments/get-by-name": {
-        "experiment": {"experiment_id": "1", "name": "normalization", "lifecycle_stage": "active"}
-    },
-    "/runs/create": {"run": {"info": {"run_id": "r", "experiment_id": "1", "status": "RUNNING"}, "data": {}}},
-    "/runs/search": {"runs": []},
-}
-
-
-@contextmanager
-def slow() -> Iterator[str]:
-    """Answers every call after 2 s; the client's first calls, which load its parts, are made before."""
-    with running(Slow()) as stub:
-        mirror(stub.uri).outcome(trial(1), ARM, outcome(trial(1)))
-        stub.wait_s = SLOW_S
-        yield stub.uri
-
-
-TRACKERS = {"dead": dead, "hung": hung, "slow": slow}
+        answer = json.dumps(_ANSWERS.get(path.rpartition("/mlflow")[2], {}))
+        return Reply(200, answer.encode(), {"Content-Type": "application/json"})
 
 
 class Held(Mirror):
     """A mirror that waits before each call while `gate` is closed."""
 
-    gate: threading.Event
+    gate = threading.Event()
 
     def _once(self, action: Any) -> Any:
         self.gate.wait()
         return super()._once(action)
 
 
-def slowed(name: str, turns: int, done: Callable[[], int]) -> dict[str, float]:
+def slowed(uri: str, done: Callable[[], int]) -> dict[str, float]:
     """Percent of the work that training loses: mean over the turns, its standard error, and what was computed."""
-    with TRACKERS[name]() as uri:
-        copy = mirror(uri)
-        copy.__class__ = Held
-        copy.gate = threading.Event()
-        sender = Uploader(copy, lambda _text: None)
-        sender.start()
-        rates, spent = zip(*(_turn(copy.gate, turn, sender, done) for turn in range(2 * turns + 1)), strict=True)
-        copy.gate.set()
-        sender.close(0.1)
-    with_it = range(1, 2 * turns, 2)
-    shares = [1 - rates[turn] / mean((rates[turn - 1], rates[turn + 1])) for turn in with_it]
-    computed = mean(spent[turn] for turn in with_it) - mean(spent[turn] for turn in range(0, 2 * turns + 1, 2))
+    sender = Uploader(Held(uri, "normalization", DIGEST, "?", {}), lambda _text: None)
+    sender.start()
+    rates, spent = zip(*(_turn(turn, sender, done) for turn in range(2 * TURNS + 1)), strict=True)
+    Held.gate.set()
+    sender.close(0.1)
+    shares = [1 - rates[turn] / mean((rates[turn - 1], rates[turn + 1])) for turn in range(1, 2 * TURNS, 2)]
     error = stdev(shares) / len(shares) ** 0.5
-    return {"percent": 100 * mean(shares), "error": 100 * error, "computed_percent": 100 * max(0.0, computed)}
+    computed = max(0.0, mean(spent[1::2]) - mean(spent[::2]))
+    return {"percent": 100 * mean(shares), "error": 100 * error, "computed_percent": 100 * computed}
 
 
-def _turn(gate: threading.Event, turn: int, sender: Uploader, done: Callable[[], int]) -> tuple[float, float]:
+def _turn(turn: int, sender: Uploader, done: Callable[[], int]) -> tuple[float, float]:
     """Work done in a second of a turn, and the share of the cores that this process used; the tracker has odd turns."""
-    if turn % 2:
-        gate.set()
-    else:
-        gate.clear()
+    (Held.gate.set if turn % 2 else Held.gate.clear)()
     began, before, cpu = time.monotonic(), done(), time.process_time()
-    for step in range(round(TURN_S / EVERY_S)):
+    for step in range(STEPS):
         of = trial(turn * 100 + step)
         sender.epoch(of, epochs(1)[0])
         if step == 0:
@@ -157,11 +118,16 @@ def _turn(gate: threading.Event, turn: int, sender: Uploader, done: Callable[[],
     return (done() - before) / wall_s, (time.process_time() - cpu) / wall_s / WORKERS
 
 
-def main(turns: int) -> None:
-    with working() as done:
-        found = {name: slowed(name, turns, done) for name in TRACKERS}
+def main() -> None:
+    """Nothing listens, or accepts and never answers, or answers every call after 2 s."""
+    hung = socket.create_server(("127.0.0.1", 0), backlog=500)
+    with working() as done, hung, running(Slow()) as slow:
+        mirror(slow.uri).outcome(trial(1), ARM, outcome(trial(1)))  # the client's first calls load its parts
+        slow.wait_s = SLOW_S
+        ports = {"dead": free_port(), "hung": hung.getsockname()[1], "slow": slow.port}
+        found = {name: slowed(f"http://127.0.0.1:{port}", done) for name, port in ports.items()}
     sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else TURNS)
+    main()

@@ -2,13 +2,16 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
-import sys
 import time
+from contextlib import closing
 
 import pytest
 from command import PROGRAM, base_environment
 from mlflow_helpers import new_home
+
+from mnist_ablate.ledger.ledger import Ledger
 
 SWEEP = """
 question: Do centered inputs hurt?
@@ -16,6 +19,8 @@ scientific: {normalizer: [unit, centered]}
 fixed: {model: mlp, width: 64, epochs: 2}
 seeds: 3
 """
+
+EMBEDDED = base_environment(MLFLOW_TRACKING_URI="")
 
 pytestmark = pytest.mark.slow
 
@@ -26,36 +31,20 @@ def folder(tmp_path):
     return tmp_path
 
 
-def embedded():
-    return base_environment(MLFLOW_TRACKING_URI="")
-
-
 def command(home, *options):
     return [PROGRAM, "sweep", "centered.yaml", "--home", home, "--json", *options]
 
 
 def numbers(folder, home):
     """Everything that was measured, to the bit; times left out."""
-    from mnist_ablate.ledger.ledger import Ledger
-
     entries = Ledger(f"sqlite:///{folder / home / 'ledger.db'}").find("centered").entries()
-    return {
-        trial_id: (
-            entry.outcome.metrics,
-            entry.outcome.diagnostics,
-            [
-                (epoch.metrics["train_loss"], epoch.metrics["val_loss"], epoch.metrics["val_accuracy"])
-                for epoch in entry.outcome.epochs
-            ],
-        )
-        for trial_id, entry in entries.items()
-    }
+    outcomes = {id_: entry.outcome for id_, entry in entries.items()}
+    return {id_: (o.metrics, o.diagnostics, [epoch.metrics for epoch in o.epochs]) for id_, o in outcomes.items()}
 
 
 def sweep(folder, home, *options):
-    done = subprocess.run(
-        command(home, *options), cwd=folder, env=embedded(), capture_output=True, text=True, timeout=200
-    )
+    words = command(home, *options)
+    done = subprocess.run(words, cwd=folder, env=EMBEDDED, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -68,7 +57,7 @@ def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(
     assert one["arms"] == two["arms"]
     assert numbers(folder, "one") == numbers(folder, "two")
 
-    started = {"env": embedded(), "stderr": subprocess.PIPE, "text": True}
+    started = {"env": EMBEDDED, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command("cut", "--jobs", "1"), cwd=folder, **started) as driver:
         ledger = folder / "cut" / "ledger.db"
         while driver.poll() is None and not (ledger.exists() and recorded(ledger)):
@@ -84,32 +73,11 @@ def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(
 
 
 def recorded(ledger):
-    import sqlite3
-
     try:
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
             return connection.execute("SELECT count(*) FROM trials").fetchone()[0]
     except sqlite3.OperationalError:
         return 0
-    finally:
-        connection.close()
-
-
-def test_judge_needs_no_keras_mlflow_or_optuna(folder):
-    means = {"unit": 0.9, "centered": 0.88}
-    rows = [f"{name},{seed},{mean + seed / 1000}" for name, mean in means.items() for seed in range(8)]
-    (folder / "table.csv").write_text("\n".join(["normalizer,seed,test_accuracy", *rows]))
-    claim = "{name: hurts, statement: It hurts., treatment: {normalizer: centered}, control: {normalizer: unit}, "
-    (folder / "centered.yaml").write_text(f"{SWEEP}claims:\n  - {claim}direction: lower, margin: 0.002}}\n")
-    blocked = ("keras", "tensorflow", "mlflow", "optuna", "cv2", "distributed")
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
-        "sys.argv = ['mnist-ablate', 'judge', 'table.csv', '--sweep', 'centered.yaml', '--json']; "
-        "from mnist_ablate.cli.app import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["claims"][0]["verdict"] == "supported"
 
 
 def test_help_is_quick_and_quiet(folder):

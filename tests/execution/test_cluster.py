@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from engine_runs import each_event, trials
+from keras_trials import each_event, trials
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import engine

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command import wait_for
 from distributed import Client
-from engine_runs import each_event, trials
+from keras_trials import each_event, trials
 from tiny_images import write_images
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
@@ -239,7 +239,7 @@ from pathlib import Path
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.execution.engine import Engine
 from mnist_ablate.execution.worker import TrainerPlugin
-from engine_runs import each_event, trials
+from keras_trials import each_event, trials
 if __name__ == "__main__":
     images = Path({str(images)!r})
     digest = data.load(images).digest

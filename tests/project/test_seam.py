@@ -1,14 +1,15 @@
 """The seam: a workload that is no network goes through plan, engine, ledger, MLflow, verdicts and verification."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from command import PROGRAM, base_environment
 from mlflow_helpers import new_home
+from tiny_images import SUPPORT
 
-SUPPORT = Path(__file__).parents[1] / "support"
 SWEEP = """
 question: Does the bent coin fall on heads more often?
 scientific: {coin: [fair, bent]}
@@ -32,12 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *words: str) -> str:
-    environment = base_environment(
-        PYTHONPATH=str(SUPPORT),
-        MNIST_ABLATE_WORKLOAD="coin_workload:COIN",
-        MNIST_ABLATE_HOME=str(folder / "home"),
-    )
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    coin = {"PYTHONPATH": str(SUPPORT), "MNIST_ABLATE_WORKLOAD": "coin_workload:COIN", "MLFLOW_TRACKING_URI": ""}
+    environment = base_environment(**coin, MNIST_ABLATE_HOME=str(folder / "home"))
     done = subprocess.run([PROGRAM, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -59,13 +56,10 @@ def test_a_sweep_of_another_workload_ends_in_a_verdict_that_verify_confirms(fold
     assert [claim["verdict"] for claim in report["claims"]] == ["supported"]
     assert report["tuning"]["metric"] == "heads"
     shown = run(folder, "report", "coin")
-    assert "late heads" in shown
-    assert "%" in shown
-    assert "pp" in shown
+    assert all(word in shown for word in ("late heads", "%", "pp"))
     run(folder, "report", "coin", "--output", "coin.html")
     page = (folder / "coin.html").read_text()
     assert "The seeds vary the tosses." in page
-    assert "image" not in page
-    assert "accuracy" not in page
+    assert not re.search("image|accuracy", page)
     run(folder, "verify", "coin")
     assert json.loads(run(folder, "report", "coin", "--format", "json")) == report

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
-from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section
+from mnist_ablate.trial import Epoch, Outcome, Params, Scalar, Trial
+from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, Section
 
 
 class Toss(BaseModel):
@@ -89,23 +89,19 @@ class CoinWorkload:
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         return "a toss"
 
-    def load(self, path: Path | None) -> Table:
+    def load(self, _place: Path | bytes | None) -> Table:
         return Table(self.shipped_digest)
 
-    def read(self, content: bytes | None) -> Table:
-        return Table(self.shipped_digest)
+    read = load
 
-    def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
-        """A table needs nothing."""
-
-    def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
+    def nothing(self, *_: object) -> list[Any]:
+        """What a table needs, lacks and tells."""
         return []
+
+    prepare = warnings = fingerprints = input_alarms = diagnostic_sections = nothing
 
     def environment(self, given: Path | None) -> dict[str, str]:
         return {}
-
-    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, Any]]:
-        return []
 
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
         return Cost([0.01] * len(arms), 0.0)
@@ -115,12 +111,6 @@ class CoinWorkload:
 
     def input_section(self, contents: Contents) -> Section:
         return Section("table", "The table")
-
-    def input_alarms(self, contents: Contents) -> list[str]:
-        return []
-
-    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
-        return []
 
     def open_model(self, folder: Path) -> Any:
         return (folder / "coin.txt").read_text()

@@ -70,14 +70,19 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def base_environment(**more: str) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MNIST_ABLATE", "MLFLOW", "OPTUNA"))
-    }
+    ours = ("MNIST_ABLATE", "MLFLOW", "OPTUNA")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "MLFLOW_TRACKING_URI": NO_TRACKER, **more}
+
+
+def fake_trainer_environment(folder: Path, **more: str) -> dict[str, str]:
+    """Workers train with the fake trainer, which notes in `folder` what it started."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder), **more}
 
 
 def interrupt(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 POINTS = {
@@ -39,7 +39,8 @@ POINTS = {
     "report.markdown": "mnist_ablate.execution.publishing:markdown",
     "report.show": "mnist_ablate.cli.sweep_ending:show",
 }
-ACTIONS = ("kill", "interrupt", "terminate", "raise", "full")
+_SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
+ACTIONS = (*_SIGNALS, "raise", "full")
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,8 @@ class Injected(Exception):  # noqa: N818 - a fault, not an error of ours
 def install(injection: Injection, fired: Callable[[], None]) -> None:
     """Wrap the point, for the rest of this process; `fired` is called just before the action."""
     module, _, path = POINTS[injection.point].partition(":")
-    owner: Any = import_module(module)
-    *parents, name = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
+    parent, _, name = path.rpartition(".")
+    owner = resolve_name(f"{module}:{parent}")
     real = getattr(owner, name)
     passed = 0
 
@@ -73,26 +72,19 @@ def install(injection: Injection, fired: Callable[[], None]) -> None:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal passed
         passed += 1
-        here = passed == injection.nth
-        if here and not injection.after:
-            fired()
-            act(injection)
-        result = real(*args, **kwargs)
-        if here and injection.after:
-            fired()
-            act(injection)
-        return result
+        if passed != injection.nth:
+            return real(*args, **kwargs)
+        result = real(*args, **kwargs) if injection.after else None
+        fired()
+        act(injection)
+        return result if injection.after else real(*args, **kwargs)
 
     setattr(owner, name, wrapped)
 
 
 def act(injection: Injection) -> None:
-    if injection.action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif injection.action == "interrupt":
-        os.kill(os.getpid(), signal.SIGINT)
-    elif injection.action == "terminate":
-        os.kill(os.getpid(), signal.SIGTERM)
+    if injection.action in _SIGNALS:
+        os.kill(os.getpid(), _SIGNALS[injection.action])
     elif injection.action == "raise":
         raise Injected(str(injection))
     elif injection.point in {"record.statement", "record.commit"}:

@@ -41,8 +41,11 @@ INPUTS = {
 }
 KEYS = ("min", "max", "mean", "std", "offset", "energy")
 PROVENANCE = {"version.mnist-ablate": "0.1.0", "version.keras": "3.15.0", "git_commit": "unknown"}
-DIVERGED = {("centered_uint8 relu", 3), ("raw tanh", 6), ("raw tanh", 8)}
-FAILED = {("inverted relu", 2): "failed", ("unit tanh", 7): "lost", ("standardized tanh", 1): "failed"}
+TROUBLE = {
+    **dict.fromkeys([("centered_uint8 relu", 3), ("raw tanh", 6), ("raw tanh", 8)], "diverged"),
+    **dict.fromkeys([("inverted relu", 2), ("standardized tanh", 1)], "failed"),
+    ("unit tanh", 7): "lost",
+}
 
 
 def judged(
@@ -76,33 +79,28 @@ def as_json(value: BaseModel) -> Any:
 
 def _entry(planned: PlannedTrial, reason: str, *, trouble: bool) -> RecordedTrial:
     name, trial = label(planned.arm.params), planned.trial
-    status = FAILED.get((name, trial.seed), "complete") if trouble else "complete"
-    diverged = trouble and (name, trial.seed) in DIVERGED
-    epochs = tuple(_epochs(planned.arm, trial.seed, 1 if diverged else trial.settings["epochs"]))
-    outcome: dict[str, Any] = {"trial_id": trial.id, "status": "diverged" if diverged else status, "seconds": 4.0}
-    if status != "complete":
+    status = TROUBLE.get((name, trial.seed), "complete") if trouble else "complete"
+    outcome: dict[str, Any] = {"trial_id": trial.id, "status": status, "seconds": 4.0}
+    if status in {"failed", "lost"}:
         outcome |= {"reason": reason}
-    elif diverged:
-        outcome |= {"reason": "loss not finite in epoch 2", "metrics": _metrics(0.1)}
     else:
-        outcome |= {"metrics": _metrics(epochs[-1].metrics["val_accuracy"] + 0.0005)}
-    if status == "complete":
-        outcome |= {"epochs": epochs, "diagnostics": _diagnostics(planned.arm, trial.seed)}
+        diverged = status == "diverged"
+        epochs = tuple(_epochs(planned.arm, trial.seed, 1 if diverged else trial.settings["epochs"]))
+        accuracy = 0.1 if diverged else epochs[-1].metrics["val_accuracy"] + 0.0005
+        metrics = {"test_accuracy": accuracy, "test_loss": -math.log(accuracy), "epochs_to_95": 2.0}
+        outcome |= {"epochs": epochs, "metrics": metrics, "diagnostics": _diagnostics(planned.arm, trial.seed)}
+        outcome["reason"] = "loss not finite in epoch 2" if diverged else ""
     return RecordedTrial(trial, planned.arm.params, planned.stage, Outcome(**outcome))
-
-
-def _metrics(accuracy: float) -> dict[str, float]:
-    return {"test_accuracy": accuracy, "test_loss": -math.log(accuracy), "epochs_to_95": 2.0}
-
-
-def _mean(arm: Arm) -> float:
-    return MEANS.get(label(arm.params), 0.97)
 
 
 def _epochs(arm: Arm, seed: int, epochs: int) -> Iterator[Epoch]:
     noise = np.random.default_rng([seed, sum(label(arm.params).encode())]).normal(0.0, 0.0012, epochs + 1)
     for number in range(1, epochs + 1):
-        error = (1 - _mean(arm)) * (1 + 1.2 * math.exp(-number + epochs / 6)) / (1 + 1.2 * math.exp(-epochs * 5 / 6))
+        error = (
+            (1 - MEANS.get(label(arm.params), 0.97))
+            * (1 + 1.2 * math.exp(-number + epochs / 6))
+            / (1 + 1.2 * math.exp(-epochs * 5 / 6))
+        )
         accuracy = round(1 - error + noise[0] + 0.5 * noise[number], 4)
         yield Epoch(
             number=number,

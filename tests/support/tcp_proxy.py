@@ -1,10 +1,9 @@
 """A TCP proxy that passes bytes on until it is told to hold them back or to cut every connection."""
 
-import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Proxy:
@@ -29,13 +28,13 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection that is open; new ones are taken."""
         for each in self._open:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self._open.clear()
 
     def serve(self) -> None:
         """Accept until the listener is closed."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.upstream))
@@ -43,17 +42,17 @@ class Proxy:
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with source, target, suppress(OSError):
+            while content := source.recv(65536):
+                self._flowing.wait()
+                target.sendall(content)
+
     def close(self) -> None:
         self.heal()
         self.cut()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        with source, target, contextlib.suppress(OSError):
-            while content := source.recv(65536):
-                self._flowing.wait()
-                target.sendall(content)
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_helpers import ARM, active_runs, epochs, free_port, mirror, new_home, outcome, pending, points, trial, until
-from mlflow_server import mlflow_server
-from mlflow_stub import Fault, Reply, Stub, running
+from mlflow_stub import Fault, Reply, Stub, mlflow_server, running
 
 from mnist_ablate.tracking.uploader import Uploader
 

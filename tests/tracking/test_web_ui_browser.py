@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import chromium
+import browser as chromium
 import pytest
 from browser import Browser, browser
 from command import Command, base_environment, wait_for
