@@ -24,14 +24,14 @@ WORST_MS, P99_MS, MEMORY_MB = 1000.0, 20.0, 200.0
 TIMEOUT_S = 900
 COUNTS = ("lost", "duplicated", "stuck", "orphans")
 
-ALONE = {"recovery": ("recovery_times.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
+ALONE = {"recovery": ("recovery_times.py", "worker", "driver"), "cost": ("tracker_faults.py", "cost")}
 TOGETHER: dict[str, tuple[str, ...]] = {  # the longest first, so that both cores are busy to the end
     **{f"crashes {seed}": ("crashes.py", "points", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
-    "lost": ("lost_replies.py", str(LOST_REPLIES)),
+    "lost": ("tracker_faults.py", "lost", str(LOST_REPLIES)),
     "dask": ("crashes.py", "workers", str(DASK_CRASHES), "1"),
     "restart": ("recovery_times.py", "database"),
     "planted": ("planted_bugs.py",),
-    "machine": ("random_histories.py", "8"),
+    "machine": ("random_histories.py", "10"),
     **{
         f"{kind} {seed}": ("malformed_inputs.py", kind, str(seed), str(FILES // CORES))
         for kind in ("sweeps", "tables")

@@ -12,37 +12,19 @@ CLIMBS = (
     *(f"/{up}/{{}}" for up in ("..", "../..", "%2e%2e", ".%2e", "x/../..", "./..")),
     *(f"/{up}{{}}" for up in ("..%2f", "%252e%252e/", "..%252f", "..%5c")),
 )
+TARGETS = (("read", "GET", "basic_auth.ini"), ("write", "PUT", "planted.txt"), ("delete", "DELETE", "basic_auth.ini"))
 ABSOLUTE = ("//etc/passwd", "/%2Fetc%2Fpasswd", "/file:///etc/passwd", "//proc/self/environ")
 FOLDERS = ("../", "..%2f", "/etc", "%2e%2e%2f", "..", "file:///etc")
 OUTSIDE = ("../../../basic_auth.ini", "..%2f..%2f..%2fplanted", "/etc/passwd", "%2e%2e/%2e%2e/%2e%2e/planted")
-LOCATIONS = (
-    "file:///etc",
-    "file:/etc",
-    "/etc",
-    "../../etc",
-    "file:///proc/self",
-    "mlflow-artifacts:/../../etc",
-    "mlflow-artifacts:/%2e%2e/%2e%2e",
-    "s3://somebody-elses-bucket/x",
-    "http://169.254.169.254/latest",
-    "dbfs:/x",
-)
-SOURCES = (
-    "file:///etc",
-    "/etc/passwd",
-    "http://169.254.169.254/latest/meta-data",
-    "http://127.0.0.1:8786/",
-    "mlflow-artifacts:/../../etc",
-    "runs:/00000000000000000000000000000000/../x",
-    "s3://bucket/../x",
-)
+LOCAL = ("file:///etc", "file:/etc", "/etc", "../../etc", "file:///proc/self")
+CLIMBING = ("mlflow-artifacts:/../../etc", "mlflow-artifacts:/%2e%2e/%2e%2e")
+LOCATIONS = (*LOCAL, *CLIMBING, "s3://somebody-elses-bucket/x", "http://169.254.169.254/latest", "dbfs:/x")
+HOSTS = ("http://169.254.169.254/latest/meta-data", "http://127.0.0.1:8786/", "s3://bucket/../x")
+SOURCES = ("file:///etc", "/etc/passwd", CLIMBING[0], "runs:/00000000000000000000000000000000/../x", *HOSTS)
 INSIDE = ("http://169.254.169.254/", "http://127.0.0.1:22/", "https://localhost/", "file:///etc/passwd")
 CALLED = [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]
-NAMES = (
-    *("../planted", "..%2fplanted", "a/../../planted", "/etc/planted"),
-    "<script>alert(1)</script>",
-    "'; DROP TABLE runs; --",
-)
+PATHS = ("../planted", "..%2fplanted", "a/../../planted", "/etc/planted")
+NAMES = (*PATHS, "<script>alert(1)</script>", "'; DROP TABLE runs; --")
 POINT = {"run_id": "RUN_ID", "key": "../../planted", "value": 1, "timestamp": 1}
 """Metric, parameter and tag names may become file names."""
 JOB = {"job_name": "os.system", "params": {"command": "id"}}
@@ -68,12 +50,9 @@ def posts(*requests: tuple[str, object], user: str = "sweeper") -> Attack:
 
 
 def locations(user: str) -> Attack:
-    bodies = [{"artifact_location": each} for each in LOCATIONS] + [
-        {"artifactLocation": each} for each in LOCATIONS[:2]
-    ]
-    return posts(
-        *((f"{MLFLOW}/experiments/create", {"name": secrets.token_hex(4), **each}) for each in bodies), user=user
-    )
+    named = (("artifact_location", LOCATIONS), ("artifactLocation", LOCATIONS[:2]))
+    bodies = [{"name": secrets.token_hex(4), name: place} for name, places in named for place in places]
+    return posts(*((f"{MLFLOW}/experiments/create", body) for body in bodies), user=user)
 
 
 def names(ground: Ground) -> Finding:
@@ -140,11 +119,9 @@ RUNS_CODE = (
     ("/api/3.0/mlflow/mcp-servers", {"name": "x"}),
 )
 KEY = {"secret_name": "a", "secret_value": {"api_key": "x"}, "provider": "openai"}
+ASSISTANTS = ("mlflow/%61ssistant", "/mlflow/assistant", "mlflow/x/../assistant", "mlflow/ASSISTANT")
 DISGUISED = (
-    *(
-        (f"/ajax-api/3.0/{path}/message", {"message": "run id"})
-        for path in ("mlflow/%61ssistant", "/mlflow/assistant", "mlflow/x/../assistant", "mlflow/ASSISTANT")
-    ),
+    *((f"/ajax-api/3.0/{path}/message", {"message": "run id"}) for path in ASSISTANTS),
     ("/ajax-api/3.0/%6aobs", {"job_name": "os.system", "params": {}}),
     ("/api/2.0/mlflow/webhooks%2f", {"name": "w", "url": INSIDE[0]}),
 )
@@ -152,11 +129,7 @@ PROBES: dict[str, dict[str, Attack]] = {
     "paths": {
         **{
             f"{verb} above the artifacts{note}": climbs(method, target, user)
-            for verb, method, target in (
-                ("read", "GET", "basic_auth.ini"),
-                ("write", "PUT", "planted.txt"),
-                ("delete", "DELETE", "basic_auth.ini"),
-            )
+            for verb, method, target in TARGETS
             for note, user in (("", "sweeper"), (", as administrator", "admin"))
         },
         "absolute paths": reads(*(FILES + path for path in ABSOLUTE)),

@@ -17,8 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from command import left_running, wait_for
-from fault_points import ACTIONS, POINTS, Injection
-from fork_server import STUCK, Ground, ended, fired, results, waited
+from fork_server import ACTIONS, POINTS, STUCK, Ground, Injection, ended, fired, results, waited
 from tiny_images import SUPPORT
 
 from mnist_ablate.execution import driver, engine
@@ -28,15 +27,6 @@ from mnist_ablate.verification import raw_ledger, raw_mlflow
 PER_SWEEP = 40
 AFTERWARDS = 3
 ORPHAN_S = 2.5
-_MANY = {
-    "record.statement": 60,
-    "record.commit": 12,
-    "plan.register": 4,
-    "run.event": 6,
-    "run.epoch": 3,
-    **dict.fromkeys(("record.add", "record.trial", "record.queue", "sync.outcome"), 2),
-    **dict.fromkeys(("mirror.run", "mirror.batch", "mirror.end"), 2),
-}
 _WEIGHTS = {"kill": 48, "interrupt": 8, "terminate": 8, "raise": 8, "full": 8}
 _CODES = {"kill": {-9}, "interrupt": {130}, "terminate": {143}, "raise": {0, 1, 7}, "full": {0, 3, 5, 7}}
 _FIRST = ("cache.store", "cache.copy", "plan.register", "mirror.experiment", "record.statement")
@@ -93,7 +83,7 @@ def _crash(ground: Ground, home: Path, command: str, injection: Injection, tally
 def _injection(random_: random.Random, point: str) -> Injection:
     """Mostly a kill; in the mirror's thread anything else hardly stops a sweep."""
     weights = [_WEIGHTS[action] // (4 if point.startswith("mirror") and action != "kill" else 1) for action in ACTIONS]
-    nth = random_.randint(1, _MANY.get(point, 1))
+    nth = random_.randint(1, POINTS[point][1])
     return Injection(point, random_.choices(ACTIONS, weights)[0], nth, after=random_.random() < 0.5)
 
 

@@ -5,6 +5,7 @@ MLflow's own SQLite store, command line) is the real thing. What is lost without
 not when a process is killed.
 """
 
+import errno
 import gc
 import json
 import logging
@@ -17,14 +18,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, wraps
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Self
 
-import fault_points
 import sqlalchemy
 from fake_trainer import FakeTrainer
-from fault_points import Injection
 from mlflow.store.db import utils as mlflow_database
 from mlflow_helpers import new_home, pending, until
 from optuna.storages._rdb.storage import _VersionManager
@@ -45,6 +46,55 @@ from mnist_ablate.verification import raw_ledger, verify
 STUCK_S = 60.0
 STUCK = -99
 UPLOAD_S = 0.3
+POINTS: dict[str, tuple[str, int]] = {
+    "plan.make_plan": ("mnist_ablate.execution.driver:make_plan", 1),
+    "plan.open": ("mnist_ablate.execution.driver:Ledger.__init__", 1),
+    "plan.begin": ("mnist_ablate.ledger.ledger:Ledger.begin", 1),
+    "plan.register": ("optuna:Study.set_user_attr", 4),
+    "run.start": ("mnist_ablate.execution.driver:_Run._training", 1),
+    "run.event": ("mnist_ablate.cli.live_view:Watch.event", 6),
+    "run.epoch": ("mnist_ablate.tracking.uploader:Uploader.epoch", 3),
+    "record.add": ("mnist_ablate.ledger.ledger:Record.add_all", 2),
+    "record.trial": ("mnist_ablate.ledger.optuna_rows:TrialRows.add", 2),
+    "record.statement": ("sqlalchemy.engine.default:DefaultDialect.do_execute", 60),
+    "record.commit": ("sqlalchemy.engine.default:DefaultDialect.do_commit", 12),
+    "record.queue": ("mnist_ablate.tracking.uploader:Uploader.outcome", 2),
+    "mirror.open": ("mnist_ablate.tracking.mirror:Mirror.open", 1),
+    "mirror.experiment": ("mlflow:MlflowClient.create_experiment", 1),
+    "mirror.find": ("mlflow:MlflowClient.search_runs", 1),
+    "mirror.run": ("mlflow:MlflowClient.create_run", 2),
+    "mirror.batch": ("mlflow:MlflowClient.log_batch", 2),
+    "mirror.end": ("mlflow:MlflowClient.set_terminated", 2),
+    "mirror.settle": ("mnist_ablate.tracking.mirror:Mirror.settle", 1),
+    "sync.outcome": ("mnist_ablate.tracking.mirror:Mirror.outcome", 2),
+    "sync.verdicts": ("mnist_ablate.tracking.mirror:Mirror.verdicts", 1),
+    "sync.publish": ("mnist_ablate.execution.publishing:publish", 1),
+    "cache.store": ("mnist_ablate.tracking.local_store:_create", 1),
+    "cache.copy": ("mnist_ablate.tracking.local_store:shutil.rmtree", 1),
+    "report.of_rows": ("mnist_ablate.reports.judging:of_rows", 1),
+    "report.markdown": ("mnist_ablate.execution.publishing:markdown", 1),
+    "report.show": ("mnist_ablate.cli.sweep_ending:show", 1),
+}
+"""Where the program can be crashed, and how often a small sweep comes by."""
+_SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
+ACTIONS = (*_SIGNALS, "raise", "full")
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Do `action` before or after the `nth` time that the program comes by `point`."""
+
+    point: str
+    action: str
+    nth: int = 1
+    after: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.action} {'after' if self.after else 'before'} {self.point} #{self.nth}"
+
+
+class Injected(Exception):  # noqa: N818 - a fault, not an error of ours
+    """What `raise` raises."""
 
 
 class Engine:
@@ -131,7 +181,7 @@ class Ground:
             _print_to(home / "output")
             prepare()
             if injection:
-                fault_points.install(injection, fired(home).touch)
+                _inject(injection, fired(home).touch)
             code = self._main(command, home)
         finally:
             os._exit(code)  # a forked copy of the campaign must not go on with it
@@ -153,6 +203,39 @@ class Ground:
             sys.stdout.flush()
             sys.stderr.flush()
         return 0
+
+
+def _inject(injection: Injection, fired: Callable[[], None]) -> None:
+    """Wrap the point, for the rest of this process; `fired` is called just before the action."""
+    module, _, path = POINTS[injection.point][0].partition(":")
+    parent, _, name = path.rpartition(".")
+    owner = resolve_name(f"{module}:{parent}")
+    real = getattr(owner, name)
+    passed = 0
+
+    @wraps(real)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal passed
+        passed += 1
+        if passed != injection.nth:
+            return real(*args, **kwargs)
+        result = real(*args, **kwargs) if injection.after else None
+        fired()
+        _act(injection)
+        return result if injection.after else real(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def _act(injection: Injection) -> None:
+    if injection.action in _SIGNALS:
+        os.kill(os.getpid(), _SIGNALS[injection.action])
+    elif injection.action == "raise":
+        raise Injected(str(injection))
+    elif injection.point in {"record.statement", "record.commit"}:
+        raise sqlite3.OperationalError("database or disk is full")
+    else:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "disk")
 
 
 def _install_doubles(scratch: Path) -> None:

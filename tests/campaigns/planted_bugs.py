@@ -16,8 +16,7 @@ from typing import Any
 
 import optuna
 from command import wait_for
-from fault_points import Injection
-from fork_server import Ground, waited
+from fork_server import Ground, Injection, waited
 from mlflow import MlflowClient
 
 from mnist_ablate.cli import live_view

@@ -1,16 +1,17 @@
 """Random histories of a sweep against a small model: what is recorded is what was finished, and in the end all is well.
 
 Its engine does what it is told through a pipe, step by step, and says when the driver has dealt with it.
-Run as a program with a number of histories it prints JSON; `test_random_histories` runs a few.
+Run as a program with a number of histories it prints JSON; `test_fault_rows` runs a few.
 """
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -19,9 +20,6 @@ from tempfile import TemporaryDirectory
 
 import fake_trainer
 from fork_server import Engine, Ground, cut_off, recorded, results, waited
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from hypothesis.strategies import sampled_from
 from ledger_records import ended
 
 from mnist_ablate.execution import driver
@@ -30,7 +28,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.trial import Trial
 from mnist_ablate.verification import raw_ledger
 
-STEPS = 14
+STEPS = 16
 STEP_S = 30
 _RESULTS = {"complete", "diverged"}
 
@@ -101,23 +99,11 @@ class Puppet:
         return code
 
 
-is_up = precondition(lambda self: self.driver)
-is_training = precondition(lambda self: self.current)
-has_none = precondition(lambda self: self.driver is None)
-has_more = precondition(lambda self: self.driver and not self.current and self.left())
-has_no_more = precondition(lambda self: self.driver and not self.current and not self.left())
-
-
-class Histories(RuleBasedStateMachine):
+class History:
     """One sweep of four trials. The model: the last status of each recorded trial, and whether a driver is up."""
 
-    ground: Ground
-    histories = steps = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        Histories.histories += 1
-        self.home = self.ground.folder / f"history-{Histories.histories}"
+    def __init__(self, ground: Ground, number: int) -> None:
+        self.ground, self.home, self.random = ground, ground.folder / f"history-{number}", random.Random(number)
         self.home.mkdir()
         self.outage = self.home / "outage"
         self.driver: Puppet | None = None
@@ -133,11 +119,19 @@ class Histories(RuleBasedStateMachine):
         """What this driver has left: a trial that failed waits for the next command."""
         return self.due() - self.tried
 
+    def possible(self) -> list[Callable[[], None]]:
+        """What may happen now."""
+        found = [self.outage_begins_or_ends, *([self.look] if self.registered else [])]
+        if self.driver is None:
+            return [*found, self.start_or_resume, self.start_or_resume]
+        found += [self.stop_at_once, self.interrupt, self.second_driver]
+        if self.current:
+            return [*found, self.epoch, self.finish, self.finish, self.finish]
+        return [*found, *[self.begin if self.left() else self.let_it_end] * 3]
+
     def run(self, command: str) -> int:
         return self.ground.run(command, self.home, prepare=lambda: cut_off(self.outage))
 
-    @has_none
-    @rule()
     def start_or_resume(self) -> None:
         driver = Puppet(self.ground, self.home, self.outage)
         self.registered = True
@@ -154,37 +148,27 @@ class Histories(RuleBasedStateMachine):
         seen = json.loads(study.attrs.get("mirrored", "{}"))
         return bool(seen.get("records") == len(study.trials))
 
-    @has_more
-    @rule()
     def begin(self) -> None:
         self.current = self.driver.do("start")
         assert self.current in self.left(), "a trial is trained that needs none"
         self.tried.add(self.current)
 
-    @has_no_more
-    @rule()
     def let_it_end(self) -> None:
         failed = self.recorded.keys() & self.due()
         self.end(0, 1 if failed else 7 if self.outage.exists() else 0)
 
-    @is_training
-    @rule()
     def epoch(self) -> None:
         assert self.driver.do("epoch") == self.current
 
-    @is_training
-    @rule(status=sampled_from(["complete", "complete", "complete", "diverged", "failed", "lost"]))
-    def finish(self, status: str) -> None:
+    def finish(self) -> None:
+        status = self.random.choice(["complete", "complete", "complete", "diverged", "failed", "lost"])
         assert self.driver.do(f"finish {status}") == f"{self.current} {status}"
         self.recorded[self.current], self.current = status, ""
 
-    @is_up
-    @rule(number=sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
-    def stop_at_once(self, number: signal.Signals) -> None:
+    def stop_at_once(self) -> None:
+        number = self.random.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
         self.end(number, -9 if number == signal.SIGKILL else 128 + number)
 
-    @is_up
-    @rule()
     def interrupt(self) -> None:
         """A running trial may finish."""
         if self.current:
@@ -195,35 +179,28 @@ class Histories(RuleBasedStateMachine):
         assert self.driver.end(number) == code
         self.driver, self.current = None, ""
 
-    @is_up
-    @rule()
     def second_driver(self) -> None:
         assert self.run("sweep") == 6
         assert "is being run by pid" in (self.home / "output").read_text()
 
-    @rule()
     def outage_begins_or_ends(self) -> None:
         if self.outage.exists():
             self.outage.unlink()
         else:
             self.outage.touch()
 
-    @precondition(lambda self: self.registered)
-    @rule(command=sampled_from(["sync", "report"]))
-    def look(self, command: str) -> None:
+    def look(self) -> None:
+        command = self.random.choice(["sync", "report"])
         assert self.run(command) == (3 if command == "sync" and self.outage.exists() else 0)
 
-    @invariant()
-    def the_ledger_has_what_was_finished(self) -> None:
-        Histories.steps += 1
-        if not self.registered:
-            return
-        outcomes = recorded(self.home)
+    def check_ledger(self) -> None:
+        """It has what was finished."""
+        outcomes = recorded(self.home) if self.registered else []
         assert {outcome["trial_id"]: outcome["status"] for outcome in outcomes} == self.recorded
         counts = Counter(outcome["trial_id"] for outcome in outcomes if outcome["status"] in _RESULTS)
         assert max(counts.values(), default=0) <= 1
 
-    def teardown(self) -> None:
+    def close(self) -> None:
         """Whatever happened: the same command ends the sweep, and everything agrees."""
         if self.driver:
             self.driver.end(signal.SIGKILL)
@@ -239,23 +216,22 @@ class Histories(RuleBasedStateMachine):
 
 def play(histories: int) -> dict[str, object]:
     """So many histories, always the same; `problems` says how one was broken."""
-    options = settings(
-        max_examples=histories,
-        stateful_step_count=STEPS,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    problems = []
+    problems, steps = [], 0
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        Histories.ground = Ground(Path(folder), seeds=2)
-        try:
-            run_state_machine_as_test(Histories, settings=options)
-        except Exception as error:  # noqa: BLE001 - told
-            problems.append("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
-    return {"histories": Histories.histories, "steps": Histories.steps, "problems": problems}
+        ground = Ground(Path(folder), seeds=2)
+        for number in range(histories):
+            history, names = History(ground, number), []
+            try:
+                for _ in range(STEPS):
+                    step = history.random.choice(history.possible())
+                    names.append(step.__name__)
+                    step()
+                    history.check_ledger()
+                history.close()
+            except Exception as error:  # noqa: BLE001 - told
+                problems.append(f"history {number}: {type(error).__name__}: {error} after {', '.join(names)}")
+            steps += len(names)
+    return {"histories": histories, "steps": steps, "problems": problems}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Whole commands under those faults that no other file shows from end to end: texts, codes, what is left."""
 
+import json
 import os
-import pickle
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -15,12 +18,12 @@ import pytest
 from command import Command, Done, wait_for
 from mlflow_helpers import new_home, points
 from mlflow_stub import Reply, Stub, running
-from quiet_time import quiet_s
 from sweep_runs import starts, sweep_file
 
-from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep.sweep_file import load
 from mnist_ablate.tracking import local_store
+
+TESTS = Path(__file__).parents[1]
+GOLDEN = TESTS / "end_to_end/data/home-0.1.0"
 
 pytestmark = pytest.mark.slow
 
@@ -82,67 +85,21 @@ def test_sync_restores_a_wiped_mlflow_and_twice_changes_nothing(
     assert stored("verify", "small").code == 0
 
 
-def broken_files(images: Path, folder: Path) -> list[Path]:
-    arrays = dict(np.load(images))
-    broken = {
-        "dtype": {**arrays, "x_train": arrays["x_train"].astype(np.float32)},
-        "shape": {**arrays, "y_train": arrays["y_train"][:-1]},
-        "object": {**arrays, "x_train": np.array([{}], dtype=object)},
-        "missing": {"x_train": arrays["x_train"]},
-    }
-    for name, content in broken.items():
-        np.savez(folder / f"{name}.npz", **content)
-    (folder / "truncated.npz").write_bytes(images.read_bytes()[:-200])
-    (folder / "pickle.npz").write_bytes(pickle.dumps({"x_train": 1}))
-    with zipfile.ZipFile(folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("x_train", "y_train", "x_test", "y_test"):
-            archive.writestr(f"{name}.npy", bytes(50_000_000))
-    return [*folder.glob("*.npz"), folder / "absent.npz"]
-
-
 def test_a_bad_data_file_is_4_in_one_line_and_nothing_is_made(
     command: Command, sweep: tuple[str, ...], images: Path
 ) -> None:
-    for path in broken_files(images, command.folder):
+    (command.folder / "truncated.npz").write_bytes(images.read_bytes()[:-200])
+    np.savez(command.folder / "object.npz", **{**np.load(images), "x_train": np.array([{}], dtype=object)})
+    with zipfile.ZipFile(command.folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", bytes(50_000_000))
+    for name in ("truncated.npz", "object.npz", "bomb.npz", "absent.npz"):
         began = time.monotonic()
-        done = command(*sweep[:-1], str(path))
-        assert (done.code, done.out) == (4, ""), path
-        assert path.name in one_line(done)
+        done = command(*sweep[:-1], name)
+        assert (done.code, done.out) == (4, ""), name
+        assert name in one_line(done)
         assert time.monotonic() - began < 10
         assert not (command.folder / ".mnist-ablate").exists()
-
-
-BOMBS = {
-    "aliases": b"a: &a [x, x]\n" + b"".join(b"b%d: &b%d [*a, *a]\n" % (n, n) for n in range(50)),
-    "python": b"question: !!python/object/apply:os.system ['touch executed']\nseeds: 1\n",
-    "depth": b"question: " + b"[" * 100_000,
-    "large": b"question: " + b"x" * 100_000_000,
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_yaml_bomb_is_2_and_soon(command: Command, name: str) -> None:
-    path = command.folder / "bomb.yaml"
-    path.write_bytes(BOMBS[name])
-    done = command("plan", "bomb.yaml")
-    assert done.code == 2
-    assert done.err.startswith("bomb.yaml")
-    assert sorted(path.name for path in command.folder.iterdir()) == ["bomb.yaml", "fake"]
-
-    def refused() -> None:
-        with pytest.raises(SweepError):
-            load(str(path))
-
-    assert quiet_s(refused) < 0.1
-
-
-def test_a_grid_of_millions_is_counted_and_refused(command: Command) -> None:
-    many = [*range(1, 129)]
-    factors = {"learning_rate": [n / 1000 for n in many], "width": many, "batch_size": many}
-    sweep_file(command.folder, scientific=factors, fixed={}, seeds=2, claims=[])
-    done = command("plan", "small.yaml")
-    assert done.code == 2
-    assert one_line(done) == "small: 4,194,304 trials; limit 10,000 (--max-trials)"
 
 
 @pytest.mark.parametrize("name", ["-x", "\u202ex", "a\tb", "x" * 250, ".hidden", "a b"])
@@ -167,18 +124,17 @@ def test_a_name_of_any_script_works_from_end_to_end(
     assert made == {".mnist-ablate", "fake", "名前.yaml"}
 
 
-ANSWERS = {
-    "401": (Reply(401, b"denied"), "refused the credentials (401): set MLFLOW_TRACKING_USERNAME"),
-    "html": (Reply(200, b"<html>", {"Content-Type": "text/html"}), "is not an MLflow server (200)"),
-    "redirect": (Reply(302, b"", {"Location": "http://127.0.0.1:9/"}), "redirects (302), which is not followed"),
-}
-
-
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply(401, b"denied"), "refused the credentials (401): set MLFLOW_TRACKING_USERNAME"),
+        (Reply(200, b"<html>", {"Content-Type": "text/html"}), "is not an MLflow server (200)"),
+        (Reply(302, b"", {"Location": "http://127.0.0.1:9/"}), "redirects (302), which is not followed"),
+    ],
+)
 def test_wrong_credentials_and_a_foreign_server_are_3_at_once(
-    command: Command, sweep: tuple[str, ...], name: str
+    command: Command, sweep: tuple[str, ...], reply: Reply, text: str
 ) -> None:
-    reply, text = ANSWERS[name]
     sweep_file(command.folder, seeds=60)
     with running(Stub(reply)) as stub:
         done = command(*sweep, MLFLOW_TRACKING_URI=f"http://user:correct-horse@127.0.0.1:{stub.port}")
@@ -278,6 +234,32 @@ def test_no_process_shows_a_secret_in_its_command_line(command: Command, sweep: 
     running_.communicate(timeout=60)
     assert any(b"spawn_main" in line for line in seen)
     assert not [line for line in seen if CANARY.encode() in line]
+
+
+def test_a_recorded_home_is_read_and_goes_on(command: Command, images: Path, fake: Path) -> None:
+    """A home that 0.1.0 recorded: later versions read it to the digit."""
+    home = command.folder / ".mnist-ablate"
+    home.mkdir()
+    with closing(sqlite3.connect(home / "ledger.db")) as ledger:
+        ledger.executescript((GOLDEN / "ledger.sql").read_text())
+    shutil.copy(GOLDEN / "small.yaml", command.folder)
+    told = json.loads((GOLDEN / "report.json").read_text())
+    found = command("report", "small", "--format", "json").document
+    assert {name: found[name] for name in told} == told
+    done = command("sweep", "small.yaml", "--data", str(images), "--json")
+    assert done.code == 7, done.err  # there is no MLflow
+    assert done.document["arms"] == told["arms"]
+    assert not {f"{activation}/{seed}" for activation in ("relu", "tanh") for seed in range(3)} & set(starts(fake))
+
+
+def test_every_history_ends_well() -> None:
+    """A few random ones; `make faults` plays more."""
+    program = [sys.executable, "-W", "ignore", str(TESTS / "campaigns/random_histories.py"), "3"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(TESTS / name) for name in ("support", "campaigns"))}
+    answer = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    told = json.loads(answer.stdout)
+    assert (told["problems"], told["steps"]) == ([], 48)
 
 
 def test_no_command_repairs_by_hand(command: Command) -> None:

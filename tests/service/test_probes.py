@@ -32,6 +32,6 @@ def test_the_table_has_every_probe() -> None:
 
 
 def test_a_secret_in_an_answer_would_be_seen(ground: Ground) -> None:
-    from attacks_secrets import told
+    from attacks import told
 
     assert not told(ground, [f"Traceback: {ground.service.secrets['account']}"]).refused

@@ -79,8 +79,7 @@ class Browser:
             message = self._message()
             if message.get("id") == self._id:
                 assert "error" not in message, message
-                found: dict[str, Any] = message["result"]
-                return found
+                return message["result"]
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -89,8 +88,7 @@ class Browser:
             assert block, "Chromium ended"
             self._rest += block
         text, _, self._rest = self._rest.partition(b"\0")
-        message: dict[str, Any] = json.loads(text)
-        return message
+        return json.loads(text)
 
     def size(self, width: int, height: int) -> None:
         """The window, in pixels; light colors."""
@@ -115,12 +113,14 @@ class Browser:
 
     def framed(self, text: str, timeout_s: float = 60.0) -> str:
         """Waits until a framed page shows a text, and returns all that it shows, even of a page in a sandbox."""
-        return str(self._wait(lambda: text in (found := self._framed()) and found, f"framed: {text}", timeout_s))
 
-    def _framed(self) -> str:
-        frames = self.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
-        worlds = [self.call("Page.createIsolatedWorld", frameId=each["frame"]["id"]) for each in frames]
-        return "\n".join(str(self.value(_TEXT, contextId=world["executionContextId"])) for world in worlds)
+        def look() -> str:
+            frames = self.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
+            worlds = [self.call("Page.createIsolatedWorld", frameId=each["frame"]["id"]) for each in frames]
+            found = "\n".join(str(self.value(_TEXT, contextId=world["executionContextId"])) for world in worlds)
+            return found if text in found else ""
+
+        return str(self._wait(look, f"framed: {text}", timeout_s))
 
     def until(self, script: str, timeout_s: float = 60.0) -> Any:
         """Waits until an expression is true, and returns what it came to."""
@@ -136,10 +136,6 @@ class Browser:
             assert time.monotonic() < end, f"never {what}; the page shows: {self.text()[:2000]}"
             time.sleep(0.2)
         return found
-
-    def rest(self, seconds: float = 2.0) -> None:
-        """Lets charts and transitions settle, before a picture."""
-        time.sleep(seconds)
 
     def click(self, script: str) -> None:
         """Clicks the element that an expression finds, once it is there."""

@@ -24,8 +24,7 @@ class Done:
 
     @property
     def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
+        return json.loads(self.out)
 
 
 @dataclass(frozen=True)

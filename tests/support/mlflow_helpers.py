@@ -4,6 +4,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,11 +49,8 @@ def rows(uri: str, query: str) -> list[tuple[Any, ...]]:
     """What the embedded store really holds, past MLflow."""
     path = local_store.database(uri)
     assert path is not None
-    connection = sqlite3.connect(path)
-    try:
+    with closing(sqlite3.connect(path)) as connection:
         return sorted(connection.execute(query).fetchall())
-    finally:
-        connection.close()
 
 
 def points(uri: str) -> list[tuple[Any, ...]]:

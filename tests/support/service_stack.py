@@ -5,7 +5,6 @@ Started by what the containers start (docker/), each part on its own port, secre
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -27,6 +26,8 @@ from mlflow_helpers import free_port
 from postgres import Postgres, postgres
 from sweep_runs import sweep_file
 from tiny_images import write_images
+
+from mnist_ablate.service import stack as service_files
 
 DOCKER = Path(__file__).parents[2] / "docker"
 SERVER = DOCKER / "mlflow_server.py"
@@ -111,7 +112,7 @@ def stack() -> Iterator[Stack]:
             pytest.skip("the service's own roles need a PostgreSQL server of the test's own")
         port, scheduler_port = free_port(), str(free_port())
         files = certificates.made(folder / "tls")
-        words = write_secrets(folder / "secrets", database.port)
+        words = write_secrets(folder / "secrets")
         found = Stack(folder, port, database.port, f"tls://127.0.0.1:{scheduler_port}", files, words)
         create_databases(database, folder / "secrets")
 
@@ -140,20 +141,13 @@ def stack() -> Iterator[Stack]:
         yield found
 
 
-def write_secrets(folder: Path, port: int) -> dict[str, str]:
-    """Random ones, in the files that the service reads them from."""
-    folder.mkdir(mode=0o700)
-    names = ("mlflow_session_key", "mlflow_admin_password", "mlflow role", "optuna role", "account")
-    found = {name: secrets.token_urlsafe(24) for name in names}
-    files = {name: found[name] for name in names[:2]}
-    for role in ("mlflow", "optuna"):
-        files[f"{role}_pgpass"] = f"127.0.0.1:{port}:{role}:{role}:{found[f'{role} role']}"
-    lines = f"mlflow_tracking_username = {USER}\nmlflow_tracking_password = {found['account']}"
-    files["mlflow_credentials"] = f"[mlflow]\n{lines}"
-    for name, content in files.items():
-        (folder / name).touch(mode=0o600)
-        (folder / name).write_text(f"{content}\n")
-    return found
+def write_secrets(folder: Path) -> dict[str, str]:
+    """As `stack init` does; what is in the files."""
+    service_files.write_secrets(folder)
+    text = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    roles = {f"{role} role": text[f"{role}_pgpass"].rpartition(":")[2] for role in ("mlflow", "optuna")}
+    alone = {name: text[name] for name in ("mlflow_session_key", "mlflow_admin_password")}
+    return {**alone, **roles, "account": text["mlflow_credentials"].rpartition(" = ")[2]}
 
 
 def create_databases(server: Postgres, folder: Path) -> None:
