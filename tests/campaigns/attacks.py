@@ -141,6 +141,10 @@ def asks(*requests: tuple[Any, ...], user: str = "sweeper") -> Attack:
     return attack
 
 
+def gets(*paths: str, user: str = "sweeper") -> Attack:
+    return asks(*(("GET", path) for path in paths), user=user)
+
+
 def each_refused(answers: Sequence[Answer]) -> Finding:
     """Refused if every one of the answers is; tells how many of which."""
     assert answers, "nothing was tried"

@@ -10,7 +10,7 @@ from functools import cache
 
 import certificates
 import psycopg2
-from attacks import ANONYMOUS, LOOK, MLFLOW, SEARCH, Answer, Attack, Finding, Ground, asks, each_refused
+from attacks import ANONYMOUS, LOOK, MLFLOW, SEARCH, Answer, Attack, Finding, Ground, asks, each_refused, gets
 
 READ = ("GET", f"{SEARCH}?max_results=1", None)
 USERS = f"{MLFLOW}/users"
@@ -99,10 +99,6 @@ def guessed(ground: Ground) -> Finding:
     return each_refused([ground.ask(*LOOK, user=guess) for guess in GUESSES])
 
 
-def gets(*paths: str) -> Attack:
-    return asks(*(("GET", path) for path in paths), user=ANONYMOUS)
-
-
 def hosts(*names: str) -> Attack:
     return asks(*((*READ, {"Host": name}) for name in names))
 
@@ -181,8 +177,8 @@ _SITES = ("http://evil.example", "null", "http://localhost.evil.example")
 PROBES: dict[str, dict[str, Attack]] = {
     "no account": {
         **{f"{name}: every route": anonymous(pattern) for name, pattern in ROUTES.items()},
-        "pages, metrics, API descriptions": gets(*UNCOMMON),
-        "a path that looks public": gets(*(f"{path}?max_results=1" for path in DISGUISED)),
+        "pages, metrics, API descriptions": gets(*UNCOMMON, user=ANONYMOUS),
+        "a path that looks public": gets(*(f"{path}?max_results=1" for path in DISGUISED), user=ANONYMOUS),
         "TRACE, CONNECT, PROPFIND, OPTIONS": asks(
             *((method, SEARCH) for method in ("TRACE", "PROPFIND", "OPTIONS")), user=ANONYMOUS
         ),

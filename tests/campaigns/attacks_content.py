@@ -4,7 +4,7 @@ import json
 import secrets
 from collections.abc import Iterator
 
-from attacks import ANONYMOUS, LOOK, MLFLOW, SEARCH, Answer, Attack, Finding, Ground, asks, each_refused
+from attacks import ANONYMOUS, LOOK, MLFLOW, SEARCH, Answer, Attack, Finding, Ground, asks, each_refused, gets
 
 FILES = "/api/2.0/mlflow-artifacts/artifacts"
 UPLOAD = "/ajax-api/2.0/mlflow/upload-artifact?run_uuid="
@@ -39,10 +39,6 @@ SQL = (
 def climbs(method: str, target: str, user: str) -> Attack:
     body = b"planted" if method == "PUT" else None
     return asks(*((method, FILES + each.format(target), body) for each in CLIMBS), user=user)
-
-
-def reads(*paths: str, user: str = "sweeper") -> Attack:
-    return asks(*(("GET", path) for path in paths), user=user)
 
 
 def posts(*requests: tuple[str, object], user: str = "sweeper") -> Attack:
@@ -132,8 +128,8 @@ PROBES: dict[str, dict[str, Attack]] = {
             for verb, method, target in TARGETS
             for note, user in (("", "sweeper"), (", as administrator", "admin"))
         },
-        "absolute paths": reads(*(FILES + path for path in ABSOLUTE)),
-        "list above the artifacts": reads(
+        "absolute paths": gets(*(FILES + path for path in ABSOLUTE)),
+        "list above the artifacts": gets(
             *(f"{FILES}?path={each}" for each in FOLDERS),
             *(f"{MLFLOW}/artifacts/list?run_id=RUN_ID&path={each}" for each in FOLDERS),
         ),
@@ -141,7 +137,7 @@ PROBES: dict[str, dict[str, Attack]] = {
             *(("GET", f"/get-artifact?run_uuid=RUN_ID&path={each}") for each in OUTSIDE),
             *(("POST", f"{UPLOAD}RUN_ID&path={each}", b"planted") for each in OUTSIDE),
         ),
-        "static files outside their folder": reads(
+        "static files outside their folder": gets(
             *("/static-files" + each.format("etc/passwd") for each in CLIMBS), user=ANONYMOUS
         ),
     },

@@ -93,10 +93,6 @@ class Injection:
         return f"{self.action} {'after' if self.after else 'before'} {self.point} #{self.nth}"
 
 
-class Injected(Exception):  # noqa: N818 - a fault, not an error of ours
-    """What `raise` raises."""
-
-
 class Engine:
     """Stands in for the driver's engine: trains in the driver itself, one trial after the other."""
 
@@ -231,7 +227,7 @@ def _act(injection: Injection) -> None:
     if injection.action in _SIGNALS:
         os.kill(os.getpid(), _SIGNALS[injection.action])
     elif injection.action == "raise":
-        raise Injected(str(injection))
+        raise RuntimeError(str(injection))
     elif injection.point in {"record.statement", "record.commit"}:
         raise sqlite3.OperationalError("database or disk is full")
     else:

@@ -11,8 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL
@@ -106,30 +105,22 @@ def hostile(random_: random.Random) -> bytes:
     return random_.choice(shapes)().encode()
 
 
-def sweeps(random_: random.Random) -> Iterator[bytes]:
-    """Sweep files without end; one in fifty is of the hostile kind."""
-    while True:
-        kind = random_.random()
-        if kind < 0.6:
-            yield mutated(random_.choice(VALID), random_, _PIECES)
-        elif kind < 0.98:
-            yield grown(random_).encode()
-        else:
-            yield hostile(random_)
+def made_sweep(random_: random.Random) -> bytes:
+    """A sweep file; one in fifty is of the hostile kind."""
+    kind = random_.random()
+    if kind < 0.6:
+        return mutated(random_.choice(VALID), random_, _PIECES)
+    return grown(random_).encode() if kind < 0.98 else hostile(random_)
 
 
-def tables(random_: random.Random) -> Iterator[bytes]:
-    """Tables for `judge` without end."""
-    while True:
-        kind = random_.random()
-        if kind < 0.6:
-            lines = _TABLE.splitlines(keepends=True)
-            kept = lines[:1] + random_.sample(lines[1:], random_.randint(0, len(lines) - 1))
-            yield mutated("".join(kept), random_, _CELLS)
-        elif kind < 0.99:
-            yield _cells(random_, random_.randint(0, 40)).encode()
-        else:
-            yield _cells(random_, random_.choice([100, 300, 3_000])).encode()
+def made_table(random_: random.Random) -> bytes:
+    """A table for `judge`."""
+    kind = random_.random()
+    if kind < 0.6:
+        head, *lines = _TABLE.splitlines(keepends=True)
+        kept = random_.sample(lines, random_.randint(0, len(lines)))
+        return mutated("".join([head, *kept]), random_, _CELLS)
+    return _cells(random_, random_.randint(0, 40) if kind < 0.99 else random_.choice([100, 300, 3_000])).encode()
 
 
 def _cells(random_: random.Random, rows: int) -> str:
@@ -164,7 +155,7 @@ def _refuse(name: str) -> None:
 def fuzz(kind: str, seed: int, files: int) -> dict[str, object]:
     """Load so many files: every one must be taken, or refused with a SweepError that can be printed."""
     random_ = random.Random(f"{kind}{seed}")
-    made, use = (sweeps(random_), load) if kind == "sweeps" else (tables(random_), judge)
+    made, use = (made_sweep, load) if kind == "sweeps" else (made_table, judge)
     raised: list[str] = []
     spent_ms: list[float] = []
     refused, slowest = 0, (0.0, b"")
@@ -177,7 +168,8 @@ def fuzz(kind: str, seed: int, files: int) -> dict[str, object]:
         judge(path, question)  # imports what the first file would import
         gc.collect()
         gc.freeze()  # what is imported is not looked through again and again
-        for data in islice(made, files):
+        for _ in range(files):
+            data = made(random_)
             path.write_bytes(data)
             began = time.perf_counter()
             try:

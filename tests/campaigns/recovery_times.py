@@ -20,6 +20,7 @@ from mnist_ablate.verification import verify
 
 OUTAGE_S = 2.0
 ORPHANS_END_S = 1.0
+IN_AN_EPOCH_S = 0.3
 
 
 class Place:
@@ -34,15 +35,16 @@ class Place:
     def start(self, **environment: str) -> "Popen[str]":
         return self.command.start("sweep", str(self.sweep), "--data", "images.npz", **environment)
 
-    def begun(self) -> list[tuple[str, int]]:
-        """The trials that workers have begun, and the workers."""
+    def begun(self, of: str = "") -> list[list[str]]:
+        """The trials that workers have begun, or how often this one: id, process, arm and seed."""
         path = self.folder / "starts"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [(line.split()[0], int(line.split()[1])) for line in lines]
+        return [line.split() for line in lines if line.startswith(of)]
 
-    def seconds_to_next(self, *, after: int) -> float:
-        began = time.monotonic()
-        wait_for(lambda: len(self.begun()) > after, 60)
+    def seconds_to_next(self, of: str = "") -> float:
+        """Until a worker begins a trial, or this one again."""
+        began, before = time.monotonic(), len(self.begun(of))
+        wait_for(lambda: len(self.begun(of)) > before, 60)
         return time.monotonic() - began
 
 
@@ -53,14 +55,13 @@ def after_killed_worker(times: int = 4) -> list[float]:
         place = Place(folder, seeds=20, fixed={"epochs": 20})
         driver = place.start()
         for _ in range(times):
-            place.seconds_to_next(after=len(place.begun()))
-            time.sleep(0.3)
-            trial, worker = place.begun()[-1]
-            os.kill(worker, signal.SIGKILL)
-            began, times_begun = time.monotonic(), [id_ for id_, _ in place.begun()].count(trial)
-            wait_for(lambda of=trial, n=times_begun: [id_ for id_, _ in place.begun()].count(of) > n, 60)
-            waits.append(time.monotonic() - began)
-        _kill(driver)
+            place.seconds_to_next()
+            time.sleep(IN_AN_EPOCH_S)
+            trial, worker, _ = place.begun()[-1]
+            os.kill(int(worker), signal.SIGKILL)
+            waits.append(place.seconds_to_next(of=trial))
+        driver.kill()
+        driver.wait()
     return waits
 
 
@@ -69,21 +70,15 @@ def after_killed_driver(times: int = 2) -> list[float]:
     waits = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         place = Place(folder, seeds=40)
-        driver = place.start()
-        place.seconds_to_next(after=3)
-        for _ in range(times):
-            _kill(driver)
-            time.sleep(ORPHANS_END_S)
-            before, driver = len(place.begun()), place.start()
-            waits.append(place.seconds_to_next(after=before))
+        for number in range(times + 1):
+            driver = place.start()
+            wait_s = place.seconds_to_next()
+            waits += [wait_s] if number else []
             time.sleep(0.5)
-        _kill(driver)
+            driver.kill()
+            driver.wait()
+            time.sleep(ORPHANS_END_S)
     return waits
-
-
-def _kill(driver: "Popen[str]") -> None:
-    driver.kill()
-    driver.communicate()
 
 
 def after_database_restart() -> dict[str, float]:

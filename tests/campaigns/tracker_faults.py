@@ -2,11 +2,10 @@
 
 `lost N` loses replies by the hundred, and counts ghost runs and doubled points.
 
-`cost` measures what a dead, a hung and a slow tracker take from training: work done with the uploader at work and held,
-in turns. Two processes work without a pause, as trials do; in this one an uploader is fed as a sweep feeds it, and held
-in every second turn. Each turn is compared with the ones beside it, so that a machine that gets slower or faster does
-not count. What the uploader computes is counted too: with every core at work, that is what training loses. MLflow
-is imported before: that takes two seconds, once a sweep, whether the tracker is well or not.
+`cost` measures what a dead, a hung and a slow tracker take from training. Two processes work without a pause, as trials
+do; in this one an uploader is fed as a sweep feeds it, and held in every second turn. Each turn is compared with the
+ones beside it, so that a machine that gets slower or faster does not count. What the uploader computes is counted too:
+with every core at work, that is what training loses. Importing MLflow, two seconds once a sweep, is not counted.
 """
 
 import json

@@ -193,20 +193,15 @@ def test_a_canary_in_twelve_places_shows_up_nowhere(
     run = ("sweep", "small.yaml", "--data", str(images), "--jobs", "2")
     told = [stored(*run, **secret, FAKE_FAULTS='{"relu/1": "leak"}', FAKE_LEAK=leak)]
     assert told[0].code == 1
-    told += [stored(command_, "small", **secret) for command_ in ("report", "sync", "verify")]
-    told.append(stored("report", "small", "--format", "html", "--output", "report.html", **secret))
-    told.append(stored("report", "small", "--format", "bundle", "--output", "small.zip", **secret))
-    outside = (
-        {"MLFLOW_TRACKING_URI": f"http://user:{CANARY}@127.0.0.1:9"},
-        {"MLFLOW_TRACKING_URI": f"postgresql+psycopg2://user:{CANARY}@127.0.0.1:9/x"},
-        {"OPTUNA_STORAGE": f"postgresql://user:{CANARY}@127.0.0.1:9/x"},
-        {"OPTUNA_STORAGE": f"mysql://user:{CANARY}@127.0.0.1:9/x"},
-    )
-    for places in outside:
-        told += [command("sync", "small", **secret, **places), command("sync", "small", "--debug", **secret, **places)]
-    told.append(command("sweep", f"http://u:{CANARY}@host/x.yaml"))
-    told.append(command(*run[:3], f"http://u:{CANARY}@host/x.npz"))
-    told.append(command(*run, "--set", f"question=http://u:{CANARY}@host"))
+    told += [stored(name, "small", **secret) for name in ("report", "sync", "verify")]
+    told += [stored("report", "small", "--output", name, **secret) for name in ("report.html", "small.zip")]
+    outside = [("MLFLOW_TRACKING_URI", "http"), ("MLFLOW_TRACKING_URI", "postgresql+psycopg2")]
+    for variable, scheme in (*outside, ("OPTUNA_STORAGE", "postgresql"), ("OPTUNA_STORAGE", "mysql")):
+        place = {variable: f"{scheme}://user:{CANARY}@127.0.0.1:9/x"}
+        told += [command("sync", "small", *debug, **secret, **place) for debug in ((), ("--debug",))]
+    address = f"http://u:{CANARY}@host"
+    told += [command("sweep", f"{address}/x.yaml"), command(*run[:3], f"{address}/x.npz")]
+    told.append(command(*run, "--set", f"question={address}"))
     sweep_file(command.folder, name="leaky", source=f"see https://u:{CANARY}@host/paper")
     leaky = command("sweep", "leaky.yaml", "--data", str(images))
     assert leaky.code == 2

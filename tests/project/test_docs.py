@@ -201,12 +201,6 @@ def test_what_is_cited_is_this_version() -> None:
     assert (cited["version"], cited["license"]) == (project["version"], project["license"])
 
 
-def test_pictures_are_small() -> None:
-    pictures = sorted((ROOT / "docs/images").glob("*.png"))
-    assert pictures
-    assert [path.name for path in pictures if path.stat().st_size >= 300_000] == []
-
-
 def test_the_readme_is_a_front_page_and_its_verdicts_are_those_of_the_sweep() -> None:
     assert len(README.splitlines()) <= MOST_LINES
     table = README.split("| claim | verdict |")[1].split("\n\n")[0]

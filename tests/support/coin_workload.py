@@ -63,14 +63,10 @@ class CoinWorkload:
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
     shipped_name = "a table"
     seeds_vary = "The seeds vary the tosses."
-
-    @property
-    def choices(self) -> Mapping[str, Mapping[str, str]]:
-        return {"coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}}
-
-    @property
-    def template(self) -> str:
-        return "question: Does ${name} fall on heads?\nscientific: {coin: [fair, bent]}\nseeds: 6\n"
+    choices: Mapping[str, Mapping[str, str]] = {
+        "coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}
+    }
+    template = "question: Does ${name} fall on heads?\nscientific: {coin: [fair, bent]}\nseeds: 6\n"
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         return Toss.model_validate(settings).model_dump()

@@ -87,14 +87,9 @@ def metrics(trial: Trial) -> dict[str, float]:
 def epoch(trial: Trial, number: int) -> Epoch:
     """Rises to what the trial's metrics say of its last epoch."""
     last, missing = metrics(trial), trial.settings["epochs"] - number
-    return Epoch(
-        number=number,
-        train_loss=1 / number,
-        train_accuracy=0.9,
-        val_loss=last["val_loss"] + 0.1 * missing,
-        val_accuracy=last["val_accuracy"] - 0.01 * missing,
-        ended_ms=time.time_ns() // 1_000_000,
-    )
+    loss, accuracy = last["val_loss"] + 0.1 * missing, last["val_accuracy"] - 0.01 * missing
+    values = {"train_loss": 1 / number, "train_accuracy": 0.9, "val_loss": loss, "val_accuracy": accuracy}
+    return Epoch(number=number, **values, ended_ms=time.time_ns() // 1_000_000)
 
 
 def _fail(fault: str) -> None:

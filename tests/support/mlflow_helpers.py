@@ -68,10 +68,6 @@ def active_runs(uri: str) -> list[tuple[Any, ...]]:
     return rows(uri, query)
 
 
-EMPTY_STORE = "TEST_MLFLOW_STORE"
-"""Names the file of an empty store: many programs that each need one do not each make it."""
-
-
 def new_home(home: Path) -> str:
     """The address of an empty store in a home of its own, without the seconds MLflow takes to make one."""
     home.mkdir(parents=True, exist_ok=True)
@@ -81,7 +77,8 @@ def new_home(home: Path) -> str:
 
 @cache
 def _empty_store() -> bytes:
-    if made := os.environ.get(EMPTY_STORE):
+    """TEST_MLFLOW_STORE names the file of one: many programs that each need it do not each make it."""
+    if made := os.environ.get("TEST_MLFLOW_STORE"):
         return Path(made).read_bytes()
     with TemporaryDirectory() as home:
         local_store.create(local_store.uri(Path(home)))

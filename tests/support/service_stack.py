@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import certificates
-import pytest
 import sqlalchemy
 from certificates import Files
 from command import PROGRAM, Command, Done, base_environment, fake_trainer_environment, wait_for
@@ -108,8 +107,6 @@ def stack() -> Iterator[Stack]:
         place = TemporaryDirectory(prefix="ablate-stack-", ignore_cleanup_errors=True)
         folder = Path(parts.enter_context(place))
         database = parts.enter_context(postgres())
-        if database.binaries is None:
-            pytest.skip("the service's own roles need a PostgreSQL server of the test's own")
         port, scheduler_port = free_port(), str(free_port())
         files = certificates.made(folder / "tls")
         words = write_secrets(folder / "secrets")
@@ -152,8 +149,6 @@ def write_secrets(folder: Path) -> dict[str, str]:
 
 def create_databases(server: Postgres, folder: Path) -> None:
     """As the container does on its first start; from then on roles are let in by password alone."""
-    assert server.binaries
-    assert server.data
     command = [server.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(server.port)]
     command += ["-U", "ablate", "-d", "postgres", "-f", DOCKER / "databases.sql"]
     environment = {**os.environ, "STACK_SECRETS": str(folder)}

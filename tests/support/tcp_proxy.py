@@ -14,8 +14,8 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
 
     def stall(self) -> None:
         """Take bytes in and give none out; connections stay up."""
@@ -36,7 +36,7 @@ class Proxy:
         """Accept until the listener is closed."""
         with suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                client, _ = self.listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.upstream))
                 self._open += [client, server]
                 for ends in ((client, server), (server, client)):
@@ -48,12 +48,6 @@ class Proxy:
                 self._flowing.wait()
                 target.sendall(content)
 
-    def close(self) -> None:
-        self.heal()
-        self.cut()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
 
 @contextmanager
 def proxy(upstream: int) -> Iterator[Proxy]:
@@ -64,5 +58,8 @@ def proxy(upstream: int) -> Iterator[Proxy]:
     try:
         yield made
     finally:
-        made.close()
+        made.heal()
+        made.cut()
+        made.listener.shutdown(socket.SHUT_RDWR)
+        made.listener.close()
         thread.join()
