@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import secrets
-import stat
 import subprocess
 from base64 import b64encode
 from collections import Counter
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from command import Command, left_running
 from service_stack import Stack
@@ -28,7 +27,6 @@ LOOK = ("POST", SEARCH, {"max_results": 1})
 REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 422, 431})
 ANONYMOUS = ""
 _KEPT = 3000
-PUBLIC_MODE = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,14 @@ class Answer:
         return str(self.status) if self.status else "connection cut"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What came back, in a few words, and whether the attack failed."""
 
     came_back: str
     refused: bool
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """`attack` does it; `name` says what somebody tries."""
 
     family: str
@@ -164,7 +160,7 @@ def told(ground: Ground, texts: Iterable[str]) -> Finding:
 
 def open_to_others(paths: list[Path]) -> Finding:
     """Refused if every file is for its own user alone."""
-    others = [str(path) for path in paths if path.stat().st_mode & PUBLIC_MODE]
+    others = [str(path) for path in paths if path.stat().st_mode & 0o077]
     return Finding(f"{', '.join(others) or 'none'} of {len(paths)} readable by others", not others and len(paths) >= 4)
 
 

@@ -27,14 +27,11 @@ from mnist_ablate.verification import raw_ledger, raw_mlflow
 PER_SWEEP = 40
 AFTERWARDS = 3
 ORPHAN_S = 2.5
-_WEIGHTS = {"kill": 48, "interrupt": 8, "terminate": 8, "raise": 8, "full": 8}
 _CODES = {"kill": {-9}, "interrupt": {130}, "terminate": {143}, "raise": {0, 1, 7}, "full": {0, 3, 5, 7}}
 _FIRST = ("cache.store", "cache.copy", "plan.register", "mirror.experiment", "record.statement")
 _OF_SYNC = ("sync.verdicts", "sync.publish", "report.of_rows", "report.markdown")
 _AT_THE_END = (*_OF_SYNC, "report.show")
 _BETWEEN = tuple(point for point in POINTS if point not in {*_FIRST[:4], *_AT_THE_END})
-_ONCE_MORE = ("record.add", "record.trial", "mirror.run", "mirror.batch", "mirror.end")
-_OFTEN = (*("record.statement",) * 24, *("record.commit",) * 8, *_ONCE_MORE)
 _SIGNALS = (*[signal.SIGKILL] * 3, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -61,7 +58,8 @@ class Tally:
 
 def at_points(ground: Ground, home: Path, random_: random.Random, tally: Tally) -> None:
     """Crash one sweep at one point after the other, resume it to its end, and crash what follows."""
-    for point in (*random_.sample(_FIRST, 2), *random_.choices((*_BETWEEN, *_OFTEN), k=PER_SWEEP)):
+    between = random_.choices(_BETWEEN, [POINTS[point][1] for point in _BETWEEN], k=PER_SWEEP)
+    for point in (*random_.sample(_FIRST, 2), *between):
         if _crash(ground, home, "sweep", _injection(random_, point), tally) == 0:
             break
     for point in random_.sample(_AT_THE_END, AFTERWARDS):
@@ -82,9 +80,9 @@ def _crash(ground: Ground, home: Path, command: str, injection: Injection, tally
 
 def _injection(random_: random.Random, point: str) -> Injection:
     """Mostly a kill; in the mirror's thread anything else hardly stops a sweep."""
-    weights = [_WEIGHTS[action] // (4 if point.startswith("mirror") and action != "kill" else 1) for action in ACTIONS]
-    nth = random_.randint(1, POINTS[point][1])
-    return Injection(point, random_.choices(ACTIONS, weights)[0], nth, after=random_.random() < 0.5)
+    other = 0.25 if point.startswith("mirror") else 1
+    (action,) = random_.choices(ACTIONS, [6 if action == "kill" else other for action in ACTIONS])
+    return Injection(point, action, random_.randint(1, POINTS[point][1]), after=random_.random() < 0.5)
 
 
 def _last(home: Path) -> str:

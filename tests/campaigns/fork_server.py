@@ -17,12 +17,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy
 from fake_trainer import FakeTrainer
@@ -46,6 +46,8 @@ from mnist_ablate.verification import raw_ledger, verify
 STUCK_S = 60.0
 STUCK = -99
 UPLOAD_S = 0.3
+Change = Callable[[], object]
+"""What is done in the process of a command before it begins."""
 POINTS: dict[str, tuple[str, int]] = {
     "plan.make_plan": ("mnist_ablate.execution.driver:make_plan", 1),
     "plan.open": ("mnist_ablate.execution.driver:Ledger.__init__", 1),
@@ -93,17 +95,12 @@ class Injection:
         return f"{self.action} {'after' if self.after else 'before'} {self.point} #{self.nth}"
 
 
-class Engine:
+class Engine(nullcontext):
     """Stands in for the driver's engine: trains in the driver itself, one trial after the other."""
 
     def __init__(self, *_: object, **__: object) -> None:
+        super().__init__(self)
         self.draining = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def drain(self) -> None:
         self.draining = True
@@ -159,13 +156,7 @@ class Ground:
         """The exit code of a command in a process of its own."""
         return waited(self.start(command, home, **options), STUCK_S)
 
-    def start(
-        self,
-        command: str,
-        home: Path,
-        injection: Injection | None = None,
-        prepare: Callable[[], object] = lambda: None,
-    ) -> int:
+    def start(self, command: str, home: Path, injection: Injection | None = None, prepare: Change | None = None) -> int:
         """The process of a command, which `prepare` changes; its injection leaves the file `fired`."""
         home.mkdir(exist_ok=True)
         fired(home).unlink(missing_ok=True)
@@ -175,7 +166,8 @@ class Ground:
         try:
             gc.disable()
             _print_to(home / "output")
-            prepare()
+            if prepare:
+                prepare()
             if injection:
                 _inject(injection, fired(home).touch)
             code = self._main(command, home)

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from command import wait_for
-from fork_server import Ground, Injection, waited
+from fork_server import Change, Ground, Injection, waited
 from mlflow import MlflowClient
 
 from mnist_ablate.cli import live_view
@@ -24,8 +24,6 @@ from mnist_ablate.execution import driver, publishing
 from mnist_ablate.ledger import ledger, lock, optuna_rows, progress
 from mnist_ablate.tracking import mirror, run_format, run_index
 
-Change = Callable[[], object]
-"""What is done in the process of a command before it begins."""
 Bug = Callable[[Ground, Path], object]
 NUISANCE: dict[str, Any] = {"nuisance": {"learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}, "tuning_trials": 2}
 SEARCH: dict[str, Any] = {

@@ -184,10 +184,7 @@ class History:
         assert "is being run by pid" in (self.home / "output").read_text()
 
     def outage_begins_or_ends(self) -> None:
-        if self.outage.exists():
-            self.outage.unlink()
-        else:
-            self.outage.touch()
+        (self.outage.unlink if self.outage.exists() else self.outage.touch)()
 
     def look(self) -> None:
         command = self.random.choice(["sync", "report"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from command import PROGRAM, base_environment
+from command import Command, base_environment
 from mlflow_helpers import new_home
 from package_copy import Copy
 
@@ -19,6 +19,7 @@ from mnist_ablate.sweep.plan import control_count, count
 from mnist_ablate.workloads.keras_mnist.data import MNIST
 
 ROOT = Path(__file__).parents[2]
+OWN = base_environment(MLFLOW_TRACKING_URI="")
 
 
 def blocks(name: str, language: str) -> list[str]:
@@ -35,22 +36,21 @@ COMMANDS = console("README.md", "docs/guides/everyday-commands.md", "docs/guides
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Command:
     made = tmp_path_factory.mktemp("readme")
     (made / "dropout.yaml").write_text(blocks("README.md", "yaml")[0])
     (made / "table.csv").write_text(blocks("docs/guides/judge-a-table.md", "csv")[0])
-    return made
+    return Command(made, OWN)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
-def test_command_of_the_readme_works(folder: Path, command: str) -> None:
+def test_command_of_the_readme_works(reader: Command, command: str) -> None:
     name, *arguments = shlex.split(command)
     assert name == "mnist-ablate"
-    done = subprocess.run([PROGRAM, *arguments], cwd=folder, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    for noise in ("Traceback", "tensorflow", "XLA", "absl", "oneDNN", "WARNING"):
-        assert noise not in done.stderr
+    done = reader(*arguments)
+    assert done.code == 0, done.err
+    assert not re.search("Traceback|tensorflow|XLA|absl|oneDNN|WARNING", done.err)
 
 
 def test_the_commands_that_people_need_are_among_those_that_run() -> None:
@@ -60,8 +60,8 @@ def test_the_commands_that_people_need_are_among_those_that_run() -> None:
         assert any("--output" in command and suffix in command for command in COMMANDS)
 
 
-def test_the_sweep_of_the_readme_loads_and_is_strict_yaml_for_other_readers_too(folder: Path) -> None:
-    assert sweep_file.load(str(folder / "dropout.yaml")).claims[0].direction == "higher"
+def test_the_sweep_of_the_readme_loads_and_is_strict_yaml_for_other_readers_too(reader: Command) -> None:
+    assert sweep_file.load(str(reader.folder / "dropout.yaml")).claims[0].direction == "higher"
     for example in blocks("README.md", "yaml"):
         assert yaml.safe_load(example)["seeds"] == 6
 
@@ -77,7 +77,6 @@ def test_the_python_example_runs() -> None:
 @pytest.mark.timeout(600)
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     first, second = blocks("docs/tutorial.md", "yaml")
-    environment = base_environment(MLFLOW_TRACKING_URI="")
     new_home(tmp_path / ".mnist-ablate")
     with np.load(MNIST) as file:  # a tenth of the images: what the numbers come to is tested elsewhere
         np.savez(tmp_path / "tenth.npz", **{name: file[name][: len(file[name]) // 10] for name in file})
@@ -85,16 +84,15 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         name, *arguments = shlex.split(line)
         assert name == "mnist-ablate"
         images = ("--data", "tenth.npz") if arguments[0] in {"plan", "sweep"} else ()
-        words = [PROGRAM, *arguments, *images]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+        done = Command(tmp_path, OWN)(*arguments, *images)
+        assert done.code == 0, f"{line}: {done.err}"
         if arguments[0] == "new":
             (tmp_path / "faster.yaml").write_text(first)
             (tmp_path / "fair.yaml").write_text(second)
         if arguments == ["report", "faster"]:
-            shown = done.stdout
+            shown = done.out
     assert re.search("supported|refuted|equivalent|inconclusive", shown)
-    assert done.stdout == shown
+    assert done.out == shown
 
 
 def test_the_tutorial_counts_the_trials_that_its_plans_have(tmp_path: Path) -> None:

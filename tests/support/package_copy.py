@@ -34,13 +34,7 @@ class Copy:
 
     def run(self, *words: str, code: int = 0) -> str:
         environment = base_environment(PYTHONPATH=str(self.folder), MNIST_ABLATE_HOME=str(self.folder / "home"))
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=250,  # 15 s on a quiet machine
-            env=environment,
-        )
+        options = {"cwd": self.folder, "env": environment, "timeout": 250}  # 15 s on a quiet machine
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
