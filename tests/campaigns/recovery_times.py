@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from subprocess import Popen
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import sqlalchemy
 from command import Command, base_environment, fake_trainer_environment, wait_for
@@ -81,7 +82,7 @@ def after_killed_driver(times: int = 2) -> list[float]:
     return waits
 
 
-def after_database_restart() -> dict[str, float]:
+def after_database_restart() -> dict[str, Any]:
     """PostgreSQL is down for 2 s in a sweep: seconds from its return to the next record, and what is lost."""
     with TemporaryDirectory() as folder, postgres() as server:
         place = Place(folder, seeds=15)
@@ -97,7 +98,7 @@ def after_database_restart() -> dict[str, float]:
         wait_s = time.monotonic() - back
         driver.communicate(timeout=120)
         problems = verify.problems(place.sweep.stem, Settings(home=place.folder / ".mnist-ablate"))
-        counts = {"problems": len(problems), "trained": len(place.begun()), "planned": 30}
+        counts = {"problems": problems, "trained": len(place.begun()), "planned": 30}
         return {"seconds": wait_s, "code": driver.returncode, **counts}
 
 
