@@ -118,7 +118,7 @@ def _memory_mb() -> float:
 
 def _mirrored(folder: Path) -> tuple[float, float]:
     """Runs a second that go from a mirror to a real server, one by one and side by side."""
-    helpers, server = import_module("mlflow_helpers"), import_module("lost_replies").mlflow_server
+    helpers, server = import_module("mlflow_helpers"), import_module("mlflow_stub").mlflow_server
     uri, port = helpers.new_home(folder / "server"), helpers.free_port()
     with server(uri, port):
         mirror = helpers.mirror(f"http://127.0.0.1:{port}")

@@ -22,15 +22,16 @@ LANES = 3  # some of them wait for servers
 WORKER_S, DRIVER_S, SLOWED_PERCENT = 2.0, 5.0, 1.0
 WORST_MS, P99_MS, MEMORY_MB = 1000.0, 20.0, 200.0
 TIMEOUT_S = 900
+COUNTS = ("lost", "duplicated", "stuck", "orphans")
 
-ALONE = {"recovery": ("recovery_times.py", "worker", "driver"), "cost": ("tracker_cost.py",)}
+ALONE = {"recovery": ("recovery_times.py", "worker", "driver"), "cost": ("tracker_faults.py", "cost")}
 TOGETHER: dict[str, tuple[str, ...]] = {  # the longest first, so that both cores are busy to the end
-    **{f"crashes {seed}": ("driver_crashes.py", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
-    "lost": ("lost_replies.py", str(LOST_REPLIES)),
-    "dask": ("worker_crashes.py", str(DASK_CRASHES), "1"),
+    **{f"crashes {seed}": ("crashes.py", "points", str(CRASHES // CORES), str(seed)) for seed in range(CORES)},
+    "lost": ("tracker_faults.py", "lost", str(LOST_REPLIES)),
+    "dask": ("crashes.py", "workers", str(DASK_CRASHES), "1"),
     "restart": ("recovery_times.py", "database"),
     "planted": ("planted_bugs.py",),
-    "machine": ("random_histories.py", "8"),
+    "machine": ("random_histories.py", "10"),
     **{
         f"{kind} {seed}": ("malformed_inputs.py", kind, str(seed), str(FILES // CORES))
         for kind in ("sweeps", "tables")
@@ -51,35 +52,22 @@ class Line:
 
 def run(arguments: Sequence[str]) -> Any:
     """What a program in tests/ prints, or why it did not."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(TESTS / name) for name in ("support", "campaigns", ".")),
-        "PYTHONWARNINGS": "ignore",
-    }
     command = [sys.executable, str(TESTS / "campaigns" / arguments[0]), *arguments[1:]]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-1500:]}")
     return json.loads(done.stdout)
 
 
 def measured() -> dict[str, Any]:
-    """Every figure by the name of its program."""
+    """Every figure by the name of its program; all of them copy one empty MLflow store: its migrations take seconds."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(TESTS / name) for name in ("support", "campaigns", "."))
+    os.environ["PYTHONWARNINGS"] = "ignore"
     with tempfile.TemporaryDirectory() as folder:
+        code = "import sys; from pathlib import Path; from mlflow_helpers import new_home; new_home(Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", code, folder], capture_output=True, check=True)
         os.environ["TEST_MLFLOW_STORE"] = str(Path(folder) / "mlflow.db")
-        _made_store(folder)
         return _measured()
-
-
-def _made_store(folder: str) -> None:
-    """An empty MLflow store for all programs to copy: its migrations take seconds."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(TESTS / name) for name in ("support", "campaigns", ".")),
-    }
-    del environment["TEST_MLFLOW_STORE"]
-    code = "import sys; from pathlib import Path; from mlflow_helpers import new_home; new_home(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, check=True)
 
 
 def _measured() -> dict[str, Any]:
@@ -98,8 +86,10 @@ def _timed(name: str, arguments: Sequence[str]) -> Any:
 
 def lines(found: Mapping[str, Any]) -> Iterator[Line]:
     """The table."""
-    yield _crashes([found[f"crashes {seed}"] for seed in range(CORES)])
-    yield _dask(found["dask"])
+    shares = [found[f"crashes {seed}"] for seed in range(CORES)]
+    points = len({name.split()[0] for share in shares for name in share["crashes"]})
+    yield _crashes(f"drivers crashed at {points} points", CRASHES, COUNTS[:3], shares)
+    yield _crashes("drivers with real workers crashed", DASK_CRASHES, COUNTS, [found["dask"]])
     yield _lost(found["lost"])
     yield _machine(found["machine"])
     for kind, what in (("sweeps", "malformed sweep files"), ("tables", "malformed tables for `judge`")):
@@ -110,28 +100,16 @@ def lines(found: Mapping[str, Any]) -> Iterator[Line]:
     yield from _planted(found["planted"])
 
 
-def _crashes(shares: Sequence[Mapping[str, Any]]) -> Line:
+def _crashes(what: str, promised: int, names: Sequence[str], shares: Sequence[Mapping[str, Any]]) -> Line:
     crashes = sum(sum(share["crashes"].values()) for share in shares)
-    points = {name for share in shares for name in share["crashes"]}
-    counts = {name: sum(share[name] for share in shares) for name in ("lost", "duplicated", "stuck")}
-    others = [problem for share in shares for problem in share["problems"]]
-    _tell(others)
+    counts = {name: sum(share[name] for share in shares) for name in names}
+    problems = [problem for share in shares for problem in share["problems"]]
+    _tell(problems)
     return Line(
-        f"drivers crashed at {len({name.split()[0] for name in points})} points, then resumed",
-        f"{crashes:,}: {counts['lost']} lost, {counts['duplicated']} duplicated, {counts['stuck']} stuck",
-        f"{CRASHES:,}: 0, 0, 0",
-        crashes >= CRASHES and not any(counts.values()) and not others,
-    )
-
-
-def _dask(found: Mapping[str, Any]) -> Line:
-    counts = {name: found[name] for name in ("lost", "duplicated", "stuck", "orphans")}
-    _tell(found["problems"])
-    return Line(
-        "drivers with real workers crashed, then resumed",
-        f"{found['crashes']}: " + ", ".join(f"{count} {name}" for name, count in counts.items()),
-        f"{DASK_CRASHES}: 0, 0, 0, 0",
-        found["crashes"] >= DASK_CRASHES and not any(counts.values()) and not found["problems"],
+        f"{what}, then resumed",
+        f"{crashes:,}: " + ", ".join(f"{count} {name}" for name, count in counts.items()),
+        f"{promised:,}: " + ", ".join("0" for _ in names),
+        crashes >= promised and not any(counts.values()) and not problems,
     )
 
 

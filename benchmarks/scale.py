@@ -196,9 +196,8 @@ def _record_s(url: str) -> float:
 def _mirror(folder: Path) -> dict[str, Any]:
     """Trials sent to a real MLflow server through a proxy that counts."""
     helpers, stub = import_module("mlflow_helpers"), import_module("mlflow_stub")
-    server = import_module("mlflow_server").mlflow_server
     uri, port = helpers.new_home(folder / "server"), helpers.free_port()
-    with server(uri, port), stub.running(stub.Stub(upstream=port)) as proxy:
+    with stub.mlflow_server(uri, port), stub.running(stub.Stub(upstream=port)) as proxy:
         mirror = helpers.mirror(proxy.uri)
         mirror.open()
         before, began = len(proxy.seen), time.perf_counter()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from mnist_ablate.reports.terminal import tables as report_tables
 from mnist_ablate.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from browser import Browser, browser  # noqa: E402 - from the tests
 from mlflow_helpers import free_port  # noqa: E402
@@ -32,6 +33,8 @@ from mlflow_helpers import free_port  # noqa: E402
 PROGRAM = Path(sys.executable).with_name("mnist-ablate")
 IMAGES = ROOT / "docs" / "images"
 LARGEST = 300_000
+SETTLE_S = 2.0
+"""Charts and transitions settle, before a picture."""
 LAST_SCREEN = 545
 """What a terminal still shows of a report, in pixels."""
 TERMINAL = "body{background:#101418;color:#e6e6e6;margin:24px}pre{font-family:'DejaVu Sans Mono',monospace!important}"
@@ -70,12 +73,12 @@ def pictures(tab: Browser, home: Path, link: str) -> None:
     tab.call("Input.insertText", text="^(test|val)_(accuracy|loss)$")
     tab.until(f"{PLOTS} > 3")
     tab.value(NO_MOUSE)
-    tab.rest()
+    time.sleep(SETTLE_S)
     tab.picture(IMAGES / "runs.png")
     tab.open(parent(link))
     tab.click(MORE)
     tab.until("!!document.querySelector('td')")
-    tab.rest()
+    time.sleep(SETTLE_S)
     tab.picture(IMAGES / "verdicts.png")
     tab.size(1000, 1000)
     tab.open((home / "report.html").as_uri())

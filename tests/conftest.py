@@ -1,14 +1,13 @@
 """Tiny images, the fake trainer for every worker, and sweeps to run with it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Command, base_environment
+from command import Command, base_environment, fake_trainer_environment
 from postgres import Postgres, postgres
 from sweep_runs import Tracker
-from tiny_images import SUPPORT, write_images
+from tiny_images import write_images
 
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.worker import TrainerPlugin
@@ -55,9 +54,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Workers train with the fake trainer; the folder where it notes what it started."""
     folder = tmp_path / "fake"
     folder.mkdir()
-    monkeypatch.setenv("MNIST_ABLATE_TRAINER", "fake_trainer:factory")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("FAKE_DIR", str(folder))
+    for name, value in fake_trainer_environment(folder).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("FAKE_FAULTS", raising=False)
     return folder
 
@@ -84,6 +82,4 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
 @pytest.fixture
 def command(fake: Path, tmp_path: Path) -> Command:
     """The command line in a folder of its own."""
-    names = ("MNIST_ABLATE_TRAINER", "PYTHONPATH", "FAKE_DIR")
-    assert fake.is_dir()
-    return Command(tmp_path, base_environment(**{name: os.environ[name] for name in names}))
+    return Command(tmp_path, base_environment(**fake_trainer_environment(fake)))

@@ -6,24 +6,30 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
 
+import certificates
 import psycopg2
-from attacks import ANONYMOUS, SEARCH, Answer, Finding, Ground, Probe, each_refused
+from attacks import ANONYMOUS, LOOK, MLFLOW, SEARCH, Answer, Attack, Finding, Ground, asks, each_refused, gets
 
+READ = ("GET", f"{SEARCH}?max_results=1", None)
+USERS = f"{MLFLOW}/users"
+LONG = {"password": "abcdefgh12345678"}
+_WORDS = ("admin", "password", "password1234", "Password1234", "mlflow", "changeme", "admin1234567")
 GUESSES = [
-    *(
-        f"admin:{word}"
-        for word in ("admin", "password", "password1234", "Password1234", "mlflow", "changeme", "admin1234567")
-    ),
-    "root:root",
-    "mlflow:mlflow",
-    "sweeper:sweeper",
-    "postgres:postgres",
+    *(f"admin:{word}" for word in _WORDS),
+    *(f"{name}:{name}" for name in ("root", "mlflow", "sweeper", "postgres")),
     "admin' OR '1'='1' --:x",
 ]
+SPOILED = [
+    *({"Authorization": f"Basic {words}"} for words in ("Og==", "", "!!!!", "YWRtaW46AA==")),
+    {"Authorization": "Bearer x"},
+    {"Authorization": "Digest username=admin"},
+    {"X-Forwarded-User": "admin"},
+    {"Remote-User": "admin"},
+    {"Cookie": "session=eyJ1IjoiYWRtaW4ifQ.x.y"},
+]
+"""Credentials of the wrong kind, and headers that a proxy would set."""
 PUBLIC = ("/health", "/version", "/static-files", "/favicon.ico", "/server-info")
 ROUTES = {
     "REST 2.0": "/api/2.0/mlflow/",
@@ -44,14 +50,15 @@ ROUTES = {
 }
 UNCOMMON = ("/", "/metrics", "/docs", "/openapi.json", "/graphql", "/version", "/get-artifact?run_uuid=1&path=x")
 DISGUISED = (
-    "/health/../api/2.0/mlflow/experiments/search?max_results=1",
-    "/static-files/../api/2.0/mlflow/experiments/search?max_results=1",
-    "/health%2f..%2fapi/2.0/mlflow/experiments/search?max_results=1",
-    "//api/2.0/mlflow/experiments/search?max_results=1",
-    "/API/2.0/mlflow/experiments/search?max_results=1",
-    "/api/2.0/mlflow/experiments/search/?max_results=1",
-    "/api/2.0/mlflow/experiments/search;/health?max_results=1",
+    f"/health/..{SEARCH}",
+    f"/static-files/..{SEARCH}",
+    f"/health%2f..%2f{SEARCH[1:]}",
+    f"/{SEARCH}",
+    SEARCH.replace("api", "API"),
+    f"{SEARCH}/",
+    f"{SEARCH};/health",
 )
+ELSEWHERE = ("//evil.example/%2f..", "/\\evil.example", "/static-files//evil.example", "/%2f%2fevil.example")
 
 
 @cache
@@ -80,29 +87,27 @@ print(json.dumps(sorted(found)))
     return [(method, re.sub(r"<[^>]+>|\{[^}]+\}", "1", path)) for method, path in found]
 
 
-def anonymous(pattern: str) -> Callable[[Ground], Finding]:
+def anonymous(pattern: str) -> Attack:
     def attack(ground: Ground) -> Finding:
-        chosen = [(m, path) for m, path in routes() if re.search(pattern, path) and not any(p in path for p in PUBLIC)]
-        return each_refused([ground.ask(m, path, None if m == "GET" else {}, user=ANONYMOUS) for m, path in chosen])
+        found = [each for each in routes() if re.search(pattern, each[1]) and not any(p in each[1] for p in PUBLIC)]
+        return asks(*((m, path, None if m == "GET" else {}) for m, path in found), user=ANONYMOUS)(ground)
 
     return attack
 
 
 def guessed(ground: Ground) -> Finding:
-    return each_refused([ground.ask("POST", SEARCH, {"max_results": 1}, user=guess) for guess in GUESSES])
+    return each_refused([ground.ask(*LOOK, user=guess) for guess in GUESSES])
 
 
-def spoiled(ground: Ground) -> Finding:
-    """Credentials of the wrong kind, and headers that a proxy would set."""
-    words = ("Basic Og==", "Basic ", "Basic !!!!", "Bearer x", "Digest username=admin", "Basic YWRtaW46AA==")
-    headers = [{"Authorization": each} for each in words]
-    headers += [{"X-Forwarded-User": "admin"}, {"Remote-User": "admin"}, {"Cookie": "session=eyJ1IjoiYWRtaW4ifQ.x.y"}]
-    ask = ground.ask
-    return each_refused([ask("POST", SEARCH, {"max_results": 1}, user=ANONYMOUS, headers=each) for each in headers])
+def hosts(*names: str) -> Attack:
+    return asks(*((*READ, {"Host": name}) for name in names))
 
 
-def asked(*requests: tuple[str, str], user: str = ANONYMOUS) -> Callable[[Ground], Finding]:
-    return lambda ground: each_refused([ground.ask(method, path, user=user) for method, path in requests])
+def preflight(ground: Ground) -> Finding:
+    """A page of another site asks whether it may send credentials."""
+    wish = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = ground.ask("OPTIONS", SEARCH, headers=wish, user=ANONYMOUS)
+    return Finding(str(answer), answer.refused and "access-control-allow-origin" not in answer.headers)
 
 
 def says_nothing(ground: Ground) -> Finding:
@@ -113,56 +118,19 @@ def says_nothing(ground: Ground) -> Finding:
     return Finding("features only, no address", not any(word in text for word in words))
 
 
-def hosts(*names: str) -> Callable[[Ground], Finding]:
-    def attack(ground: Ground) -> Finding:
-        port = str(ground.service.port)
-        values = [name.replace("PORT", port) for name in names]
-        return each_refused([ground.ask("GET", f"{SEARCH}?max_results=1", headers={"Host": each}) for each in values])
-
-    return attack
-
-
-def origins(method: str, *names: str) -> Callable[[Ground], Finding]:
-    path = SEARCH if method == "POST" else f"{SEARCH}?max_results=1"
-    body = {"max_results": 1} if method == "POST" else None
-    return lambda ground: each_refused([ground.ask(method, path, body, headers={"Origin": each}) for each in names])
-
-
-def preflight(ground: Ground) -> Finding:
-    """A page of another site asks whether it may send credentials."""
-    wish = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    answer = ground.ask("OPTIONS", SEARCH, user=ANONYMOUS, headers=wish)
-    return Finding(str(answer), answer.refused and "access-control-allow-origin" not in answer.headers)
-
-
 def forwarded(ground: Ground) -> Finding:
     """A forged X-Forwarded-Host must not show up in a redirect."""
-    answer = ground.ask("GET", "/static-files//x", user=ANONYMOUS, headers={"X-Forwarded-Host": "evil.example"})
+    answer = ground.ask("GET", "/static-files//x", headers={"X-Forwarded-Host": "evil.example"}, user=ANONYMOUS)
     return Finding(f"{answer}, own host", "evil.example" not in str(answer.headers) + answer.body)
 
 
 def redirects(ground: Ground) -> Finding:
     """Paths that careless servers turn into a redirect to another host."""
-    paths = (
-        "//evil.example/%2f..",
-        "/\\evil.example",
-        "/static-files//evil.example",
-        "/%2f%2fevil.example",
-        "/?next=//evil.example",
-    )
+    paths = (*ELSEWHERE, "/?next=//evil.example")
     found = [ground.ask("GET", path, user=user) for path in paths for user in (ANONYMOUS, "sweeper")]
-    away = [each.headers["location"] for each in found if not own(ground, each.headers.get("location", "/"))]
-    return Finding(f"{len(away)} of {len(found)} lead elsewhere", not away)
-
-
-def own(ground: Ground, location: str) -> bool:
-    return location.startswith(ground.service.tracking_uri) or (
-        location.startswith("/") and location[1:2] not in ("/", "\\")
-    )
-
-
-def wants_more(*requests: tuple[str, str, dict[str, Any]]) -> Callable[[Ground], Finding]:
-    return lambda ground: each_refused([ground.ask(*request) for request in requests])
+    places = [each.headers.get("location", "/") for each in found]
+    ours = [p.startswith(ground.service.tracking_uri) or re.match(r"/(?![/\\])", p) is not None for p in places]
+    return Finding(f"{ours.count(False)} of {len(found)} lead elsewhere", all(ours))
 
 
 def databases(ground: Ground) -> Finding:
@@ -171,27 +139,22 @@ def databases(ground: Ground) -> Finding:
     tries = [("optuna", words["optuna role"], "mlflow"), ("mlflow", words["mlflow role"], "optuna")]
     tries += [(role, guess, role) for role in ("mlflow", "optuna") for guess in ("", role, "postgres", "password")]
     tries += [("postgres", "postgres", "postgres")]
-    return each_refused(list(_entered(ground, tries)))
+    return each_refused([_entered(ground.service.database_port, *each) for each in tries])
 
 
-def _entered(ground: Ground, tries: list[tuple[str, str, str]]) -> Iterator[Answer]:
-    for user, password, name in tries:
-        where = {"host": "127.0.0.1", "port": ground.service.database_port, "passfile": "/nonexistent"}
-        try:
-            psycopg2.connect(user=user, password=password, dbname=name, connect_timeout=5, **where).close()
-        except psycopg2.OperationalError:
-            yield Answer(403)
-        else:
-            yield Answer(200)
+def _entered(port: int, user: str, password: str, name: str) -> Answer:
+    where = {"host": "127.0.0.1", "port": port, "passfile": "/nonexistent", "connect_timeout": 5}
+    try:
+        psycopg2.connect(user=user, password=password, dbname=name, **where).close()
+    except psycopg2.OperationalError:
+        return Answer(403)
+    return Answer(200)
 
 
 def cluster(ground: Ground) -> Finding:
     """A Dask client without TLS, without a certificate, and with one of another authority."""
-    import certificates
-
     other = certificates.made(ground.service.folder / "other-tls")
-    plain = ssl.create_default_context(cafile=str(ground.service.certificates.ca_file))
-    stranger = ssl.create_default_context(cafile=str(ground.service.certificates.ca_file))
+    plain, stranger = (ssl.create_default_context(cafile=str(ground.service.certificates.ca_file)) for _ in range(2))
     stranger.load_cert_chain(other.cert, other.key)
     return each_refused([_spoken(ground, context) for context in (None, plain, stranger)])
 
@@ -209,66 +172,55 @@ def _spoken(ground: Ground, context: ssl.SSLContext | None) -> Answer:
         return Answer(0)
 
 
-USERS = "/api/2.0/mlflow/users"
-LONG = {"password": "abcdefgh12345678"}
-
-PROBES = [
-    *(Probe("no account", f"{name}: every route", anonymous(pattern)) for name, pattern in ROUTES.items()),
-    Probe("no account", "pages, metrics, API descriptions", asked(*(("GET", path) for path in UNCOMMON))),
-    Probe("no account", "a path that looks public", asked(*(("GET", path) for path in DISGUISED))),
-    Probe(
-        "no account",
-        "TRACE, CONNECT, PROPFIND, OPTIONS",
-        asked(*((m, SEARCH) for m in ("TRACE", "PROPFIND", "OPTIONS"))),
-    ),
-    Probe("no account", "what the public routes tell", says_nothing),
-    Probe("guessed account", "default names and passwords", guessed),
-    Probe("guessed account", "malformed credentials, headers of a proxy", spoiled),
-    Probe(
-        "ordinary account",
-        "make itself administrator, take over or delete others",
-        wants_more(
+_TAKE = {"experiment_id": "0", "username": "sweeper", "permission": "MANAGE"}
+_SITES = ("http://evil.example", "null", "http://localhost.evil.example")
+PROBES: dict[str, dict[str, Attack]] = {
+    "no account": {
+        **{f"{name}: every route": anonymous(pattern) for name, pattern in ROUTES.items()},
+        "pages, metrics, API descriptions": gets(*UNCOMMON, user=ANONYMOUS),
+        "a path that looks public": gets(*(f"{path}?max_results=1" for path in DISGUISED), user=ANONYMOUS),
+        "TRACE, CONNECT, PROPFIND, OPTIONS": asks(
+            *((method, SEARCH) for method in ("TRACE", "PROPFIND", "OPTIONS")), user=ANONYMOUS
+        ),
+        "what the public routes tell": says_nothing,
+    },
+    "guessed account": {
+        "default names and passwords": guessed,
+        "malformed credentials, headers of a proxy": asks(*((*LOOK, each) for each in SPOILED), user=ANONYMOUS),
+    },
+    "ordinary account": {
+        "make itself administrator, take over or delete others": asks(
             ("PATCH", f"{USERS}/update-admin", {"username": "sweeper", "is_admin": True}),
             ("PATCH", f"{USERS}/update-password", {"username": "admin", **LONG}),
             ("DELETE", f"{USERS}/delete", {"username": "admin"}),
             ("POST", f"{USERS}/create", {"username": "second", **LONG}),
         ),
-    ),
-    Probe(
-        "ordinary account",
-        "change what belongs to others",
-        wants_more(
-            ("POST", "/api/2.0/mlflow/experiments/update", {"experiment_id": "0", "new_name": "x"}),
-            ("POST", "/api/2.0/mlflow/experiments/delete", {"experiment_id": "0"}),
-            (
-                "POST",
-                "/api/2.0/mlflow/experiments/permissions/create",
-                {"experiment_id": "0", "username": "sweeper", "permission": "MANAGE"},
-            ),
+        "change what belongs to others": asks(
+            ("POST", f"{MLFLOW}/experiments/update", {"experiment_id": "0", "new_name": "x"}),
+            ("POST", f"{MLFLOW}/experiments/delete", {"experiment_id": "0"}),
+            ("POST", f"{MLFLOW}/experiments/permissions/create", _TAKE),
             ("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/1/artifacts/x", {}),
         ),
-    ),
-    Probe("foreign host", "DNS rebinding", hosts("evil.example", "evil.example:PORT", "127.0.0.1.evil.example:PORT")),
-    Probe("foreign host", "names like a private address", hosts("10.evil.example", "192.168.0.1", "169.254.169.254")),
-    Probe(
-        "foreign host",
-        "other ports, none, user part",
-        hosts("127.0.0.1:1", "localhost", "", "localhost:PORT@evil", "127.0.0.1:PORT.evil"),
-    ),
-    Probe("foreign host", "forged X-Forwarded-Host", forwarded),
-    Probe(
-        "foreign site",
-        "a page elsewhere writes",
-        origins("POST", "http://evil.example", "null", "http://localhost.evil.example"),
-    ),
-    Probe("foreign site", "a page elsewhere reads", origins("GET", "http://evil.example", "null", "file://")),
-    Probe(
-        "foreign site",
-        "a page of another server on this machine",
-        origins("POST", "http://localhost:1", "http://127.0.0.1:1"),
-    ),
-    Probe("foreign site", "preflight request", preflight),
-    Probe("foreign site", "redirect to another host", redirects),
-    Probe("other doors", "database: other roles, default passwords", databases),
-    Probe("other doors", "Dask: no TLS, no certificate, another authority's", cluster),
-]
+    },
+    "foreign host": {
+        "DNS rebinding": hosts("evil.example", "evil.example:PORT", "127.0.0.1.evil.example:PORT"),
+        "names like a private address": hosts("10.evil.example", "192.168.0.1", "169.254.169.254"),
+        "other ports, none, user part": hosts(
+            "127.0.0.1:1", "localhost", "", "localhost:PORT@evil", "127.0.0.1:PORT.evil"
+        ),
+        "forged X-Forwarded-Host": forwarded,
+    },
+    "foreign site": {
+        "a page elsewhere writes": asks(*((*LOOK, {"Origin": site}) for site in _SITES)),
+        "a page elsewhere reads": asks(*((*READ, {"Origin": site}) for site in (*_SITES[:2], "file://"))),
+        "a page of another server on this machine": asks(
+            *((*LOOK, {"Origin": f"http://{host}:1"}) for host in ("localhost", "127.0.0.1"))
+        ),
+        "preflight request": preflight,
+        "redirect to another host": redirects,
+    },
+    "other doors": {
+        "database: other roles, default passwords": databases,
+        "Dask: no TLS, no certificate, another authority's": cluster,
+    },
+}

@@ -3,121 +3,103 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from subprocess import Popen
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import sqlalchemy
-from engine_runs import each_event
-from keras_trials import keras_trial
-from mlflow_helpers import until
+from command import Command, base_environment, fake_trainer_environment, wait_for
 from postgres import postgres
-from sweep_runs import starts, sweep_file
-from tiny_images import SUPPORT, write_images
+from sweep_runs import sweep_file
+from tiny_images import write_images
 
-from mnist_ablate.execution.engine import Engine, Progress, Started
-from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.settings import Settings
 from mnist_ablate.verification import verify
-from mnist_ablate.workloads.keras_mnist import data
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
-COMMAND = Path(sys.executable).with_name("mnist-ablate")
 OUTAGE_S = 2.0
 ORPHANS_END_S = 1.0
+IN_AN_EPOCH_S = 0.3
 
 
 class Place:
     """A folder with a sweep of fake trials, and the command in an environment of its own."""
 
-    def __init__(self, folder: Path, **sweep: object) -> None:
-        self.home, self.fake = folder / "home", folder / "fake"
-        self.fake.mkdir()
-        self.images, self.sweep = write_images(folder / "images.npz"), sweep_file(folder, **sweep)
-        self.environment = {
-            **os.environ,
-            "MNIST_ABLATE_TRAINER": "fake_trainer:factory",
-            "PYTHONPATH": str(SUPPORT),
-            "FAKE_DIR": str(self.fake),
-            "FAKE_EPOCH_S": "0.1",
-        }
+    def __init__(self, folder: str, **sweep: object) -> None:
+        self.folder, self.sweep = Path(folder), sweep_file(Path(folder), **sweep)
+        write_images(self.folder / "images.npz")
+        fake = fake_trainer_environment(self.folder, FAKE_EPOCH_S="0.1", MLFLOW_TRACKING_URI="")
+        self.command = Command(self.folder, base_environment(**fake))
 
-    def start(self) -> "subprocess.Popen[str]":
-        command = [str(COMMAND), "sweep", str(self.sweep), "--home", str(self.home), "--data", str(self.images)]
-        quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, env=self.environment, text=True, stdout=quiet, stderr=quiet)
+    def start(self, **environment: str) -> "Popen[str]":
+        return self.command.start("sweep", str(self.sweep), "--data", "images.npz", **environment)
 
-    def begun(self) -> int:
-        """How many trials workers have begun."""
-        return len(starts(self.fake))
+    def begun(self, of: str = "") -> list[list[str]]:
+        """The trials that workers have begun, or how often this one: id, process, arm and seed."""
+        path = self.folder / "starts"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split() for line in lines if line.startswith(of)]
+
+    def seconds_to_next(self, of: str = "") -> float:
+        """Until a worker begins a trial, or this one again."""
+        began, before = time.monotonic(), len(self.begun(of))
+        wait_for(lambda: len(self.begun(of)) > before, 60)
+        return time.monotonic() - began
 
 
 def after_killed_worker(times: int = 4) -> list[float]:
-    """From kill -9 of a worker in an epoch to the first sign of the same trial on another, in seconds."""
+    """From kill -9 of a worker in an epoch until another one begins the same trial, in seconds."""
     waits = []
-    sys.modules["__main__"] = ModuleType("__main__")  # workers would import this program, and MLflow with it
-    with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        os.environ.update({name: place.environment[name] for name in ("PYTHONPATH", "FAKE_DIR", "FAKE_EPOCH_S")})
-        digest = data.load(place.images).digest
-        plugin = TrainerPlugin("fake_trainer:factory", digest, place.images.read_bytes(), Path(folder))
-        trials = [keras_trial(Recipe(epochs=4), seed, digest) for seed in range(times * 3)]
-        with Engine(plugin, jobs=2) as engine:
-            killed: dict[str, float] = {}
-            for event in each_event(engine, trials):
-                id_ = event.trial.id
-                if isinstance(event, Started) and id_ in killed:
-                    waits.append(time.monotonic() - killed.pop(id_))
-                    continue
-                chosen = isinstance(event, Progress) and event.epoch.number == 2 and event.trial.seed % 3 == 0
-                if chosen and len(waits) + len(killed) < times:
-                    killed[id_] = time.monotonic()
-                    os.kill(engine._running[id_].pid, signal.SIGKILL)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        place = Place(folder, seeds=20, fixed={"epochs": 20})
+        driver = place.start()
+        for _ in range(times):
+            place.seconds_to_next()
+            time.sleep(IN_AN_EPOCH_S)
+            trial, worker, _ = place.begun()[-1]
+            os.kill(int(worker), signal.SIGKILL)
+            waits.append(place.seconds_to_next(of=trial))
+        driver.kill()
+        driver.wait()
     return waits
 
 
 def after_killed_driver(times: int = 2) -> list[float]:
     """From the same command, given again after kill -9 of the driver, to the first trial on a worker, in seconds."""
     waits = []
-    with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), seeds=40)
-        driver = place.start()
-        until(lambda: place.begun() > 3, 60)
-        for _ in range(times):
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        place = Place(folder, seeds=40)
+        for number in range(times + 1):
+            driver = place.start()
+            wait_s = place.seconds_to_next()
+            waits += [wait_s] if number else []
+            time.sleep(0.5)
             driver.kill()
             driver.wait()
             time.sleep(ORPHANS_END_S)
-            before, began = place.begun(), time.monotonic()
-            driver = place.start()
-            until(lambda seen=before: place.begun() > seen, 60)
-            waits.append(time.monotonic() - began)
-            time.sleep(0.5)
-        driver.kill()
-        driver.wait()
     return waits
 
 
-def after_database_restart() -> dict[str, float]:
+def after_database_restart() -> dict[str, Any]:
     """PostgreSQL is down for 2 s in a sweep: seconds from its return to the next record, and what is lost."""
-    with tempfile.TemporaryDirectory() as folder, postgres() as server:
-        place = Place(Path(folder), seeds=15)
-        place.environment["OPTUNA_STORAGE"] = os.environ["OPTUNA_STORAGE"] = server.database()
-        engine = sqlalchemy.create_engine(os.environ["OPTUNA_STORAGE"], poolclass=sqlalchemy.NullPool)
-        driver = place.start()
-        until(lambda: _recorded(engine) > 3, 60)
+    with TemporaryDirectory() as folder, postgres() as server:
+        place = Place(folder, seeds=15)
+        url = os.environ["OPTUNA_STORAGE"] = server.database()
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        driver = place.start(OPTUNA_STORAGE=url)
+        wait_for(lambda: _recorded(engine) > 3, 60)
         server.crash()
         time.sleep(OUTAGE_S)
         server.start()
         back, before = time.monotonic(), _recorded(engine)
-        until(lambda: _recorded(engine) > before, 60)
+        wait_for(lambda: _recorded(engine) > before, 60)
         wait_s = time.monotonic() - back
-        code = driver.wait(120)
-        problems = verify.problems(place.sweep.stem, Settings(home=place.home))
-        return {"seconds": wait_s, "code": code, "problems": len(problems), "trained": place.begun(), "planned": 30}
+        driver.communicate(timeout=120)
+        problems = verify.problems(place.sweep.stem, Settings(home=place.folder / ".mnist-ablate"))
+        counts = {"problems": problems, "trained": len(place.begun()), "planned": 30}
+        return {"seconds": wait_s, "code": driver.returncode, **counts}
 
 
 def _recorded(engine: sqlalchemy.Engine) -> int:
@@ -128,11 +110,7 @@ def _recorded(engine: sqlalchemy.Engine) -> int:
         return 0
 
 
-MEASURES: dict[str, Callable[[], object]] = {
-    "worker": after_killed_worker,
-    "driver": after_killed_driver,
-    "database": after_database_restart,
-}
+MEASURES = {"worker": after_killed_worker, "driver": after_killed_driver, "database": after_database_restart}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """The promise of equal numbers, on real images with the real trainer: any number of jobs, interrupted or not."""
 
-import json
 import signal
-import subprocess
-import sys
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
-from command import PROGRAM, base_environment
+from command import Command, base_environment, wait_for
 from mlflow_helpers import new_home
+
+from mnist_ablate.ledger.ledger import Ledger
 
 SWEEP = """
 question: Do centered inputs hurt?
@@ -21,103 +22,57 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def folder(tmp_path):
+def real(tmp_path):
     (tmp_path / "centered.yaml").write_text(SWEEP)
-    return tmp_path
+    return Command(tmp_path, base_environment(MLFLOW_TRACKING_URI=""))
 
 
-def embedded():
-    return base_environment(MLFLOW_TRACKING_URI="")
+def sweep(real, home, jobs):
+    done = real("sweep", "centered.yaml", "--home", home, "--json", "--jobs", jobs)
+    assert done.code == 0, done.err
+    return done.document
 
 
-def command(home, *options):
-    return [PROGRAM, "sweep", "centered.yaml", "--home", home, "--json", *options]
-
-
-def numbers(folder, home):
+def numbers(real, home):
     """Everything that was measured, to the bit; times left out."""
-    from mnist_ablate.ledger.ledger import Ledger
-
-    entries = Ledger(f"sqlite:///{folder / home / 'ledger.db'}").find("centered").entries()
-    return {
-        trial_id: (
-            entry.outcome.metrics,
-            entry.outcome.diagnostics,
-            [
-                (epoch.metrics["train_loss"], epoch.metrics["val_loss"], epoch.metrics["val_accuracy"])
-                for epoch in entry.outcome.epochs
-            ],
-        )
-        for trial_id, entry in entries.items()
-    }
+    entries = Ledger(f"sqlite:///{real.folder / home / 'ledger.db'}").find("centered").entries()
+    outcomes = {id_: entry.outcome for id_, entry in entries.items()}
+    return {id_: (o.metrics, o.diagnostics, [epoch.metrics for epoch in o.epochs]) for id_, o in outcomes.items()}
 
 
-def sweep(folder, home, *options):
-    done = subprocess.run(
-        command(home, *options), cwd=folder, env=embedded(), capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def recorded(ledger):
+    try:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT count(*) FROM trials").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
 
 
-def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(folder):
+def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(real):
     for home in ("one", "two", "cut"):
-        new_home(folder / home)
-    one = sweep(folder, "one", "--jobs", "1")
-    two = sweep(folder, "two", "--jobs", "2")
-    assert one["arms"] == two["arms"]
-    assert numbers(folder, "one") == numbers(folder, "two")
+        new_home(real.folder / home)
+    one = sweep(real, "one", "1")
+    assert sweep(real, "two", "2")["arms"] == one["arms"]
+    assert numbers(real, "one") == numbers(real, "two")
 
-    started = {"env": embedded(), "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command("cut", "--jobs", "1"), cwd=folder, **started) as driver:
-        ledger = folder / "cut" / "ledger.db"
-        while driver.poll() is None and not (ledger.exists() and recorded(ledger)):
-            time.sleep(0.1)
-        driver.send_signal(signal.SIGINT)
-        _, messages = driver.communicate(timeout=60)
+    driver = real.start("sweep", "centered.yaml", "--home", "cut", "--json", "--jobs", "1")
+    ledger = real.folder / "cut" / "ledger.db"
+    wait_for(lambda: driver.poll() is not None or (ledger.exists() and recorded(ledger)), 100)
+    driver.send_signal(signal.SIGINT)
+    _, messages = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert "run the same command again to continue" in messages
     assert "Traceback" not in messages
     assert 0 < recorded(ledger) < 6
-    assert sweep(folder, "cut", "--jobs", "2")["arms"] == one["arms"]
-    assert numbers(folder, "cut") == numbers(folder, "one")
+    assert sweep(real, "cut", "2")["arms"] == one["arms"]
+    assert numbers(real, "cut") == numbers(real, "one")
 
 
-def recorded(ledger):
-    import sqlite3
-
-    try:
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
-            return connection.execute("SELECT count(*) FROM trials").fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0
-    finally:
-        connection.close()
-
-
-def test_judge_needs_no_keras_mlflow_or_optuna(folder):
-    means = {"unit": 0.9, "centered": 0.88}
-    rows = [f"{name},{seed},{mean + seed / 1000}" for name, mean in means.items() for seed in range(8)]
-    (folder / "table.csv").write_text("\n".join(["normalizer,seed,test_accuracy", *rows]))
-    claim = "{name: hurts, statement: It hurts., treatment: {normalizer: centered}, control: {normalizer: unit}, "
-    (folder / "centered.yaml").write_text(f"{SWEEP}claims:\n  - {claim}direction: lower, margin: 0.002}}\n")
-    blocked = ("keras", "tensorflow", "mlflow", "optuna", "cv2", "distributed")
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
-        "sys.argv = ['mnist-ablate', 'judge', 'table.csv', '--sweep', 'centered.yaml', '--json']; "
-        "from mnist_ablate.cli.app import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["claims"][0]["verdict"] == "supported"
-
-
-def test_help_is_quick_and_quiet(folder):
+def test_help_is_quick_and_quiet(real):
     times = []
     for _ in range(5):
         clock = time.perf_counter()
-        done = subprocess.run([PROGRAM, "--help"], cwd=folder, capture_output=True, text=True, timeout=20)
+        done = real("--help")
         times.append(time.perf_counter() - clock)
-        assert done.returncode == 0
-        assert done.stderr == ""
+        assert (done.code, done.err) == (0, "")
     assert min(times) < 0.3

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from engine_runs import each_event, trials
+from keras_trials import each_event, trials
 from tiny_images import SUPPORT
 
 from mnist_ablate.errors import AblateError
@@ -64,7 +64,7 @@ import logging, sys
 from pathlib import Path
 
 sys.path[:0] = [sys.argv[1]]
-from engine_runs import each_event, trials
+from keras_trials import each_event, trials
 from mnist_ablate.execution.engine import Engine
 from mnist_ablate.execution.worker import TrainerPlugin
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command import wait_for
 from distributed import Client
-from engine_runs import each_event, trials
+from keras_trials import each_event, trials
 from external_cluster import Cluster, kill
 from mlflow_helpers import free_port
 from tiny_images import write_images

@@ -6,7 +6,7 @@ import pytest
 from ledger_records import recorded
 from mlflow import MlflowClient
 from mlflow_helpers import free_port, new_home
-from mlflow_server import mlflow_server
+from mlflow_stub import mlflow_server
 from sweep_runs import small
 
 from mnist_ablate.execution import recorded_report

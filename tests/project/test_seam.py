@@ -1,14 +1,13 @@
 """The seam: a workload that is no network goes through plan, engine, ledger, MLflow, verdicts and verification."""
 
 import json
-import subprocess
-from pathlib import Path
+import re
 
 import pytest
-from command import PROGRAM, base_environment
+from command import Command, base_environment
 from mlflow_helpers import new_home
+from tiny_images import SUPPORT
 
-SUPPORT = Path(__file__).parents[1] / "support"
 SWEEP = """
 question: Does the bent coin fall on heads more often?
 scientific: {coin: [fair, bent]}
@@ -24,48 +23,40 @@ claims:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("coin")
-    (made / "coin.yaml").write_text(SWEEP)
-    new_home(made / "home")
-    return made
+def coin(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    folder = tmp_path_factory.mktemp("coin")
+    (folder / "coin.yaml").write_text(SWEEP)
+    new_home(folder / ".mnist-ablate")
+    own = {"PYTHONPATH": str(SUPPORT), "MNIST_ABLATE_WORKLOAD": "coin_workload:COIN", "MLFLOW_TRACKING_URI": ""}
+    return Command(folder, base_environment(**own))
 
 
-def run(folder: Path, *words: str) -> str:
-    environment = base_environment(
-        PYTHONPATH=str(SUPPORT),
-        MNIST_ABLATE_WORKLOAD="coin_workload:COIN",
-        MNIST_ABLATE_HOME=str(folder / "home"),
-    )
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run([PROGRAM, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run(coin: Command, *words: str) -> str:
+    done = coin(*words)
+    assert done.code == 0, done.out + done.err
+    return done.out
 
 
-def test_settings_and_choices_are_those_of_the_workload(folder: Path) -> None:
-    assert "Heads seven times in ten." in run(folder, "list", "choices")
-    assert "2 arms x 8 seeds" in run(folder, "plan", "coin.yaml")
-    schema = json.loads(run(folder, "schema"))
+def test_settings_and_choices_are_those_of_the_workload(coin: Command) -> None:
+    assert "Heads seven times in ten." in run(coin, "list", "choices")
+    assert "2 arms x 8 seeds" in run(coin, "plan", "coin.yaml")
+    schema = json.loads(run(coin, "schema"))
     assert schema["definitions"]["rounds"]["maximum"] == 100
     assert schema["definitions"]["Claim"]["properties"]["metric"]["enum"] == ["late_heads", "heads"]
 
 
 @pytest.mark.slow
-def test_a_sweep_of_another_workload_ends_in_a_verdict_that_verify_confirms(folder: Path) -> None:
-    report = json.loads(run(folder, "sweep", "coin.yaml", "--json"))
+def test_a_sweep_of_another_workload_ends_in_a_verdict_that_verify_confirms(coin: Command) -> None:
+    report = json.loads(run(coin, "sweep", "coin.yaml", "--json"))
     assert report["metric"] == "late_heads"
     assert report["trials"]["complete"] == 16
     assert [claim["verdict"] for claim in report["claims"]] == ["supported"]
     assert report["tuning"]["metric"] == "heads"
-    shown = run(folder, "report", "coin")
-    assert "late heads" in shown
-    assert "%" in shown
-    assert "pp" in shown
-    run(folder, "report", "coin", "--output", "coin.html")
-    page = (folder / "coin.html").read_text()
+    shown = run(coin, "report", "coin")
+    assert all(word in shown for word in ("late heads", "%", "pp"))
+    run(coin, "report", "coin", "--output", "coin.html")
+    page = (coin.folder / "coin.html").read_text()
     assert "The seeds vary the tosses." in page
-    assert "image" not in page
-    assert "accuracy" not in page
-    run(folder, "verify", "coin")
-    assert json.loads(run(folder, "report", "coin", "--format", "json")) == report
+    assert not re.search("image|accuracy", page)
+    run(coin, "verify", "coin")
+    assert json.loads(run(coin, "report", "coin", "--format", "json")) == report

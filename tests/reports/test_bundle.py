@@ -28,7 +28,7 @@ from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.verification.bundle_check import Checked, check
 from mnist_ablate.workloads import versions
-from mnist_ablate.workloads.workload import default_workload, trial_id
+from mnist_ablate.workloads.workload import default_workload, trial_of
 
 DATA = "d1" * 32
 ALLOWED = {

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import chromium
+import browser as chromium
 import pytest
 from browser import Browser, browser
 from judged_sweep import judged

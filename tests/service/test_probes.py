@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from attacks import Ground, Probe, all_probes
-from attacks_secrets import told
 from service_stack import stack
 
 PROBES = all_probes()
@@ -33,4 +32,6 @@ def test_the_table_has_every_probe() -> None:
 
 
 def test_a_secret_in_an_answer_would_be_seen(ground: Ground) -> None:
+    from attacks import told
+
     assert not told(ground, [f"Traceback: {ground.service.secrets['account']}"]).refused

@@ -1,4 +1,4 @@
-"""Headless Chromium under control: opens pages, waits for what they show, takes pictures; over a pipe, no port."""
+"""Headless Chromium: opens a file and tells what it asked for, or is led over a pipe and waits for what pages show."""
 
 import base64
 import json
@@ -8,29 +8,56 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromium import FOUND
-
+FOUND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _OPTIONS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    "--hide-scrollbars",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+)
+_LED = (
+    *_OPTIONS,
+    "--hide-scrollbars",
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
     "--disable-features=IsolateSandboxedFrames",  # else a framed page is another target
     "--disable-site-isolation-trials",
     "--remote-debugging-pipe",
 )
+_TEXT = "document.body?.innerText ?? ''"
+_ITS_OWN = "not an origin"
+"""Chromium's mark on what it asks for by itself, updates and the like, and no page does."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The document after loading, the console's lines, the addresses that the page asked for."""
+
+    dom: str
+    console: list[str]
+    requests: list[str]
+
+
+def visit(page: Path, folder: Path) -> Visit:
+    """Opens `page`; `folder` takes Chromium's profile and log."""
+    assert FOUND
+    log = folder / "net.json"
+    command = [FOUND, *_OPTIONS, "--enable-logging=stderr", "--dump-dom", f"--user-data-dir={folder / 'profile'}"]
+    command += [f"--log-net-log={log}", page.absolute().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    events = (event.get("params", {}) for event in json.loads(log.read_text())["events"])
+    asked = [event["url"] for event in events if event.get("initiator", _ITS_OWN) != _ITS_OWN and "url" in event]
+    return Visit(done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line], asked)
 
 
 class Browser:
@@ -52,8 +79,7 @@ class Browser:
             message = self._message()
             if message.get("id") == self._id:
                 assert "error" not in message, message
-                found: dict[str, Any] = message["result"]
-                return found
+                return message["result"]
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -62,8 +88,7 @@ class Browser:
             assert block, "Chromium ended"
             self._rest += block
         text, _, self._rest = self._rest.partition(b"\0")
-        message: dict[str, Any] = json.loads(text)
-        return message
+        return json.loads(text)
 
     def size(self, width: int, height: int) -> None:
         """The window, in pixels; light colors."""
@@ -76,52 +101,41 @@ class Browser:
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=url)
 
-    def value(self, script: str) -> Any:
+    def value(self, script: str, **where: Any) -> Any:
         """What an expression comes to."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, **where)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     def text(self) -> str:
         """Everything that the page shows, without what is framed."""
-        return str(self.value("document.body?.innerText ?? ''"))
+        return str(self.value(_TEXT))
 
     def framed(self, text: str, timeout_s: float = 60.0) -> str:
         """Waits until a framed page shows a text, and returns all that it shows, even of a page in a sandbox."""
-        end = time.monotonic() + timeout_s
-        while text not in (found := self._framed()):
-            assert time.monotonic() < end, f"never framed: {text}; the page shows: {self.text()[:2000]}"
-            time.sleep(0.2)
-        return found
 
-    def _framed(self) -> str:
-        frames = self.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
-        worlds = [self.call("Page.createIsolatedWorld", frameId=each["frame"]["id"]) for each in frames]
-        script = "document.body?.innerText ?? ''"
-        found = [
-            self.call("Runtime.evaluate", expression=script, contextId=world["executionContextId"], returnByValue=True)
-            for world in worlds
-        ]
-        return "\n".join(str(each["result"].get("value", "")) for each in found)
+        def look() -> str:
+            frames = self.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
+            worlds = [self.call("Page.createIsolatedWorld", frameId=each["frame"]["id"]) for each in frames]
+            found = "\n".join(str(self.value(_TEXT, contextId=world["executionContextId"])) for world in worlds)
+            return found if text in found else ""
+
+        return str(self._wait(look, f"framed: {text}", timeout_s))
 
     def until(self, script: str, timeout_s: float = 60.0) -> Any:
         """Waits until an expression is true, and returns what it came to."""
-        end = time.monotonic() + timeout_s
-        while not (found := self.value(script)):
-            assert time.monotonic() < end, f"never: {script}; the page shows: {self.text()[:2000]}"
-            time.sleep(0.2)
-        return found
+        return self._wait(lambda: self.value(script), script, timeout_s)
 
     def shows(self, text: str, timeout_s: float = 60.0) -> None:
         """Waits until the page shows a text."""
-        end = time.monotonic() + timeout_s
-        while text not in self.text():
-            assert time.monotonic() < end, f"never shown: {text}; the page shows: {self.text()[:2000]}"
-            time.sleep(0.2)
+        self._wait(lambda: text in self.text(), f"shown: {text}", timeout_s)
 
-    def rest(self, seconds: float = 2.0) -> None:
-        """Lets charts and transitions settle, before a picture."""
-        time.sleep(seconds)
+    def _wait(self, look: Callable[[], Any], what: str, timeout_s: float) -> Any:
+        end = time.monotonic() + timeout_s
+        while not (found := look()):
+            assert time.monotonic() < end, f"never {what}; the page shows: {self.text()[:2000]}"
+            time.sleep(0.2)
+        return found
 
     def click(self, script: str) -> None:
         """Clicks the element that an expression finds, once it is there."""
@@ -142,7 +156,7 @@ def browser(folder: Path, width: int = 1400, height: int = 900) -> Iterator[Brow
     assert FOUND
     read_commands, commands = os.pipe()
     answers, write_answers = os.pipe()
-    words = [FOUND, *_OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"]
+    words = [FOUND, *_LED, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"]
     redirected = f"exec {shlex.join(words)} 3<&{read_commands} 4>&{write_answers}"
     null = subprocess.DEVNULL
     process = subprocess.Popen(
@@ -156,11 +170,10 @@ def browser(folder: Path, width: int = 1400, height: int = 900) -> Iterator[Brow
         yield made
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
         os.close(commands)
         os.close(answers)
         shutil.rmtree(folder / "profile", ignore_errors=True)

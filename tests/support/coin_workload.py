@@ -4,14 +4,14 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
-from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section
+from mnist_ablate.trial import Epoch, Outcome, Params, Scalar, Trial
+from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, Section
 
 
 class Toss(BaseModel):
@@ -22,14 +22,10 @@ class Toss(BaseModel):
     rounds: int = Field(default=2, ge=1, le=100, description="How many times a thousand tosses are made.")
 
 
-@dataclass(frozen=True)
-class Table:
-    """What coins are tossed on."""
-
-    digest: str
-
-
 class Hand:
+    def __init__(self, _table: Inputs) -> None:
+        pass
+
     def train(
         self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None] = lambda _text: None
     ) -> Outcome:
@@ -51,10 +47,6 @@ class Hand:
         (folder / "coin.txt").write_text(str(trial.settings["coin"]))
 
 
-def hand(_inputs: Inputs) -> Hand:
-    return Hand()
-
-
 class CoinWorkload:
     name = "coin"
     version = 1
@@ -67,18 +59,14 @@ class CoinWorkload:
     selection_metric = "heads"
     budget = "rounds"
     derived: Mapping[str, str] = {}
-    trainer = "coin_workload:hand"
+    trainer = "coin_workload:Hand"
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
     shipped_name = "a table"
     seeds_vary = "The seeds vary the tosses."
-
-    @property
-    def choices(self) -> Mapping[str, Mapping[str, str]]:
-        return {"coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}}
-
-    @property
-    def template(self) -> str:
-        return "question: Does ${name} fall on heads?\nscientific: {coin: [fair, bent]}\nseeds: 6\n"
+    choices: Mapping[str, Mapping[str, str]] = {
+        "coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}
+    }
+    template = "question: Does ${name} fall on heads?\nscientific: {coin: [fair, bent]}\nseeds: 6\n"
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         return Toss.model_validate(settings).model_dump()
@@ -89,20 +77,17 @@ class CoinWorkload:
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         return "a toss"
 
-    def load(self, source: Path | bytes | None) -> Table:
-        return Table(self.shipped_digest)
+    def load(self, _place: Path | bytes | None) -> Inputs:
+        return SimpleNamespace(digest=self.shipped_digest)
 
-    def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
-        """A table needs nothing."""
-
-    def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
+    def nothing(self, *_: object) -> list[Any]:
+        """What a table needs, lacks and tells."""
         return []
+
+    prepare = warnings = fingerprints = input_alarms = diagnostic_sections = nothing
 
     def environment(self, given: Path | None) -> dict[str, str]:
         return {}
-
-    def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, Any]]:
-        return []
 
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
         return Cost([0.01] * len(arms), 0.0)
@@ -112,12 +97,6 @@ class CoinWorkload:
 
     def input_section(self, contents: Contents) -> Section:
         return Section("table", "The table")
-
-    def input_alarms(self, contents: Contents) -> list[str]:
-        return []
-
-    def diagnostic_sections(self, arms: Mapping[str, Sequence[RecordedTrial]]) -> list[Section]:
-        return []
 
     def open_model(self, folder: Path) -> Any:
         return (folder / "coin.txt").read_text()

@@ -24,8 +24,7 @@ class Done:
 
     @property
     def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
+        return json.loads(self.out)
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,13 @@ class Command:
 
     def __call__(self, *arguments: str, **environment: str) -> Done:
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=200)
         return Done(process.returncode, out, err)
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [PROGRAM, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        where = {"cwd": self.folder, "env": {**self.environment, **environment}, "start_new_session": True}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([PROGRAM, *arguments], text=True, **where, **pipes)
 
 
 def left_running(group: int) -> list[int]:
@@ -70,14 +62,19 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def base_environment(**more: str) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MNIST_ABLATE", "MLFLOW", "OPTUNA"))
-    }
+    ours = ("MNIST_ABLATE", "MLFLOW", "OPTUNA")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "MLFLOW_TRACKING_URI": NO_TRACKER, **more}
+
+
+def fake_trainer_environment(folder: Path, **more: str) -> dict[str, str]:
+    """Workers train with the fake trainer, which notes in `folder` what it started."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder), **more}
 
 
 def interrupt(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:

@@ -27,32 +27,28 @@ CHANCE = {"test_accuracy": 0.1, "test_loss": math.log(10), "val_accuracy": 0.1, 
 
 class FakeTrainer:
     def train(
-        self,
-        trial: Trial,
-        on_epoch: Callable[[Epoch], None],
-        on_wait: Callable[[str], None] = lambda _text: None,
+        self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None] = lambda _text: None
     ) -> Outcome:
-        started_ms = time.time_ns() // 1_000_000
-        again = _log_start(trial)
-        fault = fault_of(trial)
-        epochs: list[Epoch] = []
+        started_ms, epochs = time.time_ns() // 1_000_000, list[Epoch]()
+        again, fault = _log_start(trial), fault_of(trial)
         if fault == "prepare":
             for part in range(4):
                 on_wait(f"{part} of 4")
                 time.sleep(PREPARE_S)
         for number in range(1, trial.settings["epochs"] + 1):
             if number == 2 or trial.settings["epochs"] == 1:
-                _fail(fault, again=again)
+                _fail(fault.removesuffix("_once") if not again else fault)
             if fault == "diverge" and number == 2:
                 break
             time.sleep(SLOW_S if fault == "slow" else float(os.environ.get("FAKE_EPOCH_S", EPOCH_S)))
             epochs.append(epoch(trial, number))
             on_epoch(epochs[-1])
         diverged = len(epochs) < trial.settings["epochs"]
+        told = CHANCE if diverged else metrics(trial)
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",
-            metrics=told(trial, CHANCE if diverged else metrics(trial)),
+            metrics={name: value for name, value in told.items() if not (trial.is_blind and name.startswith("test_"))},
             epochs=tuple(epochs),
             reason="loss not finite in epoch 2" if diverged else "",
             started_ms=started_ms,
@@ -76,15 +72,8 @@ def factory(_digits: Dataset) -> FakeTrainer:
 
 def fault_of(trial: Trial) -> str:
     faults: dict[str, str] = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
-    for key in (
-        f"{trial.settings['activation']}/{trial.seed}",
-        f"{trial.settings['activation']}/*",
-        f"*/{trial.seed}",
-        "*/*",
-    ):
-        if key in faults:
-            return faults[key]
-    return ""
+    names = (f"{arm}/{seed}" for arm in (trial.settings["activation"], "*") for seed in (trial.seed, "*"))
+    return next((faults[name] for name in names if name in faults), "")
 
 
 def metrics(trial: Trial) -> dict[str, float]:
@@ -95,38 +84,26 @@ def metrics(trial: Trial) -> dict[str, float]:
     return {"test_accuracy": accuracy, "test_loss": 1 - accuracy, "val_accuracy": accuracy + fit, "val_loss": 0.1}
 
 
-def told(trial: Trial, found: dict[str, float]) -> dict[str, float]:
-    """A blind trial knows nothing of the test set."""
-    return {name: value for name, value in found.items() if not (trial.is_blind and name.startswith("test_"))}
-
-
 def epoch(trial: Trial, number: int) -> Epoch:
     """Rises to what the trial's metrics say of its last epoch."""
     last, missing = metrics(trial), trial.settings["epochs"] - number
-    return Epoch(
-        number=number,
-        train_loss=1 / number,
-        train_accuracy=0.9,
-        val_loss=last["val_loss"] + 0.1 * missing,
-        val_accuracy=last["val_accuracy"] - 0.01 * missing,
-        ended_ms=time.time_ns() // 1_000_000,
-    )
+    loss, accuracy = last["val_loss"] + 0.1 * missing, last["val_accuracy"] - 0.01 * missing
+    values = {"train_loss": 1 / number, "train_accuracy": 0.9, "val_loss": loss, "val_accuracy": accuracy}
+    return Epoch(number=number, **values, ended_ms=time.time_ns() // 1_000_000)
 
 
-def _fail(fault: str, *, again: bool) -> None:
-    if fault == "raise":
-        raise RuntimeError("no such layer")
-    if fault == "leak":
-        raise RuntimeError(os.environ["FAKE_LEAK"])
+def _fail(fault: str) -> None:
+    if fault in {"raise", "leak"}:
+        raise RuntimeError("no such layer" if fault == "raise" else os.environ["FAKE_LEAK"])
     if fault == "memory":
         raise MemoryError
     if fault == "eat":
         eaten = bytearray(600_000_000)
         time.sleep(5)
         del eaten
-    if fault == "kill" or (fault == "kill_once" and not again):
+    if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "hang" or (fault == "hang_once" and not again):
+    if fault == "hang":
         ctypes.PyDLL(None).sleep(60)  # keeps the interpreter lock
 
 

@@ -17,32 +17,25 @@ from mnist_ablate.sweep.plan import Arm, PlannedTrial, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Row
 
-MEANS = {
-    "unit relu": 0.9790,
-    "unit tanh": 0.9735,
-    "raw relu": 0.9655,
-    "raw tanh": 0.9302,
-    "centered relu": 0.9775,
-    "centered tanh": 0.9712,
-    "centered_uint8 relu": 0.9420,
-    "centered_uint8 tanh": 0.9280,
-    "standardized relu": 0.9801,
-    "standardized tanh": 0.9740,
-    "inverted relu": 0.9772,
-    "inverted tanh": 0.9655,
+ARMS = {
+    "unit": (0.9790, 0.9735, (0.0, 0.996, 0.131, 0.307, 0.425, 87.5)),
+    "raw": (0.9655, 0.9302, (0.0, 255.0, 33.4, 78.7, 0.425, 5.73e6)),
+    "centered": (0.9775, 0.9712, (-1.0, 1.008, -0.737, 0.620, 1.19, 727.0)),
+    "centered_uint8": (0.9420, 0.9280, (0.0, 2.008, 0.99, 0.19, 5.2, 797.0)),
+    "standardized": (0.9801, 0.9740, (-0.424, 2.82, 0.0, 1.0, 0.0, 784.0)),
+    "inverted": (0.9772, 0.9655, (0.004, 1.0, 0.869, 0.307, 2.83, 667.0)),
 }
-INPUTS = {
-    "unit": (0.0, 0.996, 0.131, 0.307, 0.425, 87.5),
-    "raw": (0.0, 255.0, 33.4, 78.7, 0.425, 5.73e6),
-    "centered": (-1.0, 1.008, -0.737, 0.620, 1.19, 727.0),
-    "centered_uint8": (0.0, 2.008, 0.99, 0.19, 5.2, 797.0),
-    "standardized": (-0.424, 2.82, 0.0, 1.0, 0.0, 784.0),
-    "inverted": (0.004, 1.0, 0.869, 0.307, 2.83, 667.0),
-}
+"""By normalizer: mean accuracy with relu and with tanh, and what the inputs are like, by `KEYS`."""
 KEYS = ("min", "max", "mean", "std", "offset", "energy")
+MEANS = {
+    f"{name} {activation}": ARMS[name][place] for name in ARMS for place, activation in enumerate(("relu", "tanh"))
+}
 PROVENANCE = {"version.mnist-ablate": "0.1.0", "version.keras": "3.15.0", "git_commit": "unknown"}
-DIVERGED = {("centered_uint8 relu", 3), ("raw tanh", 6), ("raw tanh", 8)}
-FAILED = {("inverted relu", 2): "failed", ("unit tanh", 7): "lost", ("standardized tanh", 1): "failed"}
+TROUBLE = {
+    **dict.fromkeys([("centered_uint8 relu", 3), ("raw tanh", 6), ("raw tanh", 8)], "diverged"),
+    **dict.fromkeys([("inverted relu", 2), ("standardized tanh", 1)], "failed"),
+    ("unit tanh", 7): "lost",
+}
 
 
 def judged(
@@ -76,42 +69,29 @@ def as_json(value: BaseModel) -> Any:
 
 def _entry(planned: PlannedTrial, reason: str, *, trouble: bool) -> RecordedTrial:
     name, trial = label(planned.arm.params), planned.trial
-    status = FAILED.get((name, trial.seed), "complete") if trouble else "complete"
-    diverged = trouble and (name, trial.seed) in DIVERGED
-    epochs = tuple(_epochs(planned.arm, trial.seed, 1 if diverged else trial.settings["epochs"]))
-    outcome: dict[str, Any] = {"trial_id": trial.id, "status": "diverged" if diverged else status, "seconds": 4.0}
-    if status != "complete":
+    status = TROUBLE.get((name, trial.seed), "complete") if trouble else "complete"
+    outcome: dict[str, Any] = {"trial_id": trial.id, "status": status, "seconds": 4.0}
+    if status in {"failed", "lost"}:
         outcome |= {"reason": reason}
-    elif diverged:
-        outcome |= {"reason": "loss not finite in epoch 2", "metrics": _metrics(0.1)}
     else:
-        outcome |= {"metrics": _metrics(epochs[-1].metrics["val_accuracy"] + 0.0005)}
-    if status == "complete":
-        outcome |= {"epochs": epochs, "diagnostics": _diagnostics(planned.arm, trial.seed)}
+        diverged = status == "diverged"
+        epochs = tuple(_epochs(planned.arm, trial.seed, 1 if diverged else trial.settings["epochs"]))
+        accuracy = 0.1 if diverged else epochs[-1].metrics["val_accuracy"] + 0.0005
+        metrics = {"test_accuracy": accuracy, "test_loss": -math.log(accuracy), "epochs_to_95": 2.0}
+        outcome |= {"epochs": epochs, "metrics": metrics, "diagnostics": _diagnostics(planned.arm, trial.seed)}
+        outcome["reason"] = "loss not finite in epoch 2" if diverged else ""
     return RecordedTrial(trial, planned.arm.params, planned.stage, Outcome(**outcome))
-
-
-def _metrics(accuracy: float) -> dict[str, float]:
-    return {"test_accuracy": accuracy, "test_loss": -math.log(accuracy), "epochs_to_95": 2.0}
-
-
-def _mean(arm: Arm) -> float:
-    return MEANS.get(label(arm.params), 0.97)
 
 
 def _epochs(arm: Arm, seed: int, epochs: int) -> Iterator[Epoch]:
     noise = np.random.default_rng([seed, sum(label(arm.params).encode())]).normal(0.0, 0.0012, epochs + 1)
+    worst = 1 - MEANS.get(label(arm.params), 0.97)
     for number in range(1, epochs + 1):
-        error = (1 - _mean(arm)) * (1 + 1.2 * math.exp(-number + epochs / 6)) / (1 + 1.2 * math.exp(-epochs * 5 / 6))
+        error = worst * (1 + 1.2 * math.exp(-number + epochs / 6)) / (1 + 1.2 * math.exp(-epochs * 5 / 6))
         accuracy = round(1 - error + noise[0] + 0.5 * noise[number], 4)
-        yield Epoch(
-            number=number,
-            train_loss=2 * error,
-            train_accuracy=accuracy - 0.01,
-            val_loss=error,
-            val_accuracy=accuracy,
-            ended_ms=1_795_501_978_227 + number,
-        )
+        training = {"train_loss": 2 * error, "train_accuracy": accuracy - 0.01}
+        ended_ms = 1_795_501_978_227 + number
+        yield Epoch(number=number, **training, val_loss=error, val_accuracy=accuracy, ended_ms=ended_ms)
 
 
 def _diagnostics(arm: Arm, seed: int) -> dict[str, float]:
@@ -123,6 +103,6 @@ def _diagnostics(arm: Arm, seed: int) -> dict[str, float]:
         units[f"dead_{layer}_end"] = (0.42 if wrapped else 0.012) / depth + 0.001 * seed if relu else 0.004
         units[f"always_on_{layer}_start"] = 0.28 if wrapped else 0.0
         units[f"always_on_{layer}_end"] = 0.2 / depth if wrapped else 0.0
-    statistics = zip(KEYS, INPUTS.get(arm.settings["normalizer"], INPUTS["unit"]), strict=True)
+    statistics = zip(KEYS, ARMS.get(arm.settings["normalizer"], ARMS["unit"])[2], strict=True)
     inputs = {f"input_{key}": value for key, value in statistics}
     return {**inputs, **units, "gradient_norm_start": 1.2, "gradient_norm_end": 0.15 + 0.01 * seed}

@@ -1,5 +1,8 @@
-"""Trials of the Keras workload, from a recipe."""
+"""Trials of the Keras workload, and the events of an engine that runs them."""
 
+from collections.abc import Iterable, Iterator
+
+from mnist_ablate.execution.engine import Engine, Event
 from mnist_ablate.trial import Trial
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.workload import default_workload, trial_of
@@ -7,3 +10,17 @@ from mnist_ablate.workloads.workload import default_workload, trial_of
 
 def keras_trial(recipe: Recipe, seed: int, data_digest: str) -> Trial:
     return trial_of(default_workload(), recipe.model_dump(), seed, data_digest)
+
+
+def trials(digest: str, seeds: int = 3, epochs: int = 3) -> list[Trial]:
+    return [
+        keras_trial(Recipe(activation=activation, epochs=epochs), seed, digest)
+        for seed in range(seeds)
+        for activation in ("relu", "tanh")
+    ]
+
+
+def each_event(engine: Engine, asked: Iterable[Trial]) -> Iterator[Event]:
+    """The events of these trials, one by one: each is handled before the next trial is taken."""
+    for events in engine.batches(asked, ahead=False):
+        yield from events

@@ -3,13 +3,14 @@
 import os
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from command import wait_for
 from keras_trials import keras_trial
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -32,23 +33,13 @@ def trial(seed: int = 3) -> Trial:
 
 def epochs(count: int = 3, start_ms: int = START_MS, **values: float) -> tuple[Epoch, ...]:
     curves = {"train_loss": 0.5, "train_accuracy": 0.9, "val_loss": 0.4, "val_accuracy": 0.91, **values}
-    numbers = range(1, count + 1)
-    return tuple(Epoch(number=number, ended_ms=start_ms + number * 1000, **curves) for number in numbers)
+    return tuple(Epoch(number=n, ended_ms=start_ms + n * 1000, **curves) for n in range(1, count + 1))
 
 
 def outcome(of: Trial, status: str = "complete", **changes: object) -> Outcome:
-    content = {
-        "trial_id": of.id,
-        "status": status,
-        "metrics": {"test_accuracy": 0.97, "test_loss": 0.1},
-        "diagnostics": {"dead_units": 0.25},
-        "epochs": epochs(),
-        "started_ms": START_MS,
-        "seconds": 3.25,
-        "worker": "worker-1",
-        **changes,
-    }
-    return Outcome.model_validate(content)
+    results = {"metrics": {"test_accuracy": 0.97, "test_loss": 0.1}, "diagnostics": {"dead_units": 0.25}}
+    ran = {"epochs": epochs(), "started_ms": START_MS, "seconds": 3.25, "worker": "worker-1"}
+    return Outcome.model_validate({"trial_id": of.id, "status": status, **results, **ran, **changes})
 
 
 def mirror(uri: str, name: str = "normalization", tags: Mapping[str, str] | None = None) -> Mirror:
@@ -59,11 +50,8 @@ def rows(uri: str, query: str) -> list[tuple[Any, ...]]:
     """What the embedded store really holds, past MLflow."""
     path = database(uri)
     assert path is not None
-    connection = sqlite3.connect(path)
-    try:
+    with closing(sqlite3.connect(path)) as connection:
         return sorted(connection.execute(query).fetchall())
-    finally:
-        connection.close()
 
 
 def points(uri: str) -> list[tuple[Any, ...]]:
@@ -81,10 +69,6 @@ def active_runs(uri: str) -> list[tuple[Any, ...]]:
     return rows(uri, query)
 
 
-EMPTY_STORE = "TEST_MLFLOW_STORE"
-"""Names the file of an empty store: many programs that each need one do not each make it."""
-
-
 def new_home(home: Path) -> str:
     """The address of an empty store in a home of its own, without the seconds MLflow takes to make one."""
     home.mkdir(parents=True, exist_ok=True)
@@ -94,7 +78,8 @@ def new_home(home: Path) -> str:
 
 @cache
 def _empty_store() -> bytes:
-    if made := os.environ.get(EMPTY_STORE):
+    """TEST_MLFLOW_STORE names the file of one: many programs that each need it do not each make it."""
+    if made := os.environ.get("TEST_MLFLOW_STORE"):
         return Path(made).read_bytes()
     with TemporaryDirectory() as home:
         create_store(Settings(home=Path(home)).embedded_uri)
@@ -116,10 +101,7 @@ def free_port() -> int:
 
 
 def until(true: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+    wait_for(true, seconds)
 
 
 def pending(uploader: Uploader) -> int:

@@ -1,12 +1,20 @@
-"""A tiny HTTP server for tests: answers as told, or passes requests on to a real MLflow server and then misbehaves."""
+"""A real MLflow server, and a tiny one that answers as told, or passes requests on to the real one and misbehaves."""
 
 import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from command import wait_for
 
 
 @dataclass
@@ -14,7 +22,6 @@ class Reply:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    wait_s: float = 0.0
 
 
 @dataclass
@@ -40,45 +47,42 @@ class Stub:
         self.bodies: list[bytes] = []
         self.port = 0
         self.busy = 0
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
-        self._count(1)
+        with self.lock:
+            self.busy += 1
         try:
-            self._handle(request)
+            body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+            path = request.path.partition("?")[0]
+            self.seen.append((request.command, path, dict(request.headers)))
+            self.bodies.append(body)
+            reply = self.reply_to(request, path, body)
+            if reply is None:
+                request.close_connection = True
+            else:
+                _answer(request, reply)
         finally:
-            self._count(-1)
+            with self.lock:
+                self.busy -= 1
 
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self.busy += change
-
-    def _handle(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        path = request.path.partition("?")[0]
-        self.seen.append((request.command, path, dict(request.headers)))
-        self.bodies.append(body)
+    def reply_to(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> Reply | None:
+        """None drops the connection."""
         if self.reply:
-            _answer(request, self.reply)
-            return
+            return self.reply
         fault = next((each for each in self.faults if path.endswith(each.path) and each.times > 0), None)
         if fault is None:
-            _answer(request, self._pass_on(request, body))
-            return
+            return self.pass_on(request, body)
         fault.times -= 1
         time.sleep(fault.wait_s)
-        passed = self._pass_on(request, body) if fault.passed_on else None
-        answer = fault.reply or (passed if fault.wait_s else None)
-        if answer:
-            _answer(request, answer)
-        else:
-            request.close_connection = True
+        passed = self.pass_on(request, body) if fault.passed_on else None
+        return fault.reply or (passed if fault.wait_s else None)
 
-    def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> Reply:
+    def pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> Reply:
         upstream = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
         headers = {key: value for key, value in request.headers.items() if key.lower() != "host"}
         upstream.request(request.command, request.path, body, headers)
@@ -89,7 +93,6 @@ class Stub:
 
 
 def _answer(request: BaseHTTPRequestHandler, reply: Reply) -> None:
-    time.sleep(reply.wait_s)
     request.send_response(reply.status)
     for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
         request.send_header(name, value)
@@ -99,7 +102,19 @@ def _answer(request: BaseHTTPRequestHandler, reply: Reply) -> None:
 
 @contextmanager
 def running(stub: Stub, port: int = 0) -> Iterator[Stub]:
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(stub.handle))
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                stub.handle(self)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # the client gave up first
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     stub.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -112,17 +127,22 @@ def running(stub: Stub, port: int = 0) -> Iterator[Stub]:
         thread.join()
 
 
-def _handler(handle: Callable[[BaseHTTPRequestHandler], None]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            try:
-                handle(self)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the client gave up first
+@contextmanager
+def mlflow_server(uri: str, port: int) -> Iterator[None]:
+    """A process of its own."""
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", uri, "--default-artifact-root", f"{Path(uri[10:]).parent}/art"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    null = subprocess.DEVNULL
+    server = subprocess.Popen(command, env=environment, stdout=null, stderr=null, start_new_session=True)
+    try:
+        wait_for(lambda: _answers(port), 90)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

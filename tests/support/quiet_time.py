@@ -25,10 +25,5 @@ def quiet_s(work: Callable[[], object], *, times: int = 4) -> float:
     Around each call a fixed piece of work is timed as well; only a machine slower than `REFERENCE_S` counts, a faster
     one does not tighten the limit.
     """
-    found = []
-    for _ in range(times):
-        before = _thread_s(_reference)
-        spent = _thread_s(work)
-        slower = max(1.0, min(before, _thread_s(_reference)) / REFERENCE_S)
-        found.append(spent / slower)
-    return min(found)
+    timed = [(_thread_s(_reference), _thread_s(work), _thread_s(_reference)) for _ in range(times)]
+    return min(spent / max(1.0, min(before, after) / REFERENCE_S) for before, spent, after in timed)

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.execution.engine import Event, Finished, Retried
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
@@ -12,24 +14,17 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import FinishedTrial
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 
-SWEEP: dict[str, Any] = {
-    "name": "small",
-    "question": "Does tanh hurt?",
-    "scientific": {"activation": ["relu", "tanh"]},
-    "fixed": {"epochs": 2},
-    "seeds": 3,
-    "negative_control": "none",
-    "claims": [
-        {
-            "name": "tanh-hurts",
-            "statement": "Tanh hurts.",
-            "treatment": {"activation": "tanh"},
-            "control": {"activation": "relu"},
-            "direction": "lower",
-            "margin": 0.002,
-        }
-    ],
-}
+SWEEP: dict[str, Any] = yaml.safe_load("""
+name: small
+question: Does tanh hurt?
+scientific: {activation: [relu, tanh]}
+fixed: {epochs: 2}
+seeds: 3
+negative_control: none
+claims:
+  - {name: tanh-hurts, statement: Tanh hurts., treatment: {activation: tanh}, control: {activation: relu},
+     direction: lower, margin: 0.002}
+""")
 
 
 def small(**changes: Any) -> Sweep:

@@ -1,10 +1,9 @@
 """A TCP proxy that passes bytes on until it is told to hold them back or to cut every connection."""
 
-import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Proxy:
@@ -15,8 +14,8 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
 
     def stall(self) -> None:
         """Take bytes in and give none out; connections stay up."""
@@ -29,28 +28,22 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection that is open; new ones are taken."""
         for each in self._open:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self._open.clear()
 
     def serve(self) -> None:
         """Accept until the listener is closed."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                client, _ = self.listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.upstream))
                 self._open += [client, server]
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
-    def close(self) -> None:
-        self.heal()
-        self.cut()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        with source, target, contextlib.suppress(OSError):
+        with source, target, suppress(OSError):
             while content := source.recv(65536):
                 self._flowing.wait()
                 target.sendall(content)
@@ -65,5 +58,8 @@ def proxy(upstream: int) -> Iterator[Proxy]:
     try:
         yield made
     finally:
-        made.close()
+        made.heal()
+        made.cut()
+        made.listener.shutdown(socket.SHUT_RDWR)
+        made.listener.close()
         thread.join()

@@ -23,7 +23,7 @@ from mlflow_helpers import (
     trial,
     until,
 )
-from mlflow_server import mlflow_server
+from mlflow_stub import mlflow_server
 from mlflow_stub import Fault, Reply, Stub, running
 
 from mnist_ablate.errors import UnreachableError

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import chromium
+import browser as chromium
 import pytest
 from browser import Browser, browser
 from command import Command, base_environment, wait_for
