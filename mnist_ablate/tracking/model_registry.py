@@ -77,7 +77,8 @@ def _describe(folder: Path, run_id: str) -> None:
 
 
 def _tags(found: RecordedTrial, outcome: Outcome) -> dict[str, str]:
-    shown = {default_workload().main_metric, default_workload().selection_metric}
+    workload = default_workload()
+    shown = {workload.main_metric, workload.selection_metric}
     return {
         "arm": arm_name(found.params, found.trial.seed),
         "seed": str(found.trial.seed),

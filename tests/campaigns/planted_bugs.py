@@ -200,9 +200,7 @@ BUGS: dict[str, Bug] = {
     "mark failed trials as complete in the ledger": _swept(_failing, _around(ledger.Record, "_finished", _as_complete)),
     "swap two metrics": _swept(_around(run_format, "final_values", _swapped)),
     "forget to end a run": _swept(_around(MlflowClient, "set_terminated", _every_second)),
-    "keep the run that a lost reply left": _swept(
-        _around(MlflowClient, "create_run", _twice), _NO_DELETION
-    ),
+    "keep the run that a lost reply left": _swept(_around(MlflowClient, "create_run", _twice), _NO_DELETION),
     "send points again with another time": _swept(_around(MlflowClient, "log_batch", _doubled_points)),
     "send other parameters": _swept(
         _around(run_format, "params", lambda real, trial: {**real(trial), "dropout": "0.1"})

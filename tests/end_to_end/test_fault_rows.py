@@ -20,6 +20,7 @@ from mlflow_helpers import new_home, points
 from mlflow_stub import Reply, Stub, running
 from sweep_runs import starts, sweep_file
 
+from mnist_ablate.settings import Settings
 
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "end_to_end/data/home-0.1.0"
@@ -68,7 +69,7 @@ def test_sync_restores_a_wiped_mlflow_and_twice_changes_nothing(
 ) -> None:
     assert stored(*sweep).code == 0
     home = command.folder / ".mnist-ablate"
-    before = points(local_store.uri(home))
+    before = points(Settings(home=home).embedded_uri)
     uri = new_home(home)
     assert points(uri) == []
     missing = stored("verify", "small")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from command import wait_for
 from distributed import Client
-from keras_trials import each_event, trials
 from external_cluster import Cluster, kill
+from keras_trials import each_event, trials
 from mlflow_helpers import free_port
 from tiny_images import write_images
 

@@ -28,8 +28,7 @@ from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
-from mnist_ablate.verification import raw_ledger
-from mnist_ablate.verification import ledger_check
+from mnist_ablate.verification import ledger_check, raw_ledger
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 from mnist_ablate.workloads.workload import Section

@@ -23,8 +23,7 @@ from mlflow_helpers import (
     trial,
     until,
 )
-from mlflow_stub import mlflow_server
-from mlflow_stub import Fault, Reply, Stub, running
+from mlflow_stub import Fault, Reply, Stub, mlflow_server, running
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import uploader
