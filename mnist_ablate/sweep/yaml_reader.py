@@ -226,7 +226,7 @@ class _Composer(SourceFile):
             raise _StopError(self.mark(event), what)
         self.marks.setdefault(address, self.mark(event))
         if isinstance(event, yaml.AliasEvent):
-            text = f"alias {shown('*' + event.anchor)} is not allowed; write the value again"
+            text = f"alias {shown(f'*{event.anchor}')} is not allowed; write the value again"
             return self.refuse(event, address, text)
         if event.anchor:
             self.refuse(event, address, f"anchor {shown('&' + event.anchor)} is not allowed; remove it")
