@@ -9,7 +9,7 @@ from dask.system import CPU_COUNT
 from pydantic import JsonValue
 
 from mnist_ablate.reports.wording import number
-from mnist_ablate.statistics.paired_tests import can_decide, fewest_seeds, smallest_effect
+from mnist_ablate.statistics.paired_tests import fewest_seeds, smallest_effect
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
 from mnist_ablate.sweep.plan import Plan, control_count, count, label, make_plan, planned_settings
@@ -123,7 +123,7 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
     claims, looks = len(sweep.claims), sweep.looks or SINGLE_LOOK
     if not claims:
         yield "no claims: the sweep will show arms and judge nothing"
-    elif not any(can_decide(look.seeds or sweep.max_seeds, claims, ALPHA * look.share) for look in looks):
+    elif all((look.seeds or sweep.max_seeds) < fewest_seeds(claims, ALPHA * look.share) for look in looks):
         least = fewest_seeds(claims, ALPHA * looks[-1].share)
         option = f"--set seeds.max={least}" if sweep.looks else f"--seeds {least}"
         what = f"any of {claims} claims" if claims > 1 else "the claim"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mnist_ablate.errors import mask
 from mnist_ablate.reports.report import Difference, Report
 from mnist_ablate.statistics.controls import Check
-from mnist_ablate.statistics.paired_tests import can_decide, fewest_seeds
+from mnist_ablate.statistics.paired_tests import fewest_seeds
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
 from mnist_ablate.text import counted
@@ -139,7 +139,7 @@ def _open(claim: ClaimVerdict, report: Report) -> str:
     k, now, unsure = len(report.claims), report.alpha * share, ""
     if claim.is_unbacked:
         unsure = f" But p is above {report.alpha:.3g}."
-        if not can_decide(claim.n_pairs, k, now):
+        if claim.n_pairs < fewest_seeds(k, now):
             unsure += f" {claim.n_pairs} pairs cannot give less; {fewest_seeds(k, now)} can."
     many = f"Not even {MOST_SEEDS:,}" if claim.seeds_needed is None else f"About {claim.seeds_needed:,}"
     return f"{unsure} {many} seeds would decide it at this mean and spread."

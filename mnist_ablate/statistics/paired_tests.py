@@ -122,14 +122,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def can_decide(n_seeds: int, n_claims: int, alpha: float) -> bool:
-    """Whether sign flips of n seeds can back an effect: their least p-value, 2^(1-n), times the claims."""
-    return max(n_claims, 1) * math.ldexp(1.0, 1 - n_seeds) <= alpha
-
-
 def fewest_seeds(n_claims: int, alpha: float) -> int:
-    """The smallest number of seeds that `can_decide`: 6 for one claim at 0.05."""
-    return next(n for n in range(1, 1100) if can_decide(n, n_claims, alpha))
+    """How many seeds it takes for the least p-value of sign flips, 2^(1-n), times the claims, to back an effect."""
+    return next(n for n in range(1, 1100) if max(n_claims, 1) * math.ldexp(1.0, 1 - n) <= alpha)
 
 
 def smallest_effect(  # noqa: PLR0913 - a design has as many numbers
@@ -140,7 +135,7 @@ def smallest_effect(  # noqa: PLR0913 - a design has as many numbers
     `sd` is that of the paired differences, taken as normal; the interval is the simultaneous one. inf if no
     effect can be found. A margin above zero helps where seeds are few: the flips, coarse there, test zero.
     """
-    if n_seeds <= 1 or not can_decide(n_seeds, n_claims, alpha):
+    if n_seeds <= 1 or n_seeds < fewest_seeds(n_claims, alpha):
         return math.inf
     each = alpha / max(n_claims, 1)
     patterns = math.floor(math.ldexp(each, n_seeds - 1))  # so many of them may reach the observed sum

@@ -15,7 +15,6 @@ _STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED",
 _SYNC = "run sync"
 _ANEW = "delete that run in MLflow, then run sync"
 _OVER = "FINISHED"
-_CLOSE = 1e-9
 _MOST_TOLD = 2
 Points = Iterable[tuple[str, int, int, float]]
 """Key, step, time in ms since 1970 and value of each."""
@@ -111,7 +110,7 @@ def _points(outcome: RawOutcome) -> Points:
 
 def _is_same(told: object, wanted: object) -> bool:
     if isinstance(told, float) and isinstance(wanted, float):
-        return math.isclose(told, wanted, rel_tol=_CLOSE)
+        return math.isclose(told, wanted, rel_tol=1e-9)
     return told == wanted
 
 
@@ -119,9 +118,8 @@ def _wrong_effects(ledger: CheckedLedger, parent: RawRun) -> Iterator[str]:
     """The sweep's own run shows the verdicts of what is recorded."""
     if parent.status != _OVER:
         yield f"MLflow: the run of the sweep is {parent.status}: {_SYNC}"
-    shown = {key: value for key, _, _, value in sorted(parent.points, key=lambda point: point[2])}
+    latest = {key: value for key, _, _, value in sorted(parent.points, key=lambda point: point[2])}
     for verdict in judge(ledger.rows, ledger.sweep.claims, looks=ledger.sweep.looks):
-        told, key = shown.get(f"effect.{verdict.name}"), f"effect.{verdict.name}"
-        if math.isfinite(verdict.effect) and (told is None or not math.isclose(told, verdict.effect, rel_tol=_CLOSE)):
-            said = "lacking" if told is None else f"{told:.6g}"
-            yield f"MLflow: {key} is {said}, the recorded trials say {verdict.effect:.6g}: {_SYNC}"
+        told = latest.get(f"effect.{verdict.name}")
+        if math.isfinite(verdict.effect) and not _is_same(told, verdict.effect):
+            yield f"MLflow: effect.{verdict.name} is {shown(told)}, the trials say {shown(verdict.effect)}: {_SYNC}"

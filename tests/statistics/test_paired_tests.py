@@ -11,7 +11,6 @@ from statsmodels.stats.multitest import multipletests
 
 from mnist_ablate.statistics import paired_tests
 from mnist_ablate.statistics.paired_tests import (
-    can_decide,
     equal_interval,
     fewest_seeds,
     holm,
@@ -127,11 +126,6 @@ def test_holm_is_that_of_statsmodels() -> None:
 
 def test_the_fewest_seeds_are_those_of_the_contract() -> None:
     assert [fewest_seeds(claims, 0.05) for claims in (0, 1, 6, 7, 25, 26)] == [6, 6, 8, 9, 10, 11]
-    assert [can_decide(*seeds_and_claims, 0.05) for seeds_and_claims in ((8, 6), (8, 7), (5, 1))] == [
-        True,
-        False,
-        False,
-    ]
 
 
 def test_smallest_effect_is_the_power_of_the_t_test() -> None:
