@@ -8,7 +8,7 @@ from pathlib import Path
 from dask.system import CPU_COUNT
 from pydantic import JsonValue
 
-from mnist_ablate.reports.wording import number
+from mnist_ablate.reports.wording import templates
 from mnist_ablate.statistics.paired_tests import fewest_seeds, smallest_effect
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
@@ -57,32 +57,10 @@ class Preview:
     warnings: list[str]
     assumed_sd: float | None
 
-    def lines(self) -> Iterator[str]:
+    def text(self) -> str:
         """The same for a person."""
-        adaptive = self.least_seeds < self.seeds
-        seeds = f"{self.least_seeds} to " * adaptive + counted(self.seeds, "seed")
-        trials = f"from {self.least_trials:,} to " * adaptive + counted(self.trials, "trial")
-        tuning = f", {self.tuning_trials} of them tuning" if self.tuning_trials else ""
-        as_written = f", {self.as_written_trials} as written" if self.as_written_trials else ""
-        control = f", {self.control_trials} of them the negative control" if self.control_trials else ""
-        yield f"{self.sweep}: {counted(len(self.arms), 'arm')} x {seeds}, {trials}{tuning}{as_written}{control}"
-        yield from (f"  {arm}" for arm in self.arms)
-        about, jobs = "at most" if adaptive else "about", counted(self.jobs, "job")
-        yield f"{about} {self.estimated_s / 60:.1f} min with {jobs} (one short trial of each kind was timed)"
-        for claim in self.claims:
-            if claim.smallest_effect is not None:
-                size, margin = (number(claim.metric, value) for value in (claim.smallest_effect, claim.margin))
-                yield f"  {claim.name}: finds effects {size} beyond its margin of {margin} (80% power)"
-        if self.assumed_sd is not None:
-            sd = number(self.claims[0].metric, self.assumed_sd)
-            yield f"  (if paired differences between seeds have a standard deviation of {sd})"
-        if self.fingerprints:
-            section = default_workload().input_section(self.fingerprints)
-            yield f"{section.intro.removesuffix('.')}:"
-            for subject, texts in section.short.items():
-                yield f"  {subject}"
-                yield from (f"    {text}" for text in texts)
-        yield from (f"warning: {warning}" for warning in self.warnings)
+        inputs = self.fingerprints and default_workload().input_section(self.fingerprints)
+        return templates().get_template("preview.txt.jinja").render(vars(self), inputs=inputs).rstrip()
 
 
 def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | None = None) -> Preview:

@@ -3,7 +3,6 @@
 A trial is written when it has ended, in one transaction: a crash leaves it whole or absent. Nothing here runs trials.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,12 +20,12 @@ from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.ledger.database import Lock, hold, open_storage, sqlite_file, translate_errors
 from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.preregistration import Earlier, Registration, differences, digest, digests
-from mnist_ablate.ledger.raw_records import STATES
+from mnist_ablate.ledger.raw_records import STATES, recorded_trial
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import Outcome, RecordedTrial
-from mnist_ablate.workloads.workload import default_workload, stored_trial
+from mnist_ablate.workloads.workload import default_workload
 
 _SCHEMA = ".schema"
 """A lock that no sweep can have: names start with a letter or digit."""
@@ -115,9 +114,9 @@ class Ledger:
         earlier: list[Earlier] = []
         for each in self.studies(study.study_name.rpartition("/")[0]):
             if _number(each.study_name) < _number(study.study_name) and is_registered(each):
-                attrs, trials = each.user_attrs, TrialRows(self.storage, each.study_name).count()
-                sweep, data_digest = Sweep.model_validate(attrs["content"]["sweep"]), attrs["content"]["data_digest"]
-                earlier.insert(0, Earlier(each.study_name, attrs["registered"], sweep, data_digest, trials))
+                said = {key: each.user_attrs[key] for key in ("registered", "content")}
+                trials = TrialRows(self.storage, each.study_name).count()
+                earlier.insert(0, Earlier(record=each.study_name, trials=trials, **said))
         return Record(study, self.url, TrialRows(self.storage, study.study_name), earlier)
 
 
@@ -223,15 +222,7 @@ class Record:
         with translate_errors(self._url):
             trials = self._rows.read()
         try:
-            return [
-                RecordedTrial(
-                    trial=stored_trial(attrs["trial"]),
-                    params={name: value for name, value in params.items() if name != "seed"},
-                    stage=json.loads(attrs["stage"]),
-                    outcome=Outcome.model_validate_json(attrs["outcome"]),
-                )
-                for params, attrs in trials
-            ]
+            return [recorded_trial(params, attrs) for params, attrs in trials]
         except (KeyError, ValidationError) as error:
             raise ConflictError(
                 f"{self.name}: written by another version of mnist-ablate: use that one, or --fresh"

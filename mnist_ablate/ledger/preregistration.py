@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel, JsonValue
+
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.text import counted
 
 _MOST_DIFFERENCES = 3
 _LONGEST_VALUE = 60
@@ -23,15 +26,18 @@ _UNNAMED = ("", "sweep", "fixed", "scientific")
 """Sections whose keys say enough alone: `epochs 5 -> 8`."""
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """A record of the same name that was begun before, and how many trials it has."""
+class Earlier(BaseModel, frozen=True):
+    """A record of the same name that was begun before: when, what it asked of which data, how many trials it has."""
 
-    name: str
+    record: str
     registered: str
-    sweep: Sweep
-    data_digest: str
+    content: dict[str, JsonValue]
     trials: int
+
+    @property
+    def sweep(self) -> Sweep:
+        """What it asked."""
+        return Sweep.model_validate(self.content["sweep"])
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,12 @@ def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> 
         yield f"{' and '.join(changed)} differ from what was registered"
     elif registration.sweep_digest != sweep.digest:  # of older records only the digest of all is known
         yield "the sweep differs from what was registered"
-    seen = [each for each in registration.earlier if each.trials and each.data_digest == plan.data_digest]
+    seen = [each for each in registration.earlier if each.trials and each.content["data_digest"] == plan.data_digest]
     if seen and seen[0].sweep.digest != sweep.digest:
         first = seen[0]
         changes = differences(first.sweep.model_dump(mode="json"), sweep.model_dump(mode="json"))
-        trials = f"{first.trials} trial{'s' * (first.trials != 1)}"
-        yield f"changed after {trials} of {first.name}, registered {first.registered}: {changes}"
+        trials = counted(first.trials, "trial")
+        yield f"changed after {trials} of {first.record}, registered {first.registered}: {changes}"
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:

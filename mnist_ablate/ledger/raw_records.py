@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
-from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, Scalar, Status
-from mnist_ablate.workloads.workload import default_workload, metric_named
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, RecordedTrial, Scalar, Status
+from mnist_ablate.workloads.workload import default_workload, metric_named, stored_trial
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 FINAL = frozenset({"complete", "diverged", "pruned"})
@@ -66,6 +66,16 @@ class FinalRecord:
     stage: str
     outcome: RawOutcome
     later: frozenset[str]
+
+
+def recorded_trial(params: Mapping[str, Scalar], attrs: Mapping[str, str]) -> RecordedTrial:
+    """The trial that a record holds, and its outcome."""
+    return RecordedTrial(
+        trial=stored_trial(attrs["trial"]),
+        params={name: value for name, value in params.items() if name != "seed"},
+        stage=json.loads(attrs["stage"]),
+        outcome=Outcome.model_validate_json(attrs["outcome"]),
+    )
 
 
 def record_problems(trial: RawTrial) -> list[str]:

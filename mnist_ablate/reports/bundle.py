@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
+from mnist_ablate.ledger.preregistration import Earlier
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 from mnist_ablate.reports.report import Report
 from mnist_ablate.text import plainly
@@ -35,32 +36,19 @@ _NOT_REGISTERED = ("mirrored", "fingerprints")
 _HOW = "mnist-ablate verify FILE.zip recomputes the verdicts from the trials; it needs neither TensorFlow nor MLflow"
 
 
-class EarlierRecord(BaseModel):
-    """What is to be known of a record that was begun before: when, what it asked, how many trials it has."""
-
-    model_config = ConfigDict(frozen=True)
-
-    record: str
-    registered: str
-    content: dict[str, JsonValue]
-    trials: int
-
-
 @dataclass(frozen=True)
 class Bundle:
     """What a bundle holds: the record, those begun before it, what was said of it, and the bundle's digest."""
 
     study: RawStudy
-    earlier: list[EarlierRecord]
+    earlier: list[Earlier]
     fingerprints: list[dict[str, JsonValue]]
     verdicts: dict[str, JsonValue]
     versions: dict[str, str]
     digest: str
 
 
-def pack(
-    study: RawStudy, earlier: Sequence[EarlierRecord], report: Report, versions: Mapping[str, str]
-) -> tuple[bytes, str]:
+def pack(study: RawStudy, earlier: Sequence[Earlier], report: Report, versions: Mapping[str, str]) -> tuple[bytes, str]:
     """The zip of a record with what `begun` says of those before it, and its digest."""
     attrs = _values({key: value for key, value in study.attrs.items() if key not in _NOT_REGISTERED})
     contents = {
@@ -77,10 +65,10 @@ def pack(
     return zipped({MANIFEST: manifest, **members}), hashlib.sha256(manifest).hexdigest()
 
 
-def begun(study: RawStudy) -> EarlierRecord:
+def begun(study: RawStudy) -> Earlier:
     """How an earlier record was begun."""
     attrs = {key: json.loads(study.attrs[key]) for key in ("registered", "content")}
-    return EarlierRecord(record=study.name, trials=len(study.trials), **attrs)
+    return Earlier(record=study.name, trials=len(study.trials), **attrs)
 
 
 def zipped(members: Mapping[str, bytes]) -> bytes:
@@ -113,7 +101,7 @@ def unpack(source: Path) -> Bundle:
     registration, trials = _json(texts[REGISTRATION]), [*map(_trial, texts[TRIALS].splitlines())]
     return Bundle(
         RawStudy(registration["record"], _texts(registration["attributes"]), tuple(trials)),
-        earlier=[EarlierRecord.model_validate(each) for each in _json(texts[EARLIER])],
+        earlier=[Earlier.model_validate(each) for each in _json(texts[EARLIER])],
         fingerprints=_json(texts[FINGERPRINTS]),
         verdicts=_json(texts[VERDICTS]),
         versions=_json(texts[VERSIONS]),

@@ -8,8 +8,7 @@ from pydantic import JsonValue
 
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.preregistration import Earlier, Registration, document
-from mnist_ablate.ledger.raw_records import RawStudy
-from mnist_ablate.reports.bundle import EarlierRecord
+from mnist_ablate.ledger.raw_records import RawStudy, recorded_trial
 from mnist_ablate.reports.report import Adaptive, LookShare, Preregistration, Report, Selection, TrialCounts
 from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
@@ -17,8 +16,7 @@ from mnist_ablate.statistics.verdict import ALPHA, arms, judge
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Outcome, RecordedTrial, Row
-from mnist_ablate.workloads.workload import stored_trial
+from mnist_ablate.trial import RecordedTrial, Row
 
 _ANY_SIZE = 10**9
 Fingerprints = Sequence[Mapping[str, JsonValue]]
@@ -83,23 +81,11 @@ def of_records(
     return of_rows(plan.sweep, progress.rows(plan, entries), progress.counts(plan, entries), about)
 
 
-def of_raw(study: RawStudy, earlier: Sequence[EarlierRecord], fingerprints: Fingerprints) -> Report:
+def of_raw(study: RawStudy, earlier: Sequence[Earlier], fingerprints: Fingerprints) -> Report:
     """Judge what lies in a ledger or a bundle; `earlier` says how records before it were begun."""
     attrs = {key: json.loads(value) for key, value in study.attrs.items()}
     content = attrs["content"]
     plan = make_plan(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
-    before = []
-    for each in earlier:
-        asked, data = Sweep.model_validate(each.content["sweep"]), str(each.content["data_digest"])
-        before.append(Earlier(each.record, each.registered, asked, data, each.trials))
-    registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), before)
-    recorded = [
-        RecordedTrial(
-            trial=stored_trial(each.attrs["trial"]),
-            params={name: value for name, value in each.params.items() if name != "seed"},
-            stage=json.loads(each.attrs["stage"]),
-            outcome=Outcome.model_validate_json(each.attrs["outcome"]),
-        )
-        for each in study.trials
-    ]
+    registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), earlier)
+    recorded = [recorded_trial(each.params, each.attrs) for each in study.trials]
     return of_records(plan, {entry.trial.id: entry for entry in recorded}, registration, fingerprints)
