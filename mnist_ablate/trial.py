@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 Scalar = str | int | float | bool
-Params = dict[str, Scalar]
-"""Settings or factors by name."""
+Params = dict[str, Scalar]  # settings or factors by name
 Status = Literal["complete", "diverged", "failed", "lost", "pruned"]
 COUNTED: tuple[Status, ...] = ("complete", "diverged", "failed", "lost")
 """How a trial of a verdict can end; only one of a search is pruned."""

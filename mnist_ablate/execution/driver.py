@@ -25,11 +25,9 @@ from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.workload import default_workload
 
-SAME_FAILURES = 3
-"""So many trials failing with one message stop the sweep: the next would fail too."""
+SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
 DELIVERY_S = 60.0
-STOPPING_S = 1.5
-"""For MLflow to end the runs of a sweep that is stopped at once."""
+STOPPING_S = 1.5  # for MLflow to end the runs of a sweep that is stopped at once
 
 
 class View(Protocol):

@@ -21,16 +21,13 @@ from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, p
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.workload import default_workload
 
-RETRIES = 2
-"""How often a lost trial is run again."""
-PATIENCE = 10
-"""A trial counts as hung if it ends no epoch within this many times the median epoch of its pace."""
+RETRIES = 2  # how often a lost trial is run again
+PATIENCE = 10  # a trial counts as hung if it ends no epoch within this many times the median epoch of its pace
 MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
 """The patience before the first epoch of a pace, which may compile. A long preparation reports its progress."""
 DRAIN_S = 30.0
-NO_WORKER_S = 180.0
-"""The longest time without any local worker. Workers of a cluster may join later."""
+NO_WORKER_S = 180.0  # the longest time without any local worker. Workers of a cluster may join later
 _TICK_S = 0.25
 _START_S = 2.0
 _UNSTARTED = 10
@@ -77,8 +74,7 @@ class Finished(NamedTuple):
 
 
 Event = Started | Preparing | Progress | Retried | Finished
-_Handler = Callable[[Any, float], Iterator[Event]]
-"""Makes events of what has arrived, and when."""
+_Handler = Callable[[Any, float], Iterator[Event]]  # makes events of what has arrived, and when
 
 
 @dataclass

@@ -17,8 +17,7 @@ from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.workloads.workload import Inputs, default_workload, metric_named
 
-START_S = 6.0
-"""Starting the workers, and what they import and compile first."""
+START_S = 6.0  # starting the workers, and what they import and compile first
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,8 @@ from mnist_ablate.sweep.sweep import Pruning
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
 from mnist_ablate.workloads.workload import epochs_of
 
-REDUCTION = 3
-"""Successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs."""
-_MOST_REPEATS = 100
-"""After this many suggestions in a row that were all tried before, the space counts as exhausted."""
+REDUCTION = 3  # successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs
+_MOST_REPEATS = 100  # after this many suggestions in a row that were all tried before, the space counts as exhausted
 _PRUNERS: Mapping[Pruning, Callable[[], BasePruner]] = {
     "none": NopPruner,
     "median": MedianPruner,

@@ -31,13 +31,11 @@ FORMAT = 1
 _MANIFEST = "manifest.json"
 _PLAN = ("sweep", "digest", "registered", "content")
 """What must be registered of a sweep; the content is written last and says that all is there."""
-_ELSEWHERE = "mirrored"
-"""What a tracker was seen to have, which is not the ledger's."""
+_ELSEWHERE = "mirrored"  # what a tracker was seen to have, which is not the ledger's
 _LONGEST_LINE = 64_000_000
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError)
 """What reading a damaged zip, or lines that are not ours, can raise."""
-Line = dict[str, Any]
-"""A line of the file: what was registered, by name, or a trial as `_line` writes it."""
+Line = dict[str, Any]  # a line of the file: what was registered, by name, or a trial as `_line` writes it
 
 
 def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int], str]:

@@ -24,8 +24,7 @@ from mnist_ablate.processes import locked_file
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-ANSWER_S = 60.0
-"""A PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone."""
+ANSWER_S = 60.0  # a PostgreSQL that says nothing for so long counts as down: its host, or the way to it, may be gone
 _RETRY_S = 0.5
 _STOPPING_S = 10.0
 _PROBES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}

@@ -23,8 +23,7 @@ from mnist_ablate.workloads.workload import default_workload
 METRIC = default_workload().selection_metric
 RESAMPLES = 100
 LEVEL = 0.9
-FEWEST = 20
-"""Trials below which the best tenth is no more than one."""
+FEWEST = 20  # trials below which the best tenth is no more than one
 
 
 def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[tuple[str, float, float, float]]:

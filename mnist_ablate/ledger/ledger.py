@@ -27,8 +27,7 @@ from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.workloads.workload import default_workload
 
-_SCHEMA = ".schema"
-"""A lock that no sweep can have: names start with a letter or digit."""
+_SCHEMA = ".schema"  # a lock that no sweep can have: names start with a letter or digit
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ _TRIAL = (
 _VALUE, _PARAM = insert(models.TrialValueModel.__table__), insert(_PARAMS)
 _ATTR, _STEP = insert(_ATTRS), insert(models.TrialIntermediateValueModel.__table__)
 
-DbRow = dict[str, Any]
-"""A row of one of Optuna's tables, by column."""
+DbRow = dict[str, Any]  # a row of one of Optuna's tables, by column
 _distribution = cache(json_to_distribution)
 
 

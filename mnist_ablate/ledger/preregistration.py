@@ -22,8 +22,7 @@ from mnist_ablate.text import counted
 
 _MOST_DIFFERENCES = 3
 _LONGEST_VALUE = 60
-_UNNAMED = ("", "sweep", "fixed", "scientific")
-"""Sections whose keys say enough alone: `epochs 5 -> 8`."""
+_UNNAMED = ("", "sweep", "fixed", "scientific")  # sections whose keys say enough alone: `epochs 5 -> 8`
 
 
 class Earlier(BaseModel, frozen=True):

@@ -20,8 +20,7 @@ from mnist_ablate.workloads.workload import default_workload
 
 _CHOSEN_BY = default_workload().selection_metric
 Trials = tuple[PlannedTrial, ...]
-Entries = Mapping[str, RecordedTrial]
-"""Recorded trials by their ids."""
+Entries = Mapping[str, RecordedTrial]  # recorded trials by their ids
 
 
 def tuned(plan: Plan, entries: Entries) -> dict[str, Params] | None:

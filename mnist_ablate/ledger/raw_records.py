@@ -13,8 +13,7 @@ from mnist_ablate.workloads.workload import default_workload, metric_named, stor
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
 FINAL = frozenset({"complete", "diverged", "pruned"})
 _MOST_EPOCHS = 10_000
-_CLOSE = 1e-12
-"""Versions of Python add floats up in more than one way."""
+_CLOSE = 1e-12  # versions of Python add floats up in more than one way
 _CONTENT = ("trial", "stage", "outcome")
 
 

@@ -25,10 +25,8 @@ MANIFEST = "manifest.json"
 REGISTRATION, EARLIER, TRIALS = "registration.json", "earlier.json", "trials.jsonl"
 FINGERPRINTS, VERDICTS, VERSIONS = "fingerprints.json", "verdicts.json", "versions.json"
 MEMBERS = (REGISTRATION, EARLIER, TRIALS, FINGERPRINTS, VERDICTS, VERSIONS)
-MOST_BYTES = 256_000_000
-"""Of all members together; 10,000 trials of 50 epochs take half of it."""
-MOST_TIMES = 100
-"""That the members may be larger than the file: JSON of trials is 5 to 20 times."""
+MOST_BYTES = 256_000_000  # of all members together; 10,000 trials of 50 epochs take half of it
+MOST_TIMES = 100  # that the members may be larger than the file: JSON of trials is 5 to 20 times
 _ALWAYS = 1_000_000  # bytes that a small file may unpack to
 _UNIX, _MODE = 3, 0o644 << 16
 _NOT_REGISTERED = ("mirrored", "fingerprints")

@@ -40,10 +40,8 @@ _LOST: Options = {"marker": "x", "ms": 7, "color": LIGHT["refuted"], "mew": 1.8,
 _MEAN: Options = {"marker": "D", "ms": 6, "color": LIGHT["ink"], "mew": 0, "linestyle": "none", "zorder": 3}
 _LINE: Options = {"ms": 8, "mec": LIGHT["paper"], "mew": 1, "linewidth": 2, "zorder": 3}
 
-Point = tuple[float, float, str]
-"""Where a mark stands, and what it shows under a pointer."""
-Seeds = Mapping[int, Sequence[tuple[float, float]]]
-"""(place, value) of every seed of an arm, in the order of places."""
+Point = tuple[float, float, str]  # where a mark stands, and what it shows under a pointer
+Seeds = Mapping[int, Sequence[tuple[float, float]]]  # (place, value) of every seed of an arm, in the order of places
 
 
 def main_chart(report: Report, record: RecordedSweep) -> Chart:

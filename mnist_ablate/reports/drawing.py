@@ -24,13 +24,11 @@ from rich.text import Text
 from mnist_ablate.reports.wording import minus, plain
 from mnist_ablate.workloads.workload import metric_named
 
-Options = dict[str, Any]
-"""What matplotlib's functions take by name."""
+Options = dict[str, Any]  # what matplotlib's functions take by name
 _TEMPLATES = Path(__file__).with_name("templates")
 STYLE = (_TEMPLATES / "charts.css").read_text(encoding="utf-8")
 """The style sheet that a page with charts must contain once."""
-LIGHT: Mapping[str, str] = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", STYLE.partition("@media")[0]))
-"""Colors by name."""
+LIGHT: Mapping[str, str] = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", STYLE.partition("@media")[0]))  # colors by name
 _NAMES = {color: name for name, color in LIGHT.items()}
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"

@@ -19,8 +19,7 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import RecordedTrial, Row
 
 _ANY_SIZE = 10**9
-Fingerprints = Sequence[Mapping[str, JsonValue]]
-"""What the inputs are like; none if that is unknown."""
+Fingerprints = Sequence[Mapping[str, JsonValue]]  # what the inputs are like; none if that is unknown
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,8 @@ from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.workloads.workload import Section, Table, default_workload
 
-MOST_EFFECTS = 15
-"""Of the table in a report; the JSON has all. Four factors have so many."""
-EXCEPTIONS = "not complete"
-"""The head of the column that is there only if an arm has such trials."""
+MOST_EFFECTS = 15  # of the table in a report; the JSON has all. Four factors have so many
+EXCEPTIONS = "not complete"  # the head of the column that is there only if an arm has such trials
 _FEW_COLUMNS = 6
 
 

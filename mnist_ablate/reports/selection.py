@@ -16,8 +16,7 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, RecordedTrial, Row, Scalar
 from mnist_ablate.workloads.workload import default_workload
 
-Seeds = Mapping[int, Row]
-"""The rows of an arm by seed."""
+Seeds = Mapping[int, Row]  # the rows of an arm by seed
 
 
 def main_metric(sweep: Sweep) -> str:

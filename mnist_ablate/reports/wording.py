@@ -18,8 +18,7 @@ from mnist_ablate.workloads.workload import default_workload, metric_named
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
 
-VERDICTS = ("supported", "refuted", "equivalent", "inconclusive")
-"""In the order in which they are counted."""
+VERDICTS = ("supported", "refuted", "equivalent", "inconclusive")  # in the order in which they are counted
 
 
 def number(metric: str, value: float | None) -> str:

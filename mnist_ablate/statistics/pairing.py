@@ -9,12 +9,10 @@ from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.workload import metric_named
 
-Factors = frozenset[tuple[str, Scalar]]
-"""Values of factors, to look up by."""
+Factors = frozenset[tuple[str, Scalar]]  # values of factors, to look up by
 
 _ROUNDING = 1e-12  # of the largest number in a difference: what sums in float64 can add to it
-LARGEST = 1e300
-"""Metrics above this could overflow on the way to an interval."""
+LARGEST = 1e300  # metrics above this could overflow on the way to an interval
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ from mnist_ablate.sweep.sweep import Claim, Direction
 from mnist_ablate.trial import Row, Scalar
 
 ALPHA = 0.05
-MOST_SEEDS = 10_000
-"""More seeds than this are not worth naming: the effect sits on the margin."""
+MOST_SEEDS = 10_000  # more seeds than this are not worth naming: the effect sits on the margin
 
 Verdict = Literal["supported", "equivalent", "refuted", "inconclusive"]
 _SIGN: dict[Direction, int] = {"lower": -1, "higher": 1, "not_lower": 1, "not_higher": -1, "same": 1}

@@ -9,8 +9,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-SPENDING = "linear"
-"""The name of the rule in the preregistration."""
+SPENDING = "linear"  # the name of the rule in the preregistration
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,7 @@ class Look:
     share: float
 
 
-SINGLE_LOOK = (Look(1, None, 1.0),)
-"""The one look of a sweep with a fixed number of seeds."""
+SINGLE_LOOK = (Look(1, None, 1.0),)  # the one look of a sweep with a fixed number of seeds
 
 
 def look_schedule(least: int, most: int) -> tuple[Look, ...]:

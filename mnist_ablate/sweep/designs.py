@@ -18,8 +18,7 @@ if TYPE_CHECKING:  # a sweep imports this module for its design
     from mnist_ablate.sweep.sweep import Choice, Sweep
 
 DesignName = Literal["factorial", "one_factor", "leave_one_out", "configurations", "search", "ablation_path"]
-CONFIGURATION = "configuration"
-"""The factor of arms that have names in place of values."""
+CONFIGURATION = "configuration"  # the factor of arms that have names in place of values
 SECTIONS = ("baseline", "scientific", "configurations", "target", "nuisance", "as_written", "conditions", "pruning")
 """The sections that only some designs have."""
 

@@ -61,8 +61,7 @@ _MEANINGS = (  # a pattern in the complaint of libyaml or of PyYAML's own parser
     ("", "not YAML: {problem}"),
 )
 
-Address = tuple[str | int, ...]
-"""The way to a value from the top of a file: ("scientific", "width", 0)."""
+Address = tuple[str | int, ...]  # the way to a value from the top of a file: ("scientific", "width", 0)
 
 
 class Mark(NamedTuple):
@@ -76,8 +75,7 @@ class Mark(NamedTuple):
         return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
 
 
-Problem = tuple[Mark, str]
-"""One line of an error: where, and what."""
+Problem = tuple[Mark, str]  # one line of an error: where, and what
 
 
 class Finding(NamedTuple):

@@ -220,10 +220,10 @@ def _translated(tracking_uri: str, error: "MlflowException") -> UnreachableError
     foreign = _foreign_status(text, error)
     status: int = foreign or error.get_http_status_code()
     if status in {401, 403}:
-        told = f"the credentials ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        told = f"refused the credentials ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         if "Invalid Host header" in text:
-            told = f"its own host name ({status}): start it with --allowed-hosts and this name"
-        return RejectedError(f"{where} refused {told}")
+            told = f"refused its own host name ({status}): start it with --allowed-hosts and this name"
+        return RejectedError(f"{where} {told}")
     if foreign:
         return not_mlflow(tracking_uri, foreign)
     return _error(status, RefusedError, f"{where} says: {one_line(text)}")

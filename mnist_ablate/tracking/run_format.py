@@ -17,8 +17,7 @@ STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", 
 _LONGEST_REASON = 500
 _LONGEST_NOTE = 5000
 
-Point = tuple[int, int]
-"""A step and its time in ms since 1970: two attempts at the same trial have different points."""
+Point = tuple[int, int]  # a step and its time in ms since 1970: two attempts at the same trial have different points
 
 
 @dataclass(frozen=True)

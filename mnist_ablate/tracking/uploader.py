@@ -14,8 +14,7 @@ from mnist_ablate.tracking.client import RefusedError, RejectedError
 from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
-MAX_EPOCHS = 1000
-"""Epochs kept while MLflow is slow; more are left to their trial's outcome, which carries them too."""
+MAX_EPOCHS = 1000  # epochs kept while MLflow is slow; more are left to their trial's outcome, which carries them too
 EPOCH_PAUSE_S = 0.5
 EPOCHS_SHARE = 0.04
 """Between two calls with epochs: so long, and so much longer that they take no more of the time than this. An embedded

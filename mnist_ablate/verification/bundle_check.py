@@ -24,8 +24,7 @@ from mnist_ablate.text import shortened, shown
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads import versions
 
-MOST_PLANNED = 200_000
-"""Trials of a plan that is expanded: a few bytes can ask for more than a machine can hold."""
+MOST_PLANNED = 200_000  # trials of a plan that is expanded: a few bytes can ask for more than a machine can hold
 MOST_LINES = 20
 _AGAIN = "get the bundle again from whoever made it"
 _DAMAGED = (AblateError, BadZipFile, zlib.error, EOFError)

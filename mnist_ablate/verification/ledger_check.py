@@ -30,8 +30,7 @@ from mnist_ablate.workloads.workload import default_workload
 _RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
 _ANY_SIZE = 10**9
-Finals = Mapping[str, FinalRecord]
-"""The last record of each trial, by its id."""
+Finals = Mapping[str, FinalRecord]  # the last record of each trial, by its id
 Trials = Sequence[PlannedTrial]
 Best = dict[str, Params] | None
 """The settings that were chosen for each arm, by its label; None before the choice is made."""

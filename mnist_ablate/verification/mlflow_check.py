@@ -16,8 +16,7 @@ _SYNC = "run sync"
 _ANEW = "delete that run in MLflow, then run sync"
 _OVER = "FINISHED"
 _MOST_TOLD = 2
-Points = Iterable[tuple[str, int, int, float]]
-"""Key, step, time in ms since 1970 and value of each."""
+Points = Iterable[tuple[str, int, int, float]]  # key, step, time in ms since 1970 and value of each
 
 
 def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterator[str]:

@@ -15,8 +15,7 @@ from pydantic import BaseModel, JsonValue
 
 from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
 
-Contents = Sequence[Mapping[str, JsonValue]]
-"""Descriptions of inputs as JSON, as the ledger keeps them."""
+Contents = Sequence[Mapping[str, JsonValue]]  # descriptions of inputs as JSON, as the ledger keeps them
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ def test_a_margin_altered_in_the_database_is_noticed_in_records_of_older_version
 
 @pytest.mark.usefixtures("tracker", "fake")
 def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
-    about = drive(small(), settings, Watcher()).about
-    assert about.preregistration == Preregistration.model_validate(registered(settings))
+    made = drive(small(), settings, Watcher()).report
+    assert made.preregistration == Preregistration.model_validate(registered(settings))
 
 
 def texts(**preregistered: Any) -> list[str]:

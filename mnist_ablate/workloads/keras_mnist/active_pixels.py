@@ -6,10 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 64
-"""A batch has a multiple of this many columns: few program shapes, and rows that vectorize."""
-MAX_SHARE = 0.9
-"""With a larger share of all columns the copies cost more than the products save."""
+BLOCK = 64  # a batch has a multiple of this many columns: few program shapes, and rows that vectorize
+MAX_SHARE = 0.9  # with a larger share of all columns the copies cost more than the products save
 
 
 class Columns(NamedTuple):

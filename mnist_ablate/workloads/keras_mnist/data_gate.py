@@ -25,17 +25,13 @@ UNSCALED = 10.0
 factor of ten is beyond where tanh is flat, and it changes the suitable learning rate a hundredfold."""
 MOMENT_IMAGES = 4000
 """Evenly spaced training images for the eigenvalues: on MNIST their ratio is within 4% of that of all images."""
-MOST_INPUTS = 1024
-"""Per image. With more, the Gram matrix of this many images has the same eigenvalues at less cost."""
-PART = 1000
-"""Images in hand at once: few enough for a processor's cache."""
-UNIT_IMAGES = 2000
-"""As many as a trial's diagnostics see. The more images, the fewer units are dead or always on."""
+MOST_INPUTS = 1024  # per image. With more, the Gram matrix of this many images has the same eigenvalues at less cost
+PART = 1000  # images in hand at once: few enough for a processor's cache
+UNIT_IMAGES = 2000  # as many as a trial's diagnostics see. The more images, the fewer units are dead or always on
 _CONV_PART = 250
 _MAP_PIXELS = 64
 _MAP_IMAGES = 8
-_OUT_OF_ORDER = 1e-6
-"""Of the map's range: smaller steps back are float32's rounding."""
+_OUT_OF_ORDER = 1e-6  # of the map's range: smaller steps back are float32's rounding
 
 Floats = npt.NDArray[np.floating]
 Flag = dict[str, str]

@@ -30,10 +30,8 @@ from mnist_ablate.workloads.keras_mnist.compiled_program import random_stream
 from mnist_ablate.workloads.keras_mnist.data import Dataset, Images
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
-BATCH = 50
-"""Images at once. This bounds memory: 60 MB of activations for VGG16."""
-CHUNK = 500
-"""Images per file: about ten seconds of one core, the most work that a kill can lose."""
+BATCH = 50  # images at once. This bounds memory: 60 MB of activations for VGG16
+CHUNK = 500  # images per file: about ten seconds of one core, the most work that a kill can lose
 CACHE = "MNIST_ABLATE_CACHE"
 _FORMAT = 2
 _HASH_BYTES = 32

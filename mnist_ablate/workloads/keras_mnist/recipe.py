@@ -4,8 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mnist_ablate.trial import Trial
 
-TRAINER_VERSION = 4
-"""Part of every trial id: raised when the same trial would give other numbers."""
+TRAINER_VERSION = 4  # part of every trial id: raised when the same trial would give other numbers
 
 
 class Recipe(BaseModel):

@@ -9,12 +9,9 @@ from typing import Any
 from mnist_ablate.trial import RecordedTrial
 from mnist_ablate.workloads.workload import Curves, Section, Table
 
-Print = Mapping[str, Any]
-"""What `data_gate.Fingerprint.document` gives."""
-Arms = Mapping[str, Sequence[RecordedTrial]]
-"""Finished trials by the name of their arm."""
-Ends = tuple[float | None, float | None]
-"""Before training and after it; None if it was not recorded."""
+Print = Mapping[str, Any]  # what `data_gate.Fingerprint.document` gives
+Arms = Mapping[str, Sequence[RecordedTrial]]  # finished trials by the name of their arm
+Ends = tuple[float | None, float | None]  # before training and after it; None if it was not recorded
 
 MOST_LAYERS = 6
 _SEVERE = frozenset({"wrapped", "saturated"})

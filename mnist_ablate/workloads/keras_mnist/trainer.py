@@ -36,8 +36,7 @@ EVALUATION_ROWS = 2000
 """Rows per evaluation call: bounds memory for convolutions, and keeps a dense layer's rows in cache."""
 MIN_IMAGES = 10_000
 """With fewer images, compiling for another number of columns costs an epoch more than leaving columns out saves."""
-TIMED_PART = 10
-"""An epoch is timed on every tenth image."""
+TIMED_PART = 10  # an epoch is timed on every tenth image
 ABOUT, WEIGHTS = "model.json", "model.weights.h5"
 """The files of a model's folder: its trial with the shape of its inputs, and its weights."""
 
