@@ -135,7 +135,7 @@ class TimeLeft:
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
         self._left = Counter(dict.fromkeys(self._settings, plan.sweep.max_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
-        if plan.sweep.has_negative_control:
+        if plan.sweep.control_seeds:
             self._left[label(plan.control_arm.params)] += plan.sweep.max_seeds
         self._others = max(0, plan.size - self._left.total())
         self._times: dict[str, list[float]] = {}  # of each trial that runs: when it began and when its epochs ended

@@ -12,7 +12,7 @@ from mnist_ablate.reports.wording import templates
 from mnist_ablate.statistics.paired_tests import fewest_seeds, smallest_effect
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
-from mnist_ablate.sweep.plan import Plan, control_count, count, label, make_plan, planned_settings
+from mnist_ablate.sweep.plan import Plan, count, label, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.workloads.workload import Inputs, default_workload, metric_named
@@ -77,7 +77,7 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         least_seeds=sweep.min_seeds,
         tuning_trials=plan.tuning_size,
         as_written_trials=len(plan.as_written_trials()),
-        control_trials=control_count(sweep),
+        control_trials=sweep.control_seeds,
         trials=plan.size,
         least_trials=count(sweep, sweep.min_seeds),
         jobs=CPU_COUNT,
@@ -114,6 +114,6 @@ def _time_s(plan: Plan, inputs: Inputs) -> float:
     epochs = [float(arm.settings[workload.budget]) + 0.5 for arm in plan.arms]
     trial_s = [number * epoch_s for number, epoch_s in zip(epochs, cost.epoch_s, strict=True)]
     runs = len(plan.points) + plan.sweep.max_seeds * (2 if plan.sweep.as_written else 1)
-    control_s = control_count(plan.sweep) * trial_s[plan.arms.index(plan.control_arm)]
+    control_s = plan.sweep.control_seeds * trial_s[plan.arms.index(plan.control_arm)]
     tried = plan.tuning_size - len(plan.tuning)  # of a search or a path: as long as the last arm, if none is pruned
     return START_S + (cost.preparation_s + runs * sum(trial_s) + control_s + tried * trial_s[-1]) / int(CPU_COUNT)

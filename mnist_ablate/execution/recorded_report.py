@@ -17,7 +17,7 @@ from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import planned_settings
 from mnist_ablate.tracking.mirror import Mirror
-from mnist_ablate.verification import raw_ledger
+from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
 from mnist_ablate.workloads.workload import default_workload
 
@@ -115,7 +115,9 @@ def bundle(record: Record, settings: Settings, report: Report) -> tuple[bytes, s
 
     The verdicts in it are those of the records in it: others may have been written since the report was made.
     """
-    studies = [each for each in raw_ledger.read(settings.ledger_url, record.sweep.name) if "content" in each.attrs]
+    studies = [
+        each for each in raw_stores.read_ledger(settings.ledger_url, record.sweep.name) if "content" in each.attrs
+    ]
     place = [each.name for each in studies].index(record.name)
     study, earlier = studies[place], [*map(begun, studies[:place])]
     judged = judging.of_raw(study, earlier, report.fingerprints)

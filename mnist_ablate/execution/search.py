@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from mnist_ablate.errors import AblateError
-from mnist_ablate.ledger.importance import METRIC, space
+from mnist_ablate.ledger.importance import METRIC, optuna_trial, space
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Pruning
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
@@ -92,23 +92,12 @@ class Search:
             self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _recall(self, entry: RecordedTrial) -> None:
-        outcome, settings = entry.outcome, entry.trial.settings
-        self._known[entry.trial.id] = outcome
-        value = outcome.metrics.get(METRIC)
-        if value is None and outcome.status != "pruned":
-            return
-        own = {name: each for name, each in self._space.items() if self._sweep.is_active(name, settings)}
+        self._known[entry.trial.id] = outcome = entry.outcome
         curve = {epoch.number: epoch.metrics[METRIC] for epoch in outcome.epochs}
         # What Optuna notes of a trial at each rung that it reached, so that later trials compete with it.
         steps = enumerate(REDUCTION**rung for rung in range(len(curve)))
         rungs = {f"completed_rung_{rung}": curve[step] for rung, step in steps if step in curve}
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
-                value=outcome.epochs[-1].metrics[METRIC] if value is None else value,
-                params={name: settings[name] for name in own},
-                distributions=own,
-                intermediate_values=curve,
-                system_attrs=rungs if self._sweep.pruning == "asha" else {},
-            )
-        )
+        state = TrialState.PRUNED if outcome.status == "pruned" else TrialState.COMPLETE
+        attrs = rungs if self._sweep.pruning == "asha" else {}
+        if found := optuna_trial(self._sweep, entry, state=state, intermediate_values=curve, system_attrs=attrs):
+            self._study.add_trial(found)

@@ -9,6 +9,7 @@ in it. The interval is that of the percentile bootstrap over the trials.
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -28,7 +29,7 @@ FEWEST = 20  # trials below which the best tenth is no more than one
 
 def importances(sweep: Sweep, tried: Sequence[RecordedTrial]) -> list[tuple[str, float, float, float]]:
     """Each searched factor, its share, and the ends of its interval, the largest first; none of fewer than `FEWEST`."""
-    trials = [trial for entry in tried if (trial := _trial(sweep, entry))]
+    trials = [trial for entry in tried if (trial := optuna_trial(sweep, entry))]
     if len(trials) < FEWEST or len(sweep.space) < 2:  # noqa: PLR2004 - one factor has all there is to have
         return []
     rng = np.random.default_rng(0)
@@ -64,14 +65,14 @@ def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> list[float]:
     return [raw.get(name, 0.0) / total if total else 0.0 for name in sweep.space]
 
 
-def _trial(sweep: Sweep, entry: RecordedTrial) -> FrozenTrial | None:
-    """A trial with its validation accuracy; a pruned one, which is none of the best, with that of its last epoch."""
+def optuna_trial(sweep: Sweep, entry: RecordedTrial, **more: Any) -> FrozenTrial | None:
+    """A trial with its score; a pruned one with that of its last epoch. None if it has none. `more` is Optuna's."""
     settings, outcome = entry.trial.settings, entry.outcome
     pruned = outcome.epochs[-1].metrics[METRIC] if outcome.status == "pruned" else None
     score = outcome.metrics.get(METRIC, pruned)
     own = {name: choice for name, choice in space(sweep).items() if sweep.is_active(name, settings)}
     params = {name: settings[name] for name in own}
-    return None if score is None else create_trial(value=score, params=params, distributions=own)
+    return None if score is None else create_trial(value=score, params=params, distributions=own, **more)
 
 
 def space(sweep: Sweep) -> dict[str, BaseDistribution]:

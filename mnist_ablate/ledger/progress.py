@@ -110,7 +110,7 @@ def as_written_trials(plan: Plan, entries: Entries) -> Trials:
 def control_trials(plan: Plan, entries: Entries) -> Trials:
     """The trials of the negative control, as many as its arm has; none before the tuning is complete."""
     best = tuned(plan, entries)
-    if best is None or not plan.sweep.has_negative_control:
+    if best is None or not plan.sweep.control_seeds:
         return ()
     seeds = sum(each.arm == plan.control_arm for each in verdict_trials(plan, entries))
     return plan.control_trials(best)[:seeds]
@@ -129,7 +129,7 @@ def _wanted(plan: Plan, trials: Trials, entries: Entries) -> Trials:
 
 def again(plan: Plan, entries: Entries) -> ControlRuns | None:
     """What is recorded of the negative control; None if the sweep has none."""
-    if not plan.sweep.has_negative_control:
+    if not plan.sweep.control_seeds:
         return None
     wanted = control_trials(plan, entries)
     found = tuple(replace(row, seed=row.seed - CONTROL_SEED) for row in rows(plan, entries, wanted))

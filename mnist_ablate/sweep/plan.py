@@ -96,7 +96,7 @@ class Plan:
 
     def control_trials(self, tuned: Mapping[str, Params] | None = None) -> tuple[PlannedTrial, ...]:
         """The baseline again with as many other seeds, at its tuned values; none if the sweep has no control."""
-        arm, seeds = self.control_arm, range(CONTROL_SEED, CONTROL_SEED + control_count(self.sweep))
+        arm, seeds = self.control_arm, range(CONTROL_SEED, CONTROL_SEED + self.sweep.control_seeds)
         nuisance = (tuned or {}).get(label(arm.params), {})
         return tuple(self._planned(arm, nuisance, seed, "control") for seed in seeds)
 
@@ -124,13 +124,8 @@ def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> P
 def count(sweep: Sweep, seeds: int | None = None) -> int:
     """The number of trials of a sweep, at most, or with so many seeds."""
     design, seeds = DESIGNS[sweep.design], seeds or sweep.max_seeds
-    confirmed = design.arm_count(sweep) * (2 if sweep.as_written else 1) + sweep.has_negative_control
+    confirmed = design.arm_count(sweep) * (2 if sweep.as_written else 1) + bool(sweep.control_seeds)
     return design.tuning_count(sweep) + confirmed * seeds
-
-
-def control_count(sweep: Sweep) -> int:
-    """The number of trials of the negative control, at most."""
-    return sweep.max_seeds if sweep.has_negative_control else 0
 
 
 def planned_settings(plan: Plan) -> PlannedSettings:

@@ -154,9 +154,9 @@ class Sweep(_Model):
         return () if isinstance(self.seeds, int) else look_schedule(self.seeds.min, self.seeds.max)
 
     @property
-    def has_negative_control(self) -> bool:
-        """Whether the baseline is compared with itself: if there are claims, unless `negative_control` is none."""
-        return bool(self.claims) and self.negative_control != "none"
+    def control_seeds(self) -> int:
+        """With how many seeds, at most, the baseline is compared with itself; 0 without claims, or if it is not."""
+        return self.max_seeds if self.claims and self.negative_control != "none" else 0
 
     @property
     def digest(self) -> str:

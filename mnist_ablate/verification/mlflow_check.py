@@ -8,7 +8,7 @@ from mnist_ablate.ledger.raw_records import FinalRecord, RawOutcome
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.text import shown
 from mnist_ablate.verification.ledger_check import CheckedLedger
-from mnist_ablate.verification.raw_mlflow import RawExperiment, RawRun
+from mnist_ablate.verification.raw_stores import RawExperiment, RawRun
 from mnist_ablate.workloads.workload import default_workload
 
 _STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mnist_ablate.ledger.raw_records import RawStudy
 from mnist_ablate.settings import Settings
-from mnist_ablate.verification import mlflow_check, raw_ledger, raw_mlflow
+from mnist_ablate.verification import mlflow_check, raw_stores
 from mnist_ablate.verification.ledger_check import CheckedLedger
-from mnist_ablate.verification.raw_mlflow import RawExperiment
+from mnist_ablate.verification.raw_stores import RawExperiment
 
 _SECRET = re.compile(r"://[^\s/:@]*:(?!\*\*\*@)[^\s/@]+@")
 
@@ -17,9 +17,9 @@ def problems(name: str, settings: Settings) -> list[str]:
 
     Raises SweepError if nothing is recorded, UnreachableError if the ledger or MLflow cannot be read.
     """
-    studies = raw_ledger.read(settings.ledger_url, name)
+    studies = raw_stores.read_ledger(settings.ledger_url, name)
     ledger = CheckedLedger(studies)
-    experiment = raw_mlflow.read(settings.tracking_uri, name)
+    experiment = raw_stores.read_mlflow(settings.tracking_uri, name)
     return [*ledger.problems, *mlflow_check.problems(ledger, experiment), *_secrets(studies, experiment)]
 
 

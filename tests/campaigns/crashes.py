@@ -22,7 +22,7 @@ from tiny_images import SUPPORT
 
 from mnist_ablate.execution import driver, engine
 from mnist_ablate.settings import Settings
-from mnist_ablate.verification import raw_ledger, raw_mlflow
+from mnist_ablate.verification import raw_stores
 
 PER_SWEEP = 40
 AFTERWARDS = 3
@@ -127,9 +127,9 @@ def _real() -> None:
 def doubles(home: Path) -> int:
     """Trials with two results, runs of one trial beyond the first, and points that are there twice."""
     settings = Settings(home=home)
-    trials = raw_ledger.read(settings.ledger_url, "small")[-1].trials
+    trials = raw_stores.read_ledger(settings.ledger_url, "small")[-1].trials
     ids = Counter(trial.attrs["trial_id"] for trial in trials if trial.state == "COMPLETE")
-    experiment = raw_mlflow.read(settings.tracking_uri, "small")
+    experiment = raw_stores.read_mlflow(settings.tracking_uri, "small")
     assert experiment is not None
     runs = Counter(run.tags.get("trial_id", "the sweep") for run in experiment.runs)
     points = Counter((run.run_id, key, step) for run in experiment.runs for key, step, _, _ in run.points if step)

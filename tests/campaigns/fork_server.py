@@ -41,7 +41,7 @@ from mnist_ablate.execution.engine import Event, Finished, Progress, Started
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking import client, mirror, uploader
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.verification import raw_ledger, verify
+from mnist_ablate.verification import raw_stores, verify
 
 STUCK_S = 60.0
 STUCK = -99
@@ -313,5 +313,5 @@ def results(home: Path, name: str) -> dict[str, tuple[str, dict[str, float]]]:
 
 def recorded(home: Path, name: str = "small") -> list[dict[str, Any]]:
     """The outcomes in a ledger, as they lie there."""
-    trials = raw_ledger.read(Settings(home=home).ledger_url, name)[-1].trials
+    trials = raw_stores.read_ledger(Settings(home=home).ledger_url, name)[-1].trials
     return [json.loads(trial.attrs["outcome"]) for trial in trials]

@@ -26,7 +26,7 @@ from mnist_ablate.execution import driver
 from mnist_ablate.execution.engine import Event, Finished, Progress, Started
 from mnist_ablate.settings import Settings
 from mnist_ablate.trial import Trial
-from mnist_ablate.verification import raw_ledger
+from mnist_ablate.verification import raw_stores
 
 STEPS = 16
 STEP_S = 30
@@ -144,7 +144,7 @@ class History:
 
     def is_published(self) -> bool:
         """A finished sweep whose verdicts MLflow has needs no tracker."""
-        study = raw_ledger.read(Settings(home=self.home).ledger_url, "small")[-1]
+        study = raw_stores.read_ledger(Settings(home=self.home).ledger_url, "small")[-1]
         seen = json.loads(study.attrs.get("mirrored", "{}"))
         return bool(seen.get("records") == len(study.trials))
 

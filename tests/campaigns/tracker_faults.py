@@ -31,7 +31,7 @@ from mlflow_stub import Reply, Stub, mlflow_server, running
 
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
-from mnist_ablate.verification import raw_mlflow
+from mnist_ablate.verification import raw_stores
 
 _WRITES = ("/experiments/create", "/runs/create", "/runs/log-batch", "/runs/update", "/runs/set-tag", "/runs/delete")
 TRIALS = 8
@@ -105,7 +105,7 @@ def _started(mirror: Mirror) -> Uploader:
 
 
 def _counted(uri: str, name: str) -> dict[str, int]:
-    experiment = raw_mlflow.read(uri, name)
+    experiment = raw_stores.read_mlflow(uri, name)
     assert experiment is not None
     runs = Counter(run.tags.get("trial_id", "the sweep") for run in experiment.runs)
     points = Counter((run.run_id, key, step) for run in experiment.runs for key, step, _, _ in run.points)

@@ -17,7 +17,7 @@ from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import TUNING_SEED, Epoch, Outcome, RecordedTrial, Scalar
-from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.verification import ledger_check, raw_stores
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 
 SPACE = {
@@ -189,7 +189,7 @@ def test_a_search_is_driven_recorded_and_resumed_and_its_pruned_trials_end_on_th
     assert all(0 < len(each.epochs) < 9 and not each.metrics and each.seconds > 0 for each in pruned)
     assert (result.plan.size, result.recorded, result.broken) == (20, 20, False)
     assert {(arm.params["configuration"], arm.n) for arm in result.report.arms} == {("baseline", 2), ("winner", 2)}
-    assert ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems == []
+    assert ledger_check.CheckedLedger(raw_stores.read_ledger(settings.ledger_url, "small")).problems == []
     again = len(starts(fake))
     assert drive(sweep, settings, Watcher()).report == result.report
     assert len(starts(fake)) == again

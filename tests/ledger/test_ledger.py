@@ -32,7 +32,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import PlannedTrial, make_plan
 from mnist_ablate.tracking import client
 from mnist_ablate.trial import Outcome
-from mnist_ablate.verification import raw_ledger
+from mnist_ablate.verification import raw_stores
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
     entries = record.records()
     assert 20 < len(entries) < 2000
     assert [entry.trial.seed for entry in entries] == [n // 2 for n in range(len(entries))]
-    (study,) = raw_ledger.read(url, "small")
+    (study,) = raw_stores.read_ledger(url, "small")
     assert {trial.state for trial in study.trials} == {"COMPLETE"}
     assert [problem for trial in study.trials for problem in record_problems(trial)] == []
 
@@ -376,7 +376,7 @@ def test_a_way_to_the_database_that_is_cut_or_silent_costs_no_trial(
 
 @pytest.mark.service
 @pytest.mark.parametrize(
-    "read", [lambda url: raw_ledger.read(url, "small"), client.check_answer], ids=["ledger", "MLflow"]
+    "read", [lambda url: raw_stores.read_ledger(url, "small"), client.check_answer], ids=["ledger", "MLflow"]
 )
 def test_who_reads_a_database_that_says_nothing_is_told_so(
     server: Postgres, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], object]

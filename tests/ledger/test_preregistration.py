@@ -22,7 +22,7 @@ from mnist_ablate.reports.terminal import tables
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.verification import raw_ledger
+from mnist_ablate.verification import raw_stores
 from mnist_ablate.verification.ledger_check import CheckedLedger
 
 
@@ -123,7 +123,7 @@ def test_a_change_before_any_result_or_for_other_images_is_not_exploratory(home:
 
 def registration_problems(home: Settings) -> list[str]:
     """What the independent checker says of the registration; the made-up trials have other faults."""
-    problems = CheckedLedger(raw_ledger.read(home.ledger_url, "small")).problems
+    problems = CheckedLedger(raw_stores.read_ledger(home.ledger_url, "small")).problems
     return [each.split(":")[2].strip() for each in problems if "registered" in each]
 
 

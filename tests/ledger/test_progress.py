@@ -28,7 +28,7 @@ from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
-from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.verification import ledger_check, raw_stores
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
 from mnist_ablate.workloads.workload import Section
@@ -254,7 +254,7 @@ def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
     assert progress.due(record.plan, entries) == ()
     counts = progress.counts(result.plan, result.entries)
     assert counts["complete"] + counts["saved"] == counts["planned"] == 18
-    assert CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems == []
+    assert CheckedLedger(raw_stores.read_ledger(settings.ledger_url, "small")).problems == []
     found = judging.of_records(record.plan, entries, record.registration, [])
     assert as_json(found)["trials"] == dict(counts)
     again = drive(few(), settings, Watcher())
@@ -273,7 +273,7 @@ def test_verify_finds_a_round_that_nobody_asked_for_and_one_that_is_lacking(
 ) -> None:
     monkeypatch.setattr(progress, "_wanted", lambda _plan, trials, _entries: trials[:most])
     drive(few(margin), settings, Watcher())
-    problems = CheckedLedger(raw_ledger.read(settings.ledger_url, "small")).problems
+    problems = CheckedLedger(raw_stores.read_ledger(settings.ledger_url, "small")).problems
     assert problems
     assert all(told in problem for problem in problems)
 
@@ -357,7 +357,7 @@ def test_driven_resumed_verified_and_shown(settings: Settings, fake: Path) -> No
         console.print(terminal.tables(made))
     for shown in (text, capture.get(), markdown(made, "q?")):
         assert "The path from the baseline to the target" in shown
-    ledger = CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = CheckedLedger(raw_stores.read_ledger(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 12)
     again = len(starts(fake))
     drive(sweep, settings, Watcher())

@@ -15,7 +15,7 @@ from mlflow_helpers import new_home
 from package_copy import Copy
 
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.plan import control_count, count
+from mnist_ablate.sweep.plan import count
 from mnist_ablate.workloads.keras_mnist.data import MNIST
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_the_tutorial_counts_the_trials_that_its_plans_have(tmp_path: Path) -> N
         (tmp_path / "faster.yaml").write_text(text)
         sweeps.append(sweep_file.load(str(tmp_path / "faster.yaml")))
     assert [sweep.seeds for sweep in sweeps] == [8, 8]
-    told = f"{count(sweeps[0])} trials, {control_count(sweeps[0])} of them the negative control"
+    told = f"{count(sweeps[0])} trials, {sweeps[0].control_seeds} of them the negative control"
     assert told in (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, count, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
-from mnist_ablate.verification import ledger_check, raw_ledger
+from mnist_ablate.verification import ledger_check, raw_stores
 from mnist_ablate.workloads.workload import Section
 
 TUNED: dict[str, Any] = {
@@ -145,5 +145,5 @@ def test_driven_recorded_verified_and_shown(settings: Settings) -> None:
     page = Reader(html.html(made, recorded_report.recorded_sweep(record)))
     assert "as-written" in page.values("id")
     assert "as written (learning rate 0.05)" in page.text
-    ledger = ledger_check.CheckedLedger(raw_ledger.read(settings.ledger_url, "small"))
+    ledger = ledger_check.CheckedLedger(raw_stores.read_ledger(settings.ledger_url, "small"))
     assert (ledger.problems, ledger.missing, len(ledger.rows)) == ([], 0, 4)

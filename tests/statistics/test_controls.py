@@ -66,7 +66,7 @@ def test_only_sweeps_with_claims_have_one_and_a_file_can_do_without() -> None:
     assert not controlled(claims=[]).control_trials()
     assert not plan().control_trials()
     by_default = Sweep.model_validate({key: value for key, value in SWEEP.items() if key != "negative_control"})
-    assert by_default.has_negative_control
+    assert by_default.control_seeds
     assert by_default.digest == controlled().sweep.digest != small().digest
 
 

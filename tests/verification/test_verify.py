@@ -21,7 +21,7 @@ from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.trial import Outcome
-from mnist_ablate.verification import raw_ledger, verify
+from mnist_ablate.verification import raw_stores, verify
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.metrics import curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
@@ -109,7 +109,7 @@ def trained(
 
 
 def problems(home: Path) -> list[str]:
-    return CheckedLedger(raw_ledger.read(Settings(home=home).ledger_url, "small")).problems
+    return CheckedLedger(raw_stores.read_ledger(Settings(home=home).ledger_url, "small")).problems
 
 
 def best(plan: Plan) -> list[PlannedTrial]:
