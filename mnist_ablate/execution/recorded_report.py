@@ -11,7 +11,7 @@ from mnist_ablate.errors import mask
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
 from mnist_ablate.reports import judging
-from mnist_ablate.reports.bundle import begun, pack
+from mnist_ablate.reports.bundle import pack
 from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
@@ -115,11 +115,8 @@ def bundle(record: Record, settings: Settings, report: Report) -> tuple[bytes, s
 
     The verdicts in it are those of the records in it: others may have been written since the report was made.
     """
-    studies = [
-        each for each in raw_stores.read_ledger(settings.ledger_url, record.sweep.name) if "content" in each.attrs
-    ]
-    place = [each.name for each in studies].index(record.name)
-    study, earlier = studies[place], [*map(begun, studies[:place])]
+    studies = {study.name: study for study in raw_stores.read_ledger(settings.ledger_url, record.sweep.name)}
+    study, earlier = studies[record.name], record.registration.earlier
     judged = judging.of_raw(study, earlier, report.fingerprints)
     versions = {name: mask(value) for name, value in provenance(record.data_digest).items()}
     return pack(study, earlier, judged, versions)

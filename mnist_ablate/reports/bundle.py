@@ -47,7 +47,7 @@ class Bundle:
 
 
 def pack(study: RawStudy, earlier: Sequence[Earlier], report: Report, versions: Mapping[str, str]) -> tuple[bytes, str]:
-    """The zip of a record with what `begun` says of those before it, and its digest."""
+    """The zip of a record and of what is to be known of those before it, and its digest."""
     attrs = _values({key: value for key, value in study.attrs.items() if key not in _NOT_REGISTERED})
     contents = {
         REGISTRATION: {"record": study.name, "attributes": attrs},
@@ -61,12 +61,6 @@ def pack(study: RawStudy, earlier: Sequence[Earlier], report: Report, versions: 
     digests = {name: hashlib.sha256(members[name]).hexdigest() for name in MEMBERS}
     manifest = _text({"format": FORMAT, "record": study.name, "how": _HOW, "sha256": digests}, indent=1)
     return zipped({MANIFEST: manifest, **members}), hashlib.sha256(manifest).hexdigest()
-
-
-def begun(study: RawStudy) -> Earlier:
-    """How an earlier record was begun."""
-    attrs = {key: json.loads(study.attrs[key]) for key in ("registered", "content")}
-    return Earlier(record=study.name, trials=len(study.trials), **attrs)
 
 
 def zipped(members: Mapping[str, bytes]) -> bytes:

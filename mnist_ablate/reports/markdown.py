@@ -17,7 +17,7 @@ def markdown(report: Report, question: str) -> str:
         *(f"**{_inline(alarm)}**" for alarm in wording.alarms(report)),
         *(_claims(report) if report.claims else ()),
         *(block for section in sections.selection(report) for block in _section(section)),
-        f"**{arms.caption}** ({wording.trials(report)})",
+        f"**{arms.caption}** ({wording.say('trials', report)})",
         _table(arms),
         *(block for section in sections.effects(report) for block in _section(section)),
         *(block for section in sections.inputs(report) for block in _section(section)),
@@ -34,7 +34,12 @@ def _claims(report: Report) -> Iterator[str]:
         rows.append((_inline(claim.statement), verdict, difference, *numbers))
         text = f"{wording.explanation(claim, report)} {wording.left_out(claim)}"
         lines.append(f"- **{_inline(claim.name)}**: {_inline(text)}")
-    yield from (f"{wording.tally(report)}.", _rows(heads, rows, 2), "\n".join(lines), wording.glossary(report))
+    yield from (
+        f"{wording.say('tally', report)}.",
+        _rows(heads, rows, 2),
+        "\n".join(lines),
+        wording.say("glossary", report),
+    )
     yield from map(_inline, wording.remarks(report))
 
 

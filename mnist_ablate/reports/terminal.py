@@ -25,7 +25,7 @@ def tables(report: Report) -> RenderableType:
         *(Text(f"{alarm}\n", style="bold red") for alarm in wording.alarms(report)),
         Text(f"{report.metric} by arm", style="bold"),
         _Arms(sections.arm_table(report, report.arms)),
-        Text(f"{wording.trials(report)}\n"),
+        Text(f"{wording.say('trials', report)}\n"),
         *(part for section in sections.inputs(report) for part in (*_section(section), Text())),
         *_claims(report),
         *(part for section in sections.selection(report) for part in (Text(), *_section(section))),
@@ -98,6 +98,6 @@ def _claims(report: Report) -> Iterator[RenderableType]:
         text = f"{wording.sentence(claim, report)} {wording.left_out(claim)}".rstrip()
         yield Padding(Text(text), (0, 0, 0, _INDENT))
     if report.claims:
-        yield Text(f"\n{wording.glossary(report)}", style="dim")
+        yield Text(f"\n{wording.say('glossary', report)}", style="dim")
         yield from (Text(remark, style="dim") for remark in wording.remarks(report))
-        yield Text(wording.tally(report), style="bold")
+        yield Text(wording.say("tally", report), style="bold")

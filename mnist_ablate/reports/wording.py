@@ -18,8 +18,6 @@ from mnist_ablate.workloads.workload import default_workload, metric_named
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
 
-VERDICTS = ("supported", "refuted", "equivalent", "inconclusive")  # in the order in which they are counted
-
 
 def number(metric: str, value: float | None) -> str:
     """A metric: shares in percent to two digits, anything else to four significant ones; a dash if there is none."""
@@ -150,30 +148,11 @@ def left_out(claim: ClaimVerdict, most: int = 3) -> str:
     return f"Left out: {listed([f'{seed} ({fault})' for seed, _, fault in sides], most)}." if sides else ""
 
 
-def glossary(report: Report) -> str:
-    """What the words of the sentences mean."""
-    return say("glossary", report)
-
-
-def tally(report: Report) -> str:
-    """How many claims met which verdict: `4 claims: 3 supported, 1 refuted`."""
-    verdicts = [claim.verdict for claim in report.claims]
-    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
-    return f"{counted(len(verdicts), 'claim')}: {counts}"
-
-
-def trials(report: Report) -> str:
-    """How many trials were planned and what became of them."""
-    parts = [f"{n:,} {status}" for status, n in report.trials if n and status != "planned"]
-    parts += [f"{report.trials.missing:,} not run yet"] if report.trials.missing and parts else []
-    return f"{counted(report.trials.planned, 'trial')} planned: {', '.join(parts) or 'none recorded'}"
-
-
 def alarms(report: Report) -> Iterator[str]:
     """What must be known before any verdict is read: controls that failed, a late question, damaged inputs."""
     negative, positive = report.negative_control, report.positive_control
     if negative and negative.alarm:
-        yield say("negative_control_failed", report, [_checked(each, report) for each in negative.checks if each.alarm])
+        yield say("negative_control_failed", report)
     if positive and positive.alarm:
         yield say("positive_control_failed", positive)
     if report.is_exploratory and report.claims:
@@ -198,15 +177,7 @@ def control(report: Report) -> str:
     found = report.negative_control
     if not found or found.alarm:
         return ""
-    return say("negative_control", found, [_checked(each, report) for each in found.checks])
-
-
-def _checked(check: Check, report: Report) -> str:
-    if not is_known(check.effect):
-        return f"{plain(check.metric)} has no pair"
-    within = f"{level(report)} interval {interval(check)}" if is_known(check.ci_low) else "interval unknown"
-    difference = f"{plain(check.metric)} {effect(check.metric, check.effect)}"
-    return f"{difference}, {within}, margin {margin(check)}, {counted(check.n_pairs, 'pair')}"
+    return say("negative_control", report)
 
 
 @cache
@@ -223,7 +194,20 @@ def templates() -> "Environment":
         lstrip_blocks=True,
     )
     made.filters.update(mask=mask, minus=minus)
-    functions = (counted, effect, estimate, in_words, label, level, metric_named, number, plain)
+    functions = (
+        counted,
+        effect,
+        estimate,
+        in_words,
+        interval,
+        is_known,
+        label,
+        level,
+        margin,
+        metric_named,
+        number,
+        plain,
+    )
     made.globals.update({each.__name__: each for each in functions})
     return made
 

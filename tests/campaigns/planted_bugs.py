@@ -160,9 +160,10 @@ def _parent_alone(real: Any, *where: Any) -> Any:
     return {trial: run for trial, run in real(*where).items() if not trial}
 
 
-def _swapped(real: Any, outcome: Any) -> dict[str, float]:
-    values = real(outcome)
-    return {**values, "test_accuracy": values["test_loss"], "test_loss": values["test_accuracy"]}
+def _swapped(real: Any, outcome: Any) -> Any:
+    values = outcome.metrics
+    changed = {**values, "test_accuracy": values["test_loss"], "test_loss": values["test_accuracy"]}
+    return real(_replaced(outcome, metrics=changed))
 
 
 def _worst(real: Any, plan: Any, entries: Any) -> Any:
@@ -198,7 +199,7 @@ BUGS: dict[str, Bug] = {
     ),
     "mark failed trials as finished": _swept(_failing, lambda: run_format.STATUSES.update(failed="FINISHED")),
     "mark failed trials as complete in the ledger": _swept(_failing, _around(ledger.Record, "_finished", _as_complete)),
-    "swap two metrics": _swept(_around(run_format, "final_values", _swapped)),
+    "swap two metrics": _swept(_around(run_format, "all_metrics", _swapped)),
     "forget to end a run": _swept(_around(MlflowClient, "set_terminated", _every_second)),
     "keep the run that a lost reply left": _swept(_around(MlflowClient, "create_run", _twice), _NO_DELETION),
     "send points again with another time": _swept(_around(MlflowClient, "log_batch", _doubled_points)),

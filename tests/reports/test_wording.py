@@ -81,8 +81,8 @@ def test_the_sentence_says_where_the_interval_lies(case: str) -> None:
 
 
 def test_the_numbers_of_a_sentence_are_those_of_the_claim_and_one_claim_is_not_told_as_many() -> None:
-    assert wording.tally(found(spread(-0.01))) == "1 claim: 1 supported"
-    assert wording.tally(found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
+    assert wording.say("tally", found(spread(-0.01))) == "1 claim: 1 supported"
+    assert wording.say("tally", found(spread(-0.01), claims=3)) == "3 claims: 3 supported"
     assert said(spread(-0.01)).startswith("Difference -1.00 pp; its 95% interval, -1.04 to -0.96 pp, lies")
     assert "its 97.5% interval" in said(spread(-0.01), claims=2)
 
