@@ -22,7 +22,6 @@ from mnist_ablate.workloads.workload import default_workload, epochs_of
 
 _PLAIN_EVERY_S = 10.0
 _MOST_RUNNING_LINES = 20
-_OTHER_LINES = 4
 _EPOCHS_KEPT = 200
 
 
@@ -115,7 +114,7 @@ class Watch(AbstractContextManager["Watch"]):
     def _table(self) -> RenderableType:
         """Arms, running trials and the status, as many as the terminal has lines for. The status is never cut off."""
         running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MOST_RUNNING_LINES]]
-        room = max(1, self._console.height - len(running) - _OTHER_LINES)
+        room = max(1, self._console.height - len(running) - 4)  # other lines
         arms, metric = list(self._scores.items()), default_workload().main_metric
         table = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("arm", "n", f"{metric} so far"):

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.preregistration import Earlier, Registration, document
 from mnist_ablate.ledger.raw_records import RawStudy, recorded_trial
-from mnist_ablate.reports.report import Adaptive, LookShare, Preregistration, Report, Selection, TrialCounts
+from mnist_ablate.reports.report import Adaptive, Preregistration, Report, Selection, TrialCounts
 from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
 from mnist_ablate.statistics.verdict import ALPHA, arms, judge
@@ -18,7 +18,6 @@ from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import RecordedTrial, Row
 
-_ANY_SIZE = 10**9
 Fingerprints = Sequence[Mapping[str, JsonValue]]  # what the inputs are like; none if that is unknown
 
 
@@ -46,12 +45,7 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
     # The error rate of an interval is that of the look that it was made at; the control's, of the look with its seeds.
     levels = [ALPHA / len(judged) * (looks or SINGLE_LOOK)[(each.look or 1) - 1].share for each in judged]
     share = next((look.share for look in looks if control and look.seeds == control.planned), 1.0)
-    adaptive = Adaptive(
-        min=sweep.min_seeds,
-        max=sweep.max_seeds,
-        spending=SPENDING,
-        looks=tuple(LookShare(seeds=look.seeds or 0, share=look.share) for look in looks),
-    )
+    adaptive = Adaptive(min=sweep.min_seeds, max=sweep.max_seeds, spending=SPENDING, looks=looks)
     return Report(
         sweep=sweep.name,
         digest=sweep.digest,
@@ -84,7 +78,7 @@ def of_raw(study: RawStudy, earlier: Sequence[Earlier], fingerprints: Fingerprin
     """Judge what lies in a ledger or a bundle; `earlier` says how records before it were begun."""
     attrs = {key: json.loads(value) for key, value in study.attrs.items()}
     content = attrs["content"]
-    plan = make_plan(Sweep.model_validate(content["sweep"]), content["data_digest"], _ANY_SIZE)
+    plan = make_plan(Sweep.model_validate(content["sweep"]), content["data_digest"], max_trials=10**9)
     registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), earlier)
     recorded = [recorded_trial(each.params, each.attrs) for each in study.trials]
     return of_records(plan, {entry.trial.id: entry for entry in recorded}, registration, fingerprints)

@@ -15,6 +15,7 @@ from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
 from mnist_ablate.statistics.effect_sizes import ClaimSizes
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, RecordedTrial, Scalar
 
@@ -51,20 +52,13 @@ class Preregistration(Part):
     reasons: tuple[str, ...]
 
 
-class LookShare(Part):
-    """A look of an adaptive sweep: the seeds that it reads, and its share of the error rate."""
-
-    seeds: int
-    share: float
-
-
 class Adaptive(Part):
     """How seeds are added: the fewest and the most seeds of an arm, and when the claims are judged."""
 
     min: int
     max: int
     spending: str
-    looks: tuple[LookShare, ...]
+    looks: tuple[Look, ...]
 
 
 class ChosenValues(Part):

@@ -8,6 +8,9 @@ Turnbull, J. R. Statist. Soc. B 51, 1989). docs/explanation/statistics.md tells 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
 
 SPENDING = "linear"  # the name of the rule in the preregistration
 
@@ -16,7 +19,7 @@ SPENDING = "linear"  # the name of the rule in the preregistration
 class Look:
     """One look at a claim: its `number` from 1, the `seeds` it reads (None: all there are), its `share` of alpha."""
 
-    number: int
+    number: Annotated[int, Field(exclude=True)]
     seeds: int | None
     share: float
 

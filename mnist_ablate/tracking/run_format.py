@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
-_LONGEST_REASON = 500
 _LONGEST_NOTE = 5000
 
 Point = tuple[int, int]  # a step and its time in ms since 1970: two attempts at the same trial have different points
@@ -70,7 +69,7 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
     return {
         "mlflow.runName": run_name(arm, trial.seed),
         "outcome": outcome.status,
-        "reason": mask(outcome.reason)[:_LONGEST_REASON],
+        "reason": mask(outcome.reason)[:500],
         "arm": arm_name(arm, trial.seed),
         "seed": str(trial.seed),
         "data_digest": trial.data_digest,

@@ -27,9 +27,7 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, Row, Scalar
 from mnist_ablate.workloads.workload import default_workload
 
-_RUN_AGAIN = "run the sweep again"
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
-_ANY_SIZE = 10**9
 Finals = Mapping[str, FinalRecord]  # the last record of each trial, by its id
 Trials = Sequence[PlannedTrial]
 Best = dict[str, Params] | None
@@ -43,7 +41,7 @@ class CheckedLedger:
         study = studies[-1]
         content = json.loads(study.attrs["content"])
         self.sweep = Sweep.model_validate(content["sweep"])
-        self.plan = make_plan(self.sweep, content["data_digest"], max_trials=_ANY_SIZE)
+        self.plan = make_plan(self.sweep, content["data_digest"], max_trials=10**9)
         self.finals: dict[str, FinalRecord] = {}
         self.rows: list[Row] = []
         self.missing = 0
@@ -90,7 +88,7 @@ class CheckedLedger:
             size = max(count(self.sweep, self.sweep.min_seeds), self.plan.tuning_size + len(judged) + len(others))
         self.missing = size - sum(each.id in self.finals for each in (*choosing, *judged, *others))
         if self.missing:
-            yield f"ledger: {self.missing} of {size} planned trials are not recorded: {_RUN_AGAIN}"
+            yield f"ledger: {self.missing} of {size} planned trials are not recorded: run the sweep again"
         self.rows = _rows(judged, self.finals)
         yield from self._misplaced(_places(choosing, judged, others))
 

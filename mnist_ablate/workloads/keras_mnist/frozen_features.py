@@ -33,7 +33,6 @@ from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 BATCH = 50  # images at once. This bounds memory: 60 MB of activations for VGG16
 CHUNK = 500  # images per file: about ten seconds of one core, the most work that a kill can lose
 CACHE = "MNIST_ABLATE_CACHE"
-_FORMAT = 2
 _HASH_BYTES = 32
 _POLL_S = 1.0
 
@@ -163,7 +162,7 @@ class FeatureCache:
         """The folder of a source's features in the cache of this machine, named by all that they depend on."""
         file = weights_download.weights_file(source.weights)
         content = {
-            "format": _FORMAT,
+            "format": 2,
             "images": self._digest,
             "source": source,
             "size": BASES[source.base].size,

@@ -48,7 +48,6 @@ class KerasMnist:
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
-        """The entries of `choices/`, each with the first line of its docstring."""
         from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 
         tables: Mapping[str, Mapping[str, Callable[..., Any]]] = {
@@ -76,30 +75,24 @@ class KerasMnist:
         return setting != "weights" or _has_frozen_base(settings["model"])
 
     def pace(self, settings: Mapping[str, Scalar]) -> str:
-        """The model."""
         return str(settings["model"])
 
     def load(self, source: Path | bytes | None) -> Inputs:
-        """Images and labels of a `.npz`, or MNIST."""
         from mnist_ablate.workloads.keras_mnist import data
 
         return data.read("--data", io.BytesIO(source)) if isinstance(source, bytes) else data.load(source)
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
-        """Download the missing weights of frozen bases."""
         for weights in _weights_needed(planned):
             weights_download.ensure_downloaded(weights, given, say)
 
     def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
-        """The weights that are missing."""
         return [text for each in _weights_needed(planned) if (text := weights_download.why_unavailable(each, given))]
 
     def environment(self, given: Path | None) -> dict[str, str]:
-        """The variable that names the file of pretrained weights."""
         return {weights_download.ENVIRONMENT: str(given.absolute())} if given else {}
 
     def fingerprints(self, inputs: Any, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
-        """The fingerprint of every normalizer that the plan can train with, in its order."""
         from mnist_ablate.workloads.keras_mnist.data_gate import fingerprints
 
         own = (settings["normalizer"] for settings in planned.arms)
@@ -107,7 +100,6 @@ class KerasMnist:
         return fingerprints(map(str, names), Recipe.model_validate(planned.arms[0]), inputs.x_train)
 
     def cost(self, inputs: Any, arms: Sequence[Params]) -> Cost:
-        """Times a trial on a part of the images, of each network shape."""
         with _without_stderr():
             from mnist_ablate.workloads.keras_mnist.trainer import cost
 
@@ -127,7 +119,6 @@ class KerasMnist:
         return {}
 
     def open_model(self, folder: Path) -> Any:
-        """The network with its weights and its normalizer: images in, digits out."""
         from mnist_ablate.workloads.keras_mnist.trainer import Classifier
 
         return Classifier(folder)
