@@ -40,7 +40,7 @@ def numbers(result: Run) -> list[tuple[object, ...]]:
 
 
 def by_status(result: Run) -> dict[str, int]:
-    return {status: n for status, n in result.report.trials.by_status.items() if n}
+    return {status: n for status, n in result.report.trials if n and status != "planned"}
 
 
 def crashed(settings: Settings, after: int, **changes: object) -> Watcher:
