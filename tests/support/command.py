@@ -36,7 +36,11 @@ class Command:
 
     def __call__(self, *arguments: str, **environment: str) -> Done:
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=200)
+        try:
+            out, err = process.communicate(timeout=200)
+        finally:
+            process.kill()  # one that took too long, whose pipes another test would trip over
+            process.communicate()
         return Done(process.returncode, out, err)
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
