@@ -1,6 +1,7 @@
 """Tiny images, the fake trainer for every worker, and sweeps to run with it."""
 
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
     found: Postgres = request.getfixturevalue("server")
     return found.database()
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of a page's words: its charts are neither laid out nor drawn, which takes two seconds a page."""
+    from matplotlib.figure import Figure
+
+    from mnist_ablate.reports import drawing
+
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _figure: None)
+    monkeypatch.setattr(drawing, "to_svg", lambda chart, _ident: f"<svg><title>{escape(chart.title)}</title></svg>")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, Tl
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.processes import call_within, sigint_blocked
 
-_CLOSE_S = 2
 _SET_UP_S = 300
 _SET_UPS = 3
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -110,7 +109,7 @@ def _kill_workers(cluster: Any) -> None:
 
 def _close(part: Any) -> None:
     with suppress(Exception):
-        part.close(timeout=_CLOSE_S)
+        part.close(timeout=2)
 
 
 def _set_up(client: Any, address: str | None, plugin: TrainerPlugin) -> None:

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from rich.text import Text
@@ -94,7 +95,7 @@ def to_png(chart: Chart, path: Path) -> None:
 def _element(chart: Chart, ident: str) -> ET.Element:
     stream = io.BytesIO()
     with _settings():
-        chart.figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        FigureCanvasSVG(chart.figure).print_svg(stream, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     root = ET.fromstring(stream.getvalue())  # noqa: S314 - matplotlib wrote it just now
     root.remove(root[0])  # a style for the whole page
     groups = {element.get("id"): element for element in root.iter()}

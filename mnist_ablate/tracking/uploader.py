@@ -20,7 +20,6 @@ EPOCHS_SHARE = 0.04
 """Between two calls with epochs: so long, and so much longer that they take no more of the time than this. An embedded
 MLflow takes some 75 ms of the cores that train for each; no epoch is lost, a trial's outcome carries all of them."""
 WARN_EVERY_S = 60.0
-_BATCH = 16
 _DOUBLINGS = 20
 
 
@@ -119,7 +118,7 @@ class Uploader:
         """Those that have piled up side by side; alone the first that did not go, so that it tells why."""
         batch: dict[str, FinishedTrial] = {}
         with self._news:
-            for each in islice(self._outcomes, _BATCH):
+            for each in islice(self._outcomes, 16):
                 batch.setdefault(each[0].id, each)
         together = len(batch) > 1 and not self._failures
         sent = self._mirror.outcomes_together([*batch.values()]) if together else {}

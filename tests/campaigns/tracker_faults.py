@@ -29,6 +29,7 @@ from typing import Any
 from mlflow_helpers import ARM, DIGEST, epochs, free_port, mirror, new_home, outcome, pending, trial, until
 from mlflow_stub import Reply, Stub, mlflow_server, running
 
+from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.verification import raw_stores
@@ -92,8 +93,8 @@ def _send(proxy: Losing, name: str) -> None:
         sender = _started(mirror)
     for _ in range(100):
         try:
-            mirror.verdicts("done", {"effect.x": 0.1}, [])
-        except Exception:  # noqa: BLE001 - a lost reply; the command `sync` would be given again
+            mirror.verdicts("done", {"effect.x": 0.1}, [], {})
+        except UnreachableError:  # a lost reply; the command `sync` would be given again
             continue
         return
 

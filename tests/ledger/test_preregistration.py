@@ -146,6 +146,7 @@ def test_a_margin_altered_in_the_database_is_noticed_in_records_of_older_version
     assert registration_problems(home) == ["margins not as it was registered before the first trial"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.usefixtures("tracker", "fake")
 def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:
     made = drive(small(), settings, Watcher()).report
@@ -164,6 +165,7 @@ def texts(**preregistered: Any) -> list[str]:
     return [" ".join(capture.get().split()), markdown(report, "q"), Reader(html(report, record)).text]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_exploratory_verdicts_are_marked_in_every_format() -> None:
     found = texts(status="exploratory", reasons=["changed after 4 trials of x/1: seeds 4 -> 6"])
     for text in found:
@@ -173,6 +175,7 @@ def test_exploratory_verdicts_are_marked_in_every_format() -> None:
     assert "**supported** (exploratory)" in found[1]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_preregistered_verdicts_say_when_and_unknown_ones_nothing() -> None:
     for text in texts(status="preregistered"):
         assert "Preregistered 2026-11-24T06:32:50+00:00" in text

@@ -153,6 +153,7 @@ def test_any_bytes_are_rows_or_one_line(tmp_path: Path, content: bytes) -> None:
         assert "\n" not in str(error)  # noqa: PT017 - rows are as good
 
 
+@pytest.mark.slow
 def test_a_long_table_is_read_and_judged_in_time(tmp_path: Path) -> None:
     """10^5 rows in 3 s: 10^6 take 5 s to read on a quiet core, and 0.5 GB."""
     arms = ("unit", "centered", "raw", "x")

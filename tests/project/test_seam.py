@@ -37,6 +37,7 @@ def run(coin: Command, *words: str) -> str:
     return done.out
 
 
+@pytest.mark.slow
 def test_settings_and_choices_are_those_of_the_workload(coin: Command) -> None:
     assert "Heads seven times in ten." in run(coin, "list", "choices")
     assert "2 arms x 8 seeds" in run(coin, "plan", "coin.yaml")

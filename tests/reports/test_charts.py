@@ -135,6 +135,7 @@ def test_marks_of_claims_stand_where_their_numbers_are_which_a_description_tells
             assert float(mark.attrib["y"]) == pytest.approx(height - y, abs=0.02)
 
 
+@pytest.mark.slow
 @EVERY_CHART
 def test_equal_inputs_give_equal_bytes(draw: Callable[[], Chart], tmp_path: Path) -> None:
     chart = draw()
@@ -215,6 +216,7 @@ def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrow() -> None:
     assert not {"<", ">", "|"} & set(ends(replace(HURTS, ci_low=-INF)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [
@@ -240,6 +242,7 @@ def test_too_little_too_much_or_no_data_still_makes_a_chart(draw: Callable[[], C
     to_png(chart, tmp_path / "chart.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [
@@ -264,6 +267,7 @@ def test_marks_and_text_stay_within_the_picture(draw: Callable[[], Chart]) -> No
             assert 0.0 <= box.x0 <= box.x1 <= width, text
 
 
+@pytest.mark.slow
 def test_rows_and_panels_beyond_what_can_be_read_are_left_out() -> None:
     many = [arm(place=i) for i in range(99)]
     assert {name for name in texts(arms(*many)) if "=" in name} == {f"place={i}" for i in range(60)}
@@ -318,6 +322,7 @@ def test_differences_far_beyond_the_margin_compress_the_axis_and_the_margin_stay
 FINITE = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=20)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(FINITE, st.floats(0.0, 0.1), st.booleans())
 def test_an_axis_holds_its_values_and_its_ticks_are_apart(

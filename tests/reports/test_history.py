@@ -105,6 +105,7 @@ def test_results_at_values_that_a_repeated_tuning_gave_up_do_not_count(settings:
     assert report.trials.planned == 6
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_sync_sends_what_is_missing_then_the_verdicts_and_remembers(
     settings: Settings, plan: Plan, tracker: Tracker
 ) -> None:
@@ -115,6 +116,7 @@ def test_sync_sends_what_is_missing_then_the_verdicts_and_remembers(
     assert recorded_report.sync("small", settings) == (0, 6)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_sync_beside_a_running_sweep_remembers_only_what_it_sent(
     settings: Settings, plan: Plan, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_every_section_that_has_something_to_show_is_there_and_linked(page: Read
     assert {*pictures, *page.values("aria-describedby")} <= set(ids)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_sweep_without_trouble_says_so_and_shows_means_over_seeds_before_and_after_training() -> None:
     calm = read(trouble=False)
     assert "Nothing: every recorded trial completed." in calm.text
@@ -74,6 +75,7 @@ def test_a_sweep_without_trouble_says_so_and_shows_means_over_seeds_before_and_a
     assert "unit relu1.20.195" in calm.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_trials_that_have_not_run_make_it_preliminary_and_without_any_it_is_a_page_too() -> None:
     report, record = judged()
     text = html.html(with_trials(report, planned=160), record)
@@ -84,6 +86,7 @@ def test_trials_that_have_not_run_make_it_preliminary_and_without_any_it_is_a_pa
     assert "No trial has been recorded yet." in text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_one_of_anything_is_told_in_the_singular_without_curves_or_intervals() -> None:
     reader = read(sweep(seeds=1, fixed={**sweep().fixed, "epochs": 1}), trouble=False)
     assert "12 arms, 1 seed each." in reader.text
@@ -102,6 +105,7 @@ def test_claims_about_two_metrics_get_a_picture_each() -> None:
     assert "difference in test loss" in reader.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_without_claims_no_verdict_is_pretended() -> None:
     reader = read(sweep(claims=[]))
     assert "This sweep claims nothing" in reader.text
@@ -109,6 +113,7 @@ def test_without_claims_no_verdict_is_pretended() -> None:
     assert "Each claim is judged" not in reader.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_interaction_and_a_reference_are_said_as_such() -> None:
     named = claim(name="about-97", treatment={"normalizer": "raw"}, control=None, reference=0.97, direction="same")
     text = read(sweep(claims=[sweep().claims[3], named]), trouble=False).text
@@ -116,6 +121,7 @@ def test_an_interaction_and_a_reference_are_said_as_such() -> None:
     assert re.search(r"With raw, for relu, test accuracy was 0\.\d\d percentage points below 97\.00%", text)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_tuned_values_are_shown_with_a_warning_at_the_edge() -> None:
     nuisance = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
     tuned = Sweep.model_validate({**sweep().model_dump(), "nuisance": nuisance, "tuning_trials": 2})
@@ -147,6 +153,7 @@ def test_ten_thousand_trials_stay_below_two_megabytes(arms: tuple[int, int], see
     assert text.count("<use") < 12_000
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_changed_sweep_is_on_the_page_as_a_file_and_writing_makes_the_folders(tmp_path: Path) -> None:
     changed = judged(sweep_file.load("normalization", overrides=["fixed.epochs=2"]))
     text = html.write(*changed, tmp_path / "a" / "b" / "report.html").read_text(encoding="utf-8")
@@ -183,6 +190,7 @@ def test_hostile_text_stays_text_wherever_it_comes_from() -> None:
     assert reader.text.count("<script>alert(1)</script>") >= 8
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_password_in_a_reason_does_not_reach_the_page() -> None:
     text = read(reason="OperationalError: postgresql://me:hunter2@db/optuna refused").text
     assert "hunter2" not in text

@@ -101,6 +101,7 @@ PRINT: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_damaged_inputs_are_told_before_anything_else_in_every_format() -> None:
     report, record = judged()
     harmless = {**PRINT, "normalizer": "unit", "flags": []}

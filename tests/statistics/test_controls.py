@@ -106,6 +106,7 @@ def test_every_metric_and_margin_that_is_claimed_is_checked_once() -> None:
     assert not found.alarm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claims", "margin", "most"), [(1, 0.0, 0.06), (5, 0.0, 0.06), (1, 0.001, 0.01)])
 def test_false_alarms_are_as_rare_as_is_said(claims: int, margin: float, most: float) -> None:
     rng, metrics = np.random.default_rng(1), [f"m{i}" for i in range(claims)]
@@ -158,6 +159,7 @@ def known_to_hold(name: str) -> Sweep:
     return sweep.model_copy(update={"claims": claims})
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_alarm_comes_first_in_every_format() -> None:
     negative, *texts = reports(0.05)
     positive, record = judged(known_to_hold(MISSED), trouble=False)
@@ -173,6 +175,7 @@ def test_an_alarm_comes_first_in_every_format() -> None:
         assert text.index(said) < text.index("Verdicts")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_quiet_control_is_told_after_the_verdicts_and_changes_no_number() -> None:
     plain, _ = judged(trouble=False)
     assert plain.negative_control is plain.positive_control is None
@@ -202,6 +205,7 @@ def test_a_control_that_could_hide_an_effect_does_not_say_that_there_is_none(fou
     assert f"Negative control: {said}" in wording.control(report)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_control_that_has_not_run_is_named() -> None:
     for text in reports(None)[1:]:
         assert "Negative control: not run yet (10 trials" in text

@@ -116,6 +116,7 @@ def test_sign_flip_p_value_is_valid_where_few_differences_carry_the_sum() -> Non
         assert sign_flip_p_value(d) >= 2.0**-4
 
 
+@pytest.mark.slow
 def test_holm_is_that_of_statsmodels() -> None:
     assert holm([]) == []
     for n in (1, 2, 7, 30):

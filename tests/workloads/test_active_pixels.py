@@ -39,12 +39,13 @@ def test_columns_hold_every_pixel_that_differs_in_a_batch(dataset, normalizer):
     np.testing.assert_allclose(difference + background, images, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "normalizer"),
     [
         ("mlp", "unit"),
-        pytest.param("mlp_relu", "centered", marks=pytest.mark.slow),
-        pytest.param("mlp3", "pixelwise", marks=pytest.mark.slow),
+        ("mlp_relu", "centered"),
+        ("mlp3", "pixelwise"),
     ],
 )
 def test_an_epoch_with_columns_gives_the_numbers_of_one_without(dataset, begun, model, normalizer):

@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_kernels_and_threads_are_those_of_every_other_process(tmp_path):
     code = """
 from mnist_ablate.workloads.keras_mnist.backend import tf
