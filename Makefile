@@ -20,7 +20,7 @@ ui: $(VENV)/.run  ## open MLflow's web page with every run
 test: quick  ## run all tests: quick ones, then with real servers, in a browser, and slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m "service or browser or slow"
 
-quick: $(VENV)/.test  ## run the quick tests, in less than two minutes
+quick: $(VENV)/.test  ## run the quick tests, in two to three minutes
 	$(BIN)/pytest -n 2 -m "not service and not browser and not slow"
 
 check: $(VENV)/.test docs-check  ## check lint, types and the documentation

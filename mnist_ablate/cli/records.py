@@ -121,13 +121,9 @@ def verify(
         from mnist_ablate.verification import bundle_check
 
         checked = bundle_check.check(Path(source))
-        problems, good = (
-            checked.problems,
-            [
-                f"{Path(source).name}: {checked.claims} verdicts follow from {checked.trials} recorded trials",
-                f"digest {checked.digest}: compare it with the one that was published",
-            ],
-        )
+        problems, verdicts = checked.problems, f"{checked.claims} verdicts follow from {checked.trials} recorded trials"
+        published = f"digest {checked.digest}: compare it with the one that was published"
+        good = [f"{Path(source).name}: {verdicts}", published]
     else:
         from mnist_ablate.verification import verify as checks
 

@@ -9,7 +9,7 @@ from mnist_ablate.reports.report import Part
 from mnist_ablate.reports.selection import main_metric
 from mnist_ablate.reports.wording import templates
 from mnist_ablate.statistics.paired_tests import t_interval
-from mnist_ablate.statistics.pairing import by_arm, unusable
+from mnist_ablate.statistics.pairing import by_arm, shared_values
 from mnist_ablate.statistics.verdict import ALPHA, Verdict, judge
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, Row, Scalar
@@ -112,12 +112,11 @@ def compare(first: Side, second: Side) -> Comparison:
 def _arm(
     params: Mapping[str, Scalar], first: Mapping[int, Row], second: Mapping[int, Row], metric: str, alpha: float
 ) -> ArmComparison:
-    seeds = [each for each in second if not (unusable(second[each], metric) or unusable(first.get(each), metric))]
-    before, after = ([rows[seed].metrics[metric] for seed in seeds] for rows in (first, second))
+    before, after = shared_values(first, second, metric)
     found = t_interval([b - a for a, b in zip(before, after, strict=True)], alpha)
     return ArmComparison(
         params=dict(params),
-        pairs=len(seeds),
+        pairs=len(after),
         identical=sum(a == b for a, b in zip(before, after, strict=True)),
         first=t_interval(before, alpha).mean,
         second=t_interval(after, alpha).mean,

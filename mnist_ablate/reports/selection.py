@@ -8,7 +8,7 @@ from typing import Literal
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports import report
 from mnist_ablate.statistics.paired_tests import t_interval
-from mnist_ablate.statistics.pairing import by_arm, unusable
+from mnist_ablate.statistics.pairing import by_arm, shared_values
 from mnist_ablate.statistics.verdict import ALPHA, arms, judge
 from mnist_ablate.sweep.designs import CONFIGURATION
 from mnist_ablate.sweep.plan import Plan, label
@@ -130,7 +130,6 @@ def _by_configuration(plan: Plan, entries: progress.Entries) -> dict[Scalar, See
 
 def _difference(better: Seeds, baseline: Seeds, metric: str, alpha: float) -> report.Difference:
     """One arm minus another over the seeds that both have, with its t interval at level 1 - alpha."""
-    seeds = [each for each in better if not (unusable(better[each], metric) or unusable(baseline.get(each), metric))]
-    differences = [better[seed].metrics[metric] - baseline[seed].metrics[metric] for seed in seeds]
-    mean, _, low, high = t_interval(differences, alpha)
-    return report.Difference(metric=metric, effect=mean, ci_low=low, ci_high=high, n_pairs=len(seeds))
+    before, after = shared_values(baseline, better, metric)
+    mean, _, low, high = t_interval([b - a for a, b in zip(before, after, strict=True)], alpha)
+    return report.Difference(metric=metric, effect=mean, ci_low=low, ci_high=high, n_pairs=len(after))

@@ -49,6 +49,12 @@ def label(params: Mapping[str, Scalar]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items()) or "(no factor)"
 
 
+def shared_values(first: Mapping[int, Row], second: Mapping[int, Row], metric: str) -> tuple[list[float], list[float]]:
+    """The metric of two arms, given by seed, over the seeds at which both have it."""
+    seeds = [each for each in second if not (unusable(second[each], metric) or unusable(first.get(each), metric))]
+    return [first[seed].metrics[metric] for seed in seeds], [second[seed].metrics[metric] for seed in seeds]
+
+
 def by_arm(rows: Sequence[Row]) -> list[ArmRows]:
     """The rows by arm, in the order first seen. Raises SweepError if an arm has a seed twice."""
     arms: dict[Factors, ArmRows] = {}
