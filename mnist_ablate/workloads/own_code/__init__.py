@@ -1,0 +1,1 @@
+"""Users' own training code behind the seam: a Python function, or a program in any language."""
