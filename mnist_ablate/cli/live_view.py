@@ -17,8 +17,8 @@ from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, P
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import number
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
-from mnist_ablate.trial import Outcome, Params, RecordedTrial
-from mnist_ablate.workloads.workload import default_workload, epochs_of
+from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial
+from mnist_ablate.workloads.workload import epochs_of
 
 _PLAIN_EVERY_S = 10.0
 _MOST_RUNNING_LINES = 20
@@ -42,13 +42,15 @@ class Watch(AbstractContextManager["Watch"]):
 
     def opened(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         """Show the plan, and what was recorded of it earlier. A trial that failed is not done: it is run again."""
-        self._size, self._left = plan.size, TimeLeft(plan)
+        self._sweep, self._size, self._left = plan.sweep, plan.size, TimeLeft(plan)
         self._total = f"at most {plan.size}" if plan.sweep.looks else f"{plan.size}"
         ended = {id_: entry for id_, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
         for entry in ended.values():
             self._count(label(entry.params), entry.stage, entry.outcome)
             self._left.recorded(label(entry.params))
         adaptive = bool(plan.sweep.looks and progress.verdict_trials(plan, ended))
+        if plan.sweep.workload.runs_code and self._done < plan.size:
+            self.message(f"its trials run your code: {plan.sweep.workload.runs_code}")
         if self._done >= plan.size or (adaptive and not progress.due(plan, ended)):
             return
         if entries:
@@ -75,9 +77,9 @@ class Watch(AbstractContextManager["Watch"]):
                 self._running[trial.id] = self._running[trial.id][0], f"{name}: {event.text}"
                 plain_line = event.text
             case Progress() if trial.id in self._running:
-                score = default_workload().selection_metric
-                shown = f"{number(score, event.epoch.metrics[score])} {score.replace('_', ' ')}"
-                line = f"{name}: epoch {event.epoch.number} of {epochs_of(trial)}, {shown}"
+                epochs = epochs_of(self._sweep.workload, trial.settings)
+                place = f"epoch {event.epoch.number} of {epochs}" if epochs else f"report {event.epoch.number}"
+                line = f"{name}: {place}{self._metric_text(event.epoch)}"
                 self._running[trial.id] = self._running[trial.id][0], line
             case Retried():
                 self._running.pop(trial.id, None)
@@ -97,9 +99,17 @@ class Watch(AbstractContextManager["Watch"]):
         """Print a line of its own, above the live table."""
         self._console.print(Text(mask(text)), highlight=False, soft_wrap=True)
 
+    def _metric_text(self, epoch: Epoch) -> str:
+        """What values are chosen by; of own code that does not report it, the first metric."""
+        score = self._sweep.workload.selection_metric
+        metric = score if score in epoch.metrics else next(iter(epoch.metrics), "")
+        if not metric:
+            return ""
+        return f", {number(epoch.metrics[metric], self._sweep.metric(metric).unit)} {metric.replace('_', ' ')}"
+
     def _count(self, arm: str, stage: str, outcome: Outcome) -> None:
         self._done += 1
-        metric = default_workload().main_metric
+        metric = self._sweep.workload.main_metric
         if stage == "verdict" and metric in outcome.metrics:
             self._scores[arm].append(outcome.metrics[metric])
 
@@ -115,12 +125,12 @@ class Watch(AbstractContextManager["Watch"]):
         """Arms, running trials and the status, as many as the terminal has lines for. The status is never cut off."""
         running = [Text(f"  {line}", style="dim") for _, line in list(self._running.values())[:_MOST_RUNNING_LINES]]
         room = max(1, self._console.height - len(running) - 4)  # other lines
-        arms, metric = list(self._scores.items()), default_workload().main_metric
+        arms, metric = list(self._scores.items()), self._sweep.workload.main_metric
         table = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("arm", "n", f"{metric} so far"):
             table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
         for arm, scores in arms[:room]:
-            table.add_row(arm, str(len(scores)), number(metric, fmean(scores)))
+            table.add_row(arm, str(len(scores)), number(fmean(scores), self._sweep.metric(metric).unit))
         more = [Text(f"and {len(arms) - room} more arms")] if len(arms) > room else []
         status = Table.grid(padding=(0, 2, 0, 0))
         status.add_row(ProgressBar(total=self._size, completed=self._done, width=30), self._status())
@@ -131,6 +141,7 @@ class TimeLeft:
     """How long a plan still takes, in seconds of any clock, by what its arms took so far: they can differ a lot."""
 
     def __init__(self, plan: Plan) -> None:
+        self._workload = plan.sweep.workload
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
         self._left = Counter(dict.fromkeys(self._settings, plan.sweep.max_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
@@ -148,7 +159,7 @@ class TimeLeft:
             case Started() | Preparing():  # the time before was preparation, which no later trial needs
                 self._times[id_] = [at]
             case Progress() if times:
-                self._epoch_s[default_workload().pace(event.trial.settings)].append(at - times[-1])
+                self._epoch_s[self._workload.pace(event.trial.settings)].append(at - times[-1])
                 times.append(at)
             case Retried() if times:
                 del self._times[id_]
@@ -180,5 +191,6 @@ class TimeLeft:
     def _cost(self, arm: str, settings: Params) -> float | None:
         if taken := self._trial_s[arm]:
             return fmean(taken)
-        epochs = self._epoch_s[default_workload().pace(settings)]
-        return float(settings[default_workload().budget]) * median(epochs) if epochs else None
+        epochs = self._epoch_s[self._workload.pace(settings)]
+        planned = epochs_of(self._workload, settings)
+        return planned * median(epochs) if epochs and planned else None

@@ -86,7 +86,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mnist_ablate.execution.preview import preview  # takes a second, so only after the file is found good
 
     found = preview(question, data, max_trials, weights)
-    typer.echo(json.dumps(asdict(found)) if as_json else found.text())
+    typer.echo(json.dumps(asdict(found)) if as_json else found.text(question))
 
 
 def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option

@@ -11,7 +11,7 @@ from mnist_ablate.errors import AblateError, mask
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
-from mnist_ablate.execution.worker import TrainerPlugin
+from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger
@@ -23,7 +23,6 @@ from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_setti
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
-from mnist_ablate.workloads.workload import default_workload
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
 DELIVERY_S = 60.0
@@ -62,8 +61,8 @@ class Run:
     """
 
     def __init__(self, sweep: Sweep, settings: Settings, view: View, stack: ExitStack) -> None:
-        workload = default_workload()
-        inputs = workload.load(settings.data)
+        workload = sweep.workload
+        self._inputs = inputs = workload.load(settings.data)
         self.plan = plan = make_plan(sweep, inputs.digest, settings.max_trials)
         ledger = Ledger(settings.ledger_url)
         self._interrupts = stack.enter_context(Interrupts(view.message))
@@ -137,7 +136,7 @@ class Run:
         if first is None:
             return
         if self._engine is None and self._settings.cluster is None:  # workers elsewhere have files of their own
-            default_workload().prepare(planned_settings(self.plan), self._settings.weights, self._view.message)
+            self.plan.sweep.workload.prepare(planned_settings(self.plan), self._settings.weights, self._view.message)
         uploader, engine = self._uploading(), self._training()
         taken: dict[str, PlannedTrial] = {}
 
@@ -191,14 +190,16 @@ class Run:
     def _training(self) -> Engine:
         """The engine. It starts when there is something to train."""
         if self._engine is None:
-            settings, workload = self._settings, default_workload()
+            settings, workload = self._settings, self.plan.sweep.workload
             settings.log_dir.mkdir(parents=True, exist_ok=True)
+            own = {} if settings.cluster else {TRIALS: str(settings.home.absolute() / "trials")}
             plugin = TrainerPlugin(
-                settings.trainer or workload.trainer,
+                settings.trainer,
                 self.plan.data_digest,
-                inputs=settings.data.read_bytes() if settings.data else None,
+                inputs=workload.sent(self._inputs, settings.data),
                 log_dir=None if settings.cluster else settings.log_dir,
-                environment=workload.environment(settings.weights),
+                workload=workload,
+                environment={**workload.environment(settings.weights), **own},
             )
             engine = Engine(plugin, settings.jobs, settings.cluster, settings.tls, settings.trial_timeout_s)
             self._engine = self._stack.enter_context(engine)

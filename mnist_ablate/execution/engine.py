@@ -19,7 +19,6 @@ from mnist_ablate.execution.cluster import MemoryKills, connected, replace_dead,
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
 from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.trial import Epoch, Outcome, Trial
-from mnist_ablate.workloads.workload import default_workload
 
 RETRIES = 2  # how often a lost trial is run again
 PATIENCE = 10  # a trial counts as hung if it ends no epoch within this many times the median epoch of its pace
@@ -221,7 +220,7 @@ class Engine:
             task.last_sign = at
             yield Preparing(task.trial, message["preparing"])
         else:
-            self._epoch_s[default_workload().pace(task.trial.settings)].append(at - task.last_sign)
+            self._epoch_s[self.plugin.workload.pace(task.trial.settings)].append(at - task.last_sign)
             task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
 
@@ -269,7 +268,7 @@ class Engine:
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         for task in self._running.values():
             task.last_sign = min(now, task.last_sign + pause_s)
-            if not task.loss and now - task.last_sign > self._patience(default_workload().pace(task.trial.settings)):
+            if not task.loss and now - task.last_sign > self._patience(self.plugin.workload.pace(task.trial.settings)):
                 if worker := task.worker or self._worker_that_holds(task.future.key):
                     task.loss = f"no progress for {now - task.last_sign:.0f} s"
                     # It takes 5 s if the worker does not listen.

@@ -15,7 +15,7 @@ from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
-from mnist_ablate.workloads.workload import Inputs, default_workload, metric_named
+from mnist_ablate.workloads.workload import Inputs
 
 START_S = 6.0  # starting the workers, and what they import and compile first
 
@@ -26,6 +26,7 @@ class ClaimPower:
 
     name: str
     metric: str
+    unit: str
     margin: float
     smallest_effect: float | None
 
@@ -36,7 +37,8 @@ class Preview:
 
     Seeds, trials and time are the most that the sweep can need. An adaptive sweep may need only the `least`.
     `fingerprints` describe its inputs. `warnings` say what trials would lack. `assumed_sd` is what `claims` assume: the
-    standard deviation of paired differences between seeds.
+    standard deviation of paired differences between seeds. `runs_code` names the user's code that trials run. Then the
+    time is unknown, because a plan does not run it.
     """
 
     sweep: str
@@ -50,21 +52,22 @@ class Preview:
     trials: int
     least_trials: int
     jobs: int
-    estimated_s: float
+    estimated_s: float | None
     claims: list[ClaimPower]
     fingerprints: list[dict[str, JsonValue]]
     warnings: list[str]
     assumed_sd: float | None
+    runs_code: str
 
-    def text(self) -> str:
+    def text(self, sweep: Sweep) -> str:
         """The same for a person."""
-        inputs = self.fingerprints and default_workload().input_section(self.fingerprints)
+        inputs = self.fingerprints and sweep.workload.input_section(self.fingerprints)
         return templates().get_template("preview.txt.jinja").render(vars(self), inputs=inputs).rstrip()
 
 
 def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | None = None) -> Preview:
     """Expand a sweep, and time a short trial of each kind of arm on the data at `path`; `weights` are of --weights."""
-    workload = default_workload()
+    workload = sweep.workload
     inputs = workload.load(path)
     plan = make_plan(sweep, inputs.digest, max_trials)
     settings = planned_settings(plan)
@@ -85,15 +88,16 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
         claims=[_power(sweep, claim) for claim in sweep.claims],
         fingerprints=found,
         warnings=[*_warnings(sweep), *workload.warnings(settings, weights), *workload.input_alarms(found)],
-        assumed_sd=next((sd for claim in sweep.claims if (sd := metric_named(claim.metric).seed_sd)), None),
+        assumed_sd=next((sd for claim in sweep.claims if (sd := claim.about.seed_sd)), None),
+        runs_code=workload.runs_code,
     )
 
 
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
-    sd = metric_named(claim.metric).seed_sd
+    sd = claim.about.seed_sd
     size = smallest_effect(seeds, len(sweep.claims), sd, alpha, margin=claim.margin) if sd else math.inf
-    return ClaimPower(claim.name, claim.metric, claim.margin, size if math.isfinite(size) else None)
+    return ClaimPower(claim.name, claim.metric, claim.about.unit, claim.margin, size if math.isfinite(size) else None)
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:
@@ -107,10 +111,12 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
         yield f"{counted(sweep.max_seeds, 'seed')} cannot support {what}: sign flips need {least} ({option})"
 
 
-def _time_s(plan: Plan, inputs: Inputs) -> float:
+def _time_s(plan: Plan, inputs: Inputs) -> float | None:
     """Seconds on all cores: what is prepared once, and the epochs of each trial. Half an epoch stands for the rest."""
-    workload = default_workload()
+    workload = plan.sweep.workload
     cost = workload.cost(inputs, [arm.settings for arm in plan.arms])
+    if cost is None:
+        return None
     epochs = [float(arm.settings[workload.budget]) + 0.5 for arm in plan.arms]
     trial_s = [number * epoch_s for number, epoch_s in zip(epochs, cost.epoch_s, strict=True)]
     runs = len(plan.points) + plan.sweep.max_seeds * (2 if plan.sweep.as_written else 1)

@@ -19,7 +19,6 @@ from mnist_ablate.sweep.plan import planned_settings
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
-from mnist_ablate.workloads.workload import default_workload
 
 
 def report(name: str, settings: Settings) -> tuple[Report, Record]:
@@ -45,7 +44,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
 
 def _report(record: Record) -> Report:
     """Inputs that were never described are looked at now if they are those that ship."""
-    plan, found, workload = record.plan, record.fingerprints, default_workload()
+    plan, found, workload = record.plan, record.fingerprints, record.sweep.workload
     if not found and record.data_digest == workload.shipped_digest:
         found = workload.fingerprints(workload.load(None), planned_settings(plan))
     return judging.of_records(plan, record.entries(), record.registration, found)
@@ -54,7 +53,8 @@ def _report(record: Record) -> Report:
 def open_mirror(record: Record, settings: Settings) -> Mirror:
     """The mirror of a record; it connects when it is first used."""
     sweep = record.sweep
-    return Mirror(settings.tracking_uri, sweep.name, sweep.digest, sweep.question, provenance(record.data_digest))
+    where, run_tags = settings.tracking_uri, provenance(record.data_digest)
+    return Mirror(where, sweep.name, sweep.digest, sweep.question, run_tags, sweep.workload)
 
 
 def provenance(data_digest: str) -> dict[str, str]:

@@ -8,11 +8,11 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.trial import TrialState
 
 from mnist_ablate.errors import AblateError
-from mnist_ablate.ledger.importance import METRIC, optuna_trial, space
+from mnist_ablate.ledger.importance import optuna_trial, space
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Pruning
 from mnist_ablate.trial import Epoch, Outcome, RecordedTrial, Scalar, Trial
-from mnist_ablate.workloads.workload import epochs_of
+from mnist_ablate.workloads.workload import epochs_of, selection_score
 
 REDUCTION = 3  # successive halving (asynchronous, Li et al. 2020) promotes one trial in so many at 1, 3, 9, ... epochs
 _MOST_REPEATS = 100  # after this many suggestions in a row that were all tried before, the space counts as exhausted
@@ -28,6 +28,7 @@ class Search:
 
     def __init__(self, plan: Plan, entries: Mapping[str, RecordedTrial]) -> None:
         self._plan, self._sweep, self._space = plan, plan.sweep, space(plan.sweep)
+        self._metric = plan.sweep.workload.selection_metric
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, constant_liar=True)
@@ -67,7 +68,8 @@ class Search:
         asked = self._asked.get(trial.id)
         if asked is None or self._sweep.pruning == "none" or not self._report(asked, epoch):
             return False
-        return epoch.number < epochs_of(trial) and asked.should_prune()
+        epochs = epochs_of(self._sweep.workload, trial.settings)
+        return (epochs is None or epoch.number < epochs) and asked.should_prune()
 
     def learn(self, outcome: Outcome) -> None:
         """Learn from the outcome of a suggested trial. A failed or lost one teaches nothing."""
@@ -75,11 +77,11 @@ class Search:
         self._tell_study(self._asked.pop(outcome.trial_id), outcome)
 
     def _report(self, asked: optuna.Trial, epoch: Epoch) -> bool:
-        """False if the epoch was reported before: a lost trial is run again."""
-        if (asked.number, epoch.number) in self._reported:
+        """False if the epoch was reported before: a lost trial is run again. Or if it does not have the metric."""
+        if (asked.number, epoch.number) in self._reported or self._metric not in epoch.metrics:
             return False
         self._reported.add((asked.number, epoch.number))
-        asked.report(epoch.metrics[METRIC], epoch.number)
+        asked.report(selection_score(self._sweep.workload, epoch.metrics), epoch.number)
         return True
 
     def _tell_study(self, asked: optuna.Trial, outcome: Outcome | None) -> None:
@@ -88,12 +90,14 @@ class Search:
                 self._report(asked, epoch)
             self._study.tell(asked, state=TrialState.PRUNED)
         else:
-            value = outcome.metrics.get(METRIC) if outcome else None
+            known = outcome is not None and self._metric in outcome.metrics
+            value = selection_score(self._sweep.workload, outcome.metrics) if outcome and known else None
             self._study.tell(asked, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _recall(self, entry: RecordedTrial) -> None:
         self._known[entry.trial.id] = outcome = entry.outcome
-        curve = {epoch.number: epoch.metrics[METRIC] for epoch in outcome.epochs}
+        epochs, workload = (each for each in outcome.epochs if self._metric in each.metrics), self._sweep.workload
+        curve = {epoch.number: selection_score(workload, epoch.metrics) for epoch in epochs}
         # What Optuna notes of a trial at each rung that it reached, so that later trials compete with it.
         steps = enumerate(REDUCTION**rung for rung in range(len(curve)))
         rungs = {f"completed_rung_{rung}": curve[step] for rung, step in steps if step in curve}

@@ -18,10 +18,12 @@ from mnist_ablate.execution.dask_settings import send_at_once
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads import versions
-from mnist_ablate.workloads.workload import Trainer, default_workload, epochs_of
+from mnist_ablate.workloads.workload import Trainer, Workload, default_workload, epochs_of
 
 TOPIC = "mnist-ablate"
 OUT_OF_MEMORY = "out of memory"
+WORKER, TRIALS = "MNIST_ABLATE_WORKER", "MNIST_ABLATE_TRIALS"
+"""Variables of a process that trains: the worker's own name, and the folder under which each trial may have its own."""
 _ORPHAN_CHECK_S = 0.5
 
 
@@ -29,7 +31,8 @@ _ORPHAN_CHECK_S = 0.5
 class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
     """Sets a worker up: reads its inputs once, and makes the trainer that its trials share.
 
-    `factory` is `module:factory` of the trainer. `inputs` is a data file as bytes, None for the inputs that ship. A
+    `factory` is `module:factory` of the trainer, '' for that of the `workload`. `inputs` are bytes of what the trials
+    read, None for the inputs that ship. A
     local worker writes its output to `log_dir` and ends when the driver's process does. `environment` has the variables
     that the workload wants in a process that trains. In the copy that a worker has, `pruned` are the trials that are to
     end with their epoch, and `refusal` says why the worker cannot train.
@@ -39,6 +42,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     data_digest: str
     inputs: bytes | None
     log_dir: Path | None
+    workload: Workload = field(default_factory=default_workload)
     environment: Mapping[str, str] = field(default_factory=dict)
     driver_versions: Mapping[str, str] = field(default_factory=versions.deciding_versions)
     trainer: Trainer | None = None
@@ -48,7 +52,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     @property
     def name(self) -> str:
         """By which Dask knows it, and a trial finds it in its worker."""
-        return f"mnist-ablate-{self.data_digest[:16]}-{self.factory}"
+        return f"mnist-ablate-{self.data_digest[:16]}-{self.factory or self.workload.trainer}"
 
     def setup(self, worker: Any) -> None:
         """Called by Dask when a worker starts, joins later or is restarted.
@@ -59,7 +63,7 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         send_at_once()
         if self.log_dir is not None:
             _follow_driver(self.log_dir / f"worker-{worker.name}.log")
-        os.environ.update(self.environment)
+        os.environ.update({WORKER: str(worker.name), **self.environment})
         try:
             self.trainer = self._make_trainer(f"worker {worker.address}")
         except Exception as error:
@@ -70,10 +74,10 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     def _make_trainer(self, worker: str) -> Trainer:
         if differs := versions.difference(self.driver_versions, versions.deciding_versions()):
             raise UnreachableError(f"{worker} has {differs}: install the same on all and run again")
-        inputs = default_workload().load(self.inputs)
+        inputs = self.workload.load(self.inputs)
         if inputs.digest != self.data_digest:
             raise DataError(f"the data file changed, or {worker} has another: give all the same and run again")
-        trainer: Trainer = resolve_name(self.factory)(inputs)
+        trainer: Trainer = resolve_name(self.factory or self.workload.trainer)(inputs)
         return trainer
 
 
@@ -103,11 +107,12 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
     if plugin.trainer is None:  # Dask keeps a worker that joins later even if its set-up fails
         return Outcome(trial_id=trial.id, status="failed", reason=plugin.refusal or "its worker is not set up")
     epochs: list[Epoch] = []
+    planned = epochs_of(plugin.workload, trial.settings)
 
     def on_epoch(epoch: Epoch) -> None:
         epochs.append(epoch)
         tell(epoch=epoch.model_dump())
-        if trial.id in plugin.pruned and epoch.number < epochs_of(trial):
+        if trial.id in plugin.pruned and (planned is None or epoch.number < planned):
             raise _PrunedError
 
     tell(started=address, pid=os.getpid())
@@ -120,7 +125,7 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
             trial_id=trial.id,
             status="pruned",
             epochs=tuple(epochs),
-            reason=f"stopped after epoch {len(epochs)} of {epochs_of(trial)}",
+            reason=f"stopped after epoch {len(epochs)}{f' of {planned}' if planned else ''}",
             started_ms=started_ms,
             seconds=time.perf_counter() - clock,
             worker=socket.gethostname(),

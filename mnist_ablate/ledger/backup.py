@@ -161,7 +161,8 @@ def _check(study_name: str, lines: Iterator[Line]) -> None:
     for place, line in enumerate(lines):
         attrs = {key: json.dumps(value) for key, value in line["attrs"].items()}
         values = () if line["value"] is None else (line["value"],)
-        if found := record_problems(RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs)):
+        trial = RawTrial(place, line["state"], line["params"], values, dict(line["steps"]), attrs)
+        if found := record_problems(trial, sweep.workload):
             raise SweepError(f"{study_name}: record {place} {found[0]}")
 
 

@@ -19,9 +19,8 @@ from optuna.trial import FrozenTrial, create_trial
 
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import RecordedTrial
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import selection_score
 
-METRIC = default_workload().selection_metric
 RESAMPLES = 100
 LEVEL = 0.9
 FEWEST = 20  # trials below which the best tenth is no more than one
@@ -68,8 +67,8 @@ def _shares(sweep: Sweep, trials: Sequence[FrozenTrial]) -> list[float]:
 def optuna_trial(sweep: Sweep, entry: RecordedTrial, **more: Any) -> FrozenTrial | None:
     """A trial with its score; a pruned one with that of its last epoch. None if it has none. `more` is Optuna's."""
     settings, outcome = entry.trial.settings, entry.outcome
-    pruned = outcome.epochs[-1].metrics[METRIC] if outcome.status == "pruned" else None
-    score = outcome.metrics.get(METRIC, pruned)
+    metrics = outcome.epochs[-1].metrics if outcome.status == "pruned" else outcome.metrics
+    score = selection_score(sweep.workload, metrics) if sweep.workload.selection_metric in metrics else None
     own = {name: choice for name, choice in space(sweep).items() if sweep.is_active(name, settings)}
     params = {name: settings[name] for name in own}
     return None if score is None else create_trial(value=score, params=params, distributions=own, **more)

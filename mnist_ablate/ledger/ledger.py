@@ -25,7 +25,6 @@ from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import Outcome, RecordedTrial
-from mnist_ablate.workloads.workload import default_workload
 
 _SCHEMA = ".schema"  # a lock that no sweep can have: names start with a letter or digit
 
@@ -199,7 +198,7 @@ class Record:
             self._unsure = []
 
     def _finished(self, planned: PlannedTrial, outcome: Outcome) -> FrozenTrial:
-        workload, state = default_workload(), TrialState[STATES[outcome.status]]
+        workload, state = self.sweep.workload, TrialState[STATES[outcome.status]]
         score = workload.selection_metric
         value = outcome.metrics.get(workload.main_metric, outcome.metrics.get(score))
         content = {
@@ -213,7 +212,7 @@ class Record:
             params={**planned.arm.params, "seed": planned.trial.seed},
             distributions=self._distributions,
             user_attrs={"trial_id": planned.trial.id, **content, "sha256": digest(content)},
-            intermediate_values={epoch.number: epoch.metrics[score] for epoch in outcome.epochs},
+            intermediate_values={e.number: e.metrics[score] for e in outcome.epochs if score in e.metrics},
         )
 
     def records(self) -> list[RecordedTrial]:
@@ -221,7 +220,7 @@ class Record:
         with translate_errors(self._url):
             trials = self._rows.read()
         try:
-            return [recorded_trial(params, attrs) for params, attrs in trials]
+            return [recorded_trial(self.sweep.workload, params, attrs) for params, attrs in trials]
         except (KeyError, ValidationError) as error:
             raise ConflictError(
                 f"{self.name}: written by another version of mnist-ablate: use that one, or --fresh"

@@ -16,9 +16,8 @@ from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row, Scalar
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import selection_score
 
-_CHOSEN_BY = default_workload().selection_metric
 Trials = tuple[PlannedTrial, ...]
 Entries = Mapping[str, RecordedTrial]  # recorded trials by their ids
 
@@ -38,7 +37,9 @@ def tuned(plan: Plan, entries: Entries) -> dict[str, Params] | None:
         return {label(arm.params): step.settings for arm, step in zip(arms, steps, strict=True)}
     if any(each.id not in entries for each in plan.tuning):
         return None
-    scores = [_score(entries[each.id]) for each in plan.tuning]  # all arms at the first point, then at the next
+    scores = [
+        selection_score(plan.sweep.workload, entries[each.id].outcome.metrics) for each in plan.tuning
+    ]  # all arms at the first point, then at the next
     best: dict[str, Params] = {}
     for place, arm in enumerate(plan.arms if scores else ()):
         own = scores[place :: len(plan.arms)]
@@ -48,16 +49,15 @@ def tuned(plan: Plan, entries: Entries) -> dict[str, Params] | None:
 
 def _best_of_search(plan: Plan, entries: Entries) -> dict[str, Params] | None:
     tried = [entry for entry in entries.values() if entry.stage == "tuning"]
-    scored = [entry for entry in tried if _CHOSEN_BY in entry.outcome.metrics]
+    workload = plan.sweep.workload
+    scored = [entry for entry in tried if workload.selection_metric in entry.outcome.metrics]
     if len(tried) < plan.sweep.tuning_trials or not scored:
         return None
-    settings, names = max(scored, key=_score).trial.settings, (*plan.sweep.scientific, *plan.sweep.nuisance)
+    settings, names = (
+        max(scored, key=lambda entry: selection_score(workload, entry.outcome.metrics)).trial.settings,
+        (*plan.sweep.scientific, *plan.sweep.nuisance),
+    )
     return {label(plan.arms[-1].params): {name: settings[name] for name in names}}
-
-
-def _score(entry: RecordedTrial) -> float:
-    """What a choice compares: validation accuracy; a failed or lost trial counts as worse than any."""
-    return entry.outcome.metrics.get(_CHOSEN_BY, -1.0)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,10 @@ def walk(plan: Plan, entries: Entries) -> tuple[list[Step], Trials]:
             trials += found
             if any(each.id not in entries for each in found):
                 break
-            scores = {name: fmean(_score(entries[each.id]) for each in planned) for name, planned in tried.items()}
+            scores = {
+                name: fmean(selection_score(plan.sweep.workload, entries[each.id].outcome.metrics) for each in planned)
+                for name, planned in tried.items()
+            }
         factor = max(left, key=lambda name: scores.get(name, 0.0))
         settings[factor] = left.pop(factor)
         steps.append(Step(factor, dict(settings), scores))
@@ -190,7 +193,10 @@ def winner(plan: Plan, entries: Entries) -> RecordedTrial | None:
         for name, arm in arms.items()
         if found in {None, name} and all(entry.outcome.status == "complete" for entry in arm)
     ]
-    best = max(whole, key=lambda arm: fmean(map(_score, arm)), default=None)
+    workload = plan.sweep.workload
+    best = max(
+        whole, key=lambda arm: fmean(selection_score(workload, entry.outcome.metrics) for entry in arm), default=None
+    )
     return best[0] if best else None
 
 

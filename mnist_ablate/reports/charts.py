@@ -22,7 +22,7 @@ from mnist_ablate.reports.wording import estimate, is_known, minus
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
-from mnist_ablate.workloads.workload import Curves
+from mnist_ablate.workloads.workload import Curves, Metric
 
 SIGNS = {"supported": "✓", "refuted": "✗", "equivalent": "≈", "inconclusive": "?"}
 """A sign for each verdict, so that color is never alone."""
@@ -49,11 +49,12 @@ def main_chart(report: Report, record: RecordedSweep) -> Chart:
 
     Raises SweepError if nothing is recorded that could be drawn.
     """
+    metric = report.asked.metric(report.metric)
     if report.claims:
-        return claims([each for each in report.claims if each.metric == report.metric], report.metric)
+        return claims([each for each in report.claims if each.metric == report.metric], metric)
     if not report.arms:
         raise SweepError(f"{record.sweep.name}: no trial is recorded yet: run the sweep first")
-    return arms(main_arms(report.arms, record.sweep, MOST_ROWS), record, report.metric)
+    return arms(main_arms(report.arms, record.sweep, MOST_ROWS), record, metric)
 
 
 def main_arms(every: Sequence[Arm], sweep: Sweep, most: int) -> Sequence[Arm]:
@@ -68,7 +69,7 @@ def main_arms(every: Sequence[Arm], sweep: Sweep, most: int) -> Sequence[Arm]:
     return [every[i] for i in sorted(chosen)]
 
 
-def claims(every: Sequence[ClaimVerdict], metric: str) -> Chart:
+def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
     """A forest plot: for each claim its interval over its seeds, the margin as a band, the verdict as sign and word."""
     shown, measure = every[:MOST_ROWS], measure_of(metric)
     differences = [value for each in shown for value in (*each.differences.values(), each.effect)]
@@ -101,11 +102,11 @@ def claims(every: Sequence[ClaimVerdict], metric: str) -> Chart:
     return chart
 
 
-def arms(every: Sequence[Arm], record: RecordedSweep, metric: str) -> Chart:
+def arms(every: Sequence[Arm], record: RecordedSweep, metric: Metric) -> Chart:
     """A row for each arm: a dot for every seed, a cross for a diverged one, the mean and its interval."""
     shown, measure = every[:MOST_ROWS], measure_of(metric)
     ends = ("complete", "", _SEED), ("diverged", ", diverged", _LOST)
-    found = [[_seeds(record, arm, metric, status) for status, *_ in ends] for arm in shown]
+    found = [[_seeds(record, arm, metric.name, status) for status, *_ in ends] for arm in shown]
     values = [value for seeds in found for each in seeds for value in each.values()]
     span = drawing.span_of_values([*values, *(arm.mean for arm in shown)], measure)
     title = f"{measure.name} of every trial in {len(shown)} arms, with means and intervals"
@@ -129,7 +130,7 @@ def _seeds(record: RecordedSweep, arm: Arm, metric: str, status: str) -> dict[in
     return {seed: each.metrics[metric] for seed, each in found if each.status == status and metric in each.metrics}
 
 
-def interaction(every: Sequence[Arm], metric: str) -> Chart | None:
+def interaction(every: Sequence[Arm], metric: Metric) -> Chart | None:
     """Means of two crossed factors: a line for each value of one factor, over the values of the other.
 
     None unless there are two factors, with few enough values to be told apart.

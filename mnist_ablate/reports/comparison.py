@@ -74,7 +74,12 @@ class Comparison(Part):
 
     def text(self) -> str:
         """The same as lines for a person."""
-        return templates().get_template("comparison.txt.jinja").render(dict(self)).rstrip()
+        return (
+            templates()
+            .get_template("comparison.txt.jinja")
+            .render(dict(self), unit=self.second.asked.metric(self.metric).unit)
+            .rstrip()
+        )
 
 
 def compare(first: Side, second: Side) -> Comparison:

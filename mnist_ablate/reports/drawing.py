@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from rich.text import Text
 
 from mnist_ablate.reports.wording import minus, plain
-from mnist_ablate.workloads.workload import metric_named
+from mnist_ablate.workloads.workload import Metric
 
 Options = dict[str, Any]  # what matplotlib's functions take by name
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -166,9 +166,9 @@ class Measure:
         return minus(f"{round(100.0 * value if self.is_fraction else value, 9):+.12g}") if value else "0"
 
 
-def measure_of(metric: str) -> Measure:
+def measure_of(metric: Metric) -> Measure:
     """What an axis of a metric measures."""
-    return Measure(plain(metric), metric_named(metric).is_share)
+    return Measure(plain(metric.name), metric.is_share)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.sweep_file import reproduction
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.trial import Params
-from mnist_ablate.workloads.workload import Curves, Table, default_workload, metric_named
+from mnist_ablate.workloads.workload import Curves, Metric, Table, selection_score
 
 MOST_FAILURES = 100
 
 
 def html(report: Report, record: RecordedSweep) -> str:
     """The page: verdicts first, then what they rest on, then how to check it."""
-    workload, arms = default_workload(), charts.main_arms(report.arms, record.sweep, charts.MOST_ROWS)
+    workload, arms = record.sweep.workload, charts.main_arms(report.arms, record.sweep, charts.MOST_ROWS)
     page = wording.templates().get_template("report.html.jinja")
     return page.render(
         charts=charts,
@@ -64,8 +64,9 @@ def _settings(arms: Sequence[Arm], record: RecordedSweep) -> Table | None:
 
 
 def _learning(arms: Sequence[Arm], record: RecordedSweep) -> Curves | None:
-    """The metric that values are chosen by, epoch by epoch; None if no trial has two epochs."""
-    metric = default_workload().selection_metric
+    """A metric epoch by epoch; None if no trial has two epochs."""
+    about = _metric_of_epochs(record)
+    metric = about.name
     points = {
         arm_name(arm.params): {
             entry.trial.seed: [(float(epoch.number), epoch.metrics[metric]) for epoch in epochs]
@@ -77,20 +78,27 @@ def _learning(arms: Sequence[Arm], record: RecordedSweep) -> Curves | None:
     last = max((place for seeds in points.values() for seed in seeds.values() for place, _ in seed), default=0.0)
     if last <= 1.0:
         return None
-    caption, is_share = "Thin lines: the seeds. Thick lines: their means, by epoch.", metric_named(metric).is_share
-    return Curves(plain(metric), ("epoch 1", f"{last:g}"), points, caption, is_share=is_share)
+    caption = "Thin lines: the seeds. Thick lines: their means, by epoch."
+    return Curves(plain(metric), ("epoch 1", f"{last:g}"), points, caption, is_share=about.is_share)
+
+
+def _metric_of_epochs(record: RecordedSweep) -> Metric:
+    """What values are chosen by. Of own code that names nothing, the first metric that it reports of every step."""
+    reported = (name for entry in record.entries for epoch in entry.outcome.epochs for name in epoch.metrics)
+    return record.sweep.metric(record.sweep.workload.selection_metric or next(reported, ""))
 
 
 def _best_tried(record: RecordedSweep) -> Table | None:
     """The best trials of a search, with what they tried."""
     if record.sweep.design != "search" or not record.tuning:
         return None
-    metric, names = default_workload().selection_metric, [*record.sweep.scientific, *record.sweep.nuisance]
-    ranked = sorted(record.tuning, key=lambda entry: -entry.outcome.metrics.get(metric, -1.0))[:10]
+    metric, names = record.sweep.workload.selection_metric, [*record.sweep.scientific, *record.sweep.nuisance]
+    workload, unit = record.sweep.workload, record.sweep.metric(metric).unit
+    ranked = sorted(record.tuning, key=lambda entry: -selection_score(workload, entry.outcome.metrics))[:10]
     rows = []
     for place, entry in enumerate(ranked, 1):
         values = (value_name(entry.trial.settings[name]) for name in names)
-        rows.append((str(place), *values, number(metric, entry.outcome.metrics.get(metric))))
+        rows.append((str(place), *values, number(entry.outcome.metrics.get(metric), unit)))
     return Table(("place", *map(plain, names), plain(metric)), tuple(rows), numbers_from=1 + len(names))
 
 
@@ -118,7 +126,7 @@ def _shared_settings(record: RecordedSweep) -> dict[str, str]:
     settings: list[Params] = [entry.trial.settings for entry in record.entries]
     if not settings:
         return {name: str(value) for name, value in record.sweep.fixed.items()}
-    used = default_workload().is_used
+    used = record.sweep.workload.is_used
     return {
         name: str(value)
         for name, value in settings[0].items()

@@ -48,6 +48,7 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
     adaptive = Adaptive(min=sweep.min_seeds, max=sweep.max_seeds, spending=SPENDING, looks=looks)
     return Report(
         sweep=sweep.name,
+        asked=sweep,
         digest=sweep.digest,
         metric=metric,
         alpha=ALPHA,
@@ -80,5 +81,5 @@ def of_raw(study: RawStudy, earlier: Sequence[Earlier], fingerprints: Fingerprin
     content = attrs["content"]
     plan = make_plan(Sweep.model_validate(content["sweep"]), content["data_digest"], max_trials=10**9)
     registration = Registration(attrs["registered"], attrs["digest"], attrs.get("preregistration", {}), earlier)
-    recorded = [recorded_trial(each.params, each.attrs) for each in study.trials]
+    recorded = [recorded_trial(plan.sweep.workload, each.params, each.attrs) for each in study.trials]
     return of_records(plan, {entry.trial.id: entry for entry in recorded}, registration, fingerprints)

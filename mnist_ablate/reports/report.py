@@ -93,6 +93,7 @@ class Difference(Part):
     """One arm minus another in a metric, with its interval, over the seeds that both have."""
 
     metric: str
+    unit: Annotated[str, Field(exclude=True)]
     effect: float
     ci_low: float
     ci_high: float
@@ -100,8 +101,9 @@ class Difference(Part):
 
 
 class Gain(Part):
-    """What a search gained over the baseline: as it was `seen` among so many, and as fresh seeds confirm it."""
+    """What a search gained over the baseline in `chosen_by`: as it was `seen`, and as fresh seeds confirm it."""
 
+    chosen_by: Annotated[str, Field(exclude=True)]
     tried: int
     seen: float
     confirmed: tuple[Difference, ...]
@@ -161,9 +163,13 @@ class Selection(Part):
 
 
 class Report(Part):
-    """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by."""
+    """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by.
+
+    JSON leaves out `asked`, the sweep itself.
+    """
 
     sweep: str
+    asked: Annotated[Sweep, Field(exclude=True, repr=False)]
     digest: str
     metric: str
     alpha: float
@@ -181,6 +187,10 @@ class Report(Part):
     search: Search | None
     path: Path | None
     fingerprints: tuple[Mapping[str, JsonValue], ...]
+
+    def unit(self, metric: str) -> str:
+        """The unit of a metric."""
+        return self.asked.metric(metric).unit
 
     @property
     def is_exploratory(self) -> bool:

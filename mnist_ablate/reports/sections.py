@@ -10,7 +10,7 @@ from mnist_ablate.statistics.anova import FactorialEffects
 from mnist_ablate.statistics.effect_sizes import Size
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.text import arm_name, value_name
-from mnist_ablate.workloads.workload import Section, Table, default_workload
+from mnist_ablate.workloads.workload import Section, Table
 
 MOST_EFFECTS = 15  # of the table in a report; the JSON has all. Four factors have so many
 EXCEPTIONS = "not complete"  # the head of the column that is there only if an arm has such trials
@@ -20,12 +20,12 @@ _FEW_COLUMNS = 6
 def arm_table(report: Report, arms: Sequence[Arm]) -> Table:
     """Every factor, the seeds, the mean and its interval; the trials that did not complete, if there are any."""
     factors = tuple(arms[0].params) if arms else ()
-    rows, noted = [], []
+    rows, noted, unit = [], [], report.unit(report.metric)
     for arm in arms:
-        low, high = (number(report.metric, limit) for limit in (arm.ci_low, arm.ci_high))
+        low, high = (number(limit, unit) for limit in (arm.ci_low, arm.ci_high))
         limits = f"{low} to {high}" if is_known(arm.ci_low) else "unknown"
         values = (one_line(str(value)) for value in arm.params.values())
-        rows.append((*values, str(arm.n), number(report.metric, arm.mean), limits))
+        rows.append((*values, str(arm.n), number(arm.mean, unit), limits))
         noted.append(", ".join(f"{n} {status}" for status, n in arm.outcomes.items() if n and status != "complete"))
     heads = (*factors, "n", "mean", f"{100 * (1 - report.alpha):.3g}% interval")
     if any(noted):
@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
 def inputs(report: Report) -> Iterator[Section]:
     """What the trials' inputs are like; nothing if that is unknown."""
     if report.fingerprints:
-        yield default_workload().input_section(report.fingerprints)
+        yield report.asked.workload.input_section(report.fingerprints)
 
 
 def selection(report: Report) -> Iterator[Section]:
@@ -49,11 +49,11 @@ def selection(report: Report) -> Iterator[Section]:
     if report.as_written and report.claims:
         yield _as_written(report.as_written, report.claims)
     if report.path:
-        yield _path(report.path)
+        yield _path(report.path, report)
     if report.tuning:
-        yield _tuning(report.tuning)
+        yield _tuning(report.tuning, report)
     if report.search and (report.search.gain or report.search.importances.factors):
-        yield _search(report.search)
+        yield _search(report.search, report)
 
 
 def _as_written(found: parts.AsWritten, claims: Sequence[ClaimVerdict]) -> Section:
@@ -71,12 +71,12 @@ def _verdict(claim: ClaimVerdict) -> str:
     return f"{claim.verdict}, {wording.estimate(claim)}" if is_known(claim.effect) else claim.verdict
 
 
-def _path(found: parts.Path) -> Section:
+def _path(found: parts.Path, report: Report) -> Section:
     """Each change along an ablation path and its gain."""
     rows = []
     for place, step in enumerate(found.steps, 1):
         change = f"{plain(step.factor)}: {value_name(step.before)} to {value_name(step.after)}"
-        scores = {name: number(found.chosen_by, score) for name, score in step.scores.items()}
+        scores = {name: number(score, report.unit(found.chosen_by)) for name, score in step.scores.items()}
         others = (f"{plain(name)} {score}" for name, score in scores.items() if name != step.factor)
         among = f"{scores[step.factor]}; {', '.join(others)}" if scores else "the last one"
         rows.append((str(place), change, among, wording.estimate(step) if step.n_pairs else "not confirmed yet"))
@@ -85,7 +85,7 @@ def _path(found: parts.Path) -> Section:
     return Section("path", "The path from the baseline to the target", tables=(table,), notes=(say("path", found),))
 
 
-def _tuning(found: parts.Tuning) -> Section:
+def _tuning(found: parts.Tuning, report: Report) -> Section:
     """The values chosen for each arm, with a warning for each that lies at the edge of what was tried."""
     names = list(dict.fromkeys(name for arm in found.arms for name in arm.values))
     heads = ("arm", *map(plain, names), plain(found.metric), "tried")
@@ -93,7 +93,7 @@ def _tuning(found: parts.Tuning) -> Section:
     for arm in found.arms:
         ends = {name: f" ({end} tried)" for name, end in arm.edges.items()}
         values = [value_name(arm.values[name]) + ends.get(name, "") for name in names]
-        score = "unknown" if arm.score is None else number(found.metric, arm.score)
+        score = "unknown" if arm.score is None else number(arm.score, report.unit(found.metric))
         rows.append((arm_name(arm.params), *values, score, f"{arm.tried:,}"))
         chosen = ", ".join(map("{} {}".format, heads[1:-2], values))
         lines.append(f"{arm_name(arm.params)}: {chosen}; {heads[-2]} {score}, {arm.tried:,} tried")
@@ -111,12 +111,12 @@ def _tuning(found: parts.Tuning) -> Section:
     )
 
 
-def _search(found: parts.Search) -> Section:
+def _search(found: parts.Search, report: Report) -> Section:
     """What a search gained, as it looked and as it is, and what its best trials agree on."""
     factors, heads = found.importances.factors, ("factor", "importance", f"{found.importances.level:.0%} interval")
     rows = tuple((plain(f.factor), f"{f.share:.0%}", f"{f.low:.0%} to {f.high:.0%}") for f in factors)
     table = Table(heads, rows, "Importance of the searched factors", note=say("importances"))
-    intro = say("search_gain", found.gain, default_workload().selection_metric) if found.gain else ""
+    intro = say("search_gain", found.gain, report.unit(found.gain.chosen_by)) if found.gain else ""
     return Section("search", "What the search found", intro=intro, tables=(table,) if rows else ())
 
 

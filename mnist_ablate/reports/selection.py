@@ -14,14 +14,14 @@ from mnist_ablate.sweep.designs import CONFIGURATION
 from mnist_ablate.sweep.plan import Plan, label
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, RecordedTrial, Row, Scalar
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import selection_metric
 
 Seeds = Mapping[int, Row]  # the rows of an arm by seed
 
 
 def main_metric(sweep: Sweep) -> str:
     """What arms are summed up by: the metric of the first claim."""
-    return sweep.claims[0].metric if sweep.claims else default_workload().main_metric
+    return sweep.claims[0].metric if sweep.claims else sweep.workload.main_metric
 
 
 def select(plan: Plan, entries: progress.Entries) -> report.Selection:
@@ -38,7 +38,7 @@ def select(plan: Plan, entries: progress.Entries) -> report.Selection:
 
 def _tuning(plan: Plan, entries: progress.Entries, tried: Sequence[RecordedTrial]) -> report.Tuning:
     """The values chosen for each arm, and where they lie among those tried; no arms before all are tried."""
-    metric, best, chosen = default_workload().selection_metric, progress.tuned(plan, entries) or {}, []
+    metric, best, chosen = plan.sweep.workload.selection_metric, progress.tuned(plan, entries) or {}, []
     for arm in plan.arms:
         if (values := best.get(label(arm.params))) is not None:
             own = [entry for entry in tried if entry.params == arm.params]
@@ -87,13 +87,16 @@ def _search(plan: Plan, entries: progress.Entries, tried: Sequence[RecordedTrial
         report.Importance(factor=name, share=share, low=low, high=high)
         for name, share, low, high in importances(plan.sweep, tried)
     )
-    metric, found, gain = default_workload().selection_metric, _by_configuration(plan, entries), None
+    workload, found, gain = plan.sweep.workload, _by_configuration(plan, entries), None
+    metric = workload.selection_metric
     scores = [entry.outcome.metrics[metric] for entry in tried if metric in entry.outcome.metrics]
     baseline = [row.metrics[metric] for row in found.get("baseline", {}).values() if metric in row.metrics]
     if scores and baseline and "winner" in found:
         shown = dict.fromkeys((metric, main_metric(plan.sweep)))
-        confirmed = tuple(_difference(found["winner"], found["baseline"], each, ALPHA) for each in shown)
-        gain = report.Gain(tried=len(tried), seen=max(scores) - fmean(baseline), confirmed=confirmed)
+        confirmed = tuple(_difference(found["winner"], found["baseline"], plan, each, ALPHA) for each in shown)
+        best = min(scores) if selection_metric(workload).better == "lower" else max(scores)
+        seen = best - fmean(baseline)
+        gain = report.Gain(chosen_by=metric, tried=len(tried), seen=seen, confirmed=confirmed)
     shares = report.Importances(level=LEVEL, resamples=RESAMPLES, factors=factors)
     return report.Search(gain=gain, importances=shares)
 
@@ -103,23 +106,24 @@ def _path(plan: Plan, entries: progress.Entries) -> report.Path:
     (walked, _), found, metric = progress.walk(plan, entries), _by_configuration(plan, entries), main_metric(plan.sweep)
     names = [arm.params[CONFIGURATION] for arm in plan.arms]
     alpha = ALPHA / max(len(plan.sweep.changes), 1)
+    sign = -1.0 if selection_metric(plan.sweep.workload).better == "lower" else 1.0
     steps = tuple(
         report.PathStep(
             configuration=name,
             factor=step.factor,
             before=plan.sweep.baseline[step.factor],
             after=step.settings[step.factor],
-            scores=step.scores,
-            **dict(_difference(found.get(name, {}), found.get(previous, {}), metric, alpha)),
+            scores={name: sign * score for name, score in step.scores.items()},
+            **dict(_difference(found.get(name, {}), found.get(previous, {}), plan, metric, alpha)),
         )
         for previous, name, step in zip(names, names[1:], walked, strict=False)
     )
     return report.Path(
-        chosen_by=default_workload().selection_metric,
+        chosen_by=plan.sweep.workload.selection_metric,
         level=1 - alpha,
         steps=steps,
         left=len(names) - 1 - len(steps),
-        whole=_difference(found.get(names[-1], {}), found.get(names[0], {}), metric, ALPHA),
+        whole=_difference(found.get(names[-1], {}), found.get(names[0], {}), plan, metric, ALPHA),
     )
 
 
@@ -128,8 +132,9 @@ def _by_configuration(plan: Plan, entries: progress.Entries) -> dict[Scalar, See
     return {arm.params[CONFIGURATION]: arm.by_seed for arm in by_arm(progress.rows(plan, entries))}
 
 
-def _difference(better: Seeds, baseline: Seeds, metric: str, alpha: float) -> report.Difference:
+def _difference(better: Seeds, baseline: Seeds, plan: Plan, metric: str, alpha: float) -> report.Difference:
     """One arm minus another over the seeds that both have, with its t interval at level 1 - alpha."""
     before, after = shared_values(baseline, better, metric)
     mean, _, low, high = t_interval([b - a for a, b in zip(before, after, strict=True)], alpha)
-    return report.Difference(metric=metric, effect=mean, ci_low=low, ci_high=high, n_pairs=len(after))
+    unit = plan.sweep.metric(metric).unit
+    return report.Difference(metric=metric, unit=unit, effect=mean, ci_low=low, ci_high=high, n_pairs=len(after))

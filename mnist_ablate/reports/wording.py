@@ -13,24 +13,23 @@ from mnist_ablate.statistics.paired_tests import fewest_seeds
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
 from mnist_ablate.text import counted
-from mnist_ablate.workloads.workload import default_workload, metric_named
 
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
 
 
-def number(metric: str, value: float | None) -> str:
+def number(value: float | None, unit: str) -> str:
     """A metric: shares in percent to two digits, anything else to four significant ones; a dash if there is none."""
     if value is None or math.isnan(value):
         return "-"
-    return f"{value:.2%}" if metric_named(metric).is_share else f"{value:.4g}"
+    return f"{value:.2%}" if unit == "share" else f"{value:.4g}"
 
 
-def effect(metric: str, value: float, digits: int = 2) -> str:
+def effect(value: float, unit: str, digits: int = 2) -> str:
     """A difference with its sign and unit; of shares in percentage points. A dash if there is none."""
     if math.isnan(value):
         return "-"
-    if not metric_named(metric).is_share:
+    if unit != "share":
         return f"{value + 0.0:+.4g}"
     return f"{round(100 * value, digits) + 0.0:+.{digits}f} pp"  # + 0.0: no -0
 
@@ -65,19 +64,19 @@ def interval(found: ClaimVerdict | Check | Difference) -> str:
     """The limits of a difference, or that they are unknown."""
     if not is_known(found.ci_low, found.ci_high):
         return "unknown"
-    low, high = (effect(found.metric, limit, _digits(found)) for limit in (found.ci_low, found.ci_high))
+    low, high = (effect(limit, found.unit, _digits(found)) for limit in (found.ci_low, found.ci_high))
     return f"{low.removesuffix(' pp')} to {high}"
 
 
 def estimate(found: ClaimVerdict | Difference) -> str:
     """A difference with its limits, if they are known: `+0.24 pp (+0.12 to +0.37 pp)`."""
     limits = f" ({interval(found)})" if is_known(found.ci_low, found.ci_high) else ""
-    return f"{effect(found.metric, found.effect)}{limits}"
+    return f"{effect(found.effect, found.unit)}{limits}"
 
 
 def margin(claim: ClaimVerdict | Check) -> str:
     """The margin, without a sign."""
-    return effect(claim.metric, claim.margin, _digits(claim)).lstrip("+")
+    return effect(claim.margin, claim.unit, _digits(claim)).lstrip("+")
 
 
 def _digits(found: ClaimVerdict | Check | Difference) -> int:
@@ -103,7 +102,7 @@ def sentence(claim: ClaimVerdict, report: Report) -> str:
     """Difference, interval, what it says of the margin, pairs, and what would decide an open claim."""
     if not claim.is_judged:
         return explanation(claim, report)
-    difference = f"Difference {effect(claim.metric, claim.effect)}"
+    difference = f"Difference {effect(claim.effect, claim.unit)}"
     if not is_known(claim.ci_low):
         return f"{difference}, no interval: {claim.reason}."
     called, look = "interval", ""
@@ -124,7 +123,7 @@ def _says(claim: ClaimVerdict) -> str:
     """What the interval says, and what a verdict adds to it."""
     added = {"equivalent": ", too small to matter", "refuted": ", so the claim is refuted"}.get(claim.verdict, "")
     digits = _digits(claim)
-    says = claim.interval_says(lambda value: effect(claim.metric, value, digits) if value else "0", "the margin of ")
+    says = claim.interval_says(lambda value: effect(value, claim.unit, digits) if value else "0", "the margin of ")
     return says + added
 
 
@@ -157,7 +156,7 @@ def alarms(report: Report) -> Iterator[str]:
         yield say("positive_control_failed", positive)
     if report.is_exploratory and report.claims:
         yield say("exploratory", report.preregistration)
-    yield from default_workload().input_alarms(report.fingerprints)
+    yield from report.asked.workload.input_alarms(report.fingerprints)
 
 
 def remarks(report: Report) -> Iterator[str]:
@@ -204,7 +203,6 @@ def templates() -> "Environment":
         label,
         level,
         margin,
-        metric_named,
         number,
         plain,
     )

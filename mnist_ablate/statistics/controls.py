@@ -13,6 +13,9 @@ Positive control: a claim that is known to hold. If a sweep does not find it, it
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from mnist_ablate.statistics.verdict import ClaimVerdict, Verdict, judge
 from mnist_ablate.sweep.sweep import Claim
@@ -44,6 +47,7 @@ class Check:
     ci_low: float
     ci_high: float
     alarm: bool
+    unit: Annotated[str, Field(exclude=True)]
 
     @property
     def is_within(self) -> bool:
@@ -76,27 +80,20 @@ def negative_control(runs: ControlRuns, rows: Sequence[Row], claims: Sequence[Cl
     baseline = [row for row in rows if dict(row.params) == dict(runs.params)]
     sides = [replace(row, params={"side": "baseline"}) for row in baseline]
     sides += [replace(row, params={"side": "again"}) for row in runs.rows]
-    asked = dict.fromkeys((claim.metric, claim.margin) for claim in claims)
-    checks = tuple(_check(sides, *each, alpha / len(claims)) for each in asked)
+    asked = {(claim.metric, claim.margin): claim for claim in claims}
+    checks = tuple(_check(sides, claim, alpha / len(claims)) for claim in asked.values())
     outcomes = dict(Counter[str](row.status for row in runs.rows))
     return NegativeControl(dict(runs.params), runs.planned, outcomes, any(each.alarm for each in checks), checks)
 
 
-def _check(sides: Sequence[Row], metric: str, margin: float, alpha: float) -> Check:
-    """Compare both sides, seed by seed, at level 1 - alpha."""
-    claim = Claim(
-        name="negative-control",
-        statement="The baseline differs from itself.",
-        treatment={"side": "again"},
-        control={"side": "baseline"},
-        metric=metric,
-        direction="higher",
-        margin=margin,
-    )
-    (found,) = judge(sides, [claim], alpha)
+def _check(sides: Sequence[Row], asked: Claim, alpha: float) -> Check:
+    """Compare both sides in the metric of a claim, seed by seed, at level 1 - alpha."""
+    compared = {"treatment": {"side": "again"}, "control": {"side": "baseline"}, "where": {}, "direction": "higher"}
+    (found,) = judge(sides, [asked.model_copy(update={**compared, "reference": None, "versus": None})], alpha)
+    margin = asked.margin
     is_beyond = found.ci_low - found.rounding > margin or found.ci_high + found.rounding < -margin
     is_alarm = found.is_judged and is_beyond
-    return Check(metric, margin, found.n_pairs, found.effect, found.ci_low, found.ci_high, is_alarm)
+    return Check(found.metric, margin, found.n_pairs, found.effect, found.ci_low, found.ci_high, is_alarm, found.unit)
 
 
 def positive_control(

@@ -15,7 +15,6 @@ from scipy import special
 
 from mnist_ablate.statistics.verdict import ClaimVerdict
 from mnist_ablate.sweep.sweep import Claim
-from mnist_ablate.workloads.workload import metric_named
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def sizes(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], levels: Seq
     found = []
     for claim, verdict, level in zip(claims, verdicts, levels, strict=True):
         values = np.array([*verdict.differences.values()], dtype=np.float64)
-        sign = -1.0 if metric_named(claim.metric).better == "lower" else 1.0
+        sign = -1.0 if claim.about.better == "lower" else 1.0
         better = None if claim.versus is not None else improvement(sign * values, level, verdict.rounding)
         found.append(ClaimSizes(claim.name, standardized(values, level, verdict.rounding), better))
     return found

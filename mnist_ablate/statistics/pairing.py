@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Row, Scalar
-from mnist_ablate.workloads.workload import metric_named
+from mnist_ablate.workloads.workload import Metric
 
 Factors = frozenset[tuple[str, Scalar]]  # values of factors, to look up by
 
@@ -105,7 +105,7 @@ def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pa
     scale = max(map(abs, seen), default=0.0)
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
-    span = _span([sign for sign, _ in sides], claim.metric, seen, offset)
+    span = _span([sign for sign, _ in sides], claim.about, seen, offset)
     return Pairs(differences, len(seeds), scale, tuple(excluded), problem, span)
 
 
@@ -133,12 +133,11 @@ def compared(arms: Sequence[ArmRows], claim: Claim) -> tuple[list[tuple[float, l
     return [(sign, [cell[rest] for rest in shared]) for (sign, _), cell in zip(sides, cells, strict=True)], ""
 
 
-def _span(signs: Sequence[float], metric: str, seen: Iterable[float], offset: float) -> tuple[float, float]:
+def _span(signs: Sequence[float], bounds: Metric, seen: Iterable[float], offset: float) -> tuple[float, float]:
     """The least and the largest difference of means within the metric's bounds.
 
     Infinite if the metric is not declared with two bounds, or if values were `seen` beyond them.
     """
-    bounds = metric_named(metric)
     low, high = bounds.low, bounds.high
     if not (math.isfinite(low) and math.isfinite(high) and all(low <= value <= high for value in seen)):
         return (-math.inf, math.inf)

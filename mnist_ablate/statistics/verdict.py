@@ -77,7 +77,7 @@ class ClaimVerdict:
     `seeds_needed` is None if the claim is decided, or if no number up to 10,000 would decide it.
     In an adaptive sweep `look` is the number of the look that decided, or the last one. Every number is of the seeds
     that this look read. The interval and `p_raw` are corrected for the looks.
-    JSON leaves out `finding`, `direction`, and `rounding`, which is what float64 can have added to a difference.
+    JSON leaves out `finding`, `direction`, `unit` and `rounding`, which is what float64 can have added to a difference.
     """
 
     name: str
@@ -95,6 +95,7 @@ class ClaimVerdict:
     seeds_needed: int | None
     excluded: tuple[str, ...]
     differences: Mapping[int, float]
+    unit: Annotated[str, Field(exclude=True)]
     rounding: Annotated[float, Field(exclude=True)]
     finding: Annotated[Finding, Field(exclude=True)]
     direction: Annotated[Direction, Field(exclude=True)]
@@ -290,6 +291,7 @@ class _Evidence:
             seeds_needed=None if verdict != "inconclusive" or self.pairs.problem else self._seeds_needed(),
             excluded=self.pairs.excluded,
             differences=self.pairs.differences,
+            unit=self.claim.about.unit,
             rounding=self.rounding,
             finding=finding,
             look=self.look.number if self.look.seeds else None,

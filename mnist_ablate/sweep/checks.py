@@ -3,24 +3,39 @@
 What only one design asks for is in `designs`. Without a workload the factors are columns of a table, with any values.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import Path
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
 from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Claim, Range, SeedRange, Sweep, is_name
 from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Finding, Plain, Unreadable, child
 from mnist_ablate.text import guess, hint, listed, plainly, shown
 from mnist_ablate.trial import Params, Scalar
+from mnist_ablate.workloads.own_code.declaration import (
+    METRIC_NAME,
+    METRIC_RULE,
+    RESERVED_METRICS,
+    MetricDeclaration,
+    Setting,
+)
 from mnist_ablate.workloads.workload import Workload, default_workload
 
 M = TypeVar("M", bound=BaseModel)
-_MODELS: Mapping[str | int, type[BaseModel]] = {"claims": Claim, "nuisance": Range, "seeds": SeedRange}
+_MODELS: Mapping[str | int, type[BaseModel]] = {
+    "claims": Claim,
+    "nuisance": Range,
+    "seeds": SeedRange,
+    "settings": Setting,
+    "metrics": MetricDeclaration,
+}
 """The models of values in a section; those of all others are Sweep's own fields."""
 _WANTED = {
     "string_type": "text; put it in quotes",
@@ -43,8 +58,11 @@ _OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), 
 """Where a factor must not stand too. Only the value that tuning replaces may be fixed as well."""
 
 
-def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, list[Finding]]:
-    """What is sound of a file's values as a sweep, and what is wrong, up to somewhat more than MAX_PROBLEMS."""
+def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -> tuple[Sweep, list[Finding]]:
+    """What is sound of a file's values as a sweep, and what is wrong, up to somewhat more than MAX_PROBLEMS.
+
+    `folder` is that of the file. With `any_factors` they are columns of a table, not settings of a workload.
+    """
     if not isinstance(plain, dict):
         text = f"a sweep file is a mapping of {listed(SECTIONS)}; not {shown(plain)}"
         return Sweep(name=name, question="?", seeds=1), [] if isinstance(plain, Unreadable) else [Finding((), text)]
@@ -62,13 +80,31 @@ def check(name: str, plain: Plain, workload: Workload | None) -> tuple[Sweep, li
         found.append(Finding(("claims",), text))
     if "name" in plain:
         found.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
+    if "found_settings" in plain:
+        found.append(Finding(("found_settings",), f"unknown key; {hint('found_settings', SECTIONS)}", at_key=True))
+    sweep = sweep.located(folder).with_claims(list(claims.values()))
+    workload, wrong = (None, []) if any_factors else _workload_of(sweep)
+    found += wrong
     unreliable = {part for each in found for part in each.address[: 2 if each.address[0] == "claims" else 1]}
     misspelled = [key for key in unreliable if key not in SECTIONS]
     unreliable |= {known for known in SECTIONS if known not in plain and any(guess(key, [known]) for key in misspelled)}
     found = [finding for finding in found if finding.text]
-    rules = _Rules(workload, workload.choices if workload else {})
+    rules = _Rules(workload, workload.choices if workload else {}, {**default_workload().metrics, **sweep.metrics})
+    claims = dict(zip(claims, sweep.claims, strict=True))
     found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
-    return sweep.model_copy(update={"claims": list(claims.values())}), found
+    return sweep, found
+
+
+def _workload_of(sweep: Sweep) -> tuple[Workload | None, list[Finding]]:
+    """What the sweep trains; nothing, and why, if its code or what is said of its settings cannot be used."""
+    try:
+        workload = sweep.workload
+        workload.settings  # noqa: B018 - it is read from the code
+    except SweepError as error:
+        return None, [Finding(("train",), str(error))]
+    except ValidationError as error:
+        return None, [Finding(("settings",), _describe(error.errors(include_url=False)[0]))]
+    return workload, []
 
 
 def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Plain]) -> tuple[M, list[Finding]]:
@@ -129,12 +165,13 @@ class _Rules:
 
     workload: Workload | None
     choices: Mapping[str, Mapping[str, str]]
+    metrics: Collection[str]
 
     def key_problem(self, key: str) -> str:
         if self.workload:
             fields = self.workload.settings.model_fields
             return "" if key in fields else f"unknown key; {hint(key, fields)}"
-        if key in ("seed", "outcome", CONFIGURATION) or key in default_workload().metrics:
+        if key in ("seed", "outcome", CONFIGURATION) or key in self.metrics:
             return "is a column with a meaning of its own, not a factor; use another name"
         wanted = "a factor is named by letters, digits and '_' and does not start with a digit"
         return "" if key.isidentifier() else wanted
@@ -147,7 +184,9 @@ class _Rules:
         try:
             self.workload.settings.model_validate({key: value}, strict=True)
         except ValidationError as error:
-            return _describe(error.errors(include_url=False)[0])
+            own = [each for each in error.errors(include_url=False) if each["type"] != "missing"]
+            if own:
+                return _describe(own[0])
         # What an arm or a tried point is said to have must be what is trained.
         if names_arm and key in self.workload.derived and equal_values(value, 0):
             return f"0 stands for the {self.workload.derived[key]}'s default; write the number"
@@ -186,6 +225,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         yield Finding(("seeds", "min"), f"must be below max, but {sweep.seeds.min} is not below {sweep.seeds.max}")
     if not sweep.question.strip():
         yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
+    yield from _own_code(sweep, claims, lost, rules)
     earlier: set[str] = set()
     for index, claim in claims.items():
         problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))
@@ -199,6 +239,49 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         yield Finding(("seeds",), text)
     for index, claim in claims.items():
         yield from _arms(("claims", index), claim, sweep, is_sound=index not in lost)
+
+
+def _own_code(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
+    """What the sections about the user's own code lack, or have without any code."""
+    if sweep.train:
+        yield from _own_metrics(sweep, claims, lost)
+        yield from _values_needed(sweep, lost, rules.workload)
+        return
+    for section in ("settings", "choose_by", "code", "timeout_s", *(("metrics",) if rules.workload else ())):
+        if getattr(sweep, section) != Sweep.model_fields[section].default and "train" not in lost:
+            yield Finding((section,), "is about your own code, which train: names; add that line", at_key=True)
+
+
+def _own_metrics(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int]) -> Iterator[Finding]:
+    """Metrics that are used and not declared."""
+    for name in sweep.metrics:
+        if not METRIC_NAME.fullmatch(name) or name in RESERVED_METRICS:
+            yield Finding(("metrics", name), f"{shown(name)}: {METRIC_RULE}", at_key=True)
+    used: list[tuple[Address, str]] = [
+        (("claims", index, "metric"), each.metric) for index, each in claims.items() if index not in lost
+    ]
+    for index, claim in claims.items():
+        if index not in lost and "metric" not in claim.model_fields_set:
+            yield Finding(("claims", index, "metric"), "is missing; name a metric that the code reports")
+            used.remove((("claims", index, "metric"), claim.metric))
+    if not sweep.metrics:
+        used = []
+    if sweep.choose_by:
+        used.append((("choose_by",), sweep.choose_by))
+    elif (DESIGNS[sweep.design].searches or sweep.nuisance) and "choose_by" not in lost:
+        yield Finding(("choose_by",), "is missing; name the metric under metrics that tuning and search choose by")
+    for address, name in used if "metrics" not in lost else ():
+        if name not in sweep.metrics:
+            yield Finding(address, f"{shown(name)} is not under metrics; {hint(name, sweep.metrics)}")
+
+
+def _values_needed(sweep: Sweep, lost: set[str | int], workload: Workload | None) -> Iterator[Finding]:
+    """Settings without a default that some arm gives no value."""
+    given = {*sweep.fixed, *sweep.scientific, *sweep.nuisance, *sweep.baseline, *sweep.target}
+    arms = [*sweep.configurations.values()] or [Params()]
+    for name, field in workload.settings.model_fields.items() if workload and not lost & _RELATED else ():
+        if field.is_required() and name not in given and not all(name in arm for arm in arms):
+            yield Finding(("fixed",), f"lacks {plainly(name)}, which the code needs: give it a value")
 
 
 def _factor(address: Address, content: Choice | Scalar, sweep: Sweep, rules: _Rules) -> Iterator[Finding]:
@@ -233,7 +316,7 @@ def _configurations(sweep: Sweep, rules: _Rules) -> Iterator[Finding]:
             yield Finding(("configurations", name), NAME_RULE, at_key=True)
         settings = {**sweep.fixed, **params}
         wrong = any(rules.key_problem(key) or rules.value_problem(key, value) for key, value in settings.items())
-        if rules.workload and not wrong:
+        if rules.workload and not wrong and not sweep.train:
             settings = rules.workload.complete(settings)
         first = earlier.setdefault(frozenset(settings.items()), name)
         if first != name:

@@ -25,7 +25,7 @@ def schema() -> Schema:
     values = {key: _ref(key) for key in settings}
     lists = {key: {"type": "array", "minItems": 1, "uniqueItems": True, "items": each} for key, each in values.items()}
     choices = {key: {"anyOf": [each, _ref("Range")]} for key, each in lists.items()}
-    del own["name"]
+    del own["name"], own["found_settings"]
     changed = dict.fromkeys(("baseline", "fixed", "target"), _ref("Arm")) | {
         "scientific": _mapping(lists),
         "nuisance": _mapping(choices),

@@ -11,7 +11,7 @@ from mnist_ablate.settings import MAX_TRIALS
 from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.sweep import Choice, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Scalar, Trial
-from mnist_ablate.workloads.workload import PlannedSettings, default_workload, trial_of
+from mnist_ablate.workloads.workload import PlannedSettings, trial_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Plan:
         return tuple(self._planned(arm, nuisance, seed, "control") for seed in seeds)
 
     def _planned(self, arm: Arm, nuisance: Params, seed: int, stage: str) -> PlannedTrial:
-        workload = default_workload()
+        workload = self.sweep.workload
         settings = workload.complete({**arm.settings, **nuisance}) if nuisance else arm.settings
         return PlannedTrial(trial_of(workload, settings, seed, self.data_digest), arm, stage)
 
@@ -116,7 +116,7 @@ def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> P
     size = count(sweep)
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
-    design, complete = DESIGNS[sweep.design], default_workload().complete
+    design, complete = DESIGNS[sweep.design], sweep.workload.complete
     arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in design.arms(sweep))
     return Plan(sweep, arms, () if design.searches else _points(sweep.nuisance, sweep.tuning_trials), data_digest)
 

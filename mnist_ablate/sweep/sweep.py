@@ -5,14 +5,17 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
 from mnist_ablate.trial import Params, Scalar
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting
+from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 Pruning = Literal["none", "median", "asha"]
@@ -85,6 +88,12 @@ class Claim(_Model):
         description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
     )
     positive_control: bool = Field(default=False, description="Known to hold: the report says first if it is missed.")
+    _about: Metric | None = PrivateAttr(default=None)
+
+    @property
+    def about(self) -> Metric:
+        """What is known of its metric: what its sweep says; of a claim without a sweep, what the workload says."""
+        return self._about or default_workload().metrics.get(self.metric) or Metric(self.metric)
 
 
 class Sweep(_Model):
@@ -116,6 +125,93 @@ class Sweep(_Model):
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
     )
     claims: list[Claim] = Field(default=[], description="What is claimed, and what would count as an effect.")
+    train: str | list[str] = Field(
+        default="", description="Your own training code: module:function, or the parts of a command."
+    )
+    settings: dict[str, Setting] = Field(default={}, description="For train: the settings that its code does not tell.")
+    metrics: dict[str, MetricDeclaration] = Field(default={}, description="What your own metrics are, by name.")
+    choose_by: str = Field(default="", description="For train: the metric that tuning and search choose by.")
+    code: list[str] = Field(default=[], description="For train: more files and folders that decide what a trial does.")
+    timeout_s: float | None = Field(default=None, gt=0, description="For train: the longest that a trial may take.")
+    found_settings: dict[str, Setting] | None = None
+    """For `train`: all settings, as they were read from the code. With them a recorded sweep needs no code."""
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _tell_claims(self) -> Self:
+        self.claims[:] = map(self._told, self.claims)
+        return self
+
+    def _told(self, claim: Claim) -> Claim:
+        """A claim that knows what its metric is. One about own code is about the first metric unless it names one."""
+        if not (self.train or self.metrics):
+            return claim
+        is_named = "metric" in claim.model_fields_set or not (self.train and self.metrics)
+        told = claim.model_copy(update={} if is_named else {"metric": next(iter(self.metrics))})
+        told._about = self.metric(told.metric)  # noqa: SLF001 - a copy
+        return told
+
+    def metric(self, name: str) -> Metric:
+        """What is known of a metric. One that nobody declared, such as a column of a table, has no bounds, no unit."""
+        if name in self.metrics:
+            return self.metrics[name].metric(name)
+        return (None if self.train else default_workload().metrics.get(name)) or Metric(name)
+
+    @cached_property
+    def workload(self) -> Workload:
+        """What its trials train. Raises SweepError if `train` names code that cannot be read."""
+        if not self.train:
+            return default_workload()
+        from mnist_ablate.workloads.own_code.workload import OwnCode
+
+        return OwnCode(
+            train=self.train if isinstance(self.train, str) else tuple(self.train),
+            declared=self.settings,
+            declared_metrics=self.metrics,
+            written=self._written,
+            claimed=tuple(dict.fromkeys(claim.metric for claim in self.claims)),
+            selection_metric=self.choose_by,
+            code=tuple(self.code),
+            folder=self._folder,
+            timeout_s=self.timeout_s,
+            found=self.found_settings,
+        )
+
+    def with_found_settings(self) -> "Sweep":
+        """The same with every setting as the code has it. Raises SweepError if the code cannot be read."""
+        from mnist_ablate.workloads.own_code.workload import OwnCode
+
+        workload = self.workload
+        return self.model_copy(
+            update={"found_settings": workload.known_settings} if isinstance(workload, OwnCode) else {}
+        )
+
+    @property
+    def _written(self) -> dict[str, list[Scalar]]:
+        """Every value that the sweep gives a setting; of a range its ends."""
+        found: dict[str, list[Scalar]] = {}
+        for name, choice in [*self.scientific.items(), *self.nuisance.items()]:
+            found.setdefault(name, []).extend(choice if isinstance(choice, list) else _ends(choice))
+        for params in (self.baseline, self.target, self.fixed, *self.configurations.values()):
+            for name, value in params.items():
+                found.setdefault(name, []).append(value)
+        return found
+
+    def located(self, folder: Path) -> "Sweep":
+        """The same beside the code in a folder."""
+        copy = self.model_copy()
+        copy._folder = folder  # noqa: SLF001 - a copy
+        return copy
+
+    def with_claims(self, claims: list[Claim]) -> "Sweep":
+        """The same question with these claims."""
+        return self.model_copy(update={"claims": [*map(self._told, claims)]})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Pydantic's, with a workload of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("workload", None)
+        return copy
 
     @property
     def factors(self) -> dict[str, list[Scalar]]:
@@ -161,7 +257,7 @@ class Sweep(_Model):
     @property
     def digest(self) -> str:
         """The sha256, in hexadecimal, of all but `source` and defaults, so that a new field changes none. 1 is 1.0."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True))
+        text = json.dumps(self.model_dump(mode="json", exclude={"source", "found_settings"}, exclude_defaults=True))
         return hashlib.sha256(json.dumps(json.loads(text, parse_int=float), sort_keys=True).encode()).hexdigest()
 
     def quick(self) -> "Sweep":
@@ -170,7 +266,7 @@ class Sweep(_Model):
         The budget of a trial (say, its epochs) is 1. Where the sweep varies, tunes or searches the budget, its k-th
         smallest value becomes k, so that arms stay apart, and a range of it becomes 1 to 2.
         """
-        budget = default_workload().budget
+        budget = self.workload.budget
         tried = self.space.get(budget)
         params = [self.baseline, self.target, self.fixed, *self.configurations.values()]
         values = [*(tried if isinstance(tried, list) else ()), *(each[budget] for each in params if budget in each)]
@@ -192,13 +288,21 @@ class Sweep(_Model):
         if any(budget in arm for arm in arms):
             for arm in arms:
                 arm.setdefault(budget, 1)
-        elif budget not in next(DESIGNS[self.design].arms(self), ({}, {}))[1]:
+        elif (
+            budget in self.workload.settings.model_fields
+            and budget not in next(DESIGNS[self.design].arms(self), ({}, {}))[1]
+        ):
             content["fixed"].setdefault(budget, 1)
         content["name"] = f"{self.name}-quick"
         content["seeds"] = min(self.min_seeds, 2)
         content["tuning_trials"] = min(self.tuning_trials, 2)
-        return Sweep.model_validate(content)
+        return Sweep.model_validate(content).located(self._folder)
 
 
-SECTIONS = tuple(key for key in Sweep.model_fields if key != "name")
+def _ends(choice: Range) -> list[Scalar]:
+    """The ends of a range, as whole numbers where it has these alone."""
+    return [round(end) if choice.integer else end for end in (choice.low, choice.high)]
+
+
+SECTIONS = tuple(key for key in Sweep.model_fields if key not in ("name", "found_settings"))
 """The keys of a sweep file; the name of a sweep is that of its file."""

@@ -48,8 +48,9 @@ def load(
     if seeds is not None and isinstance(file.root, dict):
         file.root["seeds"] = seeds
         file.move(("seeds",), Mark(f"--seeds {seeds}"))
-    sweep, found = checks.check(name, file.root or {}, None if any_factors else default_workload())
+    sweep, found = checks.check(name, file.root or {}, path.absolute().parent, any_factors=any_factors)
     raise_if_any([*file.problems, *map(file.located, found)])
+    sweep = sweep if any_factors else sweep.with_found_settings()
     return sweep.quick() if quick else sweep
 
 
@@ -68,7 +69,7 @@ def template(name: str, schema_file: str) -> str:
 
 def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
     """The command that runs the same trials, and the text of the file that it reads; '' if the sweep is shipped."""
-    data = "" if data_digest == default_workload().shipped_digest else " --data FILE.npz"
+    data = "" if sweep.train or data_digest == sweep.workload.shipped_digest else " --data FILE.npz"
     name, quick = sweep.name.removesuffix(_QUICK), sweep.name.endswith(_QUICK)
     for seeds in (None, sweep.max_seeds) if name in shipped() else ():
         try:
@@ -83,7 +84,9 @@ def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
 
 def as_yaml(sweep: Sweep) -> str:
     """A sweep file of the same digest, if it has the sweep's name."""
-    content = sweep.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    content = sweep.model_dump(mode="json", exclude={"name", "found_settings"}, exclude_defaults=True)
+    for told, claim in zip(content.get("claims", ()), sweep.claims, strict=True):
+        told.update({"metric": claim.metric} if sweep.train else {})
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 

@@ -18,12 +18,11 @@ from pathlib import Path
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mnist_ablate.errors import UnreachableError, mask, one_line
 from mnist_ablate.processes import locked_file
 from mnist_ablate.settings import Settings
-from mnist_ablate.workloads.workload import default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -156,10 +155,10 @@ def public_uri(tracking_uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-def deep_link(tracking_uri: str, experiment_id: str) -> str:
+def deep_link(tracking_uri: str, experiment_id: str, metric: str) -> str:
     """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
     host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else _EMBEDDED_HOST
-    order = f"orderByKey=metrics.%60{default_workload().main_metric}%60&orderByAsc=false"
+    order = f"orderByKey=metrics.%60{quote(metric)}%60&orderByAsc=false"
     return f"{host}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&{order}"
 
 

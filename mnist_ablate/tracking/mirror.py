@@ -18,6 +18,7 @@ from mnist_ablate.tracking import run_format
 from mnist_ablate.tracking.client import RefusedError, connect, database, deep_link, not_mlflow, translate_errors
 from mnist_ablate.tracking.run_format import Point, StoredRun
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
+from mnist_ablate.workloads.workload import Workload, default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,6 +58,7 @@ class Mirror:
     digest: str
     question: str
     run_tags: Mapping[str, str]
+    workload: Workload = field(default_factory=default_workload)
     link: str = field(default="", init=False)
     _client: "MlflowClient | None" = field(default=None, init=False)
     _index: _Index | None = field(default=None, init=False)
@@ -76,7 +78,7 @@ class Mirror:
             known = index.trials.get(trial.id)
             if known and known.finished:
                 return  # Trained again: its outcome will tell whether anything is new.
-            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(trial)
+            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(self.workload, trial)
             new = run_format.points(metrics)
             run_id, _ = self._run(index, trial, partial(run_format.same_attempt, new=new), epochs[0].ended_ms, tags)
             self._sent[run_id] |= new
@@ -147,7 +149,7 @@ class Mirror:
         own = run_format.points(metrics)
         run_id, is_live = self._run(index, trial, own.issuperset, outcome.started_ms, tags)
         self._sent[run_id] |= own
-        params = [Param(key, value) for key, value in run_format.params(trial).items()]
+        params = [Param(key, value) for key, value in run_format.params(self.workload, trial).items()]
         said = [RunTag(key, value) for key, value in tags.items()] if is_live else ()
         index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
         run = run_format.as_stored(run_id, outcome)
@@ -219,7 +221,7 @@ class Mirror:
         if experiment.name != self.sweep:
             raise not_mlflow(self.uri, 200)
         experiment_id = str(experiment.experiment_id)
-        self.link = deep_link(self.uri, experiment_id)
+        self.link = deep_link(self.uri, experiment_id, self.workload.main_metric)
         runs = self._runs(client, experiment_id)
         parent = runs.pop("", None)
         if parent is None:

@@ -16,7 +16,7 @@ from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.registered_model import OUTCOME
 from mnist_ablate.tracking.run_format import arm_name, run_name
 from mnist_ablate.trial import Outcome, RecordedTrial
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import Workload
 
 
 def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mapping[str, str]) -> str:
@@ -25,6 +25,8 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
     Raises UnreachableError if MLflow cannot be reached, AblateError if there is no winner or it cannot be trained.
     """
     sweep = record.sweep
+    if sweep.workload.runs_code:
+        raise AblateError(f"{sweep.name}: your own code keeps its models itself: write them to its trial_dir")
     found = progress.winner(record.plan, record.entries())
     if found is None:
         raise AblateError(f"{sweep.name}: nothing to register: no arm has completed every seed")
@@ -37,8 +39,12 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
                 return f"registered: {name} version {each.version} ({arm}), as it was"
     run_id = mirror.run_id(found.trial)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = _trained(found, Path(folder), settings)
-        tags = {**own, **_tags(found, outcome), **{f"verdict.{claim}": verdict for claim, verdict in verdicts.items()}}
+        outcome = _trained(sweep.workload, found, Path(folder), settings)
+        tags = {
+            **own,
+            **_tags(sweep.workload, found, outcome),
+            **{f"verdict.{claim}": verdict for claim, verdict in verdicts.items()},
+        }
         with translate_errors(settings.tracking_uri):
             _describe(Path(folder), run_id)
             client.log_artifacts(run_id, folder, "model")
@@ -51,9 +57,9 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
     return f"registered: {name} version {made.version} ({arm}){differs}"
 
 
-def _trained(found: RecordedTrial, folder: Path, settings: Settings) -> Outcome:
+def _trained(workload: Workload, found: RecordedTrial, folder: Path, settings: Settings) -> Outcome:
     """The outcome of training again, in a process of its own: keras stays out of this one, and its noise too."""
-    workload, trial = default_workload(), found.trial.model_dump_json()
+    trial = found.trial.model_dump_json()
     command = [sys.executable, "-m", "mnist_ablate.tracking.registered_model", str(folder)]
     command += [settings.trainer or workload.trainer, *([str(settings.data)] if settings.data else [])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **workload.environment(settings.weights)}
@@ -76,8 +82,7 @@ def _describe(folder: Path, run_id: str) -> None:
     model.save(str(folder / "MLmodel"))
 
 
-def _tags(found: RecordedTrial, outcome: Outcome) -> dict[str, str]:
-    workload = default_workload()
+def _tags(workload: Workload, found: RecordedTrial, outcome: Outcome) -> dict[str, str]:
     shown = {workload.main_metric, workload.selection_metric}
     return {
         "arm": arm_name(found.params, found.trial.seed),

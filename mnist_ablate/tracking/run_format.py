@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
 from mnist_ablate.trial import CONTROL_SEED, Epoch, Outcome, Scalar, Trial
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -57,9 +57,9 @@ def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
     return f"{arm_name(arm, seed)} seed {seed}".lstrip()
 
 
-def params(trial: Trial) -> dict[str, str]:
-    """Every setting of the recipe that its network has, and the seed."""
-    workload, settings = default_workload(), trial.settings
+def params(workload: Workload, trial: Trial) -> dict[str, str]:
+    """Every setting that has a meaning beside the others, and the seed."""
+    settings = trial.settings
     found = {key: str(value) for key, value in settings.items() if workload.is_used(key, settings)}
     return found | {"seed": str(trial.seed)}
 
@@ -77,9 +77,9 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
     }
 
 
-def live_tags(trial: Trial) -> dict[str, str]:
+def live_tags(workload: Workload, trial: Trial) -> dict[str, str]:
     """A name for a run whose arm comes with its outcome."""
-    pace = {"pace": default_workload().pace(trial.settings)}
+    pace = {"pace": workload.pace(trial.settings)}
     return {"mlflow.runName": run_name(pace, trial.seed), "seed": str(trial.seed)}
 
 

@@ -18,6 +18,7 @@ from mnist_ablate.errors import SweepError, UnreachableError, one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.client import check_answer, create_store, deep_link, opener
+from mnist_ablate.workloads.workload import default_workload
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S, _STOP_TIMEOUT_S, _POLL_S = 120.0, 4.0, 0.2
@@ -95,7 +96,9 @@ def _pages(server: subprocess.Popen[bytes], log: IO[bytes], port: int) -> dict[s
             request = urllib.request.Request(address, query, kind)  # noqa: S310 - our own server
             with opener(host).open(request, timeout=_START_TIMEOUT_S) as reply:
                 found = json.load(reply).get("experiments", [])
-            return {each["name"]: deep_link(host, each["experiment_id"]) for each in found} or {"no sweep yet": host}
+            metric = default_workload().main_metric
+            pages = {each["name"]: deep_link(host, each["experiment_id"], metric) for each in found}
+            return pages or {"no sweep yet": host}
         time.sleep(_POLL_S)
     raise UnreachableError(f"MLflow's server did not answer within {_START_TIMEOUT_S:.0f} s: {_last_line(log)}")
 

@@ -25,7 +25,7 @@ from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, Row, Scalar
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import selection_score
 
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
 Finals = Mapping[str, FinalRecord]  # the last record of each trial, by its id
@@ -70,9 +70,9 @@ class CheckedLedger:
             if missing := missing_parts(trial):
                 yield f"{where} is incomplete, it lacks {', '.join(missing)}: {_RESTORE}"
                 continue
-            final = final_of(trial)
+            final = final_of(trial, self.sweep.workload)
             id_ = final.trial_id
-            for text in content_problems(trial, final):
+            for text in content_problems(trial, final, self.sweep.workload):
                 yield f"{where} (trial {id_}) {text}: {_RESTORE}"
             if id_ in result_of:
                 yield f"{where}: trial {id_} had its result in record {result_of[id_]} already: {_RESTORE}"
@@ -130,7 +130,7 @@ def _tuned(plan: Plan, finals: Finals) -> tuple[Trials, Best]:
     for planned in plan.tuning:  # all arms at the first point, then at the next
         if planned.id not in finals:
             return plan.tuning, None
-        scores[label(planned.arm.params)].append(_score(finals[planned.id]))
+        scores[label(planned.arm.params)].append(_score(plan, finals[planned.id]))
     return plan.tuning, {arm: plan.points[found.index(max(found))] for arm, found in scores.items()}
 
 
@@ -145,7 +145,7 @@ def _searched(plan: Plan, finals: Finals) -> tuple[Trials, Best]:
     scored = [finals[id_] for id_ in tried if finals[id_].outcome["metrics"]]
     if len(tried) < plan.sweep.tuning_trials or not scored:
         return [*tried.values()], None
-    settings = max(scored, key=_score).settings
+    settings = max(scored, key=lambda final: _score(plan, final)).settings
     return [*tried.values()], {label(plan.arms[-1].params): {name: settings[name] for name in space}}
 
 
@@ -162,7 +162,7 @@ def _followed_path(plan: Plan, finals: Finals) -> tuple[Trials, Best]:
         asked += [each for planned in tried for each in planned]
         if any(each.id not in finals for each in asked):
             return asked, None
-        means = [fmean(_score(finals[each.id]) for each in planned) for planned in tried] or [0.0]
+        means = [fmean(_score(plan, finals[each.id]) for each in planned) for planned in tried] or [0.0]
         name, value = left.pop(means.index(max(means)))
         here[name] = value
         best[label(arm.params)] = dict(here)
@@ -207,5 +207,5 @@ def _key(params: Mapping[str, Scalar]) -> str:
     return json.dumps(params, sort_keys=True)
 
 
-def _score(final: FinalRecord) -> float:
-    return float(final.outcome["metrics"].get(default_workload().selection_metric, -1.0))
+def _score(plan: Plan, final: FinalRecord) -> float:
+    return selection_score(plan.sweep.workload, final.outcome["metrics"])

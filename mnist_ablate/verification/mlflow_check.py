@@ -9,7 +9,7 @@ from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.text import shown
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.verification.raw_stores import RawExperiment, RawRun
-from mnist_ablate.workloads.workload import default_workload
+from mnist_ablate.workloads.workload import Workload
 
 _STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
 _SYNC = "run sync"
@@ -37,7 +37,9 @@ def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterato
         if len(found := runs[trial_id]) != 1:
             yield f"MLflow: {len(found) or 'no'} run{'s' * (len(found) > 1)} of trial {trial_id}: {_SYNC}"
         for run in found:
-            if wrong := _differences(run, final, parents[0].run_id if len(parents) == 1 else None):
+            if wrong := _differences(
+                run, final, parents[0].run_id if len(parents) == 1 else None, ledger.sweep.workload
+            ):
                 more = f" and {len(wrong) - _MOST_TOLD} more" * (len(wrong) > _MOST_TOLD)
                 yield f"MLflow: run of trial {trial_id} has {', '.join(wrong[:_MOST_TOLD])}{more}: {_ANEW}"
     if len(parents) == 1 and not ledger.missing:
@@ -63,12 +65,12 @@ def _stray(ledger: CheckedLedger, experiment: RawExperiment, parents: set[str]) 
             yield f"{where} is of a trial ({trial_id}) that is not recorded: delete it"
 
 
-def _differences(run: RawRun, final: FinalRecord, parent: str | None) -> list[str]:
+def _differences(run: RawRun, final: FinalRecord, parent: str | None, workload: Workload) -> list[str]:
     """What the run of a trial says otherwise than its record, or does not say, or says twice."""
     tags = {"outcome": final.outcome["status"], "seed": str(final.seed), "data_digest": final.data_digest}
     tags |= {"mlflow.parentRunId": parent} if parent else {}
     settings = {name: str(value) for name, value in final.settings.items()}
-    unused = {name for name in settings if not default_workload().is_used(name, final.settings)}
+    unused = {name for name in settings if not workload.is_used(name, final.settings)}
     optional = {name: settings[name] for name in final.later | unused}  # sent or not, by version
     wanted = {"status": _STATUSES[final.outcome["status"]], **_named("tag", tags), **_facts(_points(final.outcome))}
     wanted |= _named("parameter", {**settings, "seed": str(final.seed)})

@@ -125,27 +125,45 @@ class Cost:
 class Workload(Protocol):
     """What can be trained: its settings, its metrics, its inputs, and the trainer that runs one trial.
 
-    `settings` is a frozen pydantic model: each field has a type, a range, a default and a description. `derived` names
-    the settings for which 0 stands for a default that another setting decides. `budget` is the setting that counts the
-    epochs of a trial. `version` is part of every trial id: it is raised when the same trial would give other numbers.
-    `trainer` is `module:factory`, called once in each worker with the inputs. `main_metric` is what a claim is about
-    unless it names another, `selection_metric` what tuning and search choose by. `shipped_digest` is that of the
-    inputs that need no file, `shipped_name` what they are called. `seeds_vary` says in a sentence what differs between
-    the seeds of an arm.
+    `budget` is the setting that counts the epochs of a trial, if there is one. `version` is part of every trial id: it
+    is raised when the same trial would give other numbers. `fixed_defaults` says that a changed default raises it too:
+    then ids leave defaults out. `trainer` is `module:factory`, called once in each worker with the inputs.
+    `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `seeds_vary` says in
+    a sentence what differs between the seeds of an arm.
     """
 
     name: str
     version: int
-    settings: type[BaseModel]
-    metrics: Mapping[str, Metric]
-    main_metric: str
-    selection_metric: str
+    fixed_defaults: bool
     budget: str
-    derived: Mapping[str, str]
     trainer: str
     shipped_digest: str
     shipped_name: str
     seeds_vary: str
+
+    @property
+    def derived(self) -> Mapping[str, str]:
+        """The settings for which 0 stands for a default that another setting decides."""
+
+    @property
+    def runs_code(self) -> str:
+        """The user's code that trials run; empty if they run this package alone."""
+
+    @property
+    def main_metric(self) -> str:
+        """What a claim is about unless it names another metric."""
+
+    @property
+    def selection_metric(self) -> str:
+        """What tuning and search choose by."""
+
+    @property
+    def settings(self) -> type[BaseModel]:
+        """A frozen pydantic model: each field has a type, a range, a default and a description."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics that a trial reports, by name."""
 
     @property
     def choices(self) -> Mapping[str, Mapping[str, str]]:
@@ -167,6 +185,9 @@ class Workload(Protocol):
     def load(self, source: Path | bytes | None) -> Inputs:
         """The inputs in a file, in its bytes, as workers get them, or those that ship. Raises DataError."""
 
+    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
+        """What `load` makes the same inputs of in a worker; `source` is the file that they came from, if any."""
+
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
         """Fetch what the trials need, before any is trained; `given` is the file of --weights. Raises DataError."""
 
@@ -179,8 +200,8 @@ class Workload(Protocol):
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """What the inputs are like before anything is trained, as JSON."""
 
-    def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost:
-        """Times a short trial of each kind of arm."""
+    def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost | None:
+        """Times a short trial of each kind of arm. None if that would run the user's code."""
 
     def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics that follow from an outcome's own epochs, to check a record against itself."""
@@ -201,19 +222,19 @@ class Workload(Protocol):
 def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) -> Trial:
     """A trial with its id: the first 16 hexadecimal digits of the sha256 of its content.
 
-    Defaults are left out of the content, so that a setting added later, off by default, changes no id.
+    Fixed defaults are left out of the content, so that a setting added later, off by default, changes no id.
     """
-    defaults = _defaults(workload.settings)
+    defaults = _defaults(workload.settings) if workload.fixed_defaults else {}
     changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
     content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Trial(settings=settings, seed=seed, data_digest=data_digest, id=digest[:16])
 
 
-def stored_trial(text: str) -> Trial:
+def stored_trial(text: str, workload: Workload) -> Trial:
     """A trial from its JSON in a record. Settings that did not exist when it was recorded have their defaults."""
-    content, workload = json.loads(text), default_workload()
-    settings = {**_defaults(workload.settings), **content["recipe"]}
+    content = json.loads(text)
+    settings = {**(_defaults(workload.settings) if workload.fixed_defaults else {}), **content["recipe"]}
     return trial_of(workload, settings, content["seed"], content["data_digest"])
 
 
@@ -222,9 +243,23 @@ def _defaults(settings: type[BaseModel]) -> dict[str, Scalar]:
     return {name: field.default for name, field in settings.model_fields.items()}
 
 
-def epochs_of(trial: Trial) -> int:
-    """How many epochs a trial is to be trained for."""
-    return int(trial.settings[default_workload().budget])
+def epochs_of(workload: Workload, settings: Mapping[str, Scalar]) -> int | None:
+    """How many epochs a trial is to be trained for. None if no setting counts them."""
+    epochs = settings.get(workload.budget)
+    return epochs if isinstance(epochs, int) else None
+
+
+def selection_metric(workload: Workload) -> Metric:
+    """What tuning and search choose by."""
+    return workload.metrics.get(workload.selection_metric, Metric(workload.selection_metric))
+
+
+def selection_score(workload: Workload, metrics: Mapping[str, float]) -> float:
+    """What a choice compares, more is better. Without the metric, as of a failed trial, it is less than any other."""
+    known, value = selection_metric(workload), metrics.get(workload.selection_metric)
+    if known.better == "lower":
+        return -known.high - 1.0 if value is None else -value
+    return known.low - 1.0 if value is None else value
 
 
 @cache
@@ -236,8 +271,3 @@ def default_workload() -> Workload:
     from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
     return KERAS_MNIST
-
-
-def metric_named(name: str) -> Metric:
-    """What is known of a metric; one that nobody declared, such as a column of a table, has no bounds and no unit."""
-    return default_workload().metrics.get(name) or Metric(name)

@@ -28,6 +28,8 @@ class KerasMnist:
 
     name = "keras_mnist"
     version = TRAINER_VERSION
+    fixed_defaults = True
+    runs_code = ""
     settings: type[BaseModel] = Recipe
     metrics: Mapping[str, Metric] = METRICS
     main_metric = "test_accuracy"
@@ -81,6 +83,9 @@ class KerasMnist:
         from mnist_ablate.workloads.keras_mnist import data
 
         return data.read("--data", io.BytesIO(source)) if isinstance(source, bytes) else data.load(source)
+
+    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:  # noqa: ARG002 - the file has all of them
+        return source.read_bytes() if source else None
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
         for weights in _weights_needed(planned):

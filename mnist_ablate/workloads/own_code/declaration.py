@@ -1,6 +1,7 @@
 """What a sweep file says of users' own code: its settings and its metrics, and a pydantic model of the settings."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,12 @@ from mnist_ablate.workloads.workload import Metric
 
 KINDS: Mapping[str, type[Scalar]] = {"float": float, "int": int, "str": str, "bool": bool}
 Kind = Literal["float", "int", "str", "bool"]
+METRIC_NAME = re.compile(r"[A-Za-z_][\w./ -]{0,99}", re.ASCII)
+RESERVED_METRICS = ("number", "ended_ms", "seconds")
+METRIC_RULE = (
+    f"a metric is named by letters, digits, '_', '.', '/', ' ' or '-', and not {' or '.join(RESERVED_METRICS)}"
+)
+"""What MLflow takes, and what an epoch and a run have beside their metrics."""
 
 
 class _Declared(BaseModel):

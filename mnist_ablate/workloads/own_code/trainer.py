@@ -121,6 +121,9 @@ class _Runner:
     def __init__(self, code: Code, folder: Path) -> None:
         ours, theirs = socket.socketpair()
         threads = {name: os.environ.get(name, "1") for name in _THREADS}
+        if (gpus := len([*Path("/dev").glob("nvidia[0-9]*")])) and "CUDA_VISIBLE_DEVICES" not in os.environ:
+            worker = os.environ.get("MNIST_ABLATE_WORKER", "0")
+            threads["CUDA_VISIBLE_DEVICES"] = str(int(worker) % gpus if worker.isdecimal() else 0)
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "mnist_ablate.workloads.own_code.runner", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],

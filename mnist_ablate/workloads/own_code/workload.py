@@ -29,7 +29,7 @@ class OwnCode:
     `train` is `module:function` or the parts of a command. `declared` has the settings and `declared_metrics` the
     metrics of the sweep file; `written` has every value that the file gives a setting. `claimed` are the metrics of
     the claims, the first of them the main one. `code` names more files that decide what a trial does. `folder` is that
-    of the sweep file. A trial fails after `timeout_s` seconds.
+    of the sweep file. A trial fails after `timeout_s` seconds. `found` are the settings as read from the code.
     """
 
     train: str | tuple[str, ...]
@@ -41,15 +41,21 @@ class OwnCode:
     code: tuple[str, ...] = ()
     folder: Path = Path()
     timeout_s: float | None = None
+    found: Mapping[str, Setting] | None = None
 
     name = "own_code"
     version = 1
+    fixed_defaults = False
     budget = "epochs"
     derived: Mapping[str, str] = field(default_factory=dict, init=False)
     trainer = "mnist_ablate.workloads.own_code.trainer:trainer"
     shipped_digest = ""
     shipped_name = "the code"
     seeds_vary = "The seeds vary what the code makes of the seed that it is given."
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was worked out: a model that was made here cannot be sent to a worker."""
+        return {name: vars(self)[name] for name in self.__dataclass_fields__ if name in vars(self)}
 
     @property
     def template(self) -> str:
@@ -62,6 +68,8 @@ class OwnCode:
 
         Raises SweepError if the function cannot be used.
         """
+        if self.found is not None:
+            return self.found
         found, is_open = self._own_settings()
         names = [*found, *self.declared, *(self.written if is_open else ())]
         return {name: self._merged(name, found.get(name)) for name in dict.fromkeys(names)}
@@ -84,8 +92,8 @@ class OwnCode:
     def _merged(self, name: str, own: Setting | None) -> Setting:
         """A setting as the code and the sweep file say; a type that neither says is that of the values."""
         given = self.declared.get(name)
-        content = {**(own.model_dump(exclude_unset=True) if own else {})}
-        content |= given.model_dump(exclude_unset=True) if given else {}
+        content = own.model_dump(exclude_defaults=True) if own else {}
+        content |= given.model_dump(exclude_defaults=True) if given else {}
         if content.get("type") is None:
             values = [*self.written.get(name, ()), *content.get("choices", ())]
             default = content.get("default")
@@ -112,6 +120,11 @@ class OwnCode:
         """What is declared, and what claims name."""
         declared = {name: about.metric(name) for name, about in self.declared_metrics.items()}
         return {**{name: Metric(name) for name in self.claimed}, **declared}
+
+    @property
+    def runs_code(self) -> str:
+        """What is called."""
+        return self.train if isinstance(self.train, str) else " ".join(self.train)
 
     @property
     def main_metric(self) -> str:
@@ -155,6 +168,10 @@ class OwnCode:
         if source_code.module_path(self.folder, self.module) is None:
             raise DataError(f"train: no module {plainly(self.module)} beside the sweep file, and none is installed")
         return Code(self, source_code.of_module(self.folder, self.module, self.code))
+
+    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
+        """The files, packed."""
+        return cast("Code", inputs).packed()
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
         """Nothing is fetched."""
