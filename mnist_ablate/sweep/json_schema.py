@@ -11,6 +11,8 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.workloads.workload import default_workload
 
 Schema: TypeAlias = dict[str, Any]  # as pydantic makes it
+_OF_OWN_CODE = ("settings", "metrics", "choose_by", "code", "timeout_s")
+"""The keys that say nothing of the settings and metrics of our own workload."""
 
 
 def schema() -> Schema:
@@ -26,19 +28,29 @@ def schema() -> Schema:
     lists = {key: {"type": "array", "minItems": 1, "uniqueItems": True, "items": each} for key, each in values.items()}
     choices = {key: {"anyOf": [each, _ref("Range")]} for key, each in lists.items()}
     del own["name"], own["found_settings"]
-    changed = dict.fromkeys(("baseline", "fixed", "target"), _ref("Arm")) | {
+    ours = dict.fromkeys(("baseline", "fixed", "target"), _ref("Arm")) | {
         "scientific": _mapping(lists),
         "nuisance": _mapping(choices),
         "conditions": {"type": "object", "additionalProperties": _mapping(lists)},
         "configurations": {"type": "object", "additionalProperties": _ref("Arm")},
+        "claims": {"items": _ref("KnownClaim")},
+    }
+    changed: dict[str, Schema] = {
         "claims": {"type": "array", "items": _ref("Claim")},
+        "nuisance": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "array", "minItems": 1, "uniqueItems": True}, _ref("Range")]},
+        },
+        "settings": {"type": "object", "additionalProperties": _ref("Setting")},
+        "metrics": {"type": "object", "additionalProperties": _ref("MetricDeclaration")},
         "seeds": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _ref("SeedRange")]},
         "design": _names({name: str(design.__doc__) for name, design in DESIGNS.items()}),
     }
     _replace(own, changed)
-    sides = dict.fromkeys(("treatment", "control", "where", "versus"), _ref("Side"))
+    sides: dict[str, Schema] = dict.fromkeys(("treatment", "control", "where", "versus"), _ref("Side"))
     metrics = _names({name: metric.meaning for name, metric in workload.metrics.items()})
-    _replace(models["Claim"]["properties"], sides | {"reference": {"type": "number"}, "metric": metrics})
+    some: dict[str, Schema] = {key: {"type": "object", "minProperties": 1} for key in sides}
+    _replace(models["Claim"]["properties"], {**some, "reference": {"type": "number"}})
     models["Claim"] |= {
         "oneOf": [{"required": ["control"]}, {"required": ["reference"]}],
         "dependencies": {"versus": ["where", "control"]},
@@ -50,9 +62,16 @@ def schema() -> Schema:
         "required": ["question", "seeds"],
         "additionalProperties": False,
         "properties": own,
-        "allOf": [_of(design) for design in DESIGNS.values()],
+        "allOf": [
+            *(_of(design) for design in DESIGNS.values()),
+            {
+                "if": {"required": ["train"]},
+                "else": {"properties": {**ours, **dict.fromkeys(_OF_OWN_CODE, False)}},
+            },
+        ],
         "definitions": {
             **models,
+            "KnownClaim": {"properties": {**sides, "metric": metrics}},
             "Arm": _mapping(values),
             "Side": {**_mapping({**values, CONFIGURATION: {"type": "string"}}), "minProperties": 1},
             **settings,

@@ -57,7 +57,7 @@ def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monk
     monkeypatch.setattr(versions, "deciding_versions", lambda: other)
 
     class Worker:
-        address = "tcp://10.0.0.1:5"
+        address, name = "tcp://10.0.0.1:5", 0
 
     with pytest.raises(UnreachableError, match=r"worker tcp://10.0.0.1:5 has keras 9.9 and the driver .*: install the"):
         plugin.setup(Worker())

@@ -31,7 +31,7 @@ from mnist_ablate.statistics.verdict import Arm, ClaimVerdict, Finding, Verdict
 from mnist_ablate.text import arm_name
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.keras_mnist import sections
-from mnist_ablate.workloads.workload import Curves
+from mnist_ablate.workloads.workload import Curves, Metric
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
@@ -46,10 +46,14 @@ METRIC, ACCURACY, LOSS = "test_accuracy", Measure("test accuracy", is_fraction=T
 NAN, INF = math.nan, math.inf
 
 
+def about(metric: str) -> Metric:
+    return small().metric(metric)
+
+
 def claim(name: str, verdict: Verdict, effect: float, limits: tuple[float, float], *differences: float) -> ClaimVerdict:
     return ClaimVerdict(
         name, name, METRIC, verdict, effect, *limits, 0.01, 0.01, len(differences), 0.002, "", None, (),
-        dict(enumerate(differences)), 0.0, Finding.OPEN, "lower",
+        dict(enumerate(differences)), "share", 0.0, Finding.OPEN, "lower",
     )  # fmt: skip
 
 
@@ -79,7 +83,7 @@ def arms(
         outcome = Outcome(trial_id="", status=status, metrics={metric: value})
         trial = Trial(settings={}, seed=seed, data_digest="")
         entries.append(RecordedTrial(trial, dict(each.params), "verdict", outcome))
-    return charts.arms(shown, RecordedSweep(small(), tuple(entries), (), "", "", {}), metric)
+    return charts.arms(shown, RecordedSweep(small(), tuple(entries), (), "", "", {}), about(metric))
 
 
 def curves(
@@ -90,9 +94,9 @@ def curves(
 
 
 CHARTS: dict[str, Callable[[], Chart]] = {
-    "claims": lambda: charts.claims([HURTS, HELPS], METRIC),
+    "claims": lambda: charts.claims([HURTS, HELPS], about(METRIC)),
     "arms": lambda: arms(UNIT, RAW, diverged={2}),
-    "interaction": lambda: charts.interaction(GRID, METRIC),
+    "interaction": lambda: charts.interaction(GRID, about(METRIC)),
     "curves": lambda: curves(*GRID),
 }
 EVERY_CHART = pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
@@ -159,9 +163,9 @@ def test_settings_of_the_user_change_nothing() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: charts.claims([replace(HURTS, name=HOSTILE)], HOSTILE),
+        lambda: charts.claims([replace(HURTS, name=HOSTILE)], about(HOSTILE)),
         lambda: arms(arm(**{HOSTILE: HOSTILE})),
-        lambda: charts.interaction(crossed(2, 2, HOSTILE), HOSTILE),
+        lambda: charts.interaction(crossed(2, 2, HOSTILE), about(HOSTILE)),
         lambda: curves(*crossed(2, 2, HOSTILE), ends=(HOSTILE, HOSTILE)),
     ],
     ids=CHARTS,
@@ -200,7 +204,7 @@ def test_two_charts_in_one_page_share_no_id_and_refer_to_their_own(draw: Callabl
 def test_a_verdict_is_told_by_color_sign_word_and_symbol() -> None:
     symbols = set()
     for verdict in get_args(Verdict):
-        chart = charts.claims([replace(HURTS, verdict=verdict)], METRIC)
+        chart = charts.claims([replace(HURTS, verdict=verdict)], about(METRIC))
         assert f"{charts.SIGNS[verdict]} {verdict}" in texts(chart)
         assert f"var(--{verdict})" in to_svg(chart)
         symbols.add(chart.figure.axes[0].lines[-1].get_marker())
@@ -209,7 +213,7 @@ def test_a_verdict_is_told_by_color_sign_word_and_symbol() -> None:
 
 def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrow() -> None:
     def ends(claim: ClaimVerdict) -> list[object]:
-        return [line.get_marker() for line in charts.claims([claim], METRIC).figure.axes[0].lines]
+        return [line.get_marker() for line in charts.claims([claim], about(METRIC)).figure.axes[0].lines]
 
     assert "<" not in ends(HURTS)
     assert "<" in ends(replace(HURTS, ci_low=-9.0))
@@ -220,11 +224,15 @@ def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrow() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: charts.claims([], METRIC),
-        lambda: charts.claims([replace(HURTS, effect=NAN, ci_low=NAN, ci_high=NAN, differences={})], METRIC),
-        lambda: charts.claims([replace(HURTS, effect=0.0, ci_low=-INF, ci_high=INF, differences={7: 0.0})], METRIC),
-        lambda: charts.claims([replace(HURTS, margin=0.0, differences={0: NAN, 1: -1e300, 2: 1e300})], "test_loss"),
-        lambda: charts.claims([replace(HURTS, name=f"claim {i}") for i in range(99)], METRIC),
+        lambda: charts.claims([], about(METRIC)),
+        lambda: charts.claims([replace(HURTS, effect=NAN, ci_low=NAN, ci_high=NAN, differences={})], about(METRIC)),
+        lambda: charts.claims(
+            [replace(HURTS, effect=0.0, ci_low=-INF, ci_high=INF, differences={7: 0.0})], about(METRIC)
+        ),
+        lambda: charts.claims(
+            [replace(HURTS, margin=0.0, differences={0: NAN, 1: -1e300, 2: 1e300})], about("test_loss")
+        ),
+        lambda: charts.claims([replace(HURTS, name=f"claim {i}") for i in range(99)], about(METRIC)),
         arms,
         lambda: arms(replace(UNIT, mean=NAN, ci_low=NAN, ci_high=NAN), seeds={}),
         lambda: arms(replace(UNIT, mean=0.5, ci_low=-INF, ci_high=INF), seeds={0: 0.5}),
@@ -247,9 +255,9 @@ def test_too_little_too_much_or_no_data_still_makes_a_chart(draw: Callable[[], C
     "draw",
     [
         *CHARTS.values(),
-        lambda: charts.claims([replace(HURTS, name=LONG)], METRIC),
+        lambda: charts.claims([replace(HURTS, name=LONG)], about(METRIC)),
         lambda: arms(arm(a=LONG), arm(a="\N{SNOWMAN}" * 99)),
-        lambda: charts.interaction(crossed(6, 9, LONG), "test_loss"),
+        lambda: charts.interaction(crossed(6, 9, LONG), about("test_loss")),
         lambda: curves(*crossed(6, 1, LONG), *crossed(6, 2, LONG), ends=("a", "b")),
     ],
 )
@@ -286,7 +294,7 @@ def test_every_seed_has_its_mark_up_to_so_many_with_both_ends_kept() -> None:
 
 def test_one_seed_far_off_does_not_set_the_scale_of_an_interaction() -> None:
     found = [*crossed(2, 5, "x")[:-1], replace(crossed(2, 5, "x")[-1], ci_low=-3.0, ci_high=3.0)]
-    (axes,) = charts.interaction(found, METRIC).figure.axes
+    (axes,) = charts.interaction(found, about(METRIC)).figure.axes
     assert axes.get_ylim()[0] > 0.7
 
 
@@ -310,7 +318,7 @@ def test_an_axis_is_bent_only_where_values_lie_far_apart(
 
 
 def test_differences_far_beyond_the_margin_compress_the_axis_and_the_margin_stays_visible() -> None:
-    near, far = (charts.claims([replace(HURTS, differences={0: value})], METRIC) for value in (-0.03, -0.85))
+    near, far = (charts.claims([replace(HURTS, differences={0: value})], about(METRIC)) for value in (-0.03, -0.85))
     for chart, scale in ((near, "linear"), (far, "asinh")):
         (axes,) = chart.figure.axes
         assert axes.get_xscale() == scale
@@ -365,19 +373,19 @@ def test_every_pair_and_every_trial_of_a_report_is_drawn_with_its_numbers_in_wor
         assert claim.name in text
         assert f"{charts.SIGNS[claim.verdict]} {claim.verdict}" in text
     assert "margin ±0.20 pp" in text
-    text = to_svg(charts.arms(report.arms, record, METRIC))
+    text = to_svg(charts.arms(report.arms, record, about(METRIC)))
     assert len(re.findall(", seed \\d+: ", text)) == report.trials.complete + report.trials.diverged
     assert text.count(", diverged, seed") == report.trials.diverged
 
 
 def test_two_crossed_factors_make_a_line_for_each_value_of_the_smaller() -> None:
     every = judged()[0].arms
-    chart = charts.interaction(every, METRIC)
+    chart = charts.interaction(every, about(METRIC))
     assert chart is not None
     assert chart.title == "test accuracy by normalizer, a line for each of activation relu, activation tanh"
     third = [replace(each, params={**each.params, "dropout": 0.5}) for each in every]
     for found in (every[::2], (), third):
-        assert charts.interaction(found, METRIC) is None
+        assert charts.interaction(found, about(METRIC)) is None
 
 
 def test_curves_share_a_panel_where_arms_differ_in_one_factor() -> None:

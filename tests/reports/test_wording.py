@@ -120,11 +120,11 @@ def test_without_an_interval_or_a_pair_the_sentence_says_why() -> None:
 
 
 def test_numbers_and_effects_have_the_unit_of_their_metric() -> None:
-    assert number("test_accuracy", 0.97512) == "97.51%"
-    assert number("test_loss", 0.123456) == "0.1235"
-    assert number("test_loss", None) == "-"
-    assert effect("val_accuracy", -0.00001) == "+0.00 pp"
-    assert effect("epochs_to_95", 2.0) == "+2"
+    assert number(0.97512, "share") == "97.51%"
+    assert number(0.123456, "") == "0.1235"
+    assert number(None, "") == "-"
+    assert effect(-0.00001, "share") == "+0.00 pp"
+    assert effect(2.0, "epochs") == "+2"
 
 
 def test_of_many_pairs_left_out_the_first_are_named() -> None:

@@ -50,6 +50,8 @@ class Hand:
 class CoinWorkload:
     name = "coin"
     version = 1
+    fixed_defaults = True
+    runs_code = ""
     settings: type[BaseModel] = Toss
     metrics: Mapping[str, Metric] = {
         "late_heads": Metric("late_heads", "The share of heads in the last round.", "higher", "share", 0.0, 1.0),
@@ -85,6 +87,9 @@ class CoinWorkload:
         return []
 
     prepare = warnings = fingerprints = input_alarms = diagnostic_sections = nothing
+
+    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
+        return None
 
     def environment(self, given: Path | None) -> dict[str, str]:
         return {}

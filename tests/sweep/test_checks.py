@@ -5,13 +5,11 @@ from pathlib import Path
 import pytest
 from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL, changed, load, problems
 
+from mnist_ablate.sweep.sweep import SECTIONS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.workload import default_workload
 
-ALLOWED = (
-    "allowed: question, source, design, baseline, scientific, configurations, target, nuisance, tuning_trials,"
-    " as_written, conditions, pruning, fixed, seeds, negative_control, claims"
-)
+ALLOWED = f"allowed: {', '.join(SECTIONS)}"
 
 
 @pytest.mark.parametrize(

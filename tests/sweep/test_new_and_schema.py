@@ -19,7 +19,7 @@ from mnist_ablate.cli import sweeps as new
 from mnist_ablate.errors import SweepError
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import json_schema, sweep_file
-from mnist_ablate.sweep.sweep import Claim, Range, SeedRange, Sweep
+from mnist_ablate.sweep.sweep import SECTIONS, Claim, Range, SeedRange
 from mnist_ablate.trial import Row
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
@@ -54,17 +54,20 @@ def test_its_comments_uncommented_load_too(file: Path) -> None:
 
 def test_it_tells_every_key(file: Path) -> None:
     text = file.read_text()
-    keys = [key for model in (Sweep, Claim, Range, SeedRange, Recipe) for key in model.model_fields]
+    keys = [*SECTIONS, *(key for model in (Claim, Range, SeedRange, Recipe) for key in model.model_fields)]
     assert [key for key in keys if key not in text] == []
 
 
 def test_the_schema_tells_what_every_key_means() -> None:
     made = json_schema.schema()
-    properties = [made, *(made["definitions"][name] for name in ("Claim", "Range", "SeedRange"))]
+    properties = [
+        made,
+        *(made["definitions"][name] for name in ("Claim", "Range", "SeedRange", "Setting", "MetricDeclaration")),
+    ]
     about = {key: each for of in properties for key, each in of["properties"].items()}
     about |= {key: made["definitions"][key] for key in Recipe.model_fields}
     assert [key for key, each in about.items() if not each.get("description", "").endswith(".")] == []
-    assert set(about) | {"name"} >= {*Sweep.model_fields, *Claim.model_fields}
+    assert set(about) >= {*SECTIONS, *Claim.model_fields}
 
 
 def test_it_tells_that_factors_which_a_claim_does_not_name_are_averaged_over(file: Path) -> None:

@@ -150,7 +150,8 @@ def test_a_plan_s_counts_are_told_in_singular_and_plural(
     changes: dict[str, Any], first: str, warning: str, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preview, "_time_s", lambda *_: 60.0)
-    text = preview.preview(sweep(**{"claims": [CLAIM], **changes}), images, 1000).text()
+    asked = sweep(**{"claims": [CLAIM], **changes})
+    text = preview.preview(asked, images, 1000).text(asked)
     assert text.startswith(f"{first}\n")
     assert warning in text
 

@@ -10,6 +10,7 @@ from mnist_ablate.ledger import raw_records
 from mnist_ablate.tracking import run_format
 from mnist_ablate.trial import Status
 from mnist_ablate.verification import mlflow_check
+from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
 
 def test_names_are_readable() -> None:
@@ -52,8 +53,8 @@ def test_a_step_has_one_row_of_each_metric() -> None:
 def test_weights_are_a_setting_of_models_with_a_frozen_base_alone() -> None:
     asked = trial()
     frozen = asked.model_copy(update={"settings": {**asked.settings, "model": "vgg16"}})
-    assert run_format.params(frozen)["weights"] == "imagenet"
-    assert run_format.params(asked).keys() == run_format.params(frozen).keys() - {"weights"}
+    assert run_format.params(KERAS_MNIST, frozen)["weights"] == "imagenet"
+    assert run_format.params(KERAS_MNIST, asked).keys() == run_format.params(KERAS_MNIST, frozen).keys() - {"weights"}
 
 
 def test_every_way_to_end_has_a_word_in_each_store() -> None:

@@ -182,7 +182,10 @@ class _Trial:
             return
         self._follow()
         end_descendants()
-        (self._folder / "output.txt").write_bytes(self._output.whole())
+        if output := self._output.whole():
+            (self._folder / "output.txt").write_bytes(output)
+        with suppress(OSError):  # it has something in it
+            self._folder.rmdir()
         self._tell({"ended": self._ending()})
 
     def _start(self) -> None:

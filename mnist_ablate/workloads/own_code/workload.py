@@ -187,7 +187,7 @@ class OwnCode:
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """Each file with its size and sha256."""
         files = cast("Code", inputs).source.described()
-        return [{"content": {"file": name, "bytes": size, "sha256": digest}} for name, size, digest in files]
+        return [{"file": name, "bytes": size, "sha256": digest} for name, size, digest in files]
 
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost | None:
         """Unknown: a plan runs no code."""
@@ -202,10 +202,13 @@ class OwnCode:
         raise DataError("models of your own code are not kept; your code can write them to trial_dir")
 
     def input_section(self, contents: Contents) -> Section:
-        """The files that decided what the trials did."""
+        """The files that decide what a trial does."""
         rows = tuple((str(each["file"]), f"{each['bytes']:,}", str(each["sha256"])[:16]) for each in contents)
+        short = {file: [f"{size} bytes, sha256 {digest}"] for file, size, digest in rows}
         table = Table(("file", "bytes", "sha256"), rows)
-        return Section("code", "The code that was run", tables=(table,) if rows else ())
+        return Section(
+            "code", "The code of the trials", "Files that decide what a trial does.", (), (table,), short=short
+        )
 
     def input_alarms(self, contents: Contents) -> list[str]:
         """Nothing is known to be wrong with code before it runs."""

@@ -41,7 +41,7 @@ class Trained:
         return self.trainer.train(self.trial(seed, **settings), on_epoch)
 
     def output(self, seed=1, **settings):
-        folder = self.here.parent / "trials" / "mnist-ablate-trials" / self.trial(seed, **settings).id
+        folder = self.here.parent / "trials" / self.trial(seed, **settings).id
         return (folder / "output.txt").read_bytes()
 
 
