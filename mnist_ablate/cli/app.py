@@ -104,7 +104,7 @@ def init(
 
 app.command(name="list")(sweeps.list_)
 for command in (
-    *(sweeps.plan, sweeps.sweep, records.report, sweeps.judge, records.verify, records.ui, worker),
+    *(sweeps.plan, sweeps.check, sweeps.sweep, records.report, sweeps.judge, records.verify, records.ui, worker),
     *(scheduler, records.compare, sweeps.new, sweeps.schema, records.sync, records.export, records.restore),
 ):
     app.command()(command)

@@ -49,8 +49,6 @@ class Watch(AbstractContextManager["Watch"]):
             self._count(label(entry.params), entry.stage, entry.outcome)
             self._left.recorded(label(entry.params))
         adaptive = bool(plan.sweep.looks and progress.verdict_trials(plan, ended))
-        if plan.sweep.workload.runs_code and self._done < plan.size:
-            self.message(f"its trials run your code: {plan.sweep.workload.runs_code}")
         if self._done >= plan.size or (adaptive and not progress.due(plan, ended)):
             return
         if entries:

@@ -89,6 +89,23 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     typer.echo(json.dumps(asdict(found)) if as_json else found.text(question))
 
 
+def check(
+    source: options.Source,
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    quick: options.Quick = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train one trial twice, with another seed and with other settings: does it repeat itself? Records nothing."""
+    from mnist_ablate.sweep import sweep_file
+
+    question = sweep_file.load(source, overrides=overrides or (), quick=quick)
+    from mnist_ablate.execution import reproducibility
+
+    found = reproducibility.check(question, data, lambda text: typer.echo(text, err=True))
+    typer.echo(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))
+
+
 def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: options.Source,
     overrides: options.Overrides = None,

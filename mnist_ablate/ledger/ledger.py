@@ -59,11 +59,14 @@ class Ledger:
     def begin(self, plan: Plan, *, fresh: bool) -> "Record":
         """The record to continue or, if there is none or `fresh`, a new one; older ones stay as they are.
 
+        There is a new one too if only the user's code was changed since: its trials are others.
         Raises ConflictError if the latest record of this name has another digest: the sweep file was changed.
         """
         name, content = plan.sweep.name, _content(plan.sweep, plan.data_digest)
         with translate_errors(self.url):
             study = next(self.studies(name), None)
+            if study is not None and is_registered(study) and plan.sweep.train:
+                fresh |= self._has_other_code(study, plan)
             if study is None or (fresh and is_registered(study)):
                 number = 1 + (_number(study.study_name) if study else 0)
                 study = optuna.create_study(study_name=f"{name}/{number}", storage=self.storage, direction="maximize")
@@ -78,6 +81,13 @@ class Ledger:
             changes = differences(_content(record.sweep, record.data_digest), content)
             raise ConflictError(f"{name}: stored sweep differs: {changes}; use --fresh or another name")
         return record
+
+    @staticmethod
+    def _has_other_code(study: optuna.Study, plan: Plan) -> bool:
+        """Whether a record asks the same of code that was changed since."""
+        old = study.user_attrs["content"]
+        is_same_question = Sweep.model_validate(old["sweep"]).digest == plan.sweep.digest
+        return is_same_question and old["data_digest"] != plan.data_digest
 
     def find(self, name: str, number: int | None = None) -> "Record":
         """The latest record of a sweep, or the `number`-th that was begun. Raises SweepError if there is none."""

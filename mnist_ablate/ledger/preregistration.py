@@ -99,12 +99,16 @@ def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> 
         yield f"{' and '.join(changed)} differ from what was registered"
     elif registration.sweep_digest != sweep.digest:  # of older records only the digest of all is known
         yield "the sweep differs from what was registered"
-    seen = [each for each in registration.earlier if each.trials and each.content["data_digest"] == plan.data_digest]
-    if seen and seen[0].sweep.digest != sweep.digest:
-        first = seen[0]
-        changes = differences(first.sweep.model_dump(mode="json"), sweep.model_dump(mode="json"))
-        trials = counted(first.trials, "trial")
-        yield f"changed after {trials} of {first.record}, registered {first.registered}: {changes}"
+    with_results = [each for each in registration.earlier if each.trials]
+    if not sweep.train:  # of a sweep of other images nothing was seen
+        with_results = [each for each in with_results if each.content["data_digest"] == plan.data_digest]
+    for first in with_results[:1]:
+        changes = ["the code"] if first.content["data_digest"] != plan.data_digest else []
+        if first.sweep.digest != sweep.digest:
+            changes.append(differences(first.sweep.model_dump(mode="json"), sweep.model_dump(mode="json")))
+        if changes:
+            trials = counted(first.trials, "trial")
+            yield f"changed after {trials} of {first.record}, registered {first.registered}: {', '.join(changes)}"
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:
@@ -113,7 +117,7 @@ def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     changes = [
         f"{name} {_value_text(before.get(name))} -> {_value_text(after.get(name))}"
         for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name) and name != "source"
+        if before.get(name) != after.get(name) and name != "source" and not name.startswith("found_settings")
     ]
     rest = len(changes) - _MOST_DIFFERENCES
     return ", ".join(changes[:_MOST_DIFFERENCES]) + (f" and {rest} more" if rest > 0 else "")

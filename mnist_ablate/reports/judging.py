@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
@@ -12,7 +12,8 @@ from mnist_ablate.ledger.raw_records import RawStudy, recorded_trial
 from mnist_ablate.reports.report import Adaptive, Preregistration, Report, Selection, TrialCounts
 from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
-from mnist_ablate.statistics.verdict import ALPHA, arms, judge
+from mnist_ablate.statistics.pairing import by_arm
+from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, Finding, arms, judge
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
@@ -41,7 +42,7 @@ NOTHING = About()
 def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about: About = NOTHING) -> Report:
     """Judge the claims of a sweep on finished rows. `counts` are those of `progress.counts`."""
     metric, looks, control = main_metric(sweep), sweep.looks, about.control
-    trials, judged = TrialCounts.model_validate(counts), judge(rows, sweep.claims, looks=looks)
+    trials, judged = TrialCounts.model_validate(counts), _seeded(sweep, rows, judge(rows, sweep.claims, looks=looks))
     # The error rate of an interval is that of the look that it was made at; the control's, of the look with its seeds.
     levels = [ALPHA / len(judged) * (looks or SINGLE_LOOK)[(each.look or 1) - 1].share for each in judged]
     share = next((look.share for look in looks if control and look.seeds == control.planned), 1.0)
@@ -64,6 +65,22 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
         fingerprints=tuple(about.fingerprints),
         **dict(about.selection),
     )
+
+
+def _seeded(sweep: Sweep, rows: Sequence[Row], verdicts: tuple[ClaimVerdict, ...]) -> tuple[ClaimVerdict, ...]:
+    """The verdicts, but none on own code that gives the same number for every seed: its seeds are no repetitions."""
+    found = []
+    for each in verdicts:
+        repeated = [arm for arm in by_arm(rows) if len(arm.by_seed) > 1]
+        values = [{row.metrics.get(each.metric) for row in arm.by_seed.values()} for arm in repeated]
+        if sweep.train and values and all(len(arm) == 1 for arm in values):
+            why = f"not judged: every arm has the same {each.metric} for every seed, so the code does not use its seed"
+            found.append(
+                replace(each, verdict="inconclusive", finding=Finding.NOT_JUDGED, seeds_needed=None, reason=why)
+            )
+        else:
+            found.append(each)
+    return tuple(found)
 
 
 def of_records(

@@ -146,7 +146,8 @@ def _finding(address: Address, rest: str, error: ErrorDetails) -> Finding:
         return Finding(address, "")
     if error["type"] == "literal_error":
         key = str(address[-1])
-        allowed = get_args(model.model_fields[key].annotation)
+        kinds = get_args(model.model_fields[key].annotation)
+        allowed = tuple(name for kind in kinds for name in (get_args(kind) or (kind,)) if isinstance(name, str))
         return Finding(address, f"no such {key}: {shown(value)}; {hint(value, allowed)}")
     if rest in {"str", "int", "float", "bool"}:
         return Finding(address, f"must be a single value: text, a number, true or false, not {shown(value)}")

@@ -38,7 +38,7 @@ def read_signature(source: str, where: str, function: str) -> Signature:
         return _signature(found[function], module, where)
     if function in assigned:  # a partial, a lambda, an object: its parameters are only known when it is run
         return Signature({}, is_open=True, takes_seed=True)
-    raise SweepError(f"{where}: no function {function}; {hint(function, [*found, *assigned], 'functions')}")
+    raise SweepError(f"{where}: no function {function}; {hint(function, found, 'functions')}")
 
 
 def _assigned(node: ast.stmt) -> Iterator[str]:

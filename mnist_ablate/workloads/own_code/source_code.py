@@ -6,7 +6,7 @@ import io
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnist_ablate.errors import SweepError
@@ -18,14 +18,19 @@ MAX_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class SourceCode:
-    """Files by their path from the folder of the sweep file, with `/`, as they were when the sweep began."""
+    """Files by their path from the folder of the sweep file, with `/`, as they were when the sweep began.
+
+    `installed` is the sha256 of an installed package that has the function. It is empty if a file here has it.
+    """
 
     folder: Path
     files: tuple[tuple[str, bytes], ...]
+    installed: str = ""
 
     def digest_with(self, text: str) -> str:
         """The sha256, in hexadecimal, of a text and of all names and contents."""
         lines = [text, *(f"{name}\0{digest}" for name, _, digest in self.described())]
+        lines += [self.installed] if self.installed else []
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def described(self) -> list[tuple[str, int, str]]:
@@ -57,10 +62,26 @@ def unpack(content: bytes, folder: Path) -> SourceCode:
 
 
 def of_module(folder: Path, module: str, named: Sequence[str] = ()) -> SourceCode:
-    """A module beside the sweep file, what it imports beside it, and the files that are named."""
-    first = _file_of(folder, module)
+    """A module beside the sweep file, what it imports beside it, and the files that are named.
+
+    Of an installed module its own file and those of its package count. Workers have them installed.
+    """
+    first = file_of(folder, module)
     own = [first, *_closure(first, folder)] if first else []
-    return _read(folder, [*own, *_named(folder, named)])
+    found = _read(folder, [*own, *_named(folder, named)])
+    return found if first else replace(found, installed=installed_digest(module))
+
+
+def installed_digest(module: str) -> str:
+    """The sha256 of the Python files of an installed module's top package. Empty if it is not installed."""
+    path = module_path(Path(), module)
+    if path is None:
+        return ""
+    levels = len(module.split(".")) - (path.name != "__init__.py")
+    top = path.parents[levels - 1] if levels else path
+    files = sorted(top.rglob("*.py")) if top.is_dir() else [path]
+    lines = [f"{file.relative_to(top.parent)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def of_command(folder: Path, command: Sequence[str], named: Sequence[str] = ()) -> SourceCode:
@@ -73,8 +94,8 @@ def of_command(folder: Path, command: Sequence[str], named: Sequence[str] = ()) 
 
 def module_path(folder: Path, module: str) -> Path | None:
     """The file of a module: beside the sweep file, else installed. Nothing is imported to find it."""
-    installed = (_file_of(Path(entry or "."), module) for entry in sys.path)
-    return _file_of(folder, module) or next((path for path in installed if path), None)
+    installed = (file_of(Path(entry or "."), module) for entry in sys.path)
+    return file_of(folder, module) or next((path for path in installed if path), None)
 
 
 def _closure(first: Path, folder: Path) -> set[Path]:
@@ -88,7 +109,8 @@ def _closure(first: Path, folder: Path) -> set[Path]:
     return found
 
 
-def _file_of(folder: Path, module: str) -> Path | None:
+def file_of(folder: Path, module: str) -> Path | None:
+    """The file of a module in a folder, or of a package."""
     base = folder.joinpath(*module.split("."))
     candidates = (base.with_suffix(".py"), base / "__init__.py")
     return next((path for path in candidates if _is_file(path)), None)
@@ -123,7 +145,7 @@ def _imported_beside(path: Path, folder: Path) -> Iterator[Path]:
             parts = name.split(".")
             for length in range(1, len(parts) + 1):
                 for root in {folder, path.parent}:
-                    if found := _file_of(root, ".".join(parts[:length])):
+                    if found := file_of(root, ".".join(parts[:length])):
                         yield found
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from typing import Any, cast
 from pydantic import BaseModel, JsonValue
 
 from mnist_ablate.errors import DataError, SweepError
-from mnist_ablate.text import guess, listed, plainly
+from mnist_ablate.text import guess, hint, listed, plainly
 from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar, Status, Trial
 from mnist_ablate.workloads.own_code import command_line, signature, source_code
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting, kind_of, settings_model
@@ -79,15 +79,19 @@ class OwnCode:
         if not isinstance(self.train, str):
             names = command_line.named_settings(self.train)
             return dict.fromkeys(names, Setting()), command_line.takes_all(self.train)
+        found = self._signature()
+        return found.settings, found.is_open
+
+    def _signature(self) -> signature.Signature:
         path = source_code.module_path(self.folder, self.module)
         if path is None:
-            return {}, True
+            known = hint(self.module, sorted(each.stem for each in self.folder.glob("*.py")), "beside it")
+            raise SweepError(f"no module {plainly(self.module)} beside the sweep file, and none is installed; {known}")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SweepError(f"{plainly(path.name)}: cannot be read: {error}") from None
-        found = signature.read_signature(text, path.name, self.function)
-        return found.settings, found.is_open
+        return signature.read_signature(text, path.name, self.function)
 
     def _merged(self, name: str, own: Setting | None) -> Setting:
         """A setting as the code and the sweep file say; a type that neither says is that of the values."""
@@ -160,13 +164,15 @@ class OwnCode:
         Raises DataError if there is no such module.
         """
         if isinstance(source, bytes):
-            return Code(self, source_code.unpack(source, Path(tempfile.mkdtemp(prefix="mnist-ablate-code-"))))
+            files = source_code.unpack(source, Path(tempfile.mkdtemp(prefix="mnist-ablate-code-")))
+            is_sent = not self.module or source_code.file_of(files.folder, self.module)
+            installed = "" if is_sent else source_code.installed_digest(self.module)
+            return Code(self, replace(files, installed=installed))
         if source is not None:
             raise DataError("--data: the code of this sweep reads its own data; name the files under code:")
         if not isinstance(self.train, str):
             return Code(self, source_code.of_command(self.folder, self.train, self.code))
-        if source_code.module_path(self.folder, self.module) is None:
-            raise DataError(f"train: no module {plainly(self.module)} beside the sweep file, and none is installed")
+        self._signature()  # is there
         return Code(self, source_code.of_module(self.folder, self.module, self.code))
 
     def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
@@ -177,7 +183,9 @@ class OwnCode:
         """Nothing is fetched."""
 
     def warnings(self, planned: PlannedSettings, given: Path | None) -> list[str]:
-        """What runs, said before anything runs."""
+        """That the function takes no seed."""
+        if self.function and not self._signature().takes_seed:
+            return [f"{self.train} has no parameter seed: if it draws at random, its results cannot be repeated"]
         return []
 
     def environment(self, given: Path | None) -> dict[str, str]:
