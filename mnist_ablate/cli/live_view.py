@@ -72,7 +72,7 @@ class Watch(AbstractContextManager["Watch"]):
                 self._running[trial.id] = event.worker, f"{name}: starting"
                 self._workers = max(self._workers, len(self._running))
             case Preparing() if trial.id in self._running:
-                self._running[trial.id] = self._running[trial.id][0], f"{name}: {event.text}"
+                self._running[trial.id] = self._running[trial.id][0], f"{name}: {event.text or 'running'}"
                 plain_line = event.text
             case Progress() if trial.id in self._running:
                 epochs = epochs_of(self._sweep.workload, trial.settings)
@@ -154,6 +154,8 @@ class TimeLeft:
         """Take in what happened to a trial of an arm. Others of the arm take about as long as one that has ended."""
         id_, times = event.trial.id, self._times.get(event.trial.id)
         match event:
+            case Preparing(text=""):  # a sign that it runs
+                pass
             case Started() | Preparing():  # the time before was preparation, which no later trial needs
                 self._times[id_] = [at]
             case Progress() if times:

@@ -44,7 +44,10 @@ class Started(NamedTuple):
 
 
 class Preparing(NamedTuple):
-    """The trial prepares something that takes long before its first epoch. `text` says what, and how far it is."""
+    """The trial prepares something that takes long before its first epoch. `text` says what, and how far it is.
+
+    Without a text, the trial says that it runs.
+    """
 
     trial: Trial
     text: str

@@ -100,7 +100,10 @@ class Trainer(Protocol):
     """Made once a worker from the inputs; trains one trial at a time."""
 
     def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
-        """The outcome of the trial, after telling each epoch, and what takes long before the first."""
+        """The outcome of the trial, after telling each epoch, and what takes long before the first.
+
+        An empty text says that the trial runs, where nothing else may be said for minutes.
+        """
 
     def save(self, trial: Trial, folder: Path) -> None:
         """Write the model that the last training of this trial ended with, for `Workload.open_model`."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ class OwnCodeTrainer:
         running.tell(self._code.request(trial, self._folder, folder))
         for message in running.messages():
             if not message:
-                on_wait("running")
+                on_wait("")
             elif "ended" in message:
                 ended = message["ended"]
             elif stopping is None:
@@ -132,6 +133,7 @@ class _Runner:
         )
         theirs.close()
         self._socket, self._lines, self._rest = ours, deque[bytes](), b""
+        self.close = weakref.finalize(self, _end, self._socket, self._process)
         own = code.workload
         if own.function:
             self.tell({"import": {"folder": str(folder), "module": own.module, "function": own.function}})
@@ -140,10 +142,6 @@ class _Runner:
                 self._process.kill()  # its import may never end
                 self.close()
                 raise RuntimeError(problem)
-
-    def close(self) -> None:
-        self._socket.close()
-        self._process.wait()
 
     def tell(self, message: dict[str, Any]) -> None:
         self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -172,6 +170,12 @@ class _Runner:
             return str(message["imported"])
         code = self._process.wait()
         return f"importing {module} ended the process ({code}): keep sys.exit and training out of the top of the module"
+
+
+def _end(connection: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+    """The runner ends, with all that it started, when its socket closes."""
+    connection.close()
+    process.wait()
 
 
 def trainer(code: Code) -> OwnCodeTrainer:
