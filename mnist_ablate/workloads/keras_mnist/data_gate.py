@@ -3,7 +3,7 @@
 A normalizer is judged by what it makes of pixel values and of the training images, not by its name.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, Images, Transform
+from mnist_ablate.workloads.keras_mnist.data import Dataset
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 SATURATED_SHARE = 1 / 16
@@ -29,6 +30,8 @@ MOST_INPUTS = 1024  # per image. With more, the Gram matrix of this many images 
 PART = 1000  # images in hand at once: few enough for a processor's cache
 UNIT_IMAGES = 2000  # as many as a trial's diagnostics see. The more images, the fewer units are dead or always on
 _CONV_PART = 250
+EXPECT_BYTES = frozenset(NORMALIZERS) - {"raw", "standardized"}
+_MOST_SHOWN = 10
 _MAP_PIXELS = 64
 _MAP_IMAGES = 8
 _OUT_OF_ORDER = 1e-6  # of the map's range: smaller steps back are float32's rounding
@@ -36,6 +39,44 @@ _OUT_OF_ORDER = 1e-6  # of the map's range: smaller steps back are float32's rou
 Floats = npt.NDArray[np.floating]
 Flag = dict[str, str]
 """Its `name` (wrapped, saturated, not centered or unscaled), and the `reason` with the numbers that it rests on."""
+
+
+def about_images(dataset: Dataset, known: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
+    """What the images are, as JSON: a sentence, and notes of what may surprise. `own` are normalizers of the user's."""
+    train, splits = dataset.x_train, dataset.labels
+    low, high = float(train.min()), float(train.max())
+    height, width, channels = dataset.image_shape
+    counts = ", ".join(f"{len(labels):,} {name}" for name, labels in splits.items())
+    size = f"{height}x{width}" + (f"x{channels}" if channels > 1 else "")
+    kind = "bytes" if train.dtype == np.uint8 else "floats"
+    notes = []
+    for name, images in dataset.images.items():
+        if np.ptp(images) == 0:
+            notes.append(
+                f"every pixel of the {name} images is {float(images.flat[0]):g}: there is nothing to learn from"
+            )
+    if low < high and train.dtype != np.uint8 and (shipped := [name for name in known if name in EXPECT_BYTES]):
+        notes.append(
+            f"pixels run from {low:.4g} to {high:.4g}, but 0 to 255 is expected by {', '.join(shipped)};"
+            " raw leaves pixels as they are"
+        )
+    seen = {name: set(np.unique(labels).tolist()) for name, labels in splits.items()}
+    if gaps := sorted(set(range(dataset.classes)) - set.union(*seen.values())):
+        notes.append(
+            f"labels have gaps: no image of class {_some(gaps)}, and chance is counted as 1 / {dataset.classes}"
+        )
+    for name, labels in seen.items():
+        if missing := sorted(set.union(*seen.values()) - labels):
+            notes.append(f"no {name} image of class {_some(missing)}")
+    ran = "is your own code, which does not run here: its trials show what it makes"
+    notes += [f"normalizer {name} {ran}" for name in own]
+    text = f"{counts} images, {size}, {kind} from {low:.6g} to {high:.6g}, {dataset.classes} classes"
+    return {"images": text, "notes": notes}
+
+
+def _some(classes: Sequence[int]) -> str:
+    more = f" and {len(classes) - _MOST_SHOWN} more" if len(classes) > _MOST_SHOWN else ""
+    return ", ".join(map(str, classes[:_MOST_SHOWN])) + more
 
 
 def fingerprints(names: Iterable[str], recipe: Recipe, train: Images) -> list[dict[str, Any]]:
