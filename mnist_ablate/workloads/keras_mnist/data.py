@@ -172,7 +172,7 @@ def _images(what: str, array: npt.NDArray[np.generic]) -> Images:
         raise DataError(f"{what} has pixels that are not finite (NaN or infinity): replace them")
     if array.dtype.kind in "uib" and low >= 0 and high <= 255:  # noqa: PLR2004 - a byte's
         return np.ascontiguousarray(whole, dtype=np.uint8)
-    if max(abs(float(low)), abs(float(high))) > np.finfo(np.float32).max:
+    if max(abs(float(low)), abs(float(high))) > float(np.finfo(np.float32).max):
         raise DataError(f"{what} runs from {low} to {high}, more than float32 holds")
     return np.ascontiguousarray(whole, dtype=np.float32)
 

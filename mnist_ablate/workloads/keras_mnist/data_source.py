@@ -165,6 +165,8 @@ def _end_group(child: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    if child.stderr:
+        child.stderr.close()
 
 
 def _call(folder: str, source: str, path: str) -> str:

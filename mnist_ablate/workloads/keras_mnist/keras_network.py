@@ -144,12 +144,13 @@ def _layers(model: Any) -> list[Any]:
 def _stream_names(model: Any) -> dict[int, str]:
     """A name for each layer by its id: that which the user gave, else its class and its place among those of the class.
 
-    Keras numbers the layers of a process. So the names that it gives differ from trial to trial and from arm to arm.
+    Keras numbers the layers of a process. So the names that it gives, the class in snake case and a number, differ from
+    trial to trial and from arm to arm.
     """
     names: dict[int, str] = {}
     places: Counter[str] = Counter()
     for layer in _layers(model):
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)).lower()
         is_given = not re.fullmatch(rf"{re.escape(kind)}(_\d+)?", layer.name)
         base = layer.name if is_given else kind
         names[id(layer)] = f"{base}_{places[base]}" if places[base] or not is_given else base
