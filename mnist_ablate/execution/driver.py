@@ -66,6 +66,7 @@ class Run:
             view.message(f"its trials run your code: {workload.runs_code}")
         self._inputs = inputs = workload.load(settings.data)
         self.plan = plan = make_plan(sweep, inputs.digest, settings.max_trials)
+        workload.check(inputs, planned_settings(plan))
         ledger = Ledger(settings.ledger_url)
         self._interrupts = stack.enter_context(Interrupts(view.message))
         self._lock = stack.enter_context(ledger.driving(sweep.name))

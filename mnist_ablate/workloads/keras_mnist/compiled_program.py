@@ -184,8 +184,8 @@ class Program:
 # fmt: off
 _FAST_COMPILED = frozenset((
     "AddN", "AddV2", "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "BatchMatMulV2", "BiasAdd",
-    "Cast", "ConcatV2", "Const", "Einsum", "Elu", "Erf", "Erfc", "Exp", "ExpandDims", "Greater", "GreaterEqual", "Identity",
-    "IdentityN",
+    "Cast", "ConcatV2", "Const", "Einsum", "Elu", "Erf", "Erfc", "Exp", "ExpandDims", "Greater", "GreaterEqual",
+    "Identity", "IdentityN",
     "LeakyRelu", "Less", "Log", "Log1p", "MatMul", "Maximum", "Mean", "Minimum", "Mul", "Neg", "NoOp", "Pack",
     "Placeholder", "Pow", "Prod", "ReadVariableOp", "RealDiv", "Relu", "Relu6", "Reshape", "Rsqrt", "SelectV2",
     "Selu", "Shape", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square", "SquaredDifference", "Squeeze",

@@ -120,7 +120,7 @@ class KerasMnist:
         return str(settings["model"])
 
     def load(self, source: Path | str | bytes | None, *, run_code: bool = True) -> Inputs:
-        """See `Workload.load`. What only a function can give is `Unseen` if it must not be run."""
+        """What only a function can give is `Unseen` if it must not be run."""
         from mnist_ablate.workloads.keras_mnist import data
         from mnist_ablate.workloads.keras_mnist.data_source import is_function
 
@@ -132,10 +132,9 @@ class KerasMnist:
             return Unseen(hashlib.sha256(name.encode()).hexdigest())
         return data.load(name or None, place, self.own)
 
-    def sent(self, inputs: Any, source: Path | str | None) -> bytes | None:
+    def sent(self, inputs: Any, source: str | None) -> bytes | None:
         """The file of the images as it is; images from elsewhere packed."""
-        is_file = source is not None and Path(source).is_file()
-        packed: bytes | None = Path(str(source)).read_bytes() if is_file else inputs.packed()
+        packed: bytes | None = Path(source).read_bytes() if source and Path(source).is_file() else inputs.packed()
         return packed
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
@@ -174,8 +173,7 @@ class KerasMnist:
         from mnist_ablate.workloads.keras_mnist.data_gate import about_images, fingerprints
 
         if isinstance(inputs, Unseen):
-            return [{"images": "", "notes": [f"{self.data_source} gives the images where trials are trained."]}]
-        self.check(inputs, planned)
+            return [{"images": "", "notes": [f"{self.data_source} gives the images where trials are trained"]}]
         own = (settings["normalizer"] for settings in planned.arms)
         names = [str(name) for name in dict.fromkeys([*own, *planned.tried.get("normalizer", ())])]
         known = [name for name in names if name in NORMALIZERS]
