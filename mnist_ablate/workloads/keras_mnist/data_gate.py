@@ -88,6 +88,8 @@ def fingerprints(names: Iterable[str], recipe: Recipe, train: Images) -> list[di
     are fractions of the first layer's units at initialization, with relu and no norm layer: units that are positive
     for no image, or for all. They are None for the head of a frozen base. `dtypes` is the path of the arithmetic.
     """
+    if train.dtype != np.uint8:  # without a list of values that occur, their order is not judged
+        return [_fingerprint(name, train, None, recipe) for name in names]
     seen = np.zeros(256, bool)
     for start in range(0, len(train), MOMENT_IMAGES):
         seen[train[start : start + MOMENT_IMAGES]] = True
@@ -95,7 +97,7 @@ def fingerprints(names: Iterable[str], recipe: Recipe, train: Images) -> list[di
     return [_fingerprint(name, train, levels, recipe) for name in names]
 
 
-def _fingerprint(normalizer: str, train: Images, levels: Images, recipe: Recipe) -> dict[str, Any]:
+def _fingerprint(normalizer: str, train: Images, levels: Images | None, recipe: Recipe) -> dict[str, Any]:
     transform = NORMALIZERS[normalizer](train)
     spaced = train[:: -(-len(train) // MOMENT_IMAGES)]
     sample = transform(spaced)
@@ -119,7 +121,9 @@ def _fingerprint(normalizer: str, train: Images, levels: Images, recipe: Recipe)
         "normalizer": normalizer,
         "dtypes": dtype_path(transform, train[:1]),
         **{name: None if value is None else float(f"{value:.6g}") for name, value in numbers.items()},
-        "flags": [*flags(levels, _pixel_map(transform, levels, spaced[:_MAP_IMAGES]), mean, std)],
+        "flags": [
+            *flags(levels, None if levels is None else _pixel_map(transform, levels, spaced[:_MAP_IMAGES]), mean, std)
+        ],
     }
 
 
@@ -138,13 +142,13 @@ def input_statistics(inputs: npt.NDArray[np.float32]) -> dict[str, float]:
     }
 
 
-def flags(levels: Images, outputs: Floats | None, mean: float, std: float) -> Iterator[Flag]:
+def flags(levels: Images | None, outputs: Floats | None, mean: float, std: float) -> Iterator[Flag]:
     """Every flag that holds, the severe ones first.
 
     `outputs` (levels, pixels) is what each occurring pixel value becomes, at some pixels. It is None if an output
     depends on more than its own pixel; then order and clipping are not judged.
     """
-    if outputs is not None and len(levels) > 1:
+    if levels is not None and outputs is not None and len(levels) > 1:
         yield from _wrapped(levels, outputs)
         columns = (np.unique(column, return_counts=True) for column in outputs.T)
         value, merged = max(((found[n.argmax()], int(n.max())) for found, n in columns), key=lambda each: each[1])
@@ -214,8 +218,8 @@ def _pixel_map(transform: Transform, levels: Images, images: Images) -> npt.NDAr
 
 def _units(images: npt.NDArray[np.float32], recipe: Recipe) -> tuple[float | None, float | None]:
     """Fractions of dead and always-on units of an initial first layer. Of the kernel only the signs matter."""
-    model = MODELS[recipe.model]
-    if model.frozen_base:
+    model = MODELS.get(recipe.model)
+    if model is None or model.frozen_base:  # the user's own is not run here
         return None, None
     rows, fan_in, units = len(images), images[0].size, recipe.width
     if model.filters:
