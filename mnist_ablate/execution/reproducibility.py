@@ -51,7 +51,7 @@ class Check:
         yield f"{counted(self.trials, 'trial')}, {self.seconds:.1f} s"
 
 
-def check(sweep: Sweep, data: Path | None, say: Callable[[str], None]) -> Check:
+def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
     """Train the first arm twice, once with another seed, and once with another value of each factor.
 
     Raises AblateError if a trial fails.

@@ -198,6 +198,7 @@ def some_images(images: Any, labels: Any = None, **more: Any) -> data.Dataset:
     return data.of_arrays("set", {**arrays, **more})
 
 
+TEN = ", ".join(map(str, range(1, 11)))
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
 NOTED: dict[str, tuple[data.Dataset, list[str]]] = {
     "sound": (some_images(NOISE), []),
@@ -220,8 +221,7 @@ NOTED: dict[str, tuple[data.Dataset, list[str]]] = {
     "many gaps": (
         some_images(NOISE, np.where(np.arange(60) % 2, 0, 20)),
         [
-            "labels have gaps: no image of class 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 9 more,"
-            " and chance is counted as 1 / 21"
+            f"labels have gaps: no image of class {TEN} and 9 more, and chance is counted as 1 / 21",
         ],
     ),
     "sorted": (
@@ -273,7 +273,7 @@ def test_a_model_takes_images_of_its_smallest_size_and_none_below(model: str) ->
         return
     Network(recipe, (smallest, smallest, 1), 10)
     if smallest > 1:
-        with pytest.raises(ValueError, match="negative|Negative|smaller|size"):
+        with pytest.raises(ValueError, match=r"[Nn]egative|smaller|size"):
             Network(recipe, (smallest - 1, smallest + 4, 1), 10)
 
 
