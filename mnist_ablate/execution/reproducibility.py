@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal
 

@@ -1,7 +1,6 @@
 """Choices and images of users' own, from a sweep file to trials on real workers, and what is refused on the way."""
 
 import gzip
-import shutil
 import struct
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from command import Command, base_environment
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 CHOICES = '''
 import pathlib
 import keras
@@ -79,8 +77,9 @@ def test_a_plan_runs_neither_and_a_sweep_trains_with_both(user: Command) -> None
     assert done.code == 0, done.err
     path = user.folder / "mine.py"
     path.write_text(CHOICES.replace("No model", "None"))
-    changed = user("sweep", "x.yaml")  # another file gives other trials, which are not mixed with these
-    assert (changed.code, "x: stored sweep differs: data_digest" in changed.err) == (6, True)
+    changed = user("sweep", "x.yaml")
+    assert changed.code == 0, changed.err
+    assert "its code was changed since x/1: every trial is trained anew" in changed.err
     for name in ("mine.py", "images.py"):
         (user.folder / name).unlink()
     shown = user("report", "x")  # a report needs neither
@@ -119,13 +118,3 @@ def test_images_of_no_use_end_a_sweep_before_it_begins(user: Command, data: str,
     assert (done.code, done.out) == (4, "")
     assert done.err.splitlines()[-1].startswith(text)
     assert not (user.folder / ".mnist-ablate" / "ledger.db").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
-def test_the_example_of_fashion_mnist_runs(tmp_path: Path) -> None:
-    folder = shutil.copytree(Path(__file__).parents[2] / "examples" / "fashion", tmp_path / "fashion")
-    done = Command(folder, base_environment(MLFLOW_TRACKING_URI=""))("sweep", "batch-norm.yaml", "--quick", "--json")
-    assert done.code == 0, done.err
-    assert {claim["n_pairs"] for claim in done.document["claims"]} == {2}
