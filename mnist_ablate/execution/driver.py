@@ -74,9 +74,10 @@ class Run:
         if not self.record.fingerprints:
             self.record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
         records = self.record.records()
-        earlier = self.record.registration.earlier[-1:] if sweep.train and not records else ()
+        earlier = self.record.registration.earlier[-1:] if workload.runs_code and not records else ()
         if any(each.trials and each.content["data_digest"] != inputs.digest for each in earlier):
-            view.message(f"its code was changed since {earlier[0].record}: every trial is trained anew")
+            what = "code was" if sweep.train else "code or images were"
+            view.message(f"its {what} changed since {earlier[0].record}: every trial is trained anew")
         self.entries = {entry.trial.id: entry for entry in records}
         self._settled = {id_: entry for id_, entry in self.entries.items() if not _is_tried_again(plan, entry)}
         self._settings, self._view, self._stack = settings, view, stack

@@ -79,7 +79,7 @@ def test_a_plan_runs_neither_and_a_sweep_trains_with_both(user: Command) -> None
     path.write_text(CHOICES.replace("No model", "None"))
     changed = user("sweep", "x.yaml")
     assert changed.code == 0, changed.err
-    assert "its code was changed since x/1: every trial is trained anew" in changed.err
+    assert "its code or images were changed since x/1: every trial is trained anew" in changed.err
     for name in ("mine.py", "images.py"):
         (user.folder / name).unlink()
     shown = user("report", "x")  # a report needs neither
