@@ -26,7 +26,7 @@ class Settings:
     """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with."""
 
     home: Path = field(default_factory=default_home)
-    data: Path | None = None
+    data: str | None = None
     weights: Path | None = None
     jobs: int = 1
     cluster: str | None = None

@@ -33,7 +33,8 @@ Overrides = Annotated[
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")]
 Data = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="Arrays x_train, y_train, x_test, y_test, as Keras's.")
+    str | None,
+    typer.Option(metavar="FILE.npz", help="Images: FILE.npz in Keras's layout, idx:FOLDER, or module:function."),
 ]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")

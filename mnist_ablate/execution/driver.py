@@ -66,6 +66,7 @@ class Run:
             view.message(f"its trials run your code: {workload.runs_code}")
         self._inputs = inputs = workload.load(settings.data)
         self.plan = plan = make_plan(sweep, inputs.digest, settings.max_trials)
+        workload.check(inputs, planned_settings(plan))
         ledger = Ledger(settings.ledger_url)
         self._interrupts = stack.enter_context(Interrupts(view.message))
         self._lock = stack.enter_context(ledger.driving(sweep.name))
@@ -73,9 +74,10 @@ class Run:
         if not self.record.fingerprints:
             self.record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
         records = self.record.records()
-        earlier = self.record.registration.earlier[-1:] if sweep.train and not records else ()
+        earlier = self.record.registration.earlier[-1:] if workload.runs_code and not records else ()
         if any(each.trials and each.content["data_digest"] != inputs.digest for each in earlier):
-            view.message(f"its code was changed since {earlier[0].record}: every trial is trained anew")
+            what = "code was" if sweep.train else "code or images were"
+            view.message(f"its {what} changed since {earlier[0].record}: every trial is trained anew")
         self.entries = {entry.trial.id: entry for entry in records}
         self._settled = {id_: entry for id_, entry in self.entries.items() if not _is_tried_again(plan, entry)}
         self._settings, self._view, self._stack = settings, view, stack

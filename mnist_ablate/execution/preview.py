@@ -65,12 +65,13 @@ class Preview:
         return templates().get_template("preview.txt.jinja").render(vars(self), inputs=inputs).rstrip()
 
 
-def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | None = None) -> Preview:
-    """Expand a sweep, and time a short trial of each kind of arm on the data at `path`; `weights` are of --weights."""
+def preview(sweep: Sweep, data: str | None, max_trials: int, weights: Path | None = None) -> Preview:
+    """Expand a sweep, and time a short trial of each kind of arm on `data`; `weights` are of --weights."""
     workload = sweep.workload
-    inputs = workload.load(path)
+    inputs = workload.load(data, run_code=False)
     plan = make_plan(sweep, inputs.digest, max_trials)
     settings = planned_settings(plan)
+    workload.check(inputs, settings)
     found = workload.fingerprints(inputs, settings)
     return Preview(
         sweep=sweep.name,

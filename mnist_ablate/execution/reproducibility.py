@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal
 
@@ -51,7 +50,7 @@ class Check:
         yield f"{counted(self.trials, 'trial')}, {self.seconds:.1f} s"
 
 
-def check(sweep: Sweep, data: Path | None, say: Callable[[str], None]) -> Check:
+def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
     """Train the first arm twice, once with another seed, and once with another value of each factor.
 
     Raises AblateError if a trial fails.

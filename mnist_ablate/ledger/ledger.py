@@ -65,7 +65,7 @@ class Ledger:
         name, content = plan.sweep.name, _content(plan.sweep, plan.data_digest)
         with translate_errors(self.url):
             study = next(self.studies(name), None)
-            if study is not None and is_registered(study) and plan.sweep.train:
+            if study is not None and is_registered(study) and plan.sweep.workload.runs_code:
                 fresh |= self._has_other_code(study, plan)
             if study is None or (fresh and is_registered(study)):
                 number = 1 + (_number(study.study_name) if study else 0)

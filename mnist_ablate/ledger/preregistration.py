@@ -100,7 +100,7 @@ def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> 
     elif registration.sweep_digest != sweep.digest:  # of older records only the digest of all is known
         yield "the sweep differs from what was registered"
     with_results = [each for each in registration.earlier if each.trials]
-    if not sweep.train:  # of a sweep of other images nothing was seen
+    if not sweep.workload.runs_code:  # of a sweep of other images nothing was seen
         with_results = [each for each in with_results if each.content["data_digest"] == plan.data_digest]
     for first in with_results[:1]:
         changes = ["the code"] if first.content["data_digest"] != plan.data_digest else []

@@ -99,9 +99,9 @@ def _workload_of(sweep: Sweep) -> tuple[Workload | None, list[Finding]]:
     """What the sweep trains; nothing, and why, if its code or what is said of its settings cannot be used."""
     try:
         workload = sweep.workload
-        workload.settings  # noqa: B018 - it is read from the code
+        workload.settings, workload.choices  # noqa: B018 - they are read from the code
     except SweepError as error:
-        return None, [Finding(("train",), str(error))]
+        return None, [Finding(("train" if sweep.train else "choices",), str(error))]
     except ValidationError as error:
         return None, [Finding(("settings",), _describe(error.errors(include_url=False)[0]))]
     return workload, []
@@ -247,6 +247,10 @@ def _own_code(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], r
     if sweep.train:
         yield from _own_metrics(sweep, claims, lost)
         yield from _values_needed(sweep, lost, rules.workload)
+        for section in ("choices", "data"):
+            if getattr(sweep, section):
+                text = "is for the networks of this package, and train: names other code; remove one of them"
+                yield Finding((section,), text, at_key=True)
         return
     for section in ("settings", "choose_by", "code", "timeout_s", *(("metrics",) if rules.workload else ())):
         if getattr(sweep, section) != Sweep.model_fields[section].default and "train" not in lost:

@@ -66,7 +66,11 @@ def schema() -> Schema:
             *(_of(design) for design in DESIGNS.values()),
             {
                 "if": {"required": ["train"]},
-                "else": {"properties": {**ours, **dict.fromkeys(_OF_OWN_CODE, False)}},
+                "else": {"properties": dict.fromkeys(_OF_OWN_CODE, False)},
+            },
+            {  # names of the user's own are only known to the file that has them
+                "if": {"anyOf": [{"required": ["train"]}, {"required": ["choices"]}]},
+                "else": {"properties": ours},
             },
         ],
         "definitions": {

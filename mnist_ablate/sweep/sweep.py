@@ -125,6 +125,10 @@ class Sweep(_Model):
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
     )
     claims: list[Claim] = Field(default=[], description="What is claimed, and what would count as an effect.")
+    choices: str = Field(
+        default="", description="Choices of your own: a .py file beside this one, or what an installed package offers."
+    )
+    data: str = Field(default="", description="Images of your own: FILE.npz, idx:FOLDER or module:function.")
     train: str | list[str] = Field(
         default="", description="Your own training code: module:function, or the parts of a command."
     )
@@ -160,6 +164,10 @@ class Sweep(_Model):
     @cached_property
     def workload(self) -> Workload:
         """What its trials train. Raises SweepError if `train` names code that cannot be read."""
+        if not self.train and (self.choices or self.data):
+            from mnist_ablate.workloads.keras_mnist.workload import keras_workload
+
+            return keras_workload(self._folder, self.choices, self.data)
         if not self.train:
             return default_workload()
         from mnist_ablate.workloads.own_code.workload import OwnCode

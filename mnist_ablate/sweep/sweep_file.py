@@ -69,7 +69,7 @@ def template(name: str, schema_file: str) -> str:
 
 def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
     """The command that runs the same trials, and the text of the file that it reads; '' if the sweep is shipped."""
-    data = "" if sweep.train or data_digest == sweep.workload.shipped_digest else " --data FILE.npz"
+    data = "" if sweep.train or sweep.data or data_digest == sweep.workload.shipped_digest else " --data FILE.npz"
     name, quick = sweep.name.removesuffix(_QUICK), sweep.name.endswith(_QUICK)
     for seeds in (None, sweep.max_seeds) if name in shipped() else ():
         try:

@@ -25,6 +25,10 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
     Raises UnreachableError if MLflow cannot be reached, AblateError if there is no winner or it cannot be trained.
     """
     sweep = record.sweep
+    if sweep.workload.runs_code and not sweep.train:
+        raise AblateError(
+            f"{sweep.name}: a registered model would lack your own choices or images; it is not registered"
+        )
     if sweep.workload.runs_code:
         raise AblateError(f"{sweep.name}: your own code keeps its models itself: write them to its trial_dir")
     found = progress.winner(record.plan, record.entries())
@@ -61,7 +65,7 @@ def _trained(workload: Workload, found: RecordedTrial, folder: Path, settings: S
     """The outcome of training again, in a process of its own: keras stays out of this one, and its noise too."""
     trial = found.trial.model_dump_json()
     command = [sys.executable, "-m", "mnist_ablate.tracking.registered_model", str(folder)]
-    command += [settings.trainer or workload.trainer, *([str(settings.data)] if settings.data else [])]
+    command += [settings.trainer or workload.trainer, *([settings.data] if settings.data else [])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **workload.environment(settings.weights)}
     done = subprocess.run(command, env=environment, input=trial, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:

@@ -140,13 +140,16 @@ class Workload(Protocol):
     fixed_defaults: bool
     budget: str
     trainer: str
-    shipped_digest: str
     shipped_name: str
     seeds_vary: str
 
     @property
     def derived(self) -> Mapping[str, str]:
         """The settings for which 0 stands for a default that another setting decides."""
+
+    @property
+    def shipped_digest(self) -> str:
+        """That of the inputs that need no file; empty if there are none."""
 
     @property
     def runs_code(self) -> str:
@@ -185,11 +188,17 @@ class Workload(Protocol):
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         """Trials of the same pace take about equally long for an epoch."""
 
-    def load(self, source: Path | bytes | None) -> Inputs:
-        """The inputs in a file, in its bytes, as workers get them, or those that ship. Raises DataError."""
+    def load(self, source: str | Path | bytes | None, *, run_code: bool = True) -> Inputs:
+        """The inputs of a source, such as a file; of bytes, as workers get them; else those of the sweep, or that ship.
 
-    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
-        """What `load` makes the same inputs of in a worker; `source` is the file that they came from, if any."""
+        Without `run_code` no code of the user runs, and inputs that only that could give stay unseen. Raises DataError.
+        """
+
+    def sent(self, inputs: Inputs, source: str | None) -> bytes | None:
+        """What `load` makes the same inputs of in a worker; `source` is what they were loaded from, if any."""
+
+    def check(self, inputs: Inputs, planned: PlannedSettings) -> None:
+        """Raises DataError if trials of the plan cannot take these inputs."""
 
     def prepare(self, planned: PlannedSettings, given: Path | None, say: Callable[[str], None]) -> None:
         """Fetch what the trials need, before any is trained; `given` is the file of --weights. Raises DataError."""

@@ -12,6 +12,7 @@ from command import Command, base_environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCH_PYTHON = "/usr/bin/python3"
+FASHION = Path("/usr/share/datasets/fashion-mnist")
 TOLD = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -25,6 +26,8 @@ def has_torch() -> bool:
 def test_an_example_gets_the_verdicts_that_are_told(path: Path, tmp_path: Path) -> None:
     if path.parent.name == "pytorch" and not has_torch():
         pytest.skip(f"{TORCH_PYTHON} has no torch: apt-get install python3-torch")
+    if path.parent.name == "fashion" and not FASHION.is_dir():
+        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     folder = shutil.copytree(path.parent, tmp_path / path.parent.name)
     first = f"{Path(TORCH_PYTHON).parent}{os.pathsep}" if path.parent.name == "pytorch" else ""
     run = Command(folder, base_environment(PATH=f"{first}{os.environ['PATH']}"))

@@ -79,16 +79,16 @@ class CoinWorkload:
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         return "a toss"
 
-    def load(self, _place: Path | bytes | None) -> Inputs:
+    def load(self, _place: str | Path | bytes | None, *, run_code: bool = True) -> Inputs:
         return SimpleNamespace(digest=self.shipped_digest)
 
     def nothing(self, *_: object) -> list[Any]:
         """What a table needs, lacks and tells."""
         return []
 
-    prepare = warnings = fingerprints = input_alarms = diagnostic_sections = nothing
+    prepare = check = warnings = fingerprints = input_alarms = diagnostic_sections = nothing
 
-    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
+    def sent(self, inputs: Inputs, source: str | None) -> bytes | None:
         return None
 
     def environment(self, given: Path | None) -> dict[str, str]:

@@ -10,16 +10,25 @@ import numpy as np
 import pytest
 from small_digits import small
 
+from mnist_ablate.errors import DataError
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import make_plan, planned_settings
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.data import Images
-from mnist_ablate.workloads.keras_mnist.data_gate import NOT_CENTERED_OFFSET, Floats, dtype_path, fingerprints, flags
+from mnist_ablate.workloads.keras_mnist.data_gate import (
+    NOT_CENTERED_OFFSET,
+    Floats,
+    about_images,
+    dtype_path,
+    fingerprints,
+    flags,
+)
 from mnist_ablate.workloads.keras_mnist.network import Network
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
+from mnist_ablate.workloads.workload import PlannedSettings
 
 LEVELS = np.arange(256, dtype=np.uint8)
 X = LEVELS.astype(np.float32)
@@ -181,3 +190,95 @@ def test_offset_and_size_have_their_thresholds() -> None:
     assert named(None, NOT_CENTERED_OFFSET, 1.0) == named(None, 0.0, 0.1) == []
     assert named(None, -0.51, 1.0) == named(None, 0.3, 0.0) == ["not centered"]
     assert named(None, 0.0, 10.1) == named(None, 0.0, 0.09) == ["unscaled"]
+
+
+def some_images(images: Any, labels: Any = None, **more: Any) -> data.Dataset:
+    labels = np.arange(len(images)) % 3 if labels is None else np.asarray(labels)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    return data.of_arrays("set", {**arrays, **more})
+
+
+TEN = ", ".join(map(str, range(1, 11)))
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+NOTED: dict[str, tuple[data.Dataset, list[str]]] = {
+    "sound": (some_images(NOISE), []),
+    "constant": (
+        some_images(np.full((60, 8, 8), 7, np.uint8)),
+        [f"every pixel of the {part} images is 7: there is nothing to learn from" for part in ("train", "val", "test")],
+    ),
+    "a constant test set": (
+        some_images(NOISE, x_test=np.zeros((60, 8, 8), np.uint8)),
+        ["every pixel of the test images is 0: there is nothing to learn from"],
+    ),
+    "fractions": (
+        some_images(NOISE / 255),
+        ["pixels run from 0 to 1, but 0 to 255 is expected by unit; raw leaves pixels as they are"],
+    ),
+    "labels from 1": (
+        some_images(NOISE, 1 + np.arange(60) % 3),
+        ["labels have gaps: no image of class 0, and chance is counted as 1 / 4"],
+    ),
+    "many gaps": (
+        some_images(NOISE, np.where(np.arange(60) % 2, 0, 20)),
+        [
+            f"labels have gaps: no image of class {TEN} and 9 more, and chance is counted as 1 / 21",
+        ],
+    ),
+    "sorted": (
+        some_images(NOISE, np.r_[np.repeat([0, 1, 2], 14), np.full(18, 2)]),
+        ["no val image of class 0, 1"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("dataset", "notes"), NOTED.values(), ids=NOTED)
+def test_what_may_surprise_in_images_is_said(dataset: data.Dataset, notes: list[str]) -> None:
+    found = about_images(dataset, ["raw", "unit"], [])
+    assert found["notes"] == notes
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_images_are_described_with_their_range_and_the_section_shows_it() -> None:
+    dataset = some_images(NOISE / 255)
+    plan = PlannedSettings([KERAS_MNIST.complete({"normalizer": "raw"})], {})
+    about, raw = KERAS_MNIST.fingerprints(dataset, plan)
+    assert about["images"] == "42 train, 18 val, 60 test images, 8x8, floats from 0 to 1, 3 classes"
+    assert raw["max"] == pytest.approx(1.0)
+    section = KERAS_MNIST.input_section([about, raw])
+    assert section.lines[0] == about["images"]
+    assert [row[0] for row in section.tables[0].rows] == ["raw"]
+
+
+SMALL = {
+    ("cnn", (5, 9)): "the images are 5x9, but model cnn needs 6x6 at least; take mlp, mlp_relu, mlp3, vgg16",
+    ("vgg16", (9, 9, 2)): "the images have 2 channels, but model vgg16 takes gray or RGB images",
+}
+
+
+@pytest.mark.parametrize(("case", "text"), SMALL.items(), ids=map(str, SMALL))
+def test_images_that_a_model_cannot_take_are_refused_before_any_training(case: Any, text: str) -> None:
+    model, shape = case
+    dataset = some_images(np.zeros((20, *shape), np.uint8))
+    arm = KERAS_MNIST.complete({"model": model})
+    for planned in (PlannedSettings([arm], {}), PlannedSettings([{**arm, "model": "mlp"}], {"model": [model]})):
+        with pytest.raises(DataError) as caught:
+            KERAS_MNIST.check(dataset, planned)
+        assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_takes_images_of_its_smallest_size_and_none_below(model: str) -> None:
+    smallest, recipe = MODELS[model].smallest, Recipe(model=model, width=8)
+    if MODELS[model].frozen_base:
+        return
+    Network(recipe, (smallest, smallest, 1), 10)
+    if smallest > 1:
+        with pytest.raises(ValueError, match=r"[Nn]egative|smaller|size"):
+            Network(recipe, (smallest - 1, smallest + 4, 1), 10)
+
+
+def test_bytes_arithmetic_is_refused_for_floats() -> None:
+    plan = PlannedSettings([KERAS_MNIST.complete({"normalizer": "centered_uint8"})], {})
+    with pytest.raises(DataError, match="but normalizer centered_uint8 is the arithmetic of bytes; take another"):
+        KERAS_MNIST.check(some_images(NOISE / 255), plan)
+    KERAS_MNIST.check(some_images(NOISE), plan)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
-from mnist_ablate.workloads.keras_mnist.choices.layers import INITIALIZERS
-from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
+from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED, Tables
+from mnist_ablate.workloads.keras_mnist.keras_network import KerasNetwork
 from mnist_ablate.workloads.keras_mnist.network import Dense, MaskedDropout, Network
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
@@ -34,40 +34,71 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64([seed, *map(int, words)]))
 
 
-def program_key(recipe: Recipe) -> Recipe:
+def program_key(recipe: Recipe, tables: Tables = SHIPPED) -> Recipe:
     """The recipe without what does not change the program. Recipes with equal keys share one."""
+    if recipe.model in tables.keras_builders:  # its function may read all else
+        return recipe.model_copy(update={"normalizer": "", "learning_rate": 0.0, "epochs": 1})
     same = {"normalizer": "", "initializer": "", "weights": "", "learning_rate": 0.0, "epochs": 1}
     return recipe.model_copy(update={**same, "dropout": 0.5 if recipe.dropout else 0.0})
 
 
 class Program:
-    """The network, its optimizer and the compiled epoch, evaluation and probe of one recipe shape."""
+    """The network, its optimizer and the epoch, evaluation and probe of one recipe shape, each a graph.
 
-    def __init__(self, shape: Recipe, image_shape: tuple[int, ...], classes: int, *, compiled: bool) -> None:
+    The epoch is `compiled` by XLA if its operations are of the kinds that are faster so, unless this is given.
+    """
+
+    def __init__(
+        self,
+        shape: Recipe,
+        image_shape: tuple[int, ...],
+        classes: int,
+        *,
+        compiled: bool | None = None,
+        tables: Tables = SHIPPED,
+    ) -> None:
         self.batch_size = shape.batch_size
-        self.network = Network(shape, image_shape, classes)
+        self.network: Network | KerasNetwork
+        if build := tables.keras_builders.get(shape.model):
+            self.network = KerasNetwork(build, shape.model_dump(), image_shape, classes)
+        else:
+            self.network = Network(shape, image_shape, classes, tables)
         self.model = self.network.model
-        self.optimizer = OPTIMIZERS[shape.optimizer](keras.optimizers)
+        self._tables = tables
+        self.optimizer = tables.optimizers[shape.optimizer](keras.optimizers)
         self.optimizer.build(self.model.trainable_variables)
+        self._own_rate = float(self.optimizer.learning_rate)
+        self.compiled = is_faster_compiled(self.network, image_shape) if compiled is None else compiled
         self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
         self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
-        self._epoch = tf.function(self._run_epoch, jit_compile=compiled)
+        self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled)
         self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True)
         self._probe = tf.function(self._run_probe)
+
+    @property
+    def kind(self) -> dict[str, float]:
+        """How it is run, as diagnostics: 1 if the epoch is compiled, and if a user's model ends in a softmax."""
+        found = {"compiled": float(self.compiled)}
+        if isinstance(self.network, KerasNetwork):
+            found["ends_in_softmax"] = float(self.network.ends_in_softmax)
+        return found
 
     def reset(self, recipe: Recipe, seed: int) -> None:
         """Put every variable at its start and draw the kernels from the seed. Nothing of the last trial remains."""
         for variable, value in self._start:
             variable.assign(value)
-        for layer in self.model.layers:
+        if isinstance(self.network, KerasNetwork):
+            self.network.draw(lambda use: random_stream(seed, use))
+        for layer in self.model.layers if isinstance(self.network, Network) else ():
             if hasattr(layer, "kernel"):  # from a stream of its own; fans are those of the (inputs, units) layout
                 drawn = int(random_stream(seed, f"kernel/{layer.name}").integers(2**31))
-                kernel, shape = INITIALIZERS[recipe.initializer](keras.initializers, drawn), tuple(layer.kernel.shape)
+                kernel = self._tables.initializers[recipe.initializer](keras.initializers, drawn)
+                shape = tuple(layer.kernel.shape)
                 is_turned = isinstance(layer, Dense)
                 layer.kernel.assign(tf.transpose(kernel(shape[::-1])) if is_turned else kernel(shape))
             if isinstance(layer, MaskedDropout):
                 layer.scale.assign(1.0 / (1.0 - recipe.dropout))
-        self.optimizer.learning_rate.assign(recipe.learning_rate)
+        self.optimizer.learning_rate.assign(recipe.learning_rate or self._own_rate)
 
     def epoch(
         self, images: Any, labels: Any, order: npt.NDArray[np.int32], masks: list[Any], columns: Columns | None = None
@@ -115,19 +146,21 @@ class Program:
         first, variables = self.network.first, self.model.trainable_variables
         with tf.GradientTape() as tape:
             if columns is None or first is None:
-                logits = self.model([x, *masks], training=True)[0]
+                logits = self.network(x, masks, training=True)[0]
             else:
                 output = first.forward_batch_columns(tf.reshape(x, (x.shape[0], -1)), columns)
                 logits = self.network.rest([output, *masks], training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             mean = tf.reduce_mean(losses)
+            for penalty in self.network.penalties:
+                mean += penalty
         self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
         return tf.reduce_sum(losses), _correct(y, logits)
 
     def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any, int]:
         first = self.network.first
         if index is None or first is None:
-            logits, _ = self.model([images, *self._no_masks], training=False)
+            logits, _ = self.network(images, self._no_masks, training=False)
         else:
             output = first.forward_columns(images, index, background)
             logits = self.network.rest([output, *self._no_masks], training=False)
@@ -138,7 +171,7 @@ class Program:
         """A unit, of a convolution a channel, is dead if it is positive for no image, always on if for all."""
         kernel = self.model.trainable_variables[0].value
         with tf.GradientTape() as tape:
-            logits, preactivations = self.model([images, *self._no_masks], training=False)
+            logits, preactivations = self.network(images, self._no_masks, training=False)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
         found: dict[str, Any] = {}
         for layer, values in preactivations.items():
@@ -146,6 +179,35 @@ class Program:
             units = {"dead": tf.logical_not(tf.reduce_any(positive, axes)), "always_on": tf.reduce_all(positive, axes)}
             found |= {f"{name}_{layer}": tf.reduce_mean(tf.cast(each, tf.float32)) for name, each in units.items()}
         return {**found, "gradient_norm": tf.norm(tape.gradient(loss, kernel))}
+
+
+# fmt: off
+_FAST_COMPILED = frozenset((
+    "AddN", "AddV2", "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "BatchMatMulV2", "BiasAdd",
+    "Cast", "ConcatV2", "Const", "Einsum", "Elu", "Erf", "Erfc", "Exp", "ExpandDims", "Greater", "GreaterEqual",
+    "Identity", "IdentityN",
+    "LeakyRelu", "Less", "Log", "Log1p", "MatMul", "Maximum", "Mean", "Minimum", "Mul", "Neg", "NoOp", "Pack",
+    "Placeholder", "Pow", "Prod", "ReadVariableOp", "RealDiv", "Relu", "Relu6", "Reshape", "Rsqrt", "SelectV2",
+    "Selu", "Shape", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square", "SquaredDifference", "Squeeze",
+    "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh", "Transpose", "ZerosLike",
+))
+# fmt: on
+"""The operations of a forward pass with which XLA was not much the slower (`benchmarks/compilation.py`).
+
+Convolutions, pooling and random numbers are many times slower compiled by XLA for processors. What is not in this list
+is left as it is, so a new kind of layer works. The rule decides by what was measured once. A decision by each worker's
+own clock would let noise choose between two programs that round differently, and a trial would not repeat to the bit.
+"""
+
+
+def is_faster_compiled(network: Network | KerasNetwork, image_shape: tuple[int, ...]) -> bool:
+    """Whether all operations of a network's forward pass in training are of kinds that are faster compiled."""
+    images = tf.TensorSpec((2, *image_shape), tf.float32)
+    masks = [tf.TensorSpec((2, units), tf.bool) for units in network.mask_units]
+    forward = tf.function(lambda images, masks: network(images, masks, training=True)[0])
+    graph = forward.get_concrete_function(images, masks).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return {node.op for node in nodes} <= _FAST_COMPILED
 
 
 def _correct(labels: Any, logits: Any) -> Any:

@@ -3,7 +3,7 @@
 A normalizer is judged by what it makes of pixel values and of the training images, not by its name.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, Images, Transform
+from mnist_ablate.workloads.keras_mnist.data import Dataset
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 SATURATED_SHARE = 1 / 16
@@ -29,6 +30,8 @@ MOST_INPUTS = 1024  # per image. With more, the Gram matrix of this many images 
 PART = 1000  # images in hand at once: few enough for a processor's cache
 UNIT_IMAGES = 2000  # as many as a trial's diagnostics see. The more images, the fewer units are dead or always on
 _CONV_PART = 250
+EXPECT_BYTES = frozenset(NORMALIZERS) - {"raw", "standardized"}
+_MOST_SHOWN = 10
 _MAP_PIXELS = 64
 _MAP_IMAGES = 8
 _OUT_OF_ORDER = 1e-6  # of the map's range: smaller steps back are float32's rounding
@@ -36,6 +39,44 @@ _OUT_OF_ORDER = 1e-6  # of the map's range: smaller steps back are float32's rou
 Floats = npt.NDArray[np.floating]
 Flag = dict[str, str]
 """Its `name` (wrapped, saturated, not centered or unscaled), and the `reason` with the numbers that it rests on."""
+
+
+def about_images(dataset: Dataset, known: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
+    """What the images are, as JSON: a sentence, and notes of what may surprise. `own` are normalizers of the user's."""
+    train, splits = dataset.x_train, dataset.labels
+    low, high = float(train.min()), float(train.max())
+    height, width, channels = dataset.image_shape
+    counts = ", ".join(f"{len(labels):,} {name}" for name, labels in splits.items())
+    size = f"{height}x{width}" + (f"x{channels}" if channels > 1 else "")
+    kind = "bytes" if train.dtype == np.uint8 else "floats"
+    notes = []
+    for name, images in dataset.images.items():
+        if np.ptp(images) == 0:
+            notes.append(
+                f"every pixel of the {name} images is {float(images.flat[0]):g}: there is nothing to learn from"
+            )
+    if low < high and train.dtype != np.uint8 and (shipped := [name for name in known if name in EXPECT_BYTES]):
+        notes.append(
+            f"pixels run from {low:.4g} to {high:.4g}, but 0 to 255 is expected by {', '.join(shipped)};"
+            " raw leaves pixels as they are"
+        )
+    seen = {name: set(np.unique(labels).tolist()) for name, labels in splits.items()}
+    if gaps := sorted(set(range(dataset.classes)) - set.union(*seen.values())):
+        notes.append(
+            f"labels have gaps: no image of class {_some(gaps)}, and chance is counted as 1 / {dataset.classes}"
+        )
+    for name, labels in seen.items():
+        if missing := sorted(set.union(*seen.values()) - labels):
+            notes.append(f"no {name} image of class {_some(missing)}")
+    ran = "is your own code, which does not run here: its trials show what it makes"
+    notes += [f"normalizer {name} {ran}" for name in own]
+    text = f"{counts} images, {size}, {kind} from {low:.6g} to {high:.6g}, {dataset.classes} classes"
+    return {"images": text, "notes": notes}
+
+
+def _some(classes: Sequence[int]) -> str:
+    more = f" and {len(classes) - _MOST_SHOWN} more" if len(classes) > _MOST_SHOWN else ""
+    return ", ".join(map(str, classes[:_MOST_SHOWN])) + more
 
 
 def fingerprints(names: Iterable[str], recipe: Recipe, train: Images) -> list[dict[str, Any]]:
@@ -47,6 +88,8 @@ def fingerprints(names: Iterable[str], recipe: Recipe, train: Images) -> list[di
     are fractions of the first layer's units at initialization, with relu and no norm layer: units that are positive
     for no image, or for all. They are None for the head of a frozen base. `dtypes` is the path of the arithmetic.
     """
+    if train.dtype != np.uint8:  # without a list of values that occur, their order is not judged
+        return [_fingerprint(name, train, None, recipe) for name in names]
     seen = np.zeros(256, bool)
     for start in range(0, len(train), MOMENT_IMAGES):
         seen[train[start : start + MOMENT_IMAGES]] = True
@@ -54,7 +97,7 @@ def fingerprints(names: Iterable[str], recipe: Recipe, train: Images) -> list[di
     return [_fingerprint(name, train, levels, recipe) for name in names]
 
 
-def _fingerprint(normalizer: str, train: Images, levels: Images, recipe: Recipe) -> dict[str, Any]:
+def _fingerprint(normalizer: str, train: Images, levels: Images | None, recipe: Recipe) -> dict[str, Any]:
     transform = NORMALIZERS[normalizer](train)
     spaced = train[:: -(-len(train) // MOMENT_IMAGES)]
     sample = transform(spaced)
@@ -78,7 +121,9 @@ def _fingerprint(normalizer: str, train: Images, levels: Images, recipe: Recipe)
         "normalizer": normalizer,
         "dtypes": dtype_path(transform, train[:1]),
         **{name: None if value is None else float(f"{value:.6g}") for name, value in numbers.items()},
-        "flags": [*flags(levels, _pixel_map(transform, levels, spaced[:_MAP_IMAGES]), mean, std)],
+        "flags": [
+            *flags(levels, None if levels is None else _pixel_map(transform, levels, spaced[:_MAP_IMAGES]), mean, std)
+        ],
     }
 
 
@@ -97,13 +142,13 @@ def input_statistics(inputs: npt.NDArray[np.float32]) -> dict[str, float]:
     }
 
 
-def flags(levels: Images, outputs: Floats | None, mean: float, std: float) -> Iterator[Flag]:
+def flags(levels: Images | None, outputs: Floats | None, mean: float, std: float) -> Iterator[Flag]:
     """Every flag that holds, the severe ones first.
 
     `outputs` (levels, pixels) is what each occurring pixel value becomes, at some pixels. It is None if an output
     depends on more than its own pixel; then order and clipping are not judged.
     """
-    if outputs is not None and len(levels) > 1:
+    if levels is not None and outputs is not None and len(levels) > 1:
         yield from _wrapped(levels, outputs)
         columns = (np.unique(column, return_counts=True) for column in outputs.T)
         value, merged = max(((found[n.argmax()], int(n.max())) for found, n in columns), key=lambda each: each[1])
@@ -173,8 +218,8 @@ def _pixel_map(transform: Transform, levels: Images, images: Images) -> npt.NDAr
 
 def _units(images: npt.NDArray[np.float32], recipe: Recipe) -> tuple[float | None, float | None]:
     """Fractions of dead and always-on units of an initial first layer. Of the kernel only the signs matter."""
-    model = MODELS[recipe.model]
-    if model.frozen_base:
+    model = MODELS.get(recipe.model)
+    if model is None or model.frozen_base:  # the user's own is not run here
         return None, None
     rows, fan_in, units = len(images), images[0].size, recipe.width
     if model.filters:

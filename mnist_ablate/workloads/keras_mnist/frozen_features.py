@@ -25,7 +25,7 @@ from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, CHANNELS
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
-from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED, Tables
 from mnist_ablate.workloads.keras_mnist.compiled_program import random_stream
 from mnist_ablate.workloads.keras_mnist.data import Dataset, Images
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
@@ -49,7 +49,8 @@ class InputSource(NamedTuple):
 
 def input_source(recipe: Recipe) -> InputSource:
     """The input source of a recipe. Weights matter only to a model with a frozen base."""
-    base = MODELS[recipe.model].frozen_base
+    model = MODELS.get(recipe.model)  # a user's own has no frozen base
+    base = model.frozen_base if model else ""
     return InputSource(recipe.normalizer, base, recipe.weights if base else "")
 
 
@@ -65,12 +66,12 @@ class Extractor:
     `train`: uint8 (n, height, width, 1 or 3). Raises DataError if the weights are not there, or for other channels.
     """
 
-    def __init__(self, source: InputSource, train: Images) -> None:
+    def __init__(self, source: InputSource, train: Images, tables: Tables = SHIPPED) -> None:
         if train.shape[-1] not in (1, CHANNELS):
             raise DataError(f"{source.base} takes gray or RGB images, not {train.shape[-1]} channels: see --data")
         base = BASES[source.base]
         self._size = base.size
-        self._transform = NORMALIZERS[source.normalizer](resized(train, base.size))
+        self._transform = tables.normalizers[source.normalizer](resized(train, base.size))
         network = base.build(keras, base.inputs)
         layers = [layer for layer in network.layers if layer.weights]
         values: Iterable[Sequence[Any]] = map(_drawn, layers)
@@ -111,15 +112,15 @@ class _Chunk(NamedTuple):
 class FeatureCache:
     """The features of one data set's images by source. Missing ones are computed on demand."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._images = dataset.images
+    def __init__(self, dataset: Dataset, tables: Tables = SHIPPED) -> None:
+        self._images, self._own, self._tables = dataset.images, dataset.own, tables
 
     def features(self, source: InputSource, tell: Callable[[str], None] = lambda _text: None) -> dict[str, Features]:
         """The features of train, val and test. Tells its progress while it computes, or while another process does.
 
         Raises DataError if the weights are not there, DiskError if the cache cannot be written.
         """
-        extractor = cache(lambda: Extractor(source, self._images["train"]))
+        extractor = cache(lambda: Extractor(source, self._images["train"], self._tables))
         outputs = BASES[source.base].outputs
         found = {name: np.empty((len(images), *outputs), np.float32) for name, images in self._images.items()}
         missing, waited = self._chunks(source), False
@@ -169,6 +170,8 @@ class FeatureCache:
             "weights": file.digest if file else "",
             "tensorflow": versions.deciding_versions()["tensorflow"],
         }
+        if self._own and source.normalizer not in SHIPPED.normalizers:
+            content["code"] = self._own.digest
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist-ablate"
         shared = Path(os.environ.get(CACHE) or own)

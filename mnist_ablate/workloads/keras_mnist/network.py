@@ -5,8 +5,7 @@ from typing import Any
 
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
-from mnist_ablate.workloads.keras_mnist.choices.layers import ACTIVATIONS, NORM_LAYERS
-from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
+from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED, Tables
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
@@ -88,20 +87,30 @@ class Network:
 
     `model` is a Keras model from [images, masks...] to (logits, pre-activations by hidden layer). Its kernels are still
     zero. If the first layer is dense on images, `first` is that layer and `rest` the model from [its output, masks...]
-    to logits. `mask_units` has the number of units of each mask. The methods add a layer.
+    to logits. `mask_units` has the number of units of each mask, `dropouts` its name, its units, and its rate unless it
+    is the recipe's. The methods add a layer. `penalties` are terms of the loss beside the cross-entropy.
     """
 
-    def __init__(self, recipe: Recipe, image_shape: tuple[int, ...], classes: int) -> None:
-        self._recipe, self._classes = recipe, classes
+    penalties: tuple[Any, ...] = ()
+
+    def __init__(self, recipe: Recipe, image_shape: tuple[int, ...], classes: int, tables: Tables = SHIPPED) -> None:
+        self._recipe, self._classes, self._tables = recipe, classes, tables
         self._image = image = keras.Input(image_shape, name="image")
         self._pixels = self._output = None
         self._masks: list[Any] = []
         self._preactivations: dict[str, Any] = {}
         self.first: PixelDense | None = None
-        logits = MODELS[recipe.model].build(self, image)
+        logits = tables.models[recipe.model].build(self, image)
         self.model = keras.Model([image, *self._masks], (logits, self._preactivations))
         self.rest: Any = keras.Model([self._output, *self._masks], logits) if self.first else None
         self.mask_units = tuple(mask.shape[-1] for mask in self._masks)
+        self.dropouts: list[tuple[str, int, float | None]] = [
+            (f"dropout_{i}", units, None) for i, units in enumerate(self.mask_units, 1)
+        ]
+
+    def __call__(self, images: Any, masks: list[Any], *, training: bool) -> Any:
+        """Logits, and the pre-activations by hidden layer."""
+        return self.model([images, *masks], training=training)
 
     def frozen(self, x: Any) -> Any:
         """The features of the model's frozen base. They come in as the input: `frozen_features` computes them."""
@@ -134,7 +143,7 @@ class Network:
 
     def activate(self, x: Any) -> Any:
         """The recipe's activation alone."""
-        return ACTIVATIONS[self._recipe.activation](keras.ops, x)
+        return self._tables.activations[self._recipe.activation](keras.ops, x)
 
     def dropout(self, x: Any) -> Any:
         """Dropout at the recipe's rate with a mask of its own; no layer at rate 0."""
@@ -148,6 +157,6 @@ class Network:
         return Dense(self._classes, name="logits")(x)
 
     def _finish(self, x: Any, name: str) -> Any:
-        norm_layer = NORM_LAYERS[self._recipe.norm_layer](keras.layers, f"norm_{name}")
+        norm_layer = self._tables.norm_layers[self._recipe.norm_layer](keras.layers, f"norm_{name}")
         self._preactivations[name] = x if norm_layer is None else norm_layer(x)
         return self.activate(self._preactivations[name])

@@ -44,20 +44,28 @@ _UNITS_INTRO = (
 
 
 def input_alarms(contents: Sequence[Print]) -> list[str]:
-    """The normalizers that damage the images, a sentence each."""
-    return [
+    """What may surprise in the images, and the normalizers that damage them, a sentence each."""
+    about, prints = _parts(contents)
+    return [f"Data gate: {note}." for each in about for note in each["notes"]] + [
         f"Data gate: normalizer {found['normalizer']} is {flag['name']}: {flag['reason']}."
-        for found in contents
+        for found in prints
         for flag in found["flags"]
         if flag["name"] in _SEVERE
     ]
 
 
+def _parts(contents: Sequence[Print]) -> tuple[list[Print], list[Print]]:
+    """What is said of the images, and what of each normalizer."""
+    return [each for each in contents if "images" in each], [each for each in contents if "images" not in each]
+
+
 def input_section(contents: Sequence[Print]) -> Section:
     """The data gate: each normalizer's flags, beside its name, its numbers, and what the flags rest on."""
     heads = ("normalizer", "flags", *_NUMBERS.values(), "dead", "always on")
-    rows, lines = [], []
-    for each in contents:
+    about, prints = _parts(contents)
+    rows, lines = [], [f"{each['images']}; {'; '.join(each['notes'])}".strip("; ") for each in about]
+    short = {"images": lines.copy()} if about else {}
+    for each in prints:
         name, flags = each["normalizer"], each["flags"]
         rows.append((name, ", ".join(flag["name"] for flag in flags) or "-", *_numbers(each)))
         reasons = (f"{flag['name']} ({flag['reason']})" for flag in flags)
@@ -66,10 +74,10 @@ def input_section(contents: Sequence[Print]) -> Section:
         "gate",
         "Data gate",
         intro="Inputs of the first layer, from the training images, before anything is trained.",
-        tables=(Table(heads, tuple(rows), "Fingerprints by normalizer", numbers_from=2),),
+        tables=(Table(heads, tuple(rows), "Fingerprints by normalizer", numbers_from=2),) if rows else (),
         lines=tuple(lines),
-        notes=(_GLOSSARY,),
-        short={each["normalizer"]: [*_lines(each)] for each in contents},
+        notes=(_GLOSSARY,) if rows else (),
+        short={**short, **{each["normalizer"]: [*_lines(each)] for each in prints}},
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,14 @@ from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.active_pixels import ActivePixels, group_by_active_pixels
 from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
-from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
-from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS, Transform
+from mnist_ablate.workloads.keras_mnist.choices.normalizers import Transform
+from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED
 from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
 from mnist_ablate.workloads.keras_mnist.data_gate import input_statistics
 from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, FeatureCache, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.network import Network
+from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError, naming_place
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.workload import Cost
 
@@ -62,10 +63,11 @@ class Trainer:
 
     def __init__(self, dataset: data.Dataset) -> None:
         self.dataset = dataset
-        self.cache = FeatureCache(dataset)
+        self.tables = dataset.own.load(SHIPPED) if dataset.own else SHIPPED
+        self.cache = FeatureCache(dataset, self.tables)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
         self._inputs = lru_cache(INPUTS_KEPT)(self._load)
-        self._transform = lru_cache(len(NORMALIZERS))(lambda name: NORMALIZERS[name](dataset.x_train))
+        self._transform = lru_cache(len(self.tables.normalizers))(self._fitted)
 
     def train(
         self,
@@ -77,16 +79,22 @@ class Trainer:
 
         `on_wait` is told what takes long before the first epoch. A diverged trial counts with chance: accuracy
         1 / classes, loss ln(classes). A blind trial never sees the test set. The same trial has the same outcome, to
-        the bit, whatever else runs.
+        the bit, whatever else runs. Exceptions of the user's functions name file and line.
         """
+        with naming_place(self.dataset.own):
+            return self._train(trial, on_epoch, on_wait)
+
+    def _train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
         started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
         recipe = recipe_of(trial)
         source = input_source(recipe)
         if source.base and self.cache.missing(source):
             self.cache.features(source, on_wait)
-        program, inputs = self.program(program_key(recipe)), self.inputs(recipe)
+        program, inputs = self.program(self.key(recipe)), self.inputs(recipe)
         program.reset(recipe, trial.seed)
         diagnostics = {**inputs.statistics, **_probed(program, inputs, "start")}
+        if self.dataset.own:
+            diagnostics |= program.kind
         epochs: list[Epoch] = []
         while len(epochs) < recipe.epochs and (epoch := _epoch(program, inputs, trial, len(epochs) + 1)):
             epochs.append(epoch)
@@ -112,7 +120,7 @@ class Trainer:
     def epoch_seconds(self, recipe: Recipe) -> float:
         """Seconds of one epoch of a recipe, without compilation and frozen base, whose features are zeros here."""
         source = input_source(recipe)
-        program = self.program(program_key(recipe))
+        program = self.program(self.key(recipe))
         if source.base:
             shapes = {name: (len(images), *BASES[source.base].outputs) for name, images in self.dataset.images.items()}
             inputs = self._inputs_of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
@@ -127,18 +135,39 @@ class Trainer:
 
     def save(self, trial: Trial, folder: Path) -> None:
         """Write `ABOUT`, and as Keras does (.weights.h5) the weights after the last training of this shape."""
-        self.program(program_key(recipe_of(trial))).model.save_weights(folder / WEIGHTS)
+        self.program(self.key(recipe_of(trial))).model.save_weights(folder / WEIGHTS)
         about = {"image_shape": self.dataset.image_shape, "classes": self.dataset.classes, "trial": trial.model_dump()}
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _program(self, shape: Recipe) -> Program:
         seen = _input_shape(input_source(shape), self.dataset.image_shape)
-        compiled = not MODELS[shape.model].filters  # XLA's convolutions take many times longer than oneDNN's
-        return Program(shape, seen, self.dataset.classes, compiled=compiled)
+        return Program(shape, seen, self.dataset.classes, tables=self.tables)
+
+    def key(self, recipe: Recipe) -> Recipe:
+        """What recipes that share a program have in common."""
+        return program_key(recipe, self.tables)
+
+    def _fitted(self, normalizer: str) -> Transform:
+        """A normalizer, fitted. What is the user's may not write to the images that all trials share."""
+        fit, images = self.tables.normalizers[normalizer], self.dataset.x_train
+        if normalizer in SHIPPED.normalizers:
+            return cast("Transform", fit(images))
+        transform = fit(_read_only(images))
+
+        def checked(images: Array) -> Array:
+            inputs = np.asarray(transform(_read_only(images)))
+            if inputs.shape != images.shape or inputs.dtype.kind not in "fiu":
+                made = f"{inputs.dtype} {inputs.shape} of images {images.shape}"
+                raise ChoiceError(f"normalizer {normalizer}: makes {made}; numbers of the same shape are expected")
+            if not np.isfinite(inputs).all():
+                raise ChoiceError(f"normalizer {normalizer}: makes values that are not finite (NaN or infinity)")
+            return inputs.astype(np.float32)
+
+        return checked
 
     def inputs(self, recipe: Recipe) -> Inputs:
         """What the recipe's network is fed. It is kept for the next trial that is fed the same."""
-        first = self.program(program_key(recipe)).network.first
+        first = self.program(self.key(recipe)).network.first
         return self._inputs(input_source(recipe), first_is_dense=first is not None)
 
     def _load(self, source: InputSource, *, first_is_dense: bool) -> Inputs:
@@ -171,6 +200,12 @@ class Trainer:
         )
 
 
+def _read_only(images: Array) -> Array:
+    view = images.view()
+    view.flags.writeable = False
+    return view
+
+
 def _batches(images: Array, labels: Array, background: Array | None) -> tuple[EvaluationBatch, ...]:
     """A split in parts: whole images or, with a background, the few columns of each part that differ from it."""
     if background is None:
@@ -188,9 +223,10 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
     """Train and validate one epoch; None if its loss is not finite."""
     n = len(inputs.train[0])
     order = random_stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
+    rate = float(trial.settings["dropout"])
     masks = [
-        _mask(random_stream(trial.seed, f"dropout_{i}/{number}"), n, units, float(trial.settings["dropout"]))
-        for i, units in enumerate(program.network.mask_units, 1)
+        _mask(random_stream(trial.seed, f"{name}/{number}"), n, units, rate if own_rate is None else own_rate)
+        for name, units, own_rate in program.network.dropouts
     ]
     (images, labels), columns = inputs.train, None
     if inputs.active_pixels and (columns := inputs.active_pixels[0].columns(order, program.batch_size)):
@@ -231,10 +267,10 @@ def _probed(program: Program, inputs: Inputs, when: str) -> dict[str, float]:
 def cost(dataset: data.Dataset, recipes: Sequence[Recipe]) -> Cost:
     """Seconds of one core for an epoch of each recipe on all images, and for missing features of frozen bases."""
     trainer = Trainer(dataset.every(TIMED_PART))
-    shapes = {program_key(recipe): recipe for recipe in recipes}
+    shapes = {trainer.key(recipe): recipe for recipe in recipes}
     epoch_s = {shape: TIMED_PART * trainer.epoch_seconds(recipe) for shape, recipe in shapes.items()}
-    preparation_s = FeatureCache(dataset).missing_seconds(map(input_source, recipes))
-    return Cost([epoch_s[program_key(recipe)] for recipe in recipes], preparation_s)
+    preparation_s = FeatureCache(dataset, trainer.tables).missing_seconds(map(input_source, recipes))
+    return Cost([epoch_s[trainer.key(recipe)] for recipe in recipes], preparation_s)
 
 
 class Classifier:
@@ -245,11 +281,11 @@ class Classifier:
         trial, dataset = Trial.model_validate(about["trial"]), data.load()
         if dataset.digest != trial.data_digest:
             raise DataError(
-                f"the model {folder} was trained on other images than MNIST, and its normalizer needs those"
+                f"the model {folder} was trained on other images than MNIST or with choices of your own, which it needs"
             )
         recipe, self._shape = recipe_of(trial), tuple(about["image_shape"])
         source = input_source(recipe)
-        fit = partial(Extractor, source) if source.base else NORMALIZERS[source.normalizer]
+        fit = partial(Extractor, source) if source.base else SHIPPED.normalizers[source.normalizer]
         self._transform: Transform = fit(dataset.x_train)
         self._network = Network(recipe, _input_shape(source, self._shape), about["classes"])
         self._network.model.load_weights(folder / WEIGHTS)

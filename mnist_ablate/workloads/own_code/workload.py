@@ -158,7 +158,7 @@ class OwnCode:
         """One for all."""
         return "trial"
 
-    def load(self, source: Path | bytes | None) -> "Code":
+    def load(self, source: str | Path | bytes | None, *, run_code: bool = True) -> "Code":
         """The files that decide what a trial does: those of the sweep file's folder, or packed ones, as workers get.
 
         Raises DataError if there is no such module.
@@ -175,7 +175,10 @@ class OwnCode:
         self._signature()  # is there
         return Code(self, source_code.of_module(self.folder, self.module, self.code))
 
-    def sent(self, inputs: Inputs, source: Path | None) -> bytes | None:
+    def check(self, inputs: Inputs, planned: PlannedSettings) -> None:
+        """Only the code knows."""
+
+    def sent(self, inputs: Inputs, source: str | None) -> bytes | None:
         """The files, packed."""
         return cast("Code", inputs).packed()
 

@@ -7,11 +7,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """How a network is built, the filters of a first convolution, and the entry of `BASES` whose features it gets."""
+    """How a network is built, the filters of a first convolution, and the entry of `BASES` whose features it gets.
+
+    Images of less than `smallest` pixels in height or width leave it nothing.
+    """
 
     build: Callable[[Any, Any], Any]
     filters: int = 0
     frozen_base: str = ""
+    smallest: int = 1
 
 
 def mlp(net: Any, x: Any) -> Any:
@@ -52,6 +56,6 @@ MODELS: dict[str, Model] = {
     "mlp": Model(mlp),
     "mlp_relu": Model(mlp_relu),
     "mlp3": Model(mlp3),
-    "cnn": Model(cnn, filters=32),
+    "cnn": Model(cnn, filters=32, smallest=6),
     "vgg16": Model(vgg16, frozen_base="vgg16"),
 }
