@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import Protocol
 
-from mnist_ablate.errors import AblateError, mask
+from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
@@ -114,6 +114,15 @@ class Run:
     def link(self) -> str:
         """MLflow's page of the sweep; empty if MLflow was never reached."""
         return self.mirror.link or self.record.mirrored.link
+
+    def publish(self) -> bool:
+        """Write the verdicts to MLflow, if they are not there. Whether MLflow has all of the sweep now."""
+        if self.delivered and not self.published and not self.interrupted:
+            try:
+                recorded_report.publish(self.record, self.records, self.mirror, self._settings, self.report)
+            except UnreachableError:
+                return False
+        return self.delivered
 
     def train(self) -> None:
         """Train one round after the other. What failed in this run is not tried again in it."""

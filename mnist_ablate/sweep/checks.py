@@ -26,6 +26,7 @@ from mnist_ablate.workloads.own_code.declaration import (
     MetricDeclaration,
     Setting,
 )
+from mnist_ablate.workloads.own_code.notebook_function import NotebookFunction
 from mnist_ablate.workloads.workload import Workload, default_workload
 
 M = TypeVar("M", bound=BaseModel)
@@ -58,10 +59,13 @@ _OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), 
 """Where a factor must not stand too. Only the value that tuning replaces may be fixed as well."""
 
 
-def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -> tuple[Sweep, list[Finding]]:
+def check(
+    name: str, plain: Plain, folder: Path, *, any_factors: bool = False, function: NotebookFunction | None = None
+) -> tuple[Sweep, list[Finding]]:
     """What is sound of a file's values as a sweep, and what is wrong, up to somewhat more than MAX_PROBLEMS.
 
-    `folder` is that of the file. With `any_factors` they are columns of a table, not settings of a workload.
+    `folder` is that of the file. With `any_factors` they are columns of a table, not settings of a workload. The
+    `function` is the one that `train` names, if it lives in no file.
     """
     if not isinstance(plain, dict):
         text = f"a sweep file is a mapping of {listed(SECTIONS)}; not {shown(plain)}"
@@ -82,7 +86,7 @@ def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -
         found.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
     if "found_settings" in plain:
         found.append(Finding(("found_settings",), f"unknown key; {hint('found_settings', SECTIONS)}", at_key=True))
-    sweep = sweep.located(folder).with_claims(list(claims.values()))
+    sweep = sweep.located(folder, function).with_claims(list(claims.values()))
     workload, wrong = (None, []) if any_factors else _workload_of(sweep)
     found += wrong
     unreliable = {part for each in found for part in each.address[: 2 if each.address[0] == "claims" else 1]}

@@ -65,19 +65,30 @@ def main() -> None:
         end_descendants()
 
 
-def _imported(folder: str, module: str, function: str) -> tuple[Callable[..., Any] | None, str]:
-    """The function, or why there is none. The folder of the sweep file comes first, so its `train.py` wins."""
+def _imported(
+    folder: str, module: str, function: str, pickle: str = "", paths: Sequence[str] = ()
+) -> tuple[Callable[..., Any] | None, str]:
+    """The function, or why there is none. The folder of the sweep file comes first, so its `train.py` wins.
+
+    `pickle` is the file of a function that lives in no module; `paths` are where it may import from beside the folder.
+    """
     os.chdir(folder)
-    sys.path.insert(0, folder)
+    sys.path[:] = [folder, *dict.fromkeys([*sys.path, *paths])]
     try:
-        found: Any = importlib.import_module(module)
-        for part in function.split("."):
+        found: Any = _opened(pickle) if pickle else importlib.import_module(module)
+        for part in function.split(".") if not pickle else ():
             found = getattr(found, part)
     except BaseException as error:  # noqa: BLE001 - a module may even call sys.exit
         traceback.print_exc()
         place = _place_in(error, folder)
         return None, f"{place}{type(error).__name__}: {error}"
     return found, "" if callable(found) else f"{module}:{function} is no function"
+
+
+def _opened(pickle: str) -> object:
+    import cloudpickle
+
+    return cloudpickle.loads(Path(pickle).read_bytes())
 
 
 def _place_in(error: BaseException, folder: str) -> str:
