@@ -53,6 +53,7 @@ _WANTED = {
     "less_than_equal": "at most {le:g}",
     "less_than": "below {lt:g}",
 }
+_BLANK_CLAIM: Mapping[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
 _RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
 _OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), "configurations": ("nuisance", "fixed")}
@@ -76,8 +77,8 @@ def check(
     claims: dict[int, Claim] = {}
     for index, item in enumerate(items) if isinstance(items, list) else ():
         if len(found) <= MAX_PROBLEMS:
-            blank: dict[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
-            claims[index], wrong = _sound(Claim, item, ("claims", index), {"name": f"claim-{index}", **blank})
+            blank = {"name": f"claim-{index}", **_BLANK_CLAIM}
+            claims[index], wrong = _sound(Claim, item, ("claims", index), blank)
             found += wrong
     if not isinstance(items, list):
         text = "" if isinstance(items, Unreadable) else f"must be a list of claims, not {shown(items)}"
@@ -97,6 +98,12 @@ def check(
     claims = dict(zip(claims, sweep.claims, strict=True))
     found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
     return sweep, found
+
+
+def claim_findings(content: Plain) -> list[Finding]:
+    """What is wrong with the values of a claim by itself. Whether it suits a sweep is another question."""
+    found = _sound(Claim, content, ("claims", 0), {"name": "claim", **_BLANK_CLAIM})[1]
+    return [Finding(each.address[2:], each.text, each.at_key) for each in found]
 
 
 def _workload_of(sweep: Sweep) -> tuple[Workload | None, list[Finding]]:
