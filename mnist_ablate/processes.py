@@ -44,13 +44,14 @@ def raising(*, once: bool = False) -> Iterator[None]:
 class Interrupts(ExitStack):
     """Catches the signals inside: `signal` is the first one, else 0. `on_first` is called at a first Ctrl-C.
 
-    Only the main thread gets signals. In another thread the end of the main one counts as Ctrl-C.
+    Only the main thread gets signals. In another thread the end of the main one counts as Ctrl-C, as `main_ended`.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """Announce a first Ctrl-C, which ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once."""
         super().__init__()
         self.signal = 0
+        self.main_ended = False
         self.on_first: Callable[[], None] = lambda: None
         self._say = say
 
@@ -72,6 +73,7 @@ class Interrupts(ExitStack):
         while not left.is_set():
             threading.main_thread().join(_WATCH_S)
             if not threading.main_thread().is_alive():
+                self.main_ended = True
                 self._catch(signal.SIGINT, None)
                 return
 

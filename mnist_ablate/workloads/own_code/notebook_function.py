@@ -2,12 +2,13 @@
 
 import dis
 import hashlib
+import io
 import pickle
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -58,24 +59,44 @@ def notebook_function(function: Callable[..., Any]) -> NotebookFunction:
 
 def pickled(function: Callable[..., Any]) -> bytes:
     """The function with all that it refers to. Raises SweepError that names the variable which cannot be sent."""
-    import cloudpickle
-
     try:
-        content = bytes(cloudpickle.dumps(function))
+        content = _dumped(function)
     except Exception as error:
         for name, value in _all_variables(function):
             try:
-                cloudpickle.dumps(value)
+                _dumped(value)
             except Exception as reason:  # noqa: BLE001 - as above
                 where = f"{_name(function)} uses {name} ({type(value).__name__}), which cannot be sent to a worker"
                 raise SweepError(f"{where}: {reason}; make it inside the function") from error
         raise SweepError(f"{_name(function)} cannot be sent to a worker: {error}") from error
     if len(content) > source_code.MAX_BYTES:
-        sizes = {name: len(cloudpickle.dumps(value)) for name, value in _all_variables(function)}
+        sizes = {name: len(_dumped(value)) for name, value in _all_variables(function)}
         largest = max(sizes, key=sizes.__getitem__, default="")
         holds = f"{_name(function)} holds {len(content):,} bytes" + (f", {largest} most of them" if largest else "")
         raise SweepError(f"{holds}; at most {source_code.MAX_BYTES:,} are sent: load the data inside the function")
     return content
+
+
+def _dumped(value: object) -> bytes:
+    """What cloudpickle makes of a value; it leaves functions with a cache to us."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpickle ships no types
+        def reducer_override(self, each: Any) -> Any:
+            if isinstance(each, _Cached) and _is_own(each.__wrapped__):
+                return _cached, (each.__wrapped__, each.cache_parameters())
+            return super().reducer_override(each)
+
+    stream = io.BytesIO()
+    Pickler(stream).dump(value)
+    return stream.getvalue()
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
+    return lru_cache(**parameters)(function)
+
+
+_Cached = type(lru_cache(len))
 
 
 def function_digest(function: Callable[..., Any]) -> str:
@@ -167,9 +188,7 @@ def _bytes(value: object) -> bytes:
     try:
         return pickle.dumps(value)
     except Exception:  # noqa: BLE001 - such as an object that holds a lambda
-        import cloudpickle
-
-        return bytes(cloudpickle.dumps(value))
+        return _dumped(value)
 
 
 def _is_own(value: Any) -> bool:
