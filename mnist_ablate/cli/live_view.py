@@ -181,7 +181,7 @@ class NotebookWatch(Watch):
         shown = {"text/html": self._html(), "text/plain": self._status() if self._size else ""}
         with self._drawing:
             if self._display is None:
-                self._display = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+                self._display = display(shown, raw=True, display_id=True)
             else:
                 self._display.update(shown, raw=True)
 

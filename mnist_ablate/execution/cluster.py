@@ -28,6 +28,7 @@ from mnist_ablate.processes import call_within, sigint_blocked
 
 _SET_UP_S = 300
 _SET_UPS = 3
+_SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
 _WORKER_PROCESS = "Dask Worker process (from Nanny)"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -92,7 +93,7 @@ def _main_left_alone() -> Iterator[None]:
 @contextmanager
 def _unchanged_environment() -> Iterator[None]:
     """Dask sets the variables of its workers in this process too, which may be a notebook; take that back."""
-    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    before = {name: os.environ.get(name) for name in (*WORKER_ENVIRONMENT, *_SET_BY_DASK)}
     try:
         yield
     finally:

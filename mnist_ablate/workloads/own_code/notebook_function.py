@@ -93,7 +93,8 @@ def _dumped(value: object) -> bytes:
 
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
-    return lru_cache(**parameters)(function)
+    found: Callable[..., Any] = lru_cache(**parameters)(function)
+    return found
 
 
 _Cached = type(lru_cache(len))

@@ -19,7 +19,6 @@ from mnist_ablate.workloads.own_code.workload import OwnCode
 from mnist_ablate.workloads.workload import trial_of
 
 OFFSET = 0.25
-LOCK = threading.Lock()
 DATA = np.arange(4.0)
 
 
@@ -148,14 +147,6 @@ class Holder:
 
     def train(self, seed):
         return 0.5
-
-
-def uses_a_helper(seed):
-    return helper()
-
-
-def helper():
-    return LOCK.locked()
 
 
 @pytest.mark.parametrize(
