@@ -4,10 +4,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +108,7 @@ def test_a_report_is_saved_by_its_suffix(shown, tmp_path):
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own(shown):
     frame = shown._repr_html_()
     assert re.match(r'<iframe sandbox="allow-popups" style="[^"<>]*" srcdoc="[^"<>]*"></iframe>$', frame)
-    assert shown.save("r.html").read_text()[:15] == "<!doctype html>"
+    assert shown.save("r.html").read_text().startswith("<!DOCTYPE html>")
     assert shown.save("r.svg").read_text().startswith("<")
 
 
@@ -285,28 +287,29 @@ def test_a_script_without_a_guard_is_run_once(tmp_path, how):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", RUNS)
 def test_ctrl_c_ends_a_run_in_order_and_the_same_call_goes_on(tmp_path, how):
-    process = started(tmp_path, how, steps=5, seeds=20)
-    folder = tmp_path / "home" / "ledger.db"
-    wait_for(lambda: folder.exists() and count(tmp_path) >= 2, timeout_s=100)
+    process = started(tmp_path, how, steps=10, seeds=6)
+    wait_for(lambda: count(tmp_path) >= 2, timeout_s=100)
     process.send_signal(signal.SIGINT)
     begun = time.monotonic()
     out, err = process.communicate(timeout=100)
     assert time.monotonic() - begun < 25
-    done = re.search(r"stopped: (\d+) of 40 trials are recorded; the same call goes on", out)
+    done = re.search(r"stopped: (\d+) of 12 trials are recorded; the same call goes on", out)
     assert done, out + err
-    assert 2 <= int(done[1]) == count(tmp_path)
-    again = started(tmp_path, how, steps=0, seeds=20)  # other code
-    assert "stored sweep differs" in again.communicate(timeout=200)[1]
+    assert 2 <= int(done[1]) == count(tmp_path) < 12
+    out, err = started(tmp_path, how, steps=10, seeds=6).communicate(timeout=200)
+    assert out.splitlines() == ["begins", "12"]
+    assert f"resuming: {done[1]} of 12 done" in err
 
 
 def count(folder):
-    found = subprocess.run(
-        [sys.executable, "-c", "import mnist_ablate as ma; print(len(ma.open_report('s', home='home').trials))"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    return int(found.stdout or 0)
+    """How many trials are recorded."""
+    if not (folder / "home" / "ledger.db").exists():
+        return 0
+    with closing(sqlite3.connect(folder / "home" / "ledger.db")) as ledger:
+        try:
+            return ledger.execute("SELECT COUNT(*) FROM trials").fetchone()[0]
+        except sqlite3.OperationalError:  # not yet made
+            return 0
 
 
 @pytest.mark.parametrize("statement", ["import mnist_ablate", "import mnist_ablate as ma; dir(ma); ma.errors"])

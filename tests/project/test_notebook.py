@@ -50,7 +50,7 @@ def test_the_example_notebook_runs_and_shows_its_report(folder):
     assert "its trials run your code: the function train" in bars[0]
     assert len([page for page in pages if page.startswith("<iframe ") and "srcdoc=" in page]) == 1
     assert any("notebook: 4 arms x 8 seeds, 40 trials" in text for text in shown(notebook, "text/plain"))
-    assert (folder / "notebook.html").read_text().startswith("<!doctype html>")
+    assert (folder / "notebook.html").read_text().startswith("<!DOCTYPE html>")
     streams = [each for cell in notebook.cells for each in cell.get("outputs", ()) if each.output_type == "stream"]
     assert not streams
 
