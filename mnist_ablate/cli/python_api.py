@@ -3,10 +3,12 @@
 import json
 import signal
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,6 +291,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
         KeyboardInterrupt: it was stopped.
     """
     question = _ready(asked, train, seeds, quick=quick)
+    _import_recording()
     from dask.system import CPU_COUNT
 
     from mnist_ablate.execution.dask_settings import tls_from_options
@@ -320,6 +323,7 @@ def open_report(name: str | Path, *, home: str | Path | None = None) -> Report:
     Raises:
         SweepError: nothing is recorded under this name.
     """
+    _import_recording()
     from mnist_ablate.execution import recorded_report
 
     settings = Settings(_path(home) or default_home())
@@ -426,6 +430,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _import_recording() -> None:
+    """Import Optuna, whose own progress bar, which is not used, warns in a notebook that it lacks a widget."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import_module("mnist_ablate.execution.recorded_report")
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -67,7 +67,7 @@ def pickled(function: Callable[..., Any]) -> bytes:
                 _dumped(value)
             except Exception as reason:  # noqa: BLE001 - as above
                 where = f"{_name(function)} uses {name} ({type(value).__name__}), which cannot be sent to a worker"
-                raise SweepError(f"{where}: {reason}; make it inside the function") from error
+                raise SweepError(f"{where}: {reason}; make it inside the function") from None
         raise SweepError(f"{_name(function)} cannot be sent to a worker: {error}") from error
     if len(content) > source_code.MAX_BYTES:
         sizes = {name: len(_dumped(value)) for name, value in _all_variables(function)}
