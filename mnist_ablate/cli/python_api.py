@@ -276,7 +276,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
         cluster: a Dask scheduler in place of local workers: `tcp://host:8786`.
         data: a file of arrays `x_train`, `y_train`, `x_test`, `y_test`, as Keras's.
         weights: a file of pretrained weights.
-        fresh: begin a new record, and keep the old one. Needed after a function was changed.
+        fresh: begin a new record, and keep the old one. Needed if the question was changed under its old name.
         progress: whether progress is shown: in a notebook below the cell, elsewhere on stderr.
         trial_timeout_s: the longest wait for news of a trial, in seconds.
         max_trials: a larger plan is refused.

@@ -71,7 +71,7 @@ def test_a_function_is_run_judged_and_shown_and_a_second_run_trains_nothing(home
     opened = ma.open_report("mine", home=home)  # without the function
     assert opened.claims.equals(report.claims)
     with pytest.raises(ConflictError, match=r"stored sweep differs: .*; use fresh=True or another name"):
-        ma.run(asked(), train=lambda seed, scale=False: 0.5 + seed / 100, home=home, progress=False)
+        ma.run(asked(), seeds=3, home=home, progress=False)
 
 
 @pytest.mark.slow

@@ -1,12 +1,15 @@
-"""The example notebook runs in a real kernel, shows its report and its progress, and stops when it is told to."""
+"""The example notebook runs in a real kernel, shows its report and its progress, and stops when told; the guide too."""
 
+import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from command import NO_TRACKER
+from command import NO_TRACKER, base_environment
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -53,6 +56,17 @@ def test_the_example_notebook_runs_and_shows_its_report(folder):
     assert (folder / "notebook.html").read_text().startswith("<!DOCTYPE html>")
     streams = [each for cell in notebook.cells for each in cell.get("outputs", ()) if each.output_type == "stream"]
     assert not streams
+
+
+@pytest.mark.slow
+def test_the_script_of_the_guide_runs(tmp_path):
+    guide = (NOTEBOOK.parents[1] / "docs/guides/python.md").read_text(encoding="utf-8")
+    (tmp_path / "script.py").write_text(re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[1])
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=base_environment(), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"scaling-helps +supported +0\.1", done.stdout)
+    assert (tmp_path / "scaling.html").exists()
 
 
 SLOW = """
