@@ -16,6 +16,7 @@ from typing import IO, Self, TypeVar
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SIGNALLED = 128
+_WATCH_S = 0.5
 T = TypeVar("T")
 
 
@@ -41,12 +42,16 @@ def raising(*, once: bool = False) -> Iterator[None]:
 
 
 class Interrupts(ExitStack):
-    """Catches the signals inside: `signal` is the first one, else 0. `on_first` is called at a first Ctrl-C."""
+    """Catches the signals inside: `signal` is the first one, else 0. `on_first` is called at a first Ctrl-C.
+
+    Only the main thread gets signals. In another thread the end of the main one counts as Ctrl-C, as `main_ended`.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """Announce a first Ctrl-C, which ends a sweep in order. A second one, SIGTERM or SIGHUP end it at once."""
         super().__init__()
         self.signal = 0
+        self.main_ended = False
         self.on_first: Callable[[], None] = lambda: None
         self._say = say
 
@@ -56,8 +61,21 @@ class Interrupts(ExitStack):
         return self.signal != 0
 
     def __enter__(self) -> Self:
-        self.enter_context(_handling(self._catch))
+        if threading.current_thread() is threading.main_thread():
+            self.enter_context(_handling(self._catch))
+        else:
+            left = threading.Event()
+            self.callback(left.set)
+            threading.Thread(target=self._watch_main, args=(left,), name="watch-main", daemon=True).start()
         return self
+
+    def _watch_main(self, left: threading.Event) -> None:
+        while not left.is_set():
+            threading.main_thread().join(_WATCH_S)
+            if not threading.main_thread().is_alive():
+                self.main_ended = True
+                self._catch(signal.SIGINT, None)
+                return
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGINT or self.signal:

@@ -1,10 +1,13 @@
 """The live view of a running sweep, on stderr: a table on a terminal, plain lines elsewhere. It says the time left."""
 
+import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from html import escape
 from statistics import fmean, median
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,6 +26,8 @@ from mnist_ablate.workloads.workload import epochs_of
 _PLAIN_EVERY_S = 10.0
 _MOST_RUNNING_LINES = 20
 _EPOCHS_KEPT = 200
+_MESSAGES_KEPT = 20
+_REDRAWN_EVERY_S = 0.5
 
 
 class Watch(AbstractContextManager["Watch"]):
@@ -33,7 +38,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._live: Live | None = None
         self._scores: defaultdict[str, list[float]] = defaultdict(list)
         self._running: dict[str, tuple[str, str]] = {}  # by trial: its worker, and what is shown of it
-        self._done = self._workers = 0
+        self._done = self._workers = self._size = 0
         self._printed = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
@@ -53,6 +58,10 @@ class Watch(AbstractContextManager["Watch"]):
             return
         if entries:
             self.message(f"resuming: {self._done} of {self._total} done")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Show that there is something to train."""
         if self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, transient=True)
             self._live.start()
@@ -89,9 +98,13 @@ class Watch(AbstractContextManager["Watch"]):
                     self.message(f"trial {name} diverged at epoch {len(event.outcome.epochs) + 1}")
                 elif event.outcome.status != "complete":
                     self.message(f"trial {name} {event.outcome.status}: {event.outcome.reason}")
+        self._refresh(now, plain_line)
+
+    def _refresh(self, now: float, line: str) -> None:
+        """Where there is no live table, print a line from time to time."""
         if not self._console.is_terminal and now - self._printed >= _PLAIN_EVERY_S:
             self._printed = now
-            self.message(plain_line or self._status())
+            self.message(line or self._status())
 
     def message(self, text: str) -> None:
         """Print a line of its own, above the live table."""
@@ -133,6 +146,58 @@ class Watch(AbstractContextManager["Watch"]):
         status = Table.grid(padding=(0, 2, 0, 0))
         status.add_row(ProgressBar(total=self._size, completed=self._done, width=30), self._status())
         return Group(*([table] if arms else []), *more, *running, status)
+
+
+class NotebookWatch(Watch):
+    """The same below a notebook's cell: a progress bar, the arms so far, what runs now, and the latest messages."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
+        self._messages: deque[str] = deque(maxlen=_MESSAGES_KEPT)
+        self._display: Any = None
+        self._drawing = threading.Lock()
+
+    def __exit__(self, *_: object) -> None:
+        self._running.clear()
+        self._draw()
+
+    def message(self, text: str) -> None:
+        """Add a line below the progress bar."""
+        self._messages.append(mask(text))
+        self._draw()
+
+    def _begin(self) -> None:
+        self._draw()
+
+    def _refresh(self, now: float, line: str) -> None:  # noqa: ARG002 - as above
+        if now - self._printed >= _REDRAWN_EVERY_S:
+            self._printed = now
+            self._draw()
+
+    def _draw(self) -> None:
+        """Replace what the cell shows. Messages may come from any thread."""
+        from IPython.display import display
+
+        shown = {"text/html": self._html(), "text/plain": self._status() if self._size else ""}
+        with self._drawing:
+            if self._display is None:
+                self._display = display(shown, raw=True, display_id=True)
+            else:
+                self._display.update(shown, raw=True)
+
+    def _html(self) -> str:
+        metric, arms = self._sweep.workload.main_metric if self._size else "", list(self._scores.items())
+        means = [(arm, len(scores), number(fmean(scores), self._sweep.metric(metric).unit)) for arm, scores in arms]
+        rows = "".join(f"<tr><td>{escape(arm)}</td><td>{n}</td><td>{mean}</td></tr>" for arm, n, mean in means[:50])
+        head = f"<tr><th>arm</th><th>n</th><th>{escape(metric)} so far</th></tr>"
+        bar = f'<progress value="{self._done}" max="{self._size}" style="width: 20em"></progress> '
+        running = [line for _, line in list(self._running.values())[:_MOST_RUNNING_LINES]]
+        return (
+            (f"<div>{bar}{escape(self._status())}</div>" if self._size else "")
+            + (f"<table>{head}{rows}</table>" if rows else "")
+            + "".join(f'<div style="opacity: 0.6">{escape(line)}</div>' for line in running)
+            + "".join(f"<div>{escape(line)}</div>" for line in [*self._messages])
+        )
 
 
 class TimeLeft:

@@ -1,7 +1,7 @@
 """The commands on what is recorded: `report`, `compare`, `verify`, `ui`, `sync`, `export` and `restore`."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -11,8 +11,11 @@ from mnist_ablate.cli.sweeps import FAILED_TRIALS
 from mnist_ablate.errors import SweepError
 from mnist_ablate.text import plainly
 
+if TYPE_CHECKING:
+    from mnist_ablate.reports.report import RecordedSweep, Report
+
 Format = Literal["table", "md", "html", "svg", "png", "json", "bundle"]
-_FORMATS = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip"), get_args(Format), strict=True))
+SUFFIXES = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip"), get_args(Format), strict=True))
 All = Annotated[bool, typer.Option("--all", help="Every recorded sweep.")]
 
 
@@ -31,9 +34,9 @@ def report(
     """Show the arms and verdicts of what is recorded of a sweep."""
     if bool(source) == bool(compared):
         raise SweepError("report takes a sweep, or --compare and two: report normalization")
-    form = form or _FORMATS.get((output.suffix.lower() if output else "") or ".txt")
+    form = form or SUFFIXES.get((output.suffix.lower() if output else "") or ".txt")
     if form is None:
-        known = f"no format has this suffix; known: {', '.join(_FORMATS)}"
+        known = f"no format has this suffix; known: {', '.join(SUFFIXES)}"
         raise SweepError(f"{plainly(str(output))}: {known}; or give --format")
     if output is None and form in {"png", "bundle"}:
         name = "NAME.png" if form == "png" else "NAME.zip"
@@ -49,38 +52,48 @@ def report(
 
 def _written(source: str, form: Format, home: Path | None, output: Path | None) -> str:
     """The report as text; nothing if it is in the file already."""
-    from rich.console import Console
-
     from mnist_ablate.execution import recorded_report
     from mnist_ablate.processes import whole_file
-    from mnist_ablate.reports import markdown, terminal
 
     settings = settings_of(home)
     found, record = recorded_report.report(name_of(source), settings)
-    if form == "json":
-        return found.model_dump_json()
-    if form == "md":
-        return markdown.markdown(found, record.sweep.question)
-    if form == "table":
-        console = Console()
-        with console.capture() as capture:
-            console.print(terminal.tables(found))
-        return capture.get()
+    if form in {"json", "md", "table"}:
+        return as_text(found, None, form)
     if form == "bundle" and output:
         content, digest = recorded_report.bundle(record, settings, found)
         with whole_file(output) as part:
             part.write_bytes(content)
         typer.echo(f"{output}: digest {digest}")
         return ""
+    sweep = recorded_report.recorded_sweep(record)
+    if form == "png" and output:
+        from mnist_ablate.reports import charts, drawing
+
+        drawing.to_png(charts.main_chart(found, sweep), output)
+        return ""
+    return as_text(found, sweep, form)
+
+
+def as_text(found: "Report", recorded: "RecordedSweep | None", form: str) -> str:
+    """A report in a format that is text. A page and a chart show what is `recorded`."""
+    from rich.console import Console
+
+    from mnist_ablate.reports import markdown, terminal
+
+    if form == "json":
+        return found.model_dump_json()
+    if form == "md":
+        return markdown.markdown(found, found.asked.question)
+    if form == "table" or recorded is None:
+        console = Console()
+        with console.capture() as capture:
+            console.print(terminal.tables(found))
+        return capture.get()
     from mnist_ablate.reports import charts, drawing, html  # which import matplotlib
 
-    sweep = recorded_report.recorded_sweep(record)
     if form == "html":
-        return html.html(found, sweep)
-    chart = charts.main_chart(found, sweep)
-    if form == "png" and output:
-        drawing.to_png(chart, output)
-    return "" if form == "png" else drawing.to_svg_file(chart)
+        return html.html(found, recorded)
+    return drawing.to_svg_file(charts.main_chart(found, recorded))
 
 
 def compare(

@@ -154,18 +154,12 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 def _end(result: "Run", settings: Settings, *, as_json: bool, register: bool) -> None:
     """Judge, show, publish; leave with the exit code that says how it went."""
-    from mnist_ablate.execution import recorded_report
     from mnist_ablate.service import webhook
     from mnist_ablate.tracking import model_registry
 
     report = result.report
     show(report, as_json=as_json)
-    in_step = result.delivered
-    if in_step and not result.published and not result.interrupted:
-        try:
-            recorded_report.publish(result.record, result.records, result.mirror, settings, report)
-        except UnreachableError:
-            in_step = False
+    in_step = result.publish()
     if not in_step:
         typer.echo(f"MLflow is not up to date: run: mnist-ablate sync {report.sweep}", err=True)
     if result.link:

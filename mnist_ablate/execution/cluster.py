@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,21 @@ from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask
-from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, SETTINGS, Tls, send_at_once, silence
+from mnist_ablate.execution.dask_settings import (
+    CONNECT_TIMEOUT_S,
+    SETTINGS,
+    WORKER_ENVIRONMENT,
+    Tls,
+    send_at_once,
+    silence,
+)
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.processes import call_within, sigint_blocked
 
 _SET_UP_S = 300
 _SET_UPS = 3
+_SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
+_WORKER_PROCESS = "Dask Worker process (from Nanny)"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -35,6 +44,8 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
     with dask.config.set(SETTINGS), ExitStack() as stack:
         if address is None:
             resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
+            stack.enter_context(_unchanged_environment())
+            stack.enter_context(_main_left_alone())
             with sigint_blocked():
                 cluster = LocalCluster(
                     n_workers=jobs,
@@ -55,6 +66,42 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
         stack.callback(_close, client)
         _set_up(client, address, plugin)
         yield client
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Workers do not import the `__main__` of this process: it may be a script that would start the sweep again.
+
+    Workers can start at any time while the cluster is up. Other processes that the user starts are as always.
+    """
+    usual = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = usual(name)
+        if name == _WORKER_PROCESS:
+            found.pop("init_main_from_name", None)
+            found.pop("init_main_from_path", None)
+        return found
+
+    spawn.get_preparation_data = without_main
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = usual
+
+
+@contextmanager
+def _unchanged_environment() -> Iterator[None]:
+    """Dask sets the variables of its workers in this process too, which may be a notebook; take that back."""
+    before = {name: os.environ.get(name) for name in (*WORKER_ENVIRONMENT, *_SET_BY_DASK)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def scheduler_id(client: Any) -> str:

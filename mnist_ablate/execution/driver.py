@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import Protocol
 
-from mnist_ablate.errors import AblateError, mask
+from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution import recorded_report
-from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
+from mnist_ablate.execution.engine import DRAIN_S, Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
 from mnist_ablate.ledger import progress
@@ -117,6 +117,15 @@ class Run:
         """MLflow's page of the sweep; empty if MLflow was never reached."""
         return self.mirror.link or self.record.mirrored.link
 
+    def publish(self) -> bool:
+        """Write the verdicts to MLflow, if they are not there. Whether MLflow has all of the sweep now."""
+        if self.delivered and not self.published and not self.interrupted:
+            try:
+                recorded_report.publish(self.record, self.records, self.mirror, self._settings, self.report)
+            except UnreachableError:
+                return False
+        return self.delivered
+
     def train(self) -> None:
         """Train one round after the other. What failed in this run is not tried again in it."""
         if self.plan.sweep.design == "search":
@@ -210,10 +219,15 @@ class Run:
             )
             engine = Engine(plugin, settings.jobs, settings.cluster, settings.tls, settings.trial_timeout_s)
             self._engine = self._stack.enter_context(engine)
-            self._interrupts.on_first = self._engine.drain
+            self._interrupts.on_first = self._stop_training
             if self._interrupts.stopping:
-                self._engine.drain()
+                self._stop_training()
         return self._engine
+
+    def _stop_training(self) -> None:
+        """Let running trials finish. After the end of the main thread Dask's threads bring no results."""
+        if self._engine is not None:
+            self._engine.drain(0.0 if self._interrupts.main_ended else DRAIN_S)
 
     def _uploading(self) -> Uploader:
         """The uploader. It first sends what an earlier run may not have delivered."""

@@ -129,9 +129,9 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def drain(self) -> None:
-        """Start nothing more. `batches` ends when the running trials have ended, or after `DRAIN_S` seconds."""
-        self._draining_since = self._draining_since or time.monotonic()
+    def drain(self, wait_s: float = DRAIN_S) -> None:
+        """Start nothing more. `batches` ends when the running trials have ended, or after `wait_s` seconds."""
+        self._draining_since = self._draining_since or time.monotonic() + wait_s - DRAIN_S
 
     def prune(self, trial_id: str) -> None:
         """End a running trial after this epoch or the next, as "pruned". If it has ended already, nothing changes."""

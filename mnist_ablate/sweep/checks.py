@@ -26,6 +26,7 @@ from mnist_ablate.workloads.own_code.declaration import (
     MetricDeclaration,
     Setting,
 )
+from mnist_ablate.workloads.own_code.notebook_function import NotebookFunction
 from mnist_ablate.workloads.workload import Workload, default_workload
 
 M = TypeVar("M", bound=BaseModel)
@@ -52,16 +53,20 @@ _WANTED = {
     "less_than_equal": "at most {le:g}",
     "less_than": "below {lt:g}",
 }
+_BLANK_CLAIM: Mapping[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
 _RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
 _OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), "configurations": ("nuisance", "fixed")}
 """Where a factor must not stand too. Only the value that tuning replaces may be fixed as well."""
 
 
-def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -> tuple[Sweep, list[Finding]]:
+def check(
+    name: str, plain: Plain, folder: Path, *, any_factors: bool = False, function: NotebookFunction | None = None
+) -> tuple[Sweep, list[Finding]]:
     """What is sound of a file's values as a sweep, and what is wrong, up to somewhat more than MAX_PROBLEMS.
 
-    `folder` is that of the file. With `any_factors` they are columns of a table, not settings of a workload.
+    `folder` is that of the file. With `any_factors` they are columns of a table, not settings of a workload. The
+    `function` is the one that `train` names, if it lives in no file.
     """
     if not isinstance(plain, dict):
         text = f"a sweep file is a mapping of {listed(SECTIONS)}; not {shown(plain)}"
@@ -72,8 +77,8 @@ def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -
     claims: dict[int, Claim] = {}
     for index, item in enumerate(items) if isinstance(items, list) else ():
         if len(found) <= MAX_PROBLEMS:
-            blank: dict[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
-            claims[index], wrong = _sound(Claim, item, ("claims", index), {"name": f"claim-{index}", **blank})
+            blank = {"name": f"claim-{index}", **_BLANK_CLAIM}
+            claims[index], wrong = _sound(Claim, item, ("claims", index), blank)
             found += wrong
     if not isinstance(items, list):
         text = "" if isinstance(items, Unreadable) else f"must be a list of claims, not {shown(items)}"
@@ -82,7 +87,7 @@ def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -
         found.append(Finding(("name",), "a sweep has the name of its file; remove this line", at_key=True))
     if "found_settings" in plain:
         found.append(Finding(("found_settings",), f"unknown key; {hint('found_settings', SECTIONS)}", at_key=True))
-    sweep = sweep.located(folder).with_claims(list(claims.values()))
+    sweep = sweep.located(folder, function).with_claims(list(claims.values()))
     workload, wrong = (None, []) if any_factors else _workload_of(sweep)
     found += wrong
     unreliable = {part for each in found for part in each.address[: 2 if each.address[0] == "claims" else 1]}
@@ -93,6 +98,12 @@ def check(name: str, plain: Plain, folder: Path, *, any_factors: bool = False) -
     claims = dict(zip(claims, sweep.claims, strict=True))
     found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
     return sweep, found
+
+
+def claim_findings(content: Plain) -> list[Finding]:
+    """What is wrong with the values of a claim by itself. Whether it suits a sweep is another question."""
+    found = _sound(Claim, content, ("claims", 0), {"name": "claim", **_BLANK_CLAIM})[1]
+    return [Finding(each.address[2:], each.text, each.at_key) for each in found]
 
 
 def _workload_of(sweep: Sweep) -> tuple[Workload | None, list[Finding]]:

@@ -140,6 +140,7 @@ class Sweep(_Model):
     found_settings: dict[str, Setting] | None = None
     """For `train`: all settings, as they were read from the code. With them a recorded sweep needs no code."""
     _folder: Path = PrivateAttr(default=Path())
+    _function: Any = PrivateAttr(default=None)  # a NotebookFunction, if `train` names one
 
     @model_validator(mode="after")
     def _tell_claims(self) -> Self:
@@ -183,6 +184,7 @@ class Sweep(_Model):
             folder=self._folder,
             timeout_s=self.timeout_s,
             found=self.found_settings,
+            given=self._function,
         )
 
     def with_found_settings(self) -> "Sweep":
@@ -205,10 +207,10 @@ class Sweep(_Model):
                 found.setdefault(name, []).append(value)
         return found
 
-    def located(self, folder: Path) -> "Sweep":
-        """The same beside the code in a folder."""
+    def located(self, folder: Path, function: Any = None) -> "Sweep":
+        """The same beside the code in a folder; `function` is a NotebookFunction, if it trains one."""
         copy = self.model_copy()
-        copy._folder = folder  # noqa: SLF001 - a copy
+        copy._folder, copy._function = folder, function  # noqa: SLF001 - a copy
         return copy
 
     def with_claims(self, claims: list[Claim]) -> "Sweep":
@@ -304,7 +306,7 @@ class Sweep(_Model):
         content["name"] = f"{self.name}-quick"
         content["seeds"] = min(self.min_seeds, 2)
         content["tuning_trials"] = min(self.tuning_trials, 2)
-        return Sweep.model_validate(content).located(self._folder)
+        return Sweep.model_validate(content).located(self._folder, self._function)
 
 
 def _ends(choice: Range) -> list[Scalar]:

@@ -15,6 +15,7 @@ from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Sweep, is_name
 from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Mark, Plain, SourceFile, child, raise_if_any
 from mnist_ablate.text import hint, listed, plainly, shortened, shown
+from mnist_ablate.workloads.own_code.notebook_function import MARK, NotebookFunction
 from mnist_ablate.workloads.workload import default_workload
 
 _PACKAGE = Path(__file__).parents[1]
@@ -22,17 +23,19 @@ _SUFFIXES = (".yaml", ".yml")
 _QUICK = "-quick"
 
 
-def load(
+def load(  # noqa: PLR0913 - what each option of a command changes
     source: str,
     *,
     overrides: Sequence[str] = (),
     seeds: int | None = None,
     quick: bool = False,
     any_factors: bool = False,
+    function: NotebookFunction | None = None,
 ) -> Sweep:
     """The sweep of a shipped name or a file, with `--set` and `--seeds` applied, shortened if `quick`.
 
-    `any_factors` lets the factors be any columns of a table in place of the settings of the workload.
+    `any_factors` lets the factors be any columns of a table in place of the settings of the workload. A `function`
+    takes the place of what the file trains.
     Raises SweepError that names every problem, each with its line and column or its flag.
     """
     path = _find(source)
@@ -48,7 +51,11 @@ def load(
     if seeds is not None and isinstance(file.root, dict):
         file.root["seeds"] = seeds
         file.move(("seeds",), Mark(f"--seeds {seeds}"))
-    sweep, found = checks.check(name, file.root or {}, path.absolute().parent, any_factors=any_factors)
+    if function is not None and isinstance(file.root, dict):
+        file.root["train"] = function.text
+        file.move(("train",), Mark("train"))
+    folder = path.absolute().parent
+    sweep, found = checks.check(name, file.root or {}, folder, any_factors=any_factors, function=function)
     raise_if_any([*file.problems, *map(file.located, found)])
     sweep = sweep if any_factors else sweep.with_found_settings()
     return sweep.quick() if quick else sweep
@@ -69,6 +76,9 @@ def template(name: str, schema_file: str) -> str:
 
 def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
     """The command that runs the same trials, and the text of the file that it reads; '' if the sweep is shipped."""
+    if _trains_function(sweep):
+        name = str(sweep.train).removeprefix(MARK)
+        return f'mnist_ablate.run("{sweep.name}.yaml", train={name})', as_yaml(sweep)
     data = "" if sweep.train or sweep.data or data_digest == sweep.workload.shipped_digest else " --data FILE.npz"
     name, quick = sweep.name.removesuffix(_QUICK), sweep.name.endswith(_QUICK)
     for seeds in (None, sweep.max_seeds) if name in shipped() else ():
@@ -83,11 +93,16 @@ def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
 
 
 def as_yaml(sweep: Sweep) -> str:
-    """A sweep file of the same digest, if it has the sweep's name."""
-    content = sweep.model_dump(mode="json", exclude={"name", "found_settings"}, exclude_defaults=True)
+    """A sweep file of the same digest, if it has the sweep's name. It names no function that lives in no file."""
+    left_out = {"name", "found_settings", *(("train",) if _trains_function(sweep) else ())}
+    content = sweep.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
     for told, claim in zip(content.get("claims", ()), sweep.claims, strict=True):
         told.update({"metric": claim.metric} if sweep.train else {})
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+
+def _trains_function(sweep: Sweep) -> bool:
+    return isinstance(sweep.train, str) and sweep.train.startswith(MARK)
 
 
 def _find(source: str) -> Path:

@@ -1,6 +1,7 @@
 """What a person sees of a running sweep: who runs, what came out, how long; plain lines where there is no terminal."""
 
 import io
+import re
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from ledger_records import outcome, plan
 from rich.console import Console
 
 from mnist_ablate.cli import live_view
-from mnist_ablate.cli.live_view import TimeLeft, Watch
+from mnist_ablate.cli.live_view import NotebookWatch, TimeLeft, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import RecordedTrial
@@ -186,3 +187,29 @@ def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_no
     left.event(Started(first.trial, "w"), "", 50.0)
     left.event(finished(first), "dense", 54.0)
     assert left.seconds(1, 54.0) == (4.0, True)
+
+
+def test_a_notebook_shows_one_bar_that_is_replaced(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
+    shown: list[dict[str, str]] = []
+
+    def display(content: dict[str, str], **_options: bool) -> SimpleNamespace:
+        shown.append(content)
+        return SimpleNamespace(update=lambda again, **_options: shown.append(again))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    planned = plan()
+    trials = planned.verdict_trials()
+    with NotebookWatch() as watch:
+        watch.opened(planned, {})
+        watch.event(trials[0], Started(trials[0].trial, "a"))
+        clock.now += 1
+        watch.event(trials[0], finished(trials[0]))
+        watch.message("MLflow <is> down: http://user:secret@host")
+    bars = [re.search(r'<progress value="(\d)" max="6"', each["text/html"])[1] for each in shown]  # type: ignore[index]
+    assert bars == ["0", "1", "1", "1"]
+    assert "MLflow &lt;is&gt; down: http://user:***@host" in shown[-1]["text/html"]
+    assert (
+        f"<td>relu</td><td>1</td><td>{fake_trainer.metrics(trials[0].trial)['test_accuracy']:.2%}"
+        in shown[-1]["text/html"]
+    )
+    assert shown[-1]["text/plain"].startswith("1 of 6 trials, 0 running")

@@ -40,7 +40,7 @@ class SourceCode:
     def is_in(self, folder: Path) -> bool:
         """Whether a folder has the same files."""
         try:
-            return all((folder / name).read_bytes() == content for name, content in self.files)
+            return folder.is_dir() and all((folder / name).read_bytes() == content for name, content in self.files)
         except OSError:
             return False
 
@@ -82,6 +82,12 @@ def installed_digest(module: str) -> str:
     files = sorted(top.rglob("*.py")) if top.is_dir() else [path]
     lines = [f"{file.relative_to(top.parent)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def of_modules(folder: Path, modules: Sequence[str], named: Sequence[str] = ()) -> SourceCode:
+    """Those of the modules that are in the folder, what they import beside them, and the files that are named."""
+    own = [path for module in modules if (path := file_of(folder, module))]
+    return _read(folder, [*own, *(each for path in own for each in _closure(path, folder)), *_named(folder, named)])
 
 
 def of_command(folder: Path, command: Sequence[str], named: Sequence[str] = ()) -> SourceCode:

@@ -136,7 +136,8 @@ class _Runner:
         self.close = weakref.finalize(self, _end, self._socket, self._process)
         own = code.workload
         if own.function:
-            self.tell({"import": {"folder": str(folder), "module": own.module, "function": own.function}})
+            named = {"folder": str(folder), "module": own.module, "function": own.function}
+            self.tell({"import": {**named, "pickle": code.pickle, "paths": sys.path if code.pickle else []}})
             problem = self._imported(own.module)
             if problem:
                 self._process.kill()  # its import may never end

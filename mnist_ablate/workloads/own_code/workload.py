@@ -19,6 +19,7 @@ from mnist_ablate.text import guess, hint, listed, plainly
 from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar, Status, Trial
 from mnist_ablate.workloads.own_code import command_line, signature, source_code
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting, kind_of, settings_model
+from mnist_ablate.workloads.own_code.notebook_function import MARK, NotebookFunction, SentFunction
 from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section, Table
 
 
@@ -30,6 +31,7 @@ class OwnCode:
     metrics of the sweep file; `written` has every value that the file gives a setting. `claimed` are the metrics of
     the claims, the first of them the main one. `code` names more files that decide what a trial does. `folder` is that
     of the sweep file. A trial fails after `timeout_s` seconds. `found` are the settings as read from the code.
+    `given` is the function itself if it lives in no file; only the process that begins the sweep has it.
     """
 
     train: str | tuple[str, ...]
@@ -42,6 +44,7 @@ class OwnCode:
     folder: Path = Path()
     timeout_s: float | None = None
     found: Mapping[str, Setting] | None = None
+    given: NotebookFunction | None = None
 
     name = "own_code"
     version = 1
@@ -54,8 +57,9 @@ class OwnCode:
     seeds_vary = "The seeds vary what the code makes of the seed that it is given."
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what was worked out: a model that was made here cannot be sent to a worker."""
-        return {name: vars(self)[name] for name in self.__dataclass_fields__ if name in vars(self)}
+        """Without what was worked out: a model that was made here cannot be sent to a worker, nor can the function."""
+        kept = {name: vars(self)[name] for name in self.__dataclass_fields__ if name in vars(self)}
+        return {**kept, "given": None}
 
     @property
     def template(self) -> str:
@@ -79,10 +83,16 @@ class OwnCode:
         if not isinstance(self.train, str):
             names = command_line.named_settings(self.train)
             return dict.fromkeys(names, Setting()), command_line.takes_all(self.train)
-        found = self._signature()
-        return found.settings, found.is_open
+        found, named = self._signature(), {*self.written, *self.declared}
+        optional = {name: about for name, about in found.optional.items() if name in named}
+        return {**found.settings, **optional}, found.is_open
 
     def _signature(self) -> signature.Signature:
+        if self.given is not None:
+            return self.given.signature
+        if self.module == MARK.rstrip(":"):
+            where = f"{plainly(self.function)} is a function of a notebook or a script, and no file has it"
+            raise SweepError(f"{where}: run the sweep there, or move it into a file: train: module:{self.function}")
         path = source_code.module_path(self.folder, self.module)
         if path is None:
             known = hint(self.module, sorted(each.stem for each in self.folder.glob("*.py")), "beside it")
@@ -128,6 +138,8 @@ class OwnCode:
     @property
     def runs_code(self) -> str:
         """What is called."""
+        if self.module == MARK.rstrip(":"):
+            return f"the function {self.function}"
         return self.train if isinstance(self.train, str) else " ".join(self.train)
 
     @property
@@ -165,6 +177,8 @@ class OwnCode:
         """
         if isinstance(source, bytes):
             files = source_code.unpack(source, Path(tempfile.mkdtemp(prefix="mnist-ablate-code-")))
+            if self.module == MARK.rstrip(":"):
+                return _unpacked(self, files)
             is_sent = not self.module or source_code.file_of(files.folder, self.module)
             installed = "" if is_sent else source_code.installed_digest(self.module)
             return Code(self, replace(files, installed=installed))
@@ -172,6 +186,9 @@ class OwnCode:
             raise DataError("--data: the code of this sweep reads its own data; name the files under code:")
         if not isinstance(self.train, str):
             return Code(self, source_code.of_command(self.folder, self.train, self.code))
+        if self.given is not None:
+            sent, files = self.given.in_folder(self.folder, self.code)
+            return Code(self, files, sent)
         self._signature()  # is there
         return Code(self, source_code.of_module(self.folder, self.module, self.code))
 
@@ -196,8 +213,11 @@ class OwnCode:
         return {}
 
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
-        """Each file with its size and sha256."""
-        files = cast("Code", inputs).source.described()
+        """Each file with its size and sha256, and a function that lives in no file."""
+        code = cast("Code", inputs)
+        files = code.source.described()
+        if code.sent is not None:
+            files.insert(0, (self.runs_code, len(code.sent.content), code.sent.digest))
         return [{"file": name, "bytes": size, "sha256": digest} for name, size, digest in files]
 
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost | None:
@@ -241,19 +261,29 @@ def _mean_of(trials: Sequence[RecordedTrial], name: str) -> str:
 
 @dataclass(frozen=True)
 class Code:
-    """See `workloads.workload.Inputs`: the files of users' code, and what their sweep says of them."""
+    """See `workloads.workload.Inputs`: the files of users' code, and what their sweep says of them.
+
+    `sent` is a function that lives in no file.
+    """
 
     workload: OwnCode
     source: source_code.SourceCode
+    sent: SentFunction | None = None
 
     @property
     def digest(self) -> str:
         """That of the files, and of how they are called."""
-        return self.source.digest_with(json.dumps(self.workload.train))
+        return self.source.digest_with(json.dumps(self.workload.train) + (self.sent.digest if self.sent else ""))
 
     def packed(self) -> bytes:
         """What workers get."""
-        return self.source.packed()
+        own = ((_PICKLE, self.sent.content), (_DIGEST, self.sent.digest.encode())) if self.sent else ()
+        return source_code.SourceCode(self.source.folder, (*self.source.files, *own)).packed()
+
+    @property
+    def pickle(self) -> str:
+        """The file of a function that was unpacked here; empty if it is imported."""
+        return str(self.source.folder / _PICKLE) if self.sent else ""
 
     def usable_folder(self) -> Path:
         """The folder of the sweep file where it has the same files, as on this machine; else where they were unpacked.
@@ -304,6 +334,18 @@ class Code:
             if math.isfinite(value):
                 counted[name] = value
         return ("diverged" if lacking else "complete"), "; ".join(lacking), counted
+
+
+_PICKLE, _DIGEST = ".function/pickle", ".function/digest"
+"""What a function that lives in no file travels as, beside the files."""
+
+
+def _unpacked(workload: OwnCode, source: source_code.SourceCode) -> Code:
+    """What a worker got."""
+    files = dict(source.files)
+    content, digest = files.pop(_PICKLE, b""), files.pop(_DIGEST, b"")
+    sent = SentFunction(content, digest.decode()) if content else None
+    return Code(workload, source_code.SourceCode(source.folder, tuple(files.items())), sent)
 
 
 def _with_path(command: Sequence[str], folder: Path) -> list[str]:
