@@ -199,14 +199,8 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
         check_address(cluster)
     files = [*map(Path, tls or ())][:3]
     encryption = tls_from_options(cluster, *files, *[None] * (3 - len(files)))
-    where = (
-        _path(home) or default_home(),
-        None if data is None else str(data),
-        _path(weights),
-        jobs or CPU_COUNT,
-        cluster,
-        encryption,
-    )
+    images = None if data is None else str(data)
+    where = (_path(home) or default_home(), images, _path(weights), jobs or CPU_COUNT, cluster, encryption)
     settings = Settings(*where, trial_timeout_s, max_trials, fresh, require_mlflow)
     with _python_words(), webhook.failing(settings.webhook, question.name), _watch(progress) as watch:
         try:

@@ -1,4 +1,4 @@
-"""A report for notebooks and scripts: as DataFrames, as files, and as the page that a notebook shows."""
+"""A report as notebooks and scripts have it: DataFrames, a page in a frame, and files; computes no number itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

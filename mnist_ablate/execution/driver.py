@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution import recorded_report
-from mnist_ablate.execution.engine import DRAIN_S, Engine, Event, Finished, Progress
+from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
 from mnist_ablate.ledger import progress
@@ -227,7 +227,7 @@ class Run:
     def _stop_training(self) -> None:
         """Let running trials finish. After the end of the main thread Dask's threads bring no results."""
         if self._engine is not None:
-            self._engine.drain(0.0 if self._interrupts.main_ended else DRAIN_S)
+            self._engine.drain(at_once=self._interrupts.main_ended)
 
     def _uploading(self) -> Uploader:
         """The uploader. It first sends what an earlier run may not have delivered."""

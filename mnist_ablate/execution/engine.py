@@ -129,9 +129,9 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def drain(self, wait_s: float = DRAIN_S) -> None:
-        """Start nothing more. `batches` ends when the running trials have ended, or after `wait_s` seconds."""
-        self._draining_since = self._draining_since or time.monotonic() + wait_s - DRAIN_S
+    def drain(self, *, at_once: bool = False) -> None:
+        """Start nothing more. `batches` ends when the running trials have ended, `at_once` or after `DRAIN_S` s."""
+        self._draining_since = self._draining_since or time.monotonic() - (DRAIN_S if at_once else 0.0)
 
     def prune(self, trial_id: str) -> None:
         """End a running trial after this epoch or the next, as "pruned". If it has ended already, nothing changes."""
