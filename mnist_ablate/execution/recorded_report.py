@@ -54,7 +54,8 @@ def open_mirror(record: Record, settings: Settings) -> Mirror:
     """The mirror of a record; it connects when it is first used."""
     sweep = record.sweep
     where, run_tags = settings.tracking_uri, provenance(record.data_digest)
-    return Mirror(where, sweep.name, sweep.digest, sweep.question, run_tags, sweep.workload)
+    digest = sweep.digest_with(record.data_digest)
+    return Mirror(where, sweep.name, digest, sweep.question, run_tags, sweep.workload)
 
 
 def provenance(data_digest: str) -> dict[str, str]:

@@ -270,6 +270,12 @@ class Sweep(_Model):
         text = json.dumps(self.model_dump(mode="json", exclude={"source", "found_settings"}, exclude_defaults=True))
         return hashlib.sha256(json.dumps(json.loads(text, parse_int=float), sort_keys=True).encode()).hexdigest()
 
+    def digest_with(self, data_digest: str) -> str:
+        """What its runs in MLflow are found by: of a sweep with the user's code, that of the code counts too."""
+        if not self.workload.runs_code:
+            return self.digest
+        return hashlib.sha256(f"{self.digest} {data_digest}".encode()).hexdigest()
+
     def quick(self) -> "Sweep":
         """The same question as a smoke test, under another name: at most 2 seeds and 2 tuning trials, and short trials.
 

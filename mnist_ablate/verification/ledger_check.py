@@ -42,6 +42,7 @@ class CheckedLedger:
         content = json.loads(study.attrs["content"])
         self.sweep = Sweep.model_validate(content["sweep"])
         self.plan = make_plan(self.sweep, content["data_digest"], max_trials=10**9)
+        self.runs_digest = self.sweep.digest_with(content["data_digest"])
         self.finals: dict[str, FinalRecord] = {}
         self.rows: list[Row] = []
         self.missing = 0

@@ -24,7 +24,7 @@ def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterato
     if experiment is None:
         yield f"MLflow: no experiment {ledger.sweep.name}: {_SYNC}"
         return
-    own = [run for run in experiment.runs if run.tags.get("sweep_digest") == ledger.sweep.digest]
+    own = [run for run in experiment.runs if run.tags.get("sweep_digest") == ledger.runs_digest]
     parents = [run for run in own if run.tags.get("kind") == "sweep"]
     if len(parents) != 1:
         yield f"MLflow: {len(parents)} runs stand for the sweep {ledger.sweep.name}: {_SYNC}"
@@ -51,7 +51,7 @@ def _stray(ledger: CheckedLedger, experiment: RawExperiment, parents: set[str]) 
     for run in experiment.runs:
         where, kind, trial_id = f"MLflow: run {run.run_id}", run.tags.get("kind"), run.tags.get("trial_id", "")
         is_known = trial_id in ledger.finals
-        if run.tags.get("sweep_digest") != ledger.sweep.digest:
+        if run.tags.get("sweep_digest") != ledger.runs_digest:
             if run.tags.get("mlflow.parentRunId") in parents or is_known:
                 yield f"{where} belongs to no record of the sweep: delete it"
             if kind and run.status == "RUNNING":
