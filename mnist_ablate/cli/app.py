@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import os
 import signal
 import socket
@@ -31,7 +32,7 @@ stack_app = typer.Typer(no_args_is_help=True, help="The service for a team: trac
 _RARELY = (100_000, 20, 20)
 """Thresholds of the garbage collector. By default it takes a quarter of `report` at 10,000 trials, for nothing."""
 _LEAVE_S = 1.0
-_NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
+_NO_SPACE = {errno.EBADF, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
 
 
 def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -114,6 +115,7 @@ app.add_typer(stack_app, name="stack")
 def main() -> None:
     """Run a command. Every error is one line on stderr and an exit code, with --debug a traceback."""
     gc.set_threshold(*_RARELY)
+    _replace_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # after the last line Ctrl-C ends at once, without a traceback
     debug = "--debug" in sys.argv
@@ -137,6 +139,24 @@ def main() -> None:
         text, code = _message_and_code(error)
         sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))
         sys.exit(code)
+
+
+class _Closed(io.TextIOBase):
+    """Standard output where there is none: whoever writes a result there hears of it."""
+
+    def write(self, _text: str) -> int:
+        """Raises OSError."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output, which is closed")
+
+
+def _replace_closed_streams() -> None:
+    """Python has None for a stream that was closed before. Its number must not go to a file that is opened next."""
+    for name, number, put in (("stdout", 1, _Closed()), ("stderr", 2, io.StringIO())):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            if nothing != number:
+                os.dup2(nothing, number)
+            setattr(sys, name, put)
 
 
 def _message_and_code(error: Exception) -> tuple[str, int]:

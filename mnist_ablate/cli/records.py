@@ -11,8 +11,8 @@ from mnist_ablate.cli.sweeps import FAILED_TRIALS
 from mnist_ablate.errors import SweepError
 from mnist_ablate.text import plainly
 
-Format = Literal["table", "md", "html", "svg", "png", "json", "bundle"]
-_FORMATS = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip"), get_args(Format), strict=True))
+Format = Literal["table", "md", "html", "svg", "png", "json", "bundle", "csv"]
+_FORMATS = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip", ".csv"), get_args(Format), strict=True))
 All = Annotated[bool, typer.Option("--all", help="Every recorded sweep.")]
 
 
@@ -53,12 +53,14 @@ def _written(source: str, form: Format, home: Path | None, output: Path | None) 
 
     from mnist_ablate.execution import recorded_report
     from mnist_ablate.processes import whole_file
-    from mnist_ablate.reports import markdown, terminal
+    from mnist_ablate.reports import markdown, terminal, trial_table
 
     settings = settings_of(home)
     found, record = recorded_report.report(name_of(source), settings)
     if form == "json":
         return found.model_dump_json()
+    if form == "csv":
+        return trial_table.table(record.plan, record.entries())
     if form == "md":
         return markdown.markdown(found, record.sweep.question)
     if form == "table":

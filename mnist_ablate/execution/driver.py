@@ -23,6 +23,7 @@ from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_setti
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
+from mnist_ablate.workloads.bounds import checked
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
 DELIVERY_S = 60.0
@@ -150,7 +151,8 @@ class Run:
                 taken[each.id] = each
                 yield each.trial
 
-        for events in engine.batches(trials(), ahead=search is None):
+        for batch in engine.batches(trials(), ahead=search is None):
+            events = [_within_bounds(event) for event in batch]
             self._record_all([(taken[each.trial.id], each.outcome) for each in events if isinstance(each, Finished)])
             _check_credentials(uploader)
             for event in events:
@@ -225,6 +227,11 @@ class Run:
                 for entry in self.entries.values():
                     uploader.outcome(entry.trial, entry.params, entry.outcome)
         return self._uploader
+
+
+def _within_bounds(event: Event) -> Event:
+    """The event. A trial whose metrics cannot be what they are said to be ends as failed."""
+    return Finished(event.trial, checked(event.outcome, default_workload())) if isinstance(event, Finished) else event
 
 
 def _is_tried_again(plan: Plan, entry: RecordedTrial) -> bool:
