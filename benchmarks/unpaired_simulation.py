@@ -59,7 +59,9 @@ def decide(control: Floats, treated: Floats) -> NDArray[np.int64]:
     parts = [x.var(axis=2, ddof=1) / x.shape[2] for x in (treated, control)]
     variance = parts[0] + parts[1]
     with np.errstate(invalid="ignore"):
-        freedom = variance**2 / sum(part**2 / (x.shape[2] - 1) for part, x in zip(parts, (treated, control), strict=True))
+        freedom = variance**2 / sum(
+            part**2 / (x.shape[2] - 1) for part, x in zip(parts, (treated, control), strict=True)
+        )
         half = -special.stdtrit(freedom, ALPHA / treated.shape[1] / 2) * np.sqrt(variance)
     mean = treated.mean(axis=2) - control.mean(axis=2)
     low, high, is_known = mean - half, mean + half, variance > 1e-24
@@ -89,7 +91,10 @@ def main(sweeps: int) -> int:
         worst = [max(cell.wrong for cell in each) for each in cells]
         wrong = " | ".join(f"{100 * each:.1f}" for each in worst)
         spreads, decided = "alike" if len(ratios) == 1 else "4 to 1", min(cell.decided for cell in cells[-1])
-        print(f"| {design[0]} | {design[1]}, {design[2]} | {name} | {spreads} | {wrong} | {100 * decided:.0f}% |", flush=True)
+        print(
+            f"| {design[0]} | {design[1]}, {design[2]} | {name} | {spreads} | {wrong} | {100 * decided:.0f}% |",
+            flush=True,
+        )
         is_promised = not name.startswith("skewed") or (len(ratios) == 1 and design[1] == design[2])
         broken += is_promised and max(worst) > most
     return int(broken > 0)

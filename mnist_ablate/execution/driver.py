@@ -24,6 +24,7 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.bounds import checked
+from mnist_ablate.workloads.workload import Workload
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
 DELIVERY_S = 60.0
@@ -152,7 +153,7 @@ class Run:
                 yield each.trial
 
         for batch in engine.batches(trials(), ahead=search is None):
-            events = [_within_bounds(event) for event in batch]
+            events = [_within_bounds(event, self.plan.sweep.workload) for event in batch]
             self._record_all([(taken[each.trial.id], each.outcome) for each in events if isinstance(each, Finished)])
             _check_credentials(uploader)
             for event in events:
@@ -229,9 +230,9 @@ class Run:
         return self._uploader
 
 
-def _within_bounds(event: Event) -> Event:
+def _within_bounds(event: Event, workload: Workload) -> Event:
     """The event. A trial whose metrics cannot be what they are said to be ends as failed."""
-    return Finished(event.trial, checked(event.outcome, default_workload())) if isinstance(event, Finished) else event
+    return Finished(event.trial, checked(event.outcome, workload)) if isinstance(event, Finished) else event
 
 
 def _is_tried_again(plan: Plan, entry: RecordedTrial) -> bool:

@@ -21,8 +21,7 @@ from mnist_ablate.statistics.pairing import label
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import counted, shown
 from mnist_ablate.trial import Params, Row, Scalar, Status
-from mnist_ablate.workloads.bounds import metric_by_name
-from mnist_ablate.workloads.workload import Metric, default_workload
+from mnist_ablate.workloads.workload import Metric
 
 _STATUSES: Mapping[str, Status] = {COMPLETE: "complete", DIVERGED: "diverged", FAILED: "failed", KILLED: "lost"}
 _PLAIN = "`,`, decimal point, UTF-8"
@@ -44,7 +43,9 @@ class Reading:
         if self.read_as and self.read_as != _PLAIN:
             yield f"read as: {self.read_as}"
         if self.left_out:
-            arms = (f"{arm}: {', '.join(f'{n} {why}' for why, n in each.items())}" for arm, each in self.left_out.items())
+            arms = (
+                f"{arm}: {', '.join(f'{n} {why}' for why, n in each.items())}" for arm, each in self.left_out.items()
+            )
             yield f"left out: {'; '.join(arms)}"
         yield from self.notes
 
@@ -62,7 +63,8 @@ class ResultsTable:
 def metrics_of(sweep: Sweep) -> dict[str, Metric]:
     """The metrics that the claims of a sweep are about: as declared, or what their names say."""
     names = dict.fromkeys(claim.metric for claim in sweep.claims)
-    return {name: default_workload().metrics.get(name) or metric_by_name(name) for name in names}
+    percent = {name for name, told in sweep.metrics.items() if told.unit == "percent"}
+    return {name: replace(sweep.metric(name), **({"unit": "percent"} if name in percent else {})) for name in names}
 
 
 def read(
@@ -208,7 +210,9 @@ class _Reader:
         """How the table was read, in a few words."""
         sign = [self.sign] if self._table.separator else []
         form = [*self._table.form[:1], *sign, *self._table.form[1:], *table_columns.programs(self._table)]
-        value = [f"value is {name}" for name, place in self._columns.metrics.items() if self._table.names[place] == "value"]
+        value = [
+            f"value is {name}" for name, place in self._columns.metrics.items() if self._table.names[place] == "value"
+        ]
         return ", ".join([*form, *value])
 
     def notes(self) -> Iterator[str]:
@@ -247,8 +251,7 @@ class _Reader:
         texts = self._texts[place]
         if texts not in self._params:
             made = {
-                name: self._factor(place, name, text.strip())
-                for text, name in zip(texts, self._factors, strict=True)
+                name: self._factor(place, name, text.strip()) for text, name in zip(texts, self._factors, strict=True)
             }
             equal = (each for each in self._params.values() if each == made and _kinds(each) == _kinds(made))
             self._params[texts] = next(equal, made)

@@ -215,9 +215,7 @@ def find(table: TableFile, wanted: Wanted) -> Columns:
         if (name in told if told else folded(name) in STATE_NAMES) and place not in used
     ]
     used |= {*states, *([seed] if seed is not None else [])}
-    others = {
-        name: (place, bare(name)[1]) for place, name in enumerate(table.names) if name and place not in used
-    }
+    others = {name: (place, bare(name)[1]) for place, name in enumerate(table.names) if name and place not in used}
     return Columns(factors, metrics, seed, states, others)
 
 
@@ -255,7 +253,9 @@ def _advice(name: str, names: Sequence[str]) -> str:
     example = next((column for short, column in near.items() if told == f"did you mean {shown(short)}?"), "COLUMN")
     told = f"did you mean {shown(example)}?" if told else ""
     given = example if example.isprintable() and " " not in example else "COLUMN"
-    return f"{told} the header has: {listed(each for each in names if each)}; or say which: --map {name}={given}".lstrip()
+    return (
+        f"{told} the header has: {listed(each for each in names if each)}; or say which: --map {name}={given}".lstrip()
+    )
 
 
 def _metric_place(table: TableFile, wanted: Wanted, name: str, head: int) -> int:

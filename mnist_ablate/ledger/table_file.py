@@ -185,7 +185,11 @@ def _records(text: str, separator: str, skipped: int) -> Iterator[tuple[int, lis
     """Each record that has a cell, with its number, as a spreadsheet counts."""
     lines = itertools.islice(io.StringIO(text, newline=""), skipped, None)
     is_spaced = separator == SPACES
-    reader = map(str.split, lines) if is_spaced else csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
+    reader = (
+        map(str.split, lines)
+        if is_spaced
+        else csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
+    )
     number = skipped
     try:
         for number, cells in enumerate(reader, skipped + 1):

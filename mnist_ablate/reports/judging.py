@@ -106,7 +106,9 @@ def of_table(sweep: Sweep, table: ResultsTable, accepted: Sequence[str] = ()) ->
     for name in accepted:
         known = {**table.context.bare_names, **table.context.columns}
         if name not in known:
-            raise SweepError(f"--accept-confounded {plainly(name)}: no such column; {hint(name, known, 'the table has')}")
+            raise SweepError(
+                f"--accept-confounded {plainly(name)}: no such column; {hint(name, known, 'the table has')}"
+            )
     audits = audit(sweep, table.rows, table.context, accepted, has_seeds=table.has_seeds)
     return of_rows(sweep, table.rows, progress.count(table.rows), About(reading=table.reading, audits=audits))
 

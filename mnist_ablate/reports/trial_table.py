@@ -30,7 +30,9 @@ def table(plan: Plan, entries: Mapping[str, RecordedTrial]) -> str:
         cells: list[Scalar] = [params.get(name, settings.get(name, "")) for name in factors]
         cells += [settings.get(name, "") for name in tuned]
         values = [outcome.metrics.get(name, "") for name in metrics]
-        rows.writerow([stage, *cells, entry.trial.seed, outcome.status, *values, entry.trial.id, started, outcome.seconds])
+        rows.writerow(
+            [stage, *cells, entry.trial.seed, outcome.status, *values, entry.trial.id, started, outcome.seconds]
+        )
     return written.getvalue()
 
 

@@ -5,7 +5,7 @@ Rows and the columns beside them in, findings out. Reads no table.
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -87,7 +87,9 @@ def audit(
     """What is found for each claim, in order. `accepted` names columns whose difference is taken for harmless."""
     places = {id(row): place for place, row in enumerate(rows)}
     arms = by_arm(rows)
-    used = {metric: {id(arm): _used(arm, metric, places) for arm in arms} for metric in {c.metric for c in sweep.claims}}
+    used = {
+        metric: {id(arm): _used(arm, metric, places) for arm in arms} for metric in {c.metric for c in sweep.claims}
+    }
     return tuple(
         _Audit(sweep, claim, arms, used[claim.metric], context, accepted, has_seeds).found() for claim in sweep.claims
     )
@@ -103,7 +105,9 @@ class _Used:
 
 
 def _used(arm: ArmRows, metric: str, places: Mapping[int, int]) -> _Used:
-    found = [(places[id(row)], seed, row.metrics[metric]) for seed, row in arm.by_seed.items() if not unusable(row, metric)]
+    found = [
+        (places[id(row)], seed, row.metrics[metric]) for seed, row in arm.by_seed.items() if not unusable(row, metric)
+    ]
     rows, seeds, values = zip(*found, strict=True) if found else ((), (), ())
     return _Used(np.array(rows, dtype=np.intp), [*seeds], np.array(values, dtype=np.float64))
 
@@ -124,6 +128,11 @@ class _Audit:
     context: Context
     accepted: Sequence[str]
     has_seeds: bool
+
+    @property
+    def settings(self) -> Container[str]:
+        """The names of settings; code of the user's own is not read for them."""
+        return self.sweep.settings if self.sweep.train else default_workload().settings.model_fields
 
     def found(self) -> ClaimAudit:
         sides = [side for _, side in compared(self.arms, self.claim)[0]]
@@ -156,7 +165,7 @@ class _Audit:
             codes = [column.codes[each] for each in rows]
             sets = [set(np.unique(each).tolist()) for each in codes]
             is_setting = column.role == "setting" or bare in self.sweep.fixed or bool(_VERSIONS.search(bare))
-            is_setting = is_setting or (bare in default_workload().settings.model_fields and not _EPOCHS.match(bare))
+            is_setting = is_setting or (bare in self.settings and not _EPOCHS.match(bare))
             if not is_setting and (column.role == "result" or _RESULTS.search(bare) or _EPOCHS.match(bare)):
                 continue
             if is_setting and (sets[0] != sets[1] or self._differs_by_seed(column, one, other)):
@@ -166,7 +175,9 @@ class _Audit:
 
     def _confound(self, name: str, bare: str, column: Column, codes: Sequence[NDArray[np.intp]]) -> Confound:
         said = [_values(column, each) for each in codes]
-        return Confound(bare if bare in self.sweep.fixed else name, *said, accepted={name, bare} & {*self.accepted} != set())
+        return Confound(
+            bare if bare in self.sweep.fixed else name, *said, accepted={name, bare} & {*self.accepted} != set()
+        )
 
     def _separates(
         self, column: Column, codes: Sequence[NDArray[np.intp]], one: Sequence[ArmRows], other: Sequence[ArmRows]
@@ -244,7 +255,9 @@ class _Audit:
             at = dict(zip(one.seeds, one.values.tolist(), strict=True))
             for other in arms[place + 1 :]:
                 right = self._of(other)
-                shared = [(at[seed], v) for seed, v in zip(right.seeds, right.values.tolist(), strict=True) if seed in at]
+                shared = [
+                    (at[seed], v) for seed, v in zip(right.seeds, right.values.tolist(), strict=True) if seed in at
+                ]
                 same = sum(left == value for left, value in shared)
                 if same > 2 and same == len(shared) and len({left for left, _ in shared}) > 1:  # noqa: PLR2004
                     yield f"{label(arms[place].params)} and {label(other.params)} have the same results: is one a copy?"

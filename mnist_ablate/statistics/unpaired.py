@@ -77,4 +77,3 @@ class Means:
             middle = (low + high) // 2
             low, high = (low, middle) if decides(middle / now) else (middle + 1, high)
         return low
-

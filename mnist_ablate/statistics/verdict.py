@@ -316,7 +316,9 @@ class _Evidence:
             if self.span:
                 return f"{n} equal differences do not show their spread, and {made.metric} has no known bounds"
             if self.pairs.means:
-                few = f"{' and '.join(map(str, self.pairs.means.counts))} results without pairs do not show their spread"
+                few = (
+                    f"{' and '.join(map(str, self.pairs.means.counts))} results without pairs do not show their spread"
+                )
                 return f"{few}; each arm needs at least {wanted or unpaired.LEAST}"
             return f"{'one pair has no spread' if n else 'no seed has every side'}; at least {wanted} seeds are needed"
         name = f"{'without pairs ' * bool(self.pairs.means)}the {100 * (1 - self.alpha / self.n_claims):.4g}% {'repeated ' * bool(self.look.seeds)}interval"

@@ -198,48 +198,81 @@ BAD = 0.2
 OTHER = {
     "close, with percent signs": (lines(HEAD, lambda a, s, v: f"{a},{s},{100 * v:.2f}%", CLOSE), "equivalent", {}),
     "close, with decimal commas": (
-        lines(HEAD.replace(",", ";"), lambda a, s, v: f"{a};{s};{v:.4f}".replace(".", ","), CLOSE), "equivalent", {},
+        lines(HEAD.replace(",", ";"), lambda a, s, v: f"{a};{s};{v:.4f}".replace(".", ","), CLOSE),
+        "equivalent",
+        {},
     ),
     "close, and a failed run that says otherwise": (
-        with_row(3, f"tanh,0,{BAD},FAILED", added("status", lambda *_: "FINISHED", CLOSE)), "equivalent", {},
+        with_row(3, f"tanh,0,{BAD},FAILED", added("status", lambda *_: "FINISHED", CLOSE)),
+        "equivalent",
+        {},
     ),
     "close, and pruned trials": (
-        added("state", lambda *_: "COMPLETE", CLOSE) + f"tanh,8,{BAD},PRUNED\nrelu,8,0.97,COMPLETE\n", "equivalent", {},
+        added("state", lambda *_: "COMPLETE", CLOSE) + f"tanh,8,{BAD},PRUNED\nrelu,8,0.97,COMPLETE\n",
+        "equivalent",
+        {},
     ),
     "close, and a run that goes on": (
-        added("status", lambda *_: "finished", CLOSE) + f"tanh,8,{BAD},running\nrelu,8,0.97,finished\n", "equivalent", {},
+        added("status", lambda *_: "finished", CLOSE) + f"tanh,8,{BAD},running\nrelu,8,0.97,finished\n",
+        "equivalent",
+        {},
     ),
     "close, and a retried run": (
         with_row(3, f"tanh,0,{BAD},crashed", added("State", lambda *_: "finished", CLOSE)) + "tanh,0,0.9698,finished\n",
-        "equivalent", {},
+        "equivalent",
+        {},
     ),
     "close, in reports of Ray Tune": (
         lines(
             "trial_id,training_iteration,config/activation,config/seed,test_accuracy",
-            lambda a, s, v: f"{a}{s},2,{a},{s},{v}\n{a}{s},1,{a},{s},{BAD if a == 'tanh' else 0.5}", CLOSE,
-        ), "equivalent", {},
+            lambda a, s, v: f"{a}{s},2,{a},{s},{v}\n{a}{s},1,{a},{s},{BAD if a == 'tanh' else 0.5}",
+            CLOSE,
+        ),
+        "equivalent",
+        {},
     ),
     "close, without common seeds": (
-        lines(HEAD, lambda a, s, v: f"{a},{s + 100 * (a == 'tanh')},{v}", CLOSE), "equivalent", {},
+        lines(HEAD, lambda a, s, v: f"{a},{s + 100 * (a == 'tanh')},{v}", CLOSE),
+        "equivalent",
+        {},
     ),
     "close, without seeds": (lines("activation,test_accuracy", lambda a, _, v: f"{a},{v}", CLOSE), "equivalent", {}),
+    "percent, as the sweep file says": (
+        lines(HEAD, lambda a, s, v: f"{a},{s},{100 * v:.2f}", CLOSE),
+        "equivalent",
+        {"metrics": {"test_accuracy": {"unit": "percent"}}},
+    ),
+    "percent with and without a sign, as the sweep file says": (
+        with_row(2, "relu,0,97.01%", lines(HEAD, lambda a, s, v: f"{a},{s},{100 * v:.2f}", CLOSE)),
+        "equivalent",
+        {"metrics": {"test_accuracy": {"unit": "percent"}}},
+    ),
     "a loss, which has no upper bound": (
-        lines("activation,seed,test_loss", lambda a, s, v: f"{a},{s},{100 * v}"), "supported", {"metric": "test_loss"},
+        lines("activation,seed,test_loss", lambda a, s, v: f"{a},{s},{100 * v}"),
+        "supported",
+        {"metric": "test_loss"},
     ),
     "a score that nobody knows": (
-        lines("activation,seed,score", lambda a, s, v: f"{a},{s},{100 * v}"), "supported", {"metric": "score"},
+        lines("activation,seed,score", lambda a, s, v: f"{a},{s},{100 * v}"),
+        "supported",
+        {"metric": "score"},
     ),
     "1,234.5 with grouped thousands": (
-        lines("activation,seed,score", lambda a, s, v: f'{a},{s},"{10_000 * v:,.1f}"'), "supported", {"metric": "score"},
+        lines("activation,seed,score", lambda a, s, v: f'{a},{s},"{10_000 * v:,.1f}"'),
+        "supported",
+        {"metric": "score"},
     ),
     "1.234,5 with grouped thousands": (
         lines("activation;seed;score", lambda a, s, v: f"{a};{s};" + f"{10_000 * v:,.1f}".translate({44: 46, 46: 44})),
-        "supported", {"metric": "score"},
+        "supported",
+        {"metric": "score"},
     ),
     "an arm that nobody has": (GOOD.replace("tanh", "tahn"), "inconclusive", {}),
     "one result of each arm": ("activation,seed,test_accuracy\nrelu,0,0.97\ntanh,0,0.96\n", "inconclusive", {}),
     "two results of each arm, without seeds": (
-        "activation,test_accuracy\nrelu,0.97\nrelu,0.971\ntanh,0.96\ntanh,0.961\n", "inconclusive", {},
+        "activation,test_accuracy\nrelu,0.97\nrelu,0.971\ntanh,0.96\ntanh,0.961\n",
+        "inconclusive",
+        {},
     ),
 }
 
@@ -372,7 +405,10 @@ CONFOUNDED = {
     "a fixed setting": (added("batch_size", only("tanh", SEEDS, 64, 128)), "batch_size (64 against 128)"),
     "a fixed setting, in part": (added("batch_size", only("tanh", 2, 64, 128)), "batch_size (128 and 64 against 128)"),
     "a commit": (added("git_commit", only("tanh", SEEDS, "b2c4", "a1f0")), "git_commit (b2c4 against a1f0)"),
-    "a commit, in part": (added("git_commit", only("tanh", 1, "b2c4", "a1f0")), "git_commit (a1f0 and b2c4 against a1f0)"),
+    "a commit, in part": (
+        added("git_commit", only("tanh", 1, "b2c4", "a1f0")),
+        "git_commit (a1f0 and b2c4 against a1f0)",
+    ),
     "data": (added("data_digest", only("relu", SEEDS, "77aa", "90bc")), "data_digest (90bc against 77aa)"),
     "any column": (added("host", only("relu", SEEDS, "big", "small")), "host (small against big)"),
     "MLflow's commit": (
@@ -448,7 +484,9 @@ def test_what_looks_odd_is_a_caveat_and_what_is_usual_is_none(tmp_path: Path) ->
 
 
 def test_rows_that_do_not_count_are_counted_by_arm_and_reason(tmp_path: Path) -> None:
-    text = added("status", lambda *_: "FINISHED") + "relu,8,,RUNNING\ntanh,8,0.9,KILLED\ntanh,3,0.2,FAILED\n,,,FINISHED\n"
+    text = (
+        added("status", lambda *_: "FINISHED") + "relu,8,,RUNNING\ntanh,8,0.9,KILLED\ntanh,3,0.2,FAILED\n,,,FINISHED\n"
+    )
     reading = judged(tmp_path, text).table
     assert reading.left_out == {
         "activation=relu": {"unfinished": 1},
@@ -462,7 +500,9 @@ def test_rows_that_do_not_count_are_counted_by_arm_and_reason(tmp_path: Path) ->
 
 
 def test_how_a_table_was_read_is_one_line(tmp_path: Path) -> None:
-    text = lines("params_activation;params_seed;value;number;state", lambda a, s, v: f"{a};{s};{v};0;COMPLETE".replace(".", ","))
+    text = lines(
+        "params_activation;params_seed;value;number;state", lambda a, s, v: f"{a};{s};{v};0;COMPLETE".replace(".", ",")
+    )
     reading = judged(tmp_path, text.encode("latin-1")).table
     assert [*reading.lines()] == ["read as: `;`, decimal comma, UTF-8, Optuna's columns, value is test_accuracy"]
     assert [*judged(tmp_path, GOOD).table.lines()] == []
@@ -495,3 +535,15 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_cannot_be_accepted(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="--accept-confounded bach_size: no such column; did you mean 'batch_size'?"):
         judged(tmp_path, added("batch_size", lambda *_: 1), accepted=["bach_size"])
+
+
+def test_shares_in_a_column_that_is_said_to_be_in_percent_are_refused(tmp_path: Path) -> None:
+    question = sweep(metrics={"test_accuracy": {"unit": "percent"}})
+    for row, message in (
+        ("relu,0,0.97", "0.97, and row 3 has 96.04: is it a share? if it is percent write `0.97%`"),
+        ("relu,0,197", "197: test_accuracy is at most 100%, and at least 0%"),
+    ):
+        text = with_row(2, row, lines(HEAD, lambda a, s, v: f"{a},{s},{100 * v:.2f}"))
+        with pytest.raises(SweepError) as caught:
+            judged(tmp_path, text, question)
+        assert str(caught.value) == f"t.csv: row 2, column test_accuracy: {message}"

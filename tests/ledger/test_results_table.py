@@ -101,7 +101,10 @@ ROWS = {
         *(([HEADER, FIRST, row], f"row 3, {message}") for row, message in ROWS.items()),
         ([HEADER, FIRST, "", "unit,0.50,0,0.9,complete"], "row 4, column seed: normalizer=unit, dropout=0.5 with"),
         (["normalizer,dropout,seed,test_acuracy", "a,0,0,1"], "row 1, column test_accuracy: missing; did you mean"),
-        (["normalizer,dropout,seed,seed,test_accuracy", "a,0,0,0,1"], "row 1, column seed: appears twice in the header"),
+        (
+            ["normalizer,dropout,seed,seed,test_accuracy", "a,0,0,0,1"],
+            "row 1, column seed: appears twice in the header",
+        ),
         ([HEADER], "no row below the header"),
         (['normalizer,"dropout'], "row 1: not a CSV file"),
     ],
