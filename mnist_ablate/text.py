@@ -80,14 +80,14 @@ def full_name(name: str) -> str:
 
 def guess(word: object, allowed: Iterable[object]) -> str:
     """`did you mean 'relu'?` when something allowed is close to the word or another name of it, else nothing."""
-    allowed = [name for name in allowed if isinstance(name, str)]
+    names = [name for name in allowed if isinstance(name, str)]
     if isinstance(word, str) and len(word) <= _MAX_SHOWN:
         meant = full_name(word)
         for each in (meant, _PART_OF.get(meant)):
-            same = [name for name in allowed if full_name(name) == each]
+            same = [name for name in names if full_name(name) == each]
             if len(same) == 1:
                 return f"did you mean {shown(same[0])}?"
-    by_folded = {name.casefold(): name for name in allowed if isinstance(name, str)}
+    by_folded = {name.casefold(): name for name in names}
     folded = word[:_MAX_SHOWN].casefold() if isinstance(word, str) else ""
     close = difflib.get_close_matches(folded, by_folded, n=1)
     return f"did you mean {shown(by_folded[close[0]])}?" if close else ""

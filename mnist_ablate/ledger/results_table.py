@@ -64,7 +64,9 @@ def metrics_of(sweep: Sweep) -> dict[str, Metric]:
     """The metrics that the claims of a sweep are about: as declared, or what their names say."""
     names = dict.fromkeys(claim.metric for claim in sweep.claims)
     percent = {name for name, told in sweep.metrics.items() if told.unit == "percent"}
-    return {name: replace(sweep.metric(name), **({"unit": "percent"} if name in percent else {})) for name in names}
+    return {
+        name: replace(sweep.metric(name), unit="percent") if name in percent else sweep.metric(name) for name in names
+    }
 
 
 def read(

@@ -191,8 +191,8 @@ def scalar(text: str, known: Sequence[Scalar], sign: str) -> Scalar:
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
     whole = _INTEGER.fullmatch(text)
-    found: Scalar = int(whole[1]) if whole else number(text, sign)
-    if isinstance(found, float) and not math.isfinite(found):
+    found = int(whole[1]) if whole else number(text, sign)
+    if not whole and not math.isfinite(found):
         return text
     close = (value for value in known if isinstance(value, float) and math.isclose(value, found, rel_tol=1e-9))
     return next(close, found)

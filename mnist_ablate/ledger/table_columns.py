@@ -224,8 +224,9 @@ def _candidates(table: TableFile, name: str, prefer: Role) -> list[int]:
     exact = [place for place, each in enumerate(table.names) if each == name]
     if exact:
         return exact
-    for match in (lambda each: bare(each)[0] == name, lambda each: folded(bare(each)[0]) == folded(name)):
-        found = [place for place, each in enumerate(table.names) if match(each)]
+    names = [bare(each)[0] for each in table.names]
+    for told, asked in ((names, name), ([*map(folded, names)], folded(name))):
+        found = [place for place, each in enumerate(told) if each == asked]
         preferred = [place for place in found if bare(table.names[place])[1] in (prefer, "")]
         if preferred or found:
             return preferred or found

@@ -6,12 +6,11 @@ import io
 import itertools
 import json
 import re
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.text import plainly, shown
@@ -60,7 +59,9 @@ def read(path: Path) -> TableFile:
     try:
         if path.is_dir():
             return _keras_tuner(path)
-        return _read(_unpacked(sys.stdin.buffer if path == STANDARD_INPUT else path.open("rb")), path)
+        if path == STANDARD_INPUT:
+            return _read(_unpacked(open(0, "rb", closefd=False)))  # noqa: SIM115, PTH123 - it is closed there
+        return _read(_unpacked(path.open("rb")))
     except SweepError as error:
         raise SweepError(f"{name}: {error}") from error
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
@@ -74,30 +75,10 @@ def table_name(path: Path) -> str:
     return "standard input" if path == STANDARD_INPUT else plainly(path.name)
 
 
-def _unpacked(stream: IO[bytes]) -> bytes:
+def _unpacked(stream: io.BufferedReader) -> bytes:
     """The content, unpacked if it is gzip. Neither a long line nor what unpacks to gigabytes is read to its end."""
     with stream:
-        head = stream.read(2)
-        rest: IO[bytes] = _Joined(head, stream)
-        return _bounded(gzip.GzipFile(fileobj=rest) if head == b"\x1f\x8b" else rest)
-
-
-class _Joined(io.RawIOBase):
-    """A stream, and the bytes that were read of it already."""
-
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
-        self._head, self._rest = head, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, those that were read already first."""
-        if not self._head:
-            return self._rest.read(size)
-        part = self._head if size < 0 else self._head[:size]
-        self._head = self._head[len(part) :]
-        return part + (self._rest.read() if size < 0 else b"")
+        return _bounded(gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(b"\x1f\x8b") else stream)
 
 
 def _bounded(stream: Any) -> bytes:
@@ -117,7 +98,7 @@ def _bounded(stream: Any) -> bytes:
     return b"".join(parts)
 
 
-def _read(content: bytes, path: Path) -> TableFile:
+def _read(content: bytes) -> TableFile:
     if not content.strip():
         raise SweepError("the file is empty")
     if content.startswith(b"PAR1"):
@@ -130,7 +111,7 @@ def _read(content: bytes, path: Path) -> TableFile:
     del content
     if text.lstrip()[:1] in ("{", "["):
         return _json(text, encoding)
-    return _delimited(text, encoding, path)
+    return _delimited(text, encoding)
 
 
 def _decoded(content: bytes) -> tuple[str, str]:
@@ -149,7 +130,7 @@ def _decoded(content: bytes) -> tuple[str, str]:
     return text, encoding
 
 
-def _delimited(text: str, encoding: str, path: Path) -> TableFile:
+def _delimited(text: str, encoding: str) -> TableFile:
     import pandas as pd
 
     skipped, given = 0, ""
@@ -165,8 +146,8 @@ def _delimited(text: str, encoding: str, path: Path) -> TableFile:
     first = [line, *(each for _, each in zip(range(_SNIFFED - 1), lines, strict=False) if each.strip())]
     separator = given or _separator(first)
     if not separator:
-        told = shown(line.strip())
-        raise SweepError(f"row {skipped + 1}: one column, {told}: separate the columns by commas, semicolons or tabs")
+        what = f"row {skipped + 1}: one column, {shown(line.strip())}"
+        raise SweepError(f"{what}: separate the columns by commas, semicolons or tabs")
     records = _records(text, separator, skipped)
     first_row, head = next(records)
     names = tuple(cell.strip() for cell in head)

@@ -174,10 +174,9 @@ class _Audit:
                 yield self._confound(name, bare, column, codes)
 
     def _confound(self, name: str, bare: str, column: Column, codes: Sequence[NDArray[np.intp]]) -> Confound:
-        said = [_values(column, each) for each in codes]
-        return Confound(
-            bare if bare in self.sweep.fixed else name, *said, accepted={name, bare} & {*self.accepted} != set()
-        )
+        treatment, control = (_values(column, each) for each in codes)
+        told = bare if bare in self.sweep.fixed else name
+        return Confound(told, treatment, control, not {name, bare}.isdisjoint(self.accepted))
 
     def _separates(
         self, column: Column, codes: Sequence[NDArray[np.intp]], one: Sequence[ArmRows], other: Sequence[ArmRows]

@@ -48,6 +48,6 @@ def checked(outcome: Outcome, workload: Workload) -> Outcome:
         if known and not known.low - _ROUNDING <= value <= known.high + _ROUNDING:
             mend = ": divide by 100" if known.is_share and 1 < value <= 100 else ""  # noqa: PLR2004 - percent
             reason = f"{name} {outside(known, value)}{mend}"
-            nothing = {"metrics": {}, "diagnostics": {}, "epochs": ()}
-            return outcome.model_copy(update={"status": "failed", "reason": reason, **nothing})
+            failed = {"status": "failed", "reason": reason, "metrics": {}, "diagnostics": {}, "epochs": ()}
+            return outcome.model_copy(update=failed)
     return outcome
