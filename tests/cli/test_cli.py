@@ -21,7 +21,7 @@ from postgres import Postgres
 from sweep_runs import starts, sweep_file
 
 from mnist_ablate.cli import app
-from mnist_ablate.tracking.client import database
+from mnist_ablate.tracking.home_store import database
 
 
 @pytest.fixture
