@@ -27,7 +27,7 @@ from mnist_ablate.workloads.bounds import checked
 from mnist_ablate.workloads.workload import Workload
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
-DELIVERY_S = 60.0
+DELIVERY_S = 60.0  # for MLflow to show a sign of progress, at the end of a sweep
 STOPPING_S = 1.5  # for MLflow to end the runs of a sweep that is stopped at once
 
 
@@ -129,8 +129,9 @@ class Run:
                 break
         self.delivered = self.published and self._uploader is None  # seen to be in step, and nothing is new
         if not self.delivered:
-            wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
-            self.delivered = self._uploading().close(wait_s, settle=True)
+            stopping = self._interrupts.stopping
+            wait_s, patient = (STOPPING_S, None) if stopping else (DELIVERY_S, self._view.message)
+            self.delivered = self._uploading().close(wait_s, settle=True, patient=patient)
             _check_credentials(self._uploading())
 
     def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -57,11 +58,22 @@ def create_store(tracking_uri: str) -> None:
     try:
         with locked_file(path.parent / ".mlflow.lock", wait_s=2 * _CREATION_TIMEOUT_S):
             if not path.exists():
+                _creating.set()
                 _create(path)
             _bring_home(path)
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or "its tables could not be made"
         raise UnreachableError(f"the MLflow store {path} cannot be created: {reason}") from None
+    finally:
+        _creating.clear()
+
+
+_creating = threading.Event()
+
+
+def is_creating() -> bool:
+    """Whether this process waits for a store that is being made: by a time limit of its own, which is enough."""
+    return _creating.is_set()
 
 
 def _create(path: Path) -> None:
