@@ -3,8 +3,8 @@
     python benchmarks/unpaired_simulation.py [SWEEPS]      4,000 sweeps per cell by default: half a minute on one core
 
 As `verdict_simulation`, but every arm has other seeds, and the numbers of results and the spreads may differ. Nothing
-cancels, so the noise is that of an arm. Exits 1 if more than 5% of sweeps are wrong beyond what chance allows, where that
-is promised: not for skewed noise where one arm spreads four times as much as the other, or has twice the results.
+cancels, so the noise is that of an arm. Exits 1 if more than 5% of sweeps are wrong beyond what chance allows, where
+that is promised: not for skewed noise where one arm spreads four times as much as the other, or has twice the results.
 """
 
 import math
@@ -23,6 +23,7 @@ from verdict_simulation import (
     NAMES,
     NOISES,
     REFUTED,
+    ROUNDING,
     SUPPORTED,
     Cell,
     Floats,
@@ -64,7 +65,7 @@ def decide(control: Floats, treated: Floats) -> NDArray[np.int64]:
         )
         half = -special.stdtrit(freedom, ALPHA / treated.shape[1] / 2) * np.sqrt(variance)
     mean = treated.mean(axis=2) - control.mean(axis=2)
-    low, high, is_known = mean - half, mean + half, variance > 1e-24
+    low, high, is_known = mean - half, mean + half, variance > ROUNDING**2
     supported, below = is_known & (low > MARGIN), is_known & (high < MARGIN)
     equivalent = below & (low > -MARGIN)
     return np.select([supported, equivalent, below], [SUPPORTED, EQUIVALENT, REFUTED], INCONCLUSIVE).astype(np.int64)

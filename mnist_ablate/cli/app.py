@@ -32,7 +32,7 @@ stack_app = typer.Typer(no_args_is_help=True, help="The service for a team: trac
 _RARELY = (100_000, 20, 20)
 """Thresholds of the garbage collector. By default it takes a quarter of `report` at 10,000 trials, for nothing."""
 _LEAVE_S = 1.0
-_NO_SPACE = {errno.EBADF, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
+_NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
 
 
 def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -145,8 +145,8 @@ class _Closed(io.TextIOBase):
     """Standard output where there is none: whoever writes a result there hears of it."""
 
     def write(self, _text: str) -> int:
-        """Raises OSError."""
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output, which is closed")
+        """Raises DiskError."""
+        raise DiskError("standard output is closed: nothing can be written there")
 
 
 def _replace_closed_streams() -> None:

@@ -57,10 +57,8 @@ def _written(source: str, form: Format, home: Path | None, output: Path | None) 
 
     settings = settings_of(home)
     found, record = recorded_report.report(name_of(source), settings)
-    if form == "json":
-        return found.model_dump_json()
-    if form == "csv":
-        return trial_table.table(record.plan, record.entries())
+    if form in {"json", "csv"}:
+        return found.model_dump_json() if form == "json" else trial_table.table(record.plan, record.entries())
     if form == "md":
         return markdown.markdown(found, record.sweep.question)
     if form == "table":

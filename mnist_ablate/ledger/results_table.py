@@ -201,7 +201,7 @@ class _Reader:
         """One row; the rows of an arm share one params object."""
         status = _STATUSES[self._states[place]]
         ended = status in ("complete", "diverged")
-        found = {name: v for name, values in self._metrics.items() if (v := values[place]) == v} if ended else {}  # noqa: PLR0124
+        found = {name: v for name, values in self._metrics.items() if (v := values[place]) == v} if ended else {}
         return Row(self._arm(place), self._seeds[place], found, status)
 
     def left(self) -> dict[str, dict[str, int]]:

@@ -14,7 +14,7 @@ from mnist_ablate.text import guess, hint, listed, plainly, shown
 from mnist_ablate.trial import Scalar
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Role = Literal["setting", "result", "note", ""]
 _PREFIXES: tuple[tuple[str, Role, str], ...] = (
@@ -53,7 +53,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """The places of the columns. `seed` is None in a table without seeds; `others` have the rest, each with its role."""
+    """The places of the columns. `seed` is None in a table without seeds. `others` have the rest, with their roles."""
 
     factors: Mapping[str, int]
     metrics: Mapping[str, int]

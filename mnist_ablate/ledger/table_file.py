@@ -60,7 +60,7 @@ def read(path: Path) -> TableFile:
         if path.is_dir():
             return _keras_tuner(path)
         if path == STANDARD_INPUT:
-            return _read(_unpacked(open(0, "rb", closefd=False)))  # noqa: SIM115, PTH123 - it is closed there
+            return _read(_unpacked(open(0, "rb", closefd=False)))
         return _read(_unpacked(path.open("rb")))
     except SweepError as error:
         raise SweepError(f"{name}: {error}") from error

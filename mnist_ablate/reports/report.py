@@ -167,8 +167,8 @@ class Selection(Part):
 class Report(Part):
     """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by.
 
-    JSON leaves out `asked`, the sweep itself. Of a table from elsewhere `table` says how it was read, and `audits` what may
-    explain each claim's difference besides.
+    JSON leaves out `asked`, the sweep itself. Of a table from elsewhere `table` says how it was read, and `audits` what
+    may explain each claim's difference besides.
     """
 
     sweep: str

@@ -168,9 +168,11 @@ class _Audit:
             is_setting = is_setting or (bare in self.settings and not _EPOCHS.match(bare))
             if not is_setting and (column.role == "result" or _RESULTS.search(bare) or _EPOCHS.match(bare)):
                 continue
-            if is_setting and (sets[0] != sets[1] or self._differs_by_seed(column, one, other)):
-                yield self._confound(name, bare, column, codes)
-            elif not is_setting and not sets[0] & sets[1] and self._separates(column, codes, one, other):
+            if is_setting:
+                differs = sets[0] != sets[1] or self._differs_by_seed(column, one, other)
+            else:
+                differs = not sets[0] & sets[1] and self._separates(column, codes, one, other)
+            if differs:
                 yield self._confound(name, bare, column, codes)
 
     def _confound(self, name: str, bare: str, column: Column, codes: Sequence[NDArray[np.intp]]) -> Confound:
@@ -204,7 +206,8 @@ class _Audit:
     def _caveats(self, sides: Sequence[Sequence[ArmRows]]) -> Iterator[str]:
         metric = self.claim.metric
         if _BEST.match(metric):
-            yield f"{metric} looks like the best of many epochs, which is lucky as well as good: was it chosen on the test set?"
+            told = "looks like the best of many epochs, which is lucky as well as good: was it chosen on the test set?"
+            yield f"{metric} {told}"
         for name, value in self.sweep.fixed.items():
             yield from self._not_as_fixed(name, value, sides)
         arms = [arm for side in sides for arm in side]
@@ -262,14 +265,15 @@ class _Audit:
                     yield f"{label(arms[place].params)} and {label(other.params)} have the same results: is one a copy?"
 
     def _uneven(self, arms: Sequence[ArmRows]) -> Iterator[str]:
-        """Arms without pairs for which Welch's interval is wrong more often than it says, if their results are skewed."""
+        """Arms without pairs for which Welch's interval is wrong more often than it says, if results are skewed."""
         if shares_seeds(arms):
             return
         values = [self._of(arm).values for arm in arms]
         counts = [len(each) for each in values]
         spreads = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in values]
         if max(counts) >= 2 * min(counts) or max(spreads) > _UNEVEN * min(spreads):
-            yield "without pairs, and with such uneven numbers or spreads, skewed results are judged wrong more often than 5%"
+            uneven = "without pairs, and with such uneven numbers or spreads"
+            yield f"{uneven}, skewed results are judged wrong more often than 5%"
 
     def _times(self, sides: Sequence[Sequence[ArmRows]]) -> Iterator[str]:
         for bare, name in self.context.bare_names.items():

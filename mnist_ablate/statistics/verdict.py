@@ -321,7 +321,8 @@ class _Evidence:
                 )
                 return f"{few}; each arm needs at least {wanted or unpaired.LEAST}"
             return f"{'one pair has no spread' if n else 'no seed has every side'}; at least {wanted} seeds are needed"
-        name = f"{'without pairs ' * bool(self.pairs.means)}the {100 * (1 - self.alpha / self.n_claims):.4g}% {'repeated ' * bool(self.look.seeds)}interval"
+        name = f"the {100 * (1 - self.alpha / self.n_claims):.4g}% {'repeated ' * bool(self.look.seeds)}interval"
+        name = f"without common seeds {name} of Welch" if self.pairs.means else name
         says = f"{name}, {made.ci_low:.4g} to {made.ci_high:.4g}, {made.interval_says('{:.4g}'.format)}"
         if made.verdict != "inconclusive":
             return says

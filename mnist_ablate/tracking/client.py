@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from mnist_ablate.errors import UnreachableError, mask, one_line
 from mnist_ablate.tracking.home_store import create_store, without_stray_folders

@@ -25,8 +25,9 @@ def of_optuna(url: str, study: str) -> TableFile:
         names = optuna.get_all_study_names(storage)
     except (ArgumentError, ImportError):
         raise SweepError(f"--optuna {mask(url)}: not the address of a database: sqlite:///study.db") from None
-    except (SQLAlchemyError, RuntimeError, AssertionError) as error:
-        raise UnreachableError(f"the Optuna storage {mask(url)} cannot be read: {one_line(str(error))}") from None
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, AssertionError) as error:
+        reason = one_line(str(error.__cause__ or error))
+        raise UnreachableError(f"the Optuna storage {mask(url)} cannot be read: {reason}") from None
     if study not in names:
         raise SweepError(f"--optuna: no study {plainly(study)}; {hint(study, names, 'studies')}")
     frame = optuna.load_study(study_name=study, storage=storage).trials_dataframe()
@@ -54,7 +55,7 @@ def of_mlflow(experiment: str) -> TableFile:
             raise SweepError(f"--mlflow: no experiment {plainly(experiment)}; {hint(experiment, names, 'experiments')}")
         runs: list[dict[str, Any]] = []
         token = None
-        while token != "" and len(runs) < _MOST_RUNS:  # noqa: S105 - the mark of a page
+        while token != "" and len(runs) < _MOST_RUNS:
             page = client.search_runs([found.experiment_id], max_results=1000, page_token=token or None)
             runs += [_columns(run) for run in page]
             token = page.token or ""

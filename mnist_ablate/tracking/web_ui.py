@@ -73,7 +73,13 @@ def _server(settings: Settings, port: int) -> Iterator[tuple[subprocess.Popen[by
     environment.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            command, cwd=settings.home, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=settings.home,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield server, log

@@ -533,7 +533,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
 
 
 def test_a_column_that_is_not_there_cannot_be_accepted(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="--accept-confounded bach_size: no such column; did you mean 'batch_size'?"):
+    with pytest.raises(SweepError, match=r"--accept-confounded bach_size: no such column; did you mean 'batch_size'\?"):
         judged(tmp_path, added("batch_size", lambda *_: 1), accepted=["bach_size"])
 
 

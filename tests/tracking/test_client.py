@@ -3,20 +3,16 @@
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import left_running, wait_for
 from mlflow_helpers import free_port, mirror
 from mlflow_stub import Reply, Stub, running
 
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.settings import Settings
 from mnist_ablate.tracking import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1

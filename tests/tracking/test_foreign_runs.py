@@ -1,4 +1,4 @@
-"""Studies and experiments that other programs made by their own calls are judged as they are, without naming a column."""
+"""Studies and experiments that other programs made by their own calls are judged as they are."""
 
 import json
 import warnings
@@ -33,7 +33,7 @@ SWEEP = Sweep.model_validate({
     ],
 })  # fmt: skip
 KERAS_TUNER = Path(__file__).parents[1] / "ledger" / "kerastuner_project"
-"""What `GridSearch.search()` of KerasTuner 1.4.8 wrote: scikit-learn's digits, a network of one hidden layer, ten seeds."""
+"""What `GridSearch.search()` of KerasTuner 1.4.8 wrote: networks on scikit-learn's digits, with ten seeds."""
 
 
 def accuracies() -> dict[tuple[str, int], float]:

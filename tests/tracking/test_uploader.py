@@ -29,7 +29,6 @@ from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import uploader
 from mnist_ablate.tracking.client import RefusedError
 from mnist_ablate.tracking.mirror import SENDERS, FinishedTrial, Mirror
-from mnist_ablate.tracking import uploader
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
@@ -166,7 +165,9 @@ def test_a_tracker_that_hangs_is_given_up_however_patient_the_end_is(sender: Upl
     assert time.monotonic() - started < 3
 
 
-def test_a_busy_processor_is_a_sign_of_progress(sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_processor_is_a_sign_of_progress(
+    sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As while MLflow is imported beside other programs, in one call of many seconds."""
 
     def slowly() -> None:
