@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def read(path: Path) -> TableFile:
         return _read(_unpacked(path.open("rb")))
     except SweepError as error:
         raise SweepError(f"{name}: {error}") from error
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise SweepError(f"{name}: the file is damaged: {error}") from error
     except OSError as error:
         raise SweepError(f"{plainly(str(path))}: cannot be read: {error.strerror or error}") from error
@@ -116,7 +117,10 @@ def _read(content: bytes) -> TableFile:
 
 def _decoded(content: bytes) -> tuple[str, str]:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16"), "UTF-16"
+        try:
+            return content.decode("utf-16"), "UTF-16"
+        except UnicodeDecodeError as error:
+            raise SweepError(f"not UTF-16 as its first bytes say: {error.reason} at byte {error.start:,}") from None
     try:
         text, encoding = content.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError as error:
@@ -211,7 +215,7 @@ def _parquet(content: bytes) -> TableFile:
             raise SweepError(f"{file.metadata.num_rows:,} rows, {size:,} bytes: too large; keep only what is needed")
         frame = file.read().to_pandas()
     except (pa.ArrowException, OSError) as error:
-        raise SweepError(f"not a Parquet file: {str(error).splitlines()[0]}") from error
+        raise SweepError(f"not a Parquet file: {plainly(str(error).partition(chr(10))[0])}") from error
     if frame.index.names != [None]:
         frame = frame.reset_index()
     return of_frame(frame, ("Parquet",))

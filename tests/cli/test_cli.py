@@ -70,14 +70,14 @@ def test_three_failures_alike_are_1_and_one_line(call: Call, sweep: tuple[str, .
     assert len(starts(fake)) < 8
 
 
-NO_SUFFIX = "no format has this suffix; known: .txt, .md, .html, .svg, .png, .json, .zip; or give --format"
+NO_SUFFIX = "no format has this suffix; known: .txt, .md, .html, .svg, .png, .json, .zip, .csv; or give --format"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
         ("report normalization", 2, "normalization: nothing recorded: run `mnist-ablate sweep normalization` first"),
-        ("report normalization --output r.csv", 2, f"r.csv: {NO_SUFFIX}"),
+        ("report normalization --output r.tsv", 2, f"r.tsv: {NO_SUFFIX}"),
         ("report normalization --output r.PDF", 2, f"r.PDF: {NO_SUFFIX}"),
         ("report normalization --format png", 2, "--format png is no text: name a file with --output NAME.png"),
         ("report normalization --format bundle", 2, "--format bundle is no text: name a file with --output NAME.zip"),

@@ -3,6 +3,9 @@
 import gzip
 import io
 import json
+import random
+import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pandas as pd
 import pytest
 
 from mnist_ablate.errors import SweepError
+from mnist_ablate.ledger import table_file
 from mnist_ablate.ledger.results_table import metrics_of, read
 from mnist_ablate.reports import judging, wording
 from mnist_ablate.reports.report import Report
@@ -547,3 +551,80 @@ def test_shares_in_a_column_that_is_said_to_be_in_percent_are_refused(tmp_path: 
         with pytest.raises(SweepError) as caught:
             judged(tmp_path, text, question)
         assert str(caught.value) == f"t.csv: row 2, column test_accuracy: {message}"
+
+
+def workbook(names: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in names.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def test_an_excel_file_needs_its_reader_and_other_archives_are_unpacked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    for content, message in (
+        (workbook({"xl/workbook.xml": b"<x/>"}), "an Excel file is read by openpyxl: pip install openpyxl; or save it"),
+        (workbook({"t.csv": GOOD.encode()}), "a zip archive: unpack it, and give the table in it"),
+    ):
+        with pytest.raises(SweepError) as caught:
+            judged(tmp_path, content)
+        assert str(caught.value).startswith(f"t.csv: {message}")
+
+
+def test_what_unpacks_to_more_than_a_table_has_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_file, "MAX_BYTES", 3 << 20)
+    rows = GOOD + "relu,1,0.9\n" * 500_000
+    for content in (gzip.compress(rows.encode()), workbook({"xl/workbook.xml": b"0" * (4 << 20)}), rows):
+        with pytest.raises(SweepError, match=r"^t.csv: more than 3 MB when unpacked: keep only the columns that are"):
+            judged(tmp_path, content)
+
+
+def test_an_excel_file_is_read(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append([])
+    sheet.append(["Activation", "Seed", "Test accuracy"])
+    for row in results(CLOSE):
+        sheet.append(row)
+        sheet.cell(sheet.max_row, 3).number_format = "0.00%"
+    content = io.BytesIO()
+    book.save(content)
+    report = judged(tmp_path, content.getvalue())
+    assert report.claims[0].verdict == "equivalent"
+    assert report.table is not None
+    assert report.table.read_as == "Excel, sheet 'Sheet'"
+    sheet.cell(5, 3).value = "=C4*2"
+    content = io.BytesIO()
+    book.save(content)
+    assert judged(tmp_path, content.getvalue()).table.left_out == {"activation=relu": {"without test_accuracy": 1}}
+
+
+PIECES = [
+    *(b"nan", b"", b"\xff", b"\0", b",", b";", b'"', b"{", b"}", b"[1", b"\n", b"1e999", b"-", b"%", b"'", b"x" * 300),
+    *(b"\xe2\x80\xa8", b"\x1b[2J", b"\r", b"run-", b"0,9", b"1.2.3", b"FAILED", b"\xff\xfe", b"PAR1", b"=1+2"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_a_damaged_table_is_judged_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    whole, random_ = SUPPORTED[name], random.Random(name)
+    whole = whole if isinstance(whole, bytes) else whole.encode()
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for _ in range(random_.choice([1, 1, 2, 5])):
+            start = random_.randrange(len(damaged) + 1)
+            damaged[start : start + random_.choice([0, 0, 1, 3, 20])] = random_.choice(PIECES)
+        try:
+            report = judged(tmp_path, bytes(damaged))
+        except SweepError as error:
+            assert str(error).isprintable()  # noqa: PT017 - verdicts are as good
+        else:
+            assert all(line.isprintable() for line in report.table.lines())
+            json.loads(report.model_dump_json())
