@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -60,7 +61,7 @@ def create_store(tracking_uri: str) -> None:
             if not path.exists():
                 _creating.set()
                 _create(path)
-            _bring_home(path)
+            _bring_home(path, artifact_root(path))
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or "its tables could not be made"
         raise UnreachableError(f"the MLflow store {path} cannot be created: {reason}") from None
@@ -90,12 +91,23 @@ def _create(path: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _bring_home(path: Path) -> None:
+@contextmanager
+def folder_to_serve(path: Path) -> Iterator[Path]:
+    """The folder of a store that can be written, else a folder with a copy whose addresses are those of now."""
+    if os.access(path, os.W_OK):
+        yield path.parent
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+        _bring_home(copy, artifact_root(path))
+        yield copy.parent
+
+
+def _bring_home(path: Path, root: str) -> None:
     """After a home was renamed or copied: addresses of the artifacts where it was become those where it is.
 
     MLflow's own default experiment keeps its artifacts wherever the program was started. It gets a place in the home.
     """
-    root = artifact_root(path)
     with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path, timeout=30)) as connection, connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "experiments" not in tables:

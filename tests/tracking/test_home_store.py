@@ -170,3 +170,21 @@ def test_verify_fetches_every_artifact(tmp_path: Path) -> None:
     assert any("report.html/x cannot be fetched" in line for line in verify.problems("small", settings))
     shutil.rmtree(tmp_path / "home" / "mlartifacts")
     assert len(verify.problems("small", settings)) == 2
+
+
+def test_a_home_that_moved_and_cannot_be_written_is_served_from_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_home(tmp_path / "home")
+    old, path = f"file:///elsewhere/{home_store.ARTIFACTS}", tmp_path / "home" / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO experiments (name, artifact_location) VALUES ('small', ?)", (old,))
+    with home_store.folder_to_serve(path) as folder:
+        assert folder == path.parent
+    content = path.read_bytes()
+    monkeypatch.setattr(home_store.os, "access", lambda *_: False)
+    home_store.create_store(uri(tmp_path / "home"))
+    with home_store.folder_to_serve(path) as folder:
+        assert addresses(folder) == [home_store.artifact_root(path)]
+    assert path.read_bytes() == content
+    assert not folder.exists()
