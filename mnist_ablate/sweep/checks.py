@@ -258,6 +258,9 @@ def _own_metrics(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int]
     for name in sweep.metrics:
         if not METRIC_NAME.fullmatch(name) or name in RESERVED_METRICS:
             yield Finding(("metrics", name), f"{shown(name)}: {METRIC_RULE}", at_key=True)
+        if sweep.metrics[name].unit == "percent":
+            text = "percent is for a table that is judged; code returns shares, 0 to 1"
+            yield Finding(("metrics", name, "unit"), text)
     used: list[tuple[Address, str]] = [
         (("claims", index, "metric"), each.metric) for index, each in claims.items() if index not in lost
     ]
