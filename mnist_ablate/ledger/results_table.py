@@ -4,6 +4,7 @@
 column, and nothing is guessed.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -98,9 +99,8 @@ def _read(table: TableFile, wanted: Wanted, metrics: Mapping[str, Metric]) -> Re
     kept = reader.kept()
     if not kept:
         raise SweepError(f"no row can be judged: {'; '.join(Reading('', reader.left()).lines())}")
-    rows = [reader.row(place) for place in kept]
     reading = Reading(reader.read_as(), reader.left(), (*notes, *told, *reader.notes()))
-    return ResultsTable(rows, _context(table, columns, kept), reading, columns.seed is not None)
+    return ResultsTable(reader.rows(kept), _context(table, columns, kept), reading, columns.seed is not None)
 
 
 def _last_reports(table: TableFile) -> tuple[TableFile, list[str]]:
@@ -167,12 +167,13 @@ class _Reader:
 
     def kept(self) -> list[int]:
         """The places of the rows that count, or that failed and were not tried again."""
-        named = [place for place, texts in enumerate(self._texts) if self._names_arm(place, texts)]
+        blank = {texts for texts in {*self._texts} if texts and not any(text.strip() for text in texts)}
+        named = [place for place, texts in enumerate(self._texts) if texts not in blank or self._names_arm(place)]
         self._number_seeds(named)
         best: dict[tuple[int, int], int] = {}  # by arm and seed
         kept: list[int] = []
         for place in named:
-            state, arm = self._states[place], self._arm(place)
+            state, arm = self._states[place], self._params.get(self._texts[place]) or self._arm(place)
             if state in (COMPLETE, DIVERGED) and not self._has_result[place]:
                 self._leave_out(place, f"without {' or '.join(self._metrics)}")
                 continue
@@ -197,12 +198,16 @@ class _Reader:
                 self._leave_out(place, self._states[place])
         return kept
 
-    def row(self, place: int) -> Row:
-        """One row; the rows of an arm share one params object."""
-        status = _STATUSES[self._states[place]]
-        ended = status in ("complete", "diverged")
-        found = {name: v for name, values in self._metrics.items() if (v := values[place]) == v} if ended else {}
-        return Row(self._arm(place), self._seeds[place], found, status)
+    def rows(self, kept: Sequence[int]) -> list[Row]:
+        """The rows at these places; those of an arm share one params object."""
+        texts, seeds, states, metrics = self._texts, self._seeds, self._states, self._metrics
+        if len(metrics) == 1:  # a million rows are made in a second
+            ((name, values),) = metrics.items()
+            found = [{name: v} if math.isfinite(v := values[place]) else {} for place in kept]
+        else:
+            found = [{m: v for m, all_ in metrics.items() if math.isfinite(v := all_[place])} for place in kept]
+        rows = zip(kept, found, strict=True)
+        return [Row(self._params[texts[p]], seeds[p], measured, _STATUSES[states[p]]) for p, measured in rows]
 
     def left(self) -> dict[str, dict[str, int]]:
         """The rows that do not count, by arm and reason."""
@@ -228,10 +233,8 @@ class _Reader:
                 if isinstance(value, str) and value != text.strip():
                     yield f"{name}: {shown(text.strip())} is taken for {shown(value)}"
 
-    def _names_arm(self, place: int, texts: tuple[str, ...]) -> bool:
-        """Whether a row is of an arm: a parent run has neither settings nor results."""
-        if not texts or any(text.strip() for text in texts):
-            return True
+    def _names_arm(self, place: int) -> bool:
+        """Whether a row without settings is of an arm: a parent run has no results either."""
         if self._states[place] in (COMPLETE, DIVERGED) and self._has_result[place]:
             return True
         self._left["no arm"][self._states[place] if self._states[place] != COMPLETE else "without settings"] += 1

@@ -158,7 +158,7 @@ def test_any_bytes_are_rows_or_one_line(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.slow
 def test_a_long_table_is_read_and_judged_in_time(tmp_path: Path) -> None:
-    """10^5 rows in 3 s: 10^6 take SECONDS s to read on a quiet core, and MEMORY GB."""
+    """10^5 rows in 3 s: 10^6 take some 7 s to read and to audit on a quiet core, and 0.9 GB."""
     arms = ("unit", "centered", "raw", "x")
     lines = [f"{arm},{seed},{0.97 + seed % 7 / 1000}" for seed in range(25_000) for arm in arms]
     path = write(tmp_path, "normalizer,seed,test_accuracy", *lines)
