@@ -94,7 +94,7 @@ def _create(path: Path) -> None:
 @contextmanager
 def folder_to_serve(path: Path) -> Iterator[Path]:
     """The folder of a store that can be written, else a folder with a copy whose addresses are those of now."""
-    if os.access(path, os.W_OK):
+    if not path.exists() or os.access(path, os.W_OK):
         yield path.parent
         return
     with tempfile.TemporaryDirectory() as folder:
