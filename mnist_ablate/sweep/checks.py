@@ -245,6 +245,9 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
 def _own_code(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
     """What the sections about the user's own code lack, or have without any code."""
     if sweep.train:
+        text = "percent is for a table that is judged; code returns shares, 0 to 1"
+        percent = (name for name, told in sweep.metrics.items() if told.unit == "percent")
+        yield from (Finding(("metrics", name, "unit"), text) for name in percent)
         yield from _own_metrics(sweep, claims, lost)
         yield from _values_needed(sweep, lost, rules.workload)
         return
@@ -258,9 +261,6 @@ def _own_metrics(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int]
     for name in sweep.metrics:
         if not METRIC_NAME.fullmatch(name) or name in RESERVED_METRICS:
             yield Finding(("metrics", name), f"{shown(name)}: {METRIC_RULE}", at_key=True)
-        if sweep.metrics[name].unit == "percent":
-            text = "percent is for a table that is judged; code returns shares, 0 to 1"
-            yield Finding(("metrics", name, "unit"), text)
     used: list[tuple[Address, str]] = [
         (("claims", index, "metric"), each.metric) for index, each in claims.items() if index not in lost
     ]
