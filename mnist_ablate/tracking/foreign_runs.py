@@ -7,6 +7,7 @@ from mnist_ablate.errors import SweepError, UnreachableError, mask, one_line
 from mnist_ablate.ledger.table_file import TableFile, of_frame
 from mnist_ablate.text import hint, plainly
 from mnist_ablate.tracking.client import check_answer, translate_errors
+from mnist_ablate.tracking.home_store import database
 
 _MOST_RUNS = 100_000
 
@@ -20,6 +21,9 @@ def of_optuna(url: str, study: str) -> TableFile:
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = database(url)
+    if path is not None and not path.exists():  # SQLite would make it
+        raise UnreachableError(f"the Optuna storage {mask(url)} cannot be read: no such file")
     try:
         storage = optuna.storages.RDBStorage(url, skip_table_creation=True, skip_compatibility_check=False)
         names = optuna.get_all_study_names(storage)

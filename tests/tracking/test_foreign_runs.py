@@ -91,8 +91,12 @@ def test_a_study_of_optuna(study: str, tmp_path: Path) -> None:
         foreign_runs.of_optuna(study, "digit")
     with pytest.raises(SweepError, match="not the address of a database"):
         foreign_runs.of_optuna("study.db", "digits")
-    with pytest.raises(UnreachableError, match="cannot be read"):
-        foreign_runs.of_optuna(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}", "digits")
+    with pytest.raises(UnreachableError, match="cannot be read: no such file"):
+        foreign_runs.of_optuna(f"sqlite:///{tmp_path / 'x.db'}", "digits")
+    assert not (tmp_path / "x.db").exists()
+    (tmp_path / "no.db").write_text("no database")
+    with pytest.raises(UnreachableError, match="cannot be read: .*file is not a database"):
+        foreign_runs.of_optuna(f"sqlite:///{tmp_path / 'no.db'}", "digits")
 
 
 def test_an_experiment_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
