@@ -95,7 +95,7 @@ def test_a_study_of_optuna(study: str, tmp_path: Path) -> None:
         foreign_runs.of_optuna(f"sqlite:///{tmp_path / 'x.db'}", "digits")
     assert not (tmp_path / "x.db").exists()
     (tmp_path / "no.db").write_text("no database")
-    with pytest.raises(UnreachableError, match="cannot be read: .*file is not a database"):
+    with pytest.raises(UnreachableError, match=r"cannot be read: .*file is not a database"):
         foreign_runs.of_optuna(f"sqlite:///{tmp_path / 'no.db'}", "digits")
 
 
