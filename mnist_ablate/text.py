@@ -1,6 +1,7 @@
 """Counts, arms and values as text, for reports and messages alike; knows no metrics and no verdicts."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 _MAX_SHOWN = 60
@@ -48,9 +49,45 @@ def listed(allowed: Iterable[object]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+_SHORT_NAMES = {
+    **dict.fromkeys(("lr", "eta", "step_size", "alpha"), "learning_rate"),
+    **dict.fromkeys(("bs", "batch", "minibatch"), "batch_size"),
+    **dict.fromkeys(("wd", "decay", "l2"), "weight_decay"),
+    **dict.fromkeys(("act", "nonlinearity"), "activation"),
+    **dict.fromkeys(("opt", "optim", "momentum"), "optimizer"),
+    **dict.fromkeys(("norm", "bn", "batch_norm", "batchnorm", "layer_norm"), "norm_layer"),
+    **dict.fromkeys(("init", "kernel_initializer"), "initializer"),
+    **dict.fromkeys(("p_drop", "drop", "dropout_rate"), "dropout"),
+    **dict.fromkeys(("hidden", "units", "hidden_size", "n_hidden"), "width"),
+    **dict.fromkeys(("n_epochs", "num_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("arch", "architecture", "net", "network"), "model"),
+    **dict.fromkeys(("scaling", "scaler", "preprocessing"), "normalizer"),
+    **dict.fromkeys(("acc", "test_acc"), "test_accuracy"),
+    **dict.fromkeys(("random_state", "random_seed", "rng_seed"), "seed"),
+}
+"""What other tools call a setting, and what it is called here."""
+
+
+_PART_OF = {"weight_decay": "optimizer"}  # what has no setting of its own
+
+
+def full_name(name: str) -> str:
+    """A name as it is compared: `LRs` and `Learning Rate` are `learning_rate`."""
+    folded = re.sub(r"[\s-]+", "_", name.strip()).casefold()
+    single = folded.removesuffix("s")
+    return _SHORT_NAMES.get(folded) or _SHORT_NAMES.get(single) or single
+
+
 def guess(word: object, allowed: Iterable[object]) -> str:
-    """`did you mean 'relu'?` when something allowed is close to the word, else nothing."""
-    by_folded = {name.casefold(): name for name in allowed if isinstance(name, str)}
+    """`did you mean 'relu'?` when something allowed is close to the word or another name of it, else nothing."""
+    names = [name for name in allowed if isinstance(name, str)]
+    if isinstance(word, str) and len(word) <= _MAX_SHOWN:
+        meant = full_name(word)
+        for each in (meant, _PART_OF.get(meant)):
+            same = [name for name in names if full_name(name) == each]
+            if len(same) == 1:
+                return f"did you mean {shown(same[0])}?"
+    by_folded = {name.casefold(): name for name in names}
     folded = word[:_MAX_SHOWN].casefold() if isinstance(word, str) else ""
     close = difflib.get_close_matches(folded, by_folded, n=1)
     return f"did you mean {shown(by_folded[close[0]])}?" if close else ""

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import os
 import signal
 import socket
@@ -114,6 +115,7 @@ app.add_typer(stack_app, name="stack")
 def main() -> None:
     """Run a command. Every error is one line on stderr and an exit code, with --debug a traceback."""
     gc.set_threshold(*_RARELY)
+    _replace_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # after the last line Ctrl-C ends at once, without a traceback
     debug = "--debug" in sys.argv
@@ -137,6 +139,24 @@ def main() -> None:
         text, code = _message_and_code(error)
         sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))
         sys.exit(code)
+
+
+class _Closed(io.TextIOBase):
+    """Standard output where there is none: whoever writes a result there hears of it."""
+
+    def write(self, _text: str) -> int:
+        """Raises DiskError."""
+        raise DiskError("standard output is closed: nothing can be written there")
+
+
+def _replace_closed_streams() -> None:
+    """Python has None for a stream that was closed before. Its number must not go to a file that is opened next."""
+    for name, number, put in (("stdout", 1, _Closed()), ("stderr", 2, io.StringIO())):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            if nothing != number:
+                os.dup2(nothing, number)
+            setattr(sys, name, put)
 
 
 def _message_and_code(error: Exception) -> tuple[str, int]:

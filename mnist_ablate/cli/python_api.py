@@ -2,13 +2,13 @@
 
 import json
 import signal
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mnist_ablate.execution.driver import Run
     from mnist_ablate.execution.preview import Preview
     from mnist_ablate.ledger.ledger import Record
+    from mnist_ablate.ledger.table_file import TableFile
     from mnist_ablate.reports import report as reports
 
 __all__ = ["Claim", "Plan", "Range", "Report", "Sweep", "judge", "load", "open_report", "plan", "run"]
@@ -228,36 +229,43 @@ def open_report(name: str | Path, *, home: str | Path | None = None) -> Report:
     return _report(found, record, settings)
 
 
-def judge(table: Any, asked: str | Path | sweep.Sweep) -> Report:
+def judge(
+    table: Any,
+    asked: str | Path | sweep.Sweep,
+    *,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    accept_confounded: Sequence[str] = (),
+) -> Report:
     """Judge the claims of a sweep on results from anywhere.
 
     Args:
-        table: a DataFrame, whatever makes one, or the path of a CSV file: a row for each trial, with a column for each
-            factor and metric, `seed`, and optionally `outcome`.
+        table: a DataFrame, whatever makes one, or the path of a file that `mnist-ablate judge` reads: a row for each
+            trial, with a column for each factor and metric, and optionally `seed` and `outcome`.
         asked: the sweep with the claims. Its factors may be any columns.
+        columns: where a factor, a metric, `seed` or `outcome` is found, if it has another name in the table.
+        accept_confounded: columns in which arms may differ too.
 
     Raises:
         SweepError: the table or the sweep is wrong; names row and column.
     """
     question = _ready(asked, None, None, any_factors=True)
-    from mnist_ablate.ledger import progress, results_table
+    from mnist_ablate.ledger import results_table
     from mnist_ablate.reports import judging
 
-    metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(table) if isinstance(table, str | Path) else _as_file(table, Path(folder, "table"))
-        rows = results_table.read(path, question.factors, metrics)
-    return Report(judging.of_rows(question, rows, progress.count(rows)), None, tuple(rows))
+    source = Path(table) if isinstance(table, str | Path) else _as_table(table)
+    found = results_table.read(source, question.factors, results_table.metrics_of(question), columns)
+    return Report(judging.of_table(question, found, accept_confounded), None, tuple(found.rows))
 
 
-def _as_file(table: Any, path: Path) -> Path:
+def _as_table(table: Any) -> "TableFile":
     import pandas as pd
+
+    from mnist_ablate.ledger.table_file import of_frame
 
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(table)
     if any(name is not None for name in frame.index.names):  # as `groupby` leaves it
         frame = frame.reset_index()
-    frame.to_csv(path, index=False)
-    return path
+    return of_frame(frame, ("a DataFrame",))
 
 
 def _from_file(

@@ -82,7 +82,7 @@ class Report:
             SweepError: no format has this suffix, it cannot be had, or the path cannot be written.
         """
         path, suffix = Path(path), Path(path).suffix.lower()
-        forms = {**{each: form for each, form in SUFFIXES.items() if form != "png"}, ".csv": "csv"}
+        forms = {each: form for each, form in SUFFIXES.items() if form != "png"}
         if suffix not in forms:
             raise SweepError(f"{plainly(str(path))}: no format has this suffix; known: {', '.join(forms)}")
         if self._recorded is None and suffix in {".html", ".svg", ".zip"}:

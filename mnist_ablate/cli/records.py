@@ -14,8 +14,8 @@ from mnist_ablate.text import plainly
 if TYPE_CHECKING:
     from mnist_ablate.reports.report import RecordedSweep, Report
 
-Format = Literal["table", "md", "html", "svg", "png", "json", "bundle"]
-SUFFIXES = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip"), get_args(Format), strict=True))
+Format = Literal["table", "md", "html", "svg", "png", "json", "bundle", "csv"]
+SUFFIXES = dict(zip((".txt", ".md", ".html", ".svg", ".png", ".json", ".zip", ".csv"), get_args(Format), strict=True))
 All = Annotated[bool, typer.Option("--all", help="Every recorded sweep.")]
 
 
@@ -54,9 +54,12 @@ def _written(source: str, form: Format, home: Path | None, output: Path | None) 
     """The report as text; nothing if it is in the file already."""
     from mnist_ablate.execution import recorded_report
     from mnist_ablate.processes import whole_file
+    from mnist_ablate.reports import trial_table
 
     settings = settings_of(home)
     found, record = recorded_report.report(name_of(source), settings)
+    if form == "csv":
+        return trial_table.table(record.plan, record.entries())
     if form in {"json", "md", "table"}:
         return as_text(found, None, form)
     if form == "bundle" and output:

@@ -15,6 +15,7 @@ from mnist_ablate.text import plainly
 
 if TYPE_CHECKING:
     from mnist_ablate.execution.driver import Run
+    from mnist_ablate.ledger.table_file import TableFile
     from mnist_ablate.reports.report import Report
 
 SCHEMA_FILE = "mnist-ablate.schema.json"
@@ -77,6 +78,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     weights: options.Weights = None,
     quick: options.Quick = False,
     max_trials: options.MaxTrials = MAX_TRIALS,
+    home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what a sweep would train, how long it takes here, and the smallest effect it can find."""
@@ -85,7 +87,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option
     question = sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
     from mnist_ablate.execution.preview import preview  # takes a second, so only after the file is found good
 
-    found = preview(question, data, max_trials, weights)
+    found = preview(question, data, max_trials, weights, Settings(home).ledger_url if home else "")
     typer.echo(json.dumps(asdict(found)) if as_json else found.text(question))
 
 
@@ -182,20 +184,61 @@ def _end(result: "Run", settings: Settings, *, as_json: bool, register: bool) ->
     raise typer.Exit(code)
 
 
-def judge(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="Factors, seed and metrics, one trial per row.")],
+def judge(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Annotated[str, typer.Option("--sweep", metavar="FILE", help="The sweep file with the claims.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="TABLE", help="A file of results, one trial a row; - for stdin.")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="NAME=COLUMN", help="Where a factor, a metric, seed or outcome is found."),
+    ] = None,
+    accepted: Annotated[
+        list[str] | None,
+        typer.Option("--accept-confounded", metavar="COLUMN", help="Judge although the arms differ in this too."),
+    ] = None,
+    optuna: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="URL STUDY", help="A study of Optuna in place of a table.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="EXPERIMENT", help="An experiment at MLFLOW_TRACKING_URI in place of a table.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Judge the claims of a sweep file on a table of results from anywhere."""
-    from mnist_ablate.ledger import progress, results_table
+    """Judge the claims of a sweep file on results from anywhere."""
+    from mnist_ablate.ledger import results_table
     from mnist_ablate.reports import judging
     from mnist_ablate.sweep import sweep_file
 
+    tables = [word for word in words or () if "=" not in word or Path(word).exists()]
+    if len(tables) + (optuna is not None) + (mlflow is not None) != 1:
+        raise SweepError("judge takes one table, or --optuna URL STUDY, or --mlflow EXPERIMENT: judge results.csv")
+    named = _mapped([*(mapping or ()), *(word for word in words or () if word not in tables)])
     question = sweep_file.load(source, any_factors=True)
-    metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
-    rows = results_table.read(table, question.factors, metrics)
-    show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
+    table: Path | TableFile
+    if tables:
+        table = Path(tables[0])
+    else:
+        from mnist_ablate.tracking import foreign_runs
+
+        table = foreign_runs.of_optuna(*optuna) if optuna else foreign_runs.of_mlflow(str(mlflow))
+    found = results_table.read(table, question.factors, results_table.metrics_of(question), named)
+    report = judging.of_table(question, found, accepted or ())
+    for line in found.reading.lines():
+        typer.echo(line, err=True)
+    show(report, as_json=as_json)
+
+
+def _mapped(words: list[str]) -> dict[str, str]:
+    """`activation=params.act` as a name and its column; several may stand in one word."""
+    found: dict[str, str] = {}
+    for word in words:
+        for part in word.split() if word.count("=") > 1 else [word]:
+            name, equals, column = part.partition("=")
+            if not (equals and name.strip() and column.strip()):
+                raise SweepError(f"--map {plainly(part)}: write NAME=COLUMN, for example seed=params.random_state")
+            found[name.strip()] = column.strip()
+    return found
 
 
 def show(report: "Report", *, as_json: bool) -> None:

@@ -23,9 +23,11 @@ from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_setti
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
+from mnist_ablate.workloads.bounds import checked
+from mnist_ablate.workloads.workload import Workload
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
-DELIVERY_S = 60.0
+DELIVERY_S = 60.0  # for MLflow to show a sign of progress, at the end of a sweep
 STOPPING_S = 1.5  # for MLflow to end the runs of a sweep that is stopped at once
 
 
@@ -138,8 +140,9 @@ class Run:
                 break
         self.delivered = self.published and self._uploader is None  # seen to be in step, and nothing is new
         if not self.delivered:
-            wait_s = STOPPING_S if self._interrupts.stopping else DELIVERY_S
-            self.delivered = self._uploading().close(wait_s, settle=True)
+            stopping = self._interrupts.stopping
+            wait_s, patient = (STOPPING_S, None) if stopping else (DELIVERY_S, self._view.message)
+            self.delivered = self._uploading().close(wait_s, settle=True, patient=patient)
             _check_credentials(self._uploading())
 
     def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
@@ -161,7 +164,8 @@ class Run:
                 taken[each.id] = each
                 yield each.trial
 
-        for events in engine.batches(trials(), ahead=search is None):
+        for batch in engine.batches(trials(), ahead=search is None):
+            events = [_within_bounds(event, self.plan.sweep.workload) for event in batch]
             self._record_all([(taken[each.trial.id], each.outcome) for each in events if isinstance(each, Finished)])
             _check_credentials(uploader)
             for event in events:
@@ -241,6 +245,11 @@ class Run:
                 for entry in self.entries.values():
                     uploader.outcome(entry.trial, entry.params, entry.outcome)
         return self._uploader
+
+
+def _within_bounds(event: Event, workload: Workload) -> Event:
+    """The event. A trial whose metrics cannot be what they are said to be ends as failed."""
+    return Finished(event.trial, checked(event.outcome, workload)) if isinstance(event, Finished) else event
 
 
 def _is_tried_again(plan: Plan, entry: RecordedTrial) -> bool:

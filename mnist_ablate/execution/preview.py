@@ -8,6 +8,9 @@ from pathlib import Path
 from dask.system import CPU_COUNT
 from pydantic import JsonValue
 
+from mnist_ablate.errors import SweepError
+from mnist_ablate.ledger import progress
+from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.reports.wording import templates
 from mnist_ablate.statistics.paired_tests import fewest_seeds, smallest_effect
 from mnist_ablate.statistics.verdict import ALPHA
@@ -38,7 +41,8 @@ class Preview:
     Seeds, trials and time are the most that the sweep can need. An adaptive sweep may need only the `least`.
     `fingerprints` describe its inputs. `warnings` say what trials would lack. `assumed_sd` is what `claims` assume: the
     standard deviation of paired differences between seeds. `runs_code` names the user's code that trials run. Then the
-    time is unknown, because a plan does not run it.
+    time is unknown, because a plan does not run it. `recorded` of the trials need not be trained again; None if no home
+    was looked into.
     """
 
     sweep: str
@@ -58,6 +62,7 @@ class Preview:
     warnings: list[str]
     assumed_sd: float | None
     runs_code: str
+    recorded: int | None = None
 
     def text(self, sweep: Sweep) -> str:
         """The same for a person."""
@@ -65,8 +70,13 @@ class Preview:
         return templates().get_template("preview.txt.jinja").render(vars(self), inputs=inputs).rstrip()
 
 
-def preview(sweep: Sweep, data: str | None, max_trials: int, weights: Path | None = None) -> Preview:
-    """Expand a sweep, and time a short trial of each kind of arm on `data`; `weights` are of --weights."""
+def preview(
+    sweep: Sweep, data: str | None, max_trials: int, weights: Path | None = None, ledger_url: str = ""
+) -> Preview:
+    """Expand a sweep, and time a short trial of each kind of arm on `data`; `weights` are of --weights.
+
+    The trials that the ledger at `ledger_url` has are counted, unless it is empty.
+    """
     workload = sweep.workload
     inputs = workload.load(data, run_code=False)
     plan = make_plan(sweep, inputs.digest, max_trials)
@@ -91,7 +101,17 @@ def preview(sweep: Sweep, data: str | None, max_trials: int, weights: Path | Non
         warnings=[*_warnings(sweep), *workload.warnings(settings, weights), *workload.input_alarms(found)],
         assumed_sd=next((sd for claim in sweep.claims if (sd := claim.about.seed_sd)), None),
         runs_code=workload.runs_code,
+        recorded=_recorded(plan, ledger_url) if ledger_url else None,
     )
+
+
+def _recorded(plan: Plan, ledger_url: str) -> int:
+    """How many of the plan's trials a ledger has, whichever record they are in last."""
+    ledger = Ledger(ledger_url, reading=True)
+    try:
+        return progress.done(plan, ledger.find(plan.sweep.name).entries())
+    except SweepError:
+        return 0
 
 
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:

@@ -6,17 +6,21 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.preregistration import Earlier, Registration, document
 from mnist_ablate.ledger.raw_records import RawStudy, recorded_trial
+from mnist_ablate.ledger.results_table import Reading, ResultsTable
 from mnist_ablate.reports.report import Adaptive, Preregistration, Report, Selection, TrialCounts
 from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
+from mnist_ablate.statistics.confounds import ClaimAudit, audit, confounded
 from mnist_ablate.statistics.pairing import by_arm
 from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, Finding, arms, judge
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import RecordedTrial, Row
 
 Fingerprints = Sequence[Mapping[str, JsonValue]]  # what the inputs are like; none if that is unknown
@@ -27,13 +31,15 @@ class About:
     """What a report says beside the verdicts.
 
     `control` are the runs of the negative control, if there is one. `preregistration` says what was written down before
-    the first trial, if anything was.
+    the first trial, if anything was. `reading` and `audits` are those of a table from elsewhere.
     """
 
     fingerprints: Fingerprints = ()
     control: controls.ControlRuns | None = None
     preregistration: Preregistration | None = None
     selection: Selection = field(default_factory=Selection)
+    reading: Reading | None = None
+    audits: Sequence[ClaimAudit] = ()
 
 
 NOTHING = About()
@@ -42,7 +48,8 @@ NOTHING = About()
 def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about: About = NOTHING) -> Report:
     """Judge the claims of a sweep on finished rows. `counts` are those of `progress.counts`."""
     metric, looks, control = main_metric(sweep), sweep.looks, about.control
-    trials, judged = TrialCounts.model_validate(counts), _seeded(sweep, rows, judge(rows, sweep.claims, looks=looks))
+    trials, verdicts = TrialCounts.model_validate(counts), judge(rows, sweep.claims, looks=looks)
+    judged = _withheld(_seeded(sweep, rows, verdicts), about.audits)
     # The error rate of an interval is that of the look that it was made at; the control's, of the look with its seeds.
     levels = [ALPHA / len(judged) * (looks or SINGLE_LOOK)[(each.look or 1) - 1].share for each in judged]
     share = next((look.share for look in looks if control and look.seeds == control.planned), 1.0)
@@ -63,6 +70,8 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
         effect_sizes=tuple(effect_sizes.sizes(sweep.claims, judged, levels)),
         factorial_effects=anova.table(rows, sweep.factors, metric) if sweep.design == "factorial" else None,
         fingerprints=tuple(about.fingerprints),
+        table=about.reading,
+        audits=tuple(about.audits),
         **dict(about.selection),
     )
 
@@ -81,6 +90,27 @@ def _seeded(sweep: Sweep, rows: Sequence[Row], verdicts: tuple[ClaimVerdict, ...
         else:
             found.append(each)
     return tuple(found)
+
+
+def _withheld(judged: tuple[ClaimVerdict, ...], audits: Sequence[ClaimAudit]) -> tuple[ClaimVerdict, ...]:
+    """The verdicts, but none where a confound that nobody accepted may explain the difference."""
+    found = {audit.name: audit.withheld for audit in audits if audit.withheld}
+    return tuple(confounded(each, found[each.name]) if each.name in found else each for each in judged)
+
+
+def of_table(sweep: Sweep, table: ResultsTable, accepted: Sequence[str] = ()) -> Report:
+    """Judge the claims of a sweep on results that others recorded. `accepted` names confounds that may stand.
+
+    Raises SweepError for an accepted column that the table does not have.
+    """
+    for name in accepted:
+        known = {**table.context.bare_names, **table.context.columns}
+        if name not in known:
+            raise SweepError(
+                f"--accept-confounded {plainly(name)}: no such column; {hint(name, known, 'the table has')}"
+            )
+    audits = audit(sweep, table.rows, table.context, accepted, has_seeds=table.has_seeds)
+    return of_rows(sweep, table.rows, progress.count(table.rows), About(reading=table.reading, audits=audits))
 
 
 def of_records(

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from mnist_ablate.ledger.results_table import Reading
 from mnist_ablate.statistics.anova import FactorialEffects
+from mnist_ablate.statistics.confounds import ClaimAudit
 from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
 from mnist_ablate.statistics.effect_sizes import ClaimSizes
 from mnist_ablate.statistics.pairing import label
@@ -165,7 +167,8 @@ class Selection(Part):
 class Report(Part):
     """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by.
 
-    JSON leaves out `asked`, the sweep itself.
+    JSON leaves out `asked`, the sweep itself. Of a table from elsewhere `table` says how it was read, and `audits` what
+    may explain each claim's difference besides.
     """
 
     sweep: str
@@ -187,6 +190,8 @@ class Report(Part):
     search: Search | None
     path: Path | None
     fingerprints: tuple[Mapping[str, JsonValue], ...]
+    table: Annotated[Reading | None, Field(exclude_if=lambda table: table is None)] = None
+    audits: Annotated[tuple[ClaimAudit, ...], Field(exclude_if=lambda audits: not audits)] = ()
 
     def unit(self, metric: str) -> str:
         """The unit of a metric."""

@@ -97,6 +97,8 @@ def _claims(report: Report) -> Iterator[RenderableType]:
         yield head
         text = f"{wording.sentence(claim, report)} {wording.left_out(claim)}".rstrip()
         yield Padding(Text(text), (0, 0, 0, _INDENT))
+        for caveat in wording.caveats(claim, report):
+            yield Padding(Text(f"Caveat: {caveat}."), (0, 0, 0, _INDENT))
     if report.claims:
         yield Text(f"\n{wording.say('glossary', report)}", style="dim")
         yield from (Text(remark, style="dim") for remark in wording.remarks(report))

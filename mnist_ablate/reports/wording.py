@@ -109,7 +109,22 @@ def sentence(claim: ClaimVerdict, report: Report) -> str:
     if report.adaptive:
         called, look = "repeated interval", f", look {claim.look} of {len(report.adaptive.looks)}"
     says = f"its {level(report)} {called}, {interval(claim)}, {_says(claim)}"
-    return f"{difference}; {says}; {counted(claim.n_pairs, 'pair')}, p={claim.p_value:.3g}{look}.{_open(claim, report)}"
+    return f"{difference}; {says}; {evidence(claim)}, p={claim.p_value:.3g}{look}.{_open(claim, report)}"
+
+
+def evidence(claim: ClaimVerdict) -> str:
+    """How many pairs there are, or how many results of each arm without pairs."""
+    if claim.n_results is None:
+        return counted(claim.n_pairs, "pair")
+    return f"{' against '.join(f'{n:,}' for n in claim.n_results)} results without common seeds (Welch's interval)"
+
+
+def caveats(claim: ClaimVerdict, report: Report) -> Iterator[str]:
+    """What may explain a claim's difference besides, and was accepted, and what its reader must know of the results."""
+    for audit in report.audits:
+        if audit.name == claim.name:
+            yield from (f"confounded by {each}, which was accepted" for each in audit.confounded if each.accepted)
+            yield from audit.caveats
 
 
 def explanation(claim: ClaimVerdict, report: Report) -> str:

@@ -4,8 +4,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mnist_ablate.errors import SweepError
+from mnist_ablate.statistics.unpaired import Means
 from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.text import guess
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.workload import Metric
 
@@ -30,6 +34,7 @@ class Pairs:
     `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences. `excluded` names
     every side that kept a seed out. `problem`, unless empty, says why the claim must not be judged.
     `span` is what a difference can be at all: bounded if the metric is declared with bounds.
+    `means` take the place of the differences if the sides have other seeds, or none.
     """
 
     differences: Mapping[int, float]
@@ -38,6 +43,7 @@ class Pairs:
     excluded: tuple[str, ...] = ()
     problem: str = ""
     span: tuple[float, float] = (-math.inf, math.inf)
+    means: Means | None = None
 
     def rounding(self, margin: float) -> float:
         """How far float64 sums can be off, in a difference and in what is compared with the margin."""
@@ -58,8 +64,12 @@ def shared_values(first: Mapping[int, Row], second: Mapping[int, Row], metric: s
 def by_arm(rows: Sequence[Row]) -> list[ArmRows]:
     """The rows by arm, in the order first seen. Raises SweepError if an arm has a seed twice."""
     arms: dict[Factors, ArmRows] = {}
+    by_params: dict[int, ArmRows] = {}  # rows of a table share the params of their arm
     for row in rows:
-        arm = arms.setdefault(frozenset(row.params.items()), ArmRows(row.params, {}))
+        arm = by_params.get(id(row.params))
+        if arm is None:
+            arm = arms.setdefault(frozenset(row.params.items()), ArmRows(row.params, {}))
+            by_params[id(row.params)] = arm
         if arm.by_seed.setdefault(row.seed, row) is not row:
             raise SweepError(f"two results for {label(row.params)} with seed {row.seed}: keep one")
     return list(arms.values())
@@ -89,15 +99,19 @@ def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pa
     reference = claim.reference if claim.versus is None else None  # it cancels in a difference of two differences
     offset, seen = reference or 0.0, [] if reference is None else [reference]
     weighted = [(sign / len(side), arm) for sign, side in sides for arm in side]
+    if not shares_seeds([arm for _, arm in weighted]):
+        return _unpaired(weighted, claim, first)
     differences: dict[int, float] = {}
     excluded: list[str] = []
+    lacking = ""
     seeds = sorted(set[int]().union(*(arm.by_seed for _, arm in weighted)))[:first]
     for seed in seeds:
         faults = [(arm, unusable(arm.by_seed.get(seed), claim.metric)) for _, arm in weighted]
         if found := [(label(arm.params), fault) for arm, fault in faults if fault]:
             excluded += [f"seed {seed}: {name} {fault}" for name, fault in found]
-            ended = [f"seed {seed}: a trial {fault}" for _, fault in found if fault.startswith("has ")]
-            problem = problem or next(iter(ended), "")
+            ended = [(f"seed {seed}: a trial {fault}", fault) for _, fault in found if fault.startswith("has ")]
+            problem = problem or next((text for text, fault in ended if not fault.startswith("has no ")), "")
+            lacking = lacking or next((text for text, _ in ended), "")
             continue
         values = [arm.by_seed[seed].metrics[claim.metric] for _, arm in weighted]
         differences[seed] = sum(weight * value for (weight, _), value in zip(weighted, values, strict=True)) - offset
@@ -106,7 +120,33 @@ def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pa
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
     span = _span([sign for sign, _ in sides], claim.about, seen, offset)
+    problem = problem or ("" if differences else lacking)  # a metric that no seed has everywhere is not recorded
     return Pairs(differences, len(seeds), scale, tuple(excluded), problem, span)
+
+
+def shares_seeds(arms: Sequence[ArmRows]) -> bool:
+    """Whether there are pairs: every arm has at least half of the seeds of the arm with the fewest.
+
+    It looks at seeds alone, never at results, so that no result chooses the method.
+    """
+    shared = set.intersection(*({*arm.by_seed} for arm in arms))
+    return len(arms) == 1 or 2 * len(shared) >= min(len(arm.by_seed) for arm in arms)
+
+
+def _unpaired(weighted: Sequence[tuple[float, ArmRows]], claim: Claim, first: int | None) -> Pairs:
+    """The results of each arm by themselves, of each no more than `first`."""
+    values, excluded = [], []
+    for _, arm in weighted:
+        rows = [arm.by_seed[seed] for seed in sorted(arm.by_seed)[:first]]
+        faults = [(row.seed, unusable(row, claim.metric)) for row in rows]
+        excluded += [f"seed {seed}: {label(arm.params)} {fault}" for seed, fault in faults if fault]
+        values.append(np.array([row.metrics[claim.metric] for row in rows if not unusable(row, claim.metric)]))
+    scale = max((float(np.abs(each).max()) for each in values if each.size), default=0.0)
+    if scale > LARGEST:
+        return Pairs({}, problem=f"{claim.metric} is too large to add up: {scale:.4g}")
+    offset = 0.0 if claim.versus is not None else claim.reference or 0.0
+    means = Means(tuple(weight for weight, _ in weighted), tuple(values), offset)
+    return Pairs({}, min(means.counts), scale, tuple(excluded), means=means)
 
 
 def compared(arms: Sequence[ArmRows], claim: Claim) -> tuple[list[tuple[float, list[ArmRows]]], str]:
@@ -128,9 +168,20 @@ def compared(arms: Sequence[ArmRows], claim: Claim) -> tuple[list[tuple[float, l
         cells.append({frozenset(item for item in arm.params.items() if item[0] not in named): arm for arm in matches})
     shared = [rest for rest in cells[0] if all(rest in cell for cell in cells)]
     if not shared:
-        absent = [label(fixed) for cell, (_, fixed) in zip(cells, sides, strict=True) if not cell]
-        return [], f"no result has {' or '.join(absent)}" if absent else "no two results differ only as claimed"
+        absent = [fixed for cell, (_, fixed) in zip(cells, sides, strict=True) if not cell]
+        if not absent:
+            return [], "no two results differ only as claimed"
+        return [], f"no result has {' or '.join(map(label, absent))}{_nearest(absent, arms)}"
     return [(sign, [cell[rest] for rest in shared]) for (sign, _), cell in zip(sides, cells, strict=True)], ""
+
+
+def _nearest(absent: Iterable[Mapping[str, Scalar]], arms: Sequence[ArmRows]) -> str:
+    """A suggestion for a value that no result has, if one is close."""
+    for name, value in (item for each in absent for item in each.items()):
+        there = dict.fromkeys(arm.params.get(name) for arm in arms)
+        if value not in there and (told := guess(value, there)):
+            return f"; {told}"
+    return ""
 
 
 def _span(signs: Sequence[float], bounds: Metric, seen: Iterable[float], offset: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from mnist_ablate.statistics import unpaired
 from mnist_ablate.statistics.paired_tests import (
     Floats,
     Interval,
@@ -77,6 +78,7 @@ class ClaimVerdict:
     `seeds_needed` is None if the claim is decided, or if no number up to 10,000 would decide it.
     In an adaptive sweep `look` is the number of the look that decided, or the last one. Every number is of the seeds
     that this look read. The interval and `p_raw` are corrected for the looks.
+    `n_results` are those of each arm where they share no seeds: then there are no pairs, and the interval is Welch's.
     JSON leaves out `finding`, `direction`, `unit` and `rounding`, which is what float64 can have added to a difference.
     """
 
@@ -100,6 +102,7 @@ class ClaimVerdict:
     finding: Annotated[Finding, Field(exclude=True)]
     direction: Annotated[Direction, Field(exclude=True)]
     look: Annotated[int | None, Field(exclude_if=lambda look: look is None)] = None
+    n_results: Annotated[tuple[int, ...] | None, Field(exclude_if=lambda found: found is None)] = None
 
     @property
     def is_judged(self) -> bool:
@@ -220,7 +223,10 @@ class _Evidence:
     @cached_property
     def p_raw(self) -> float:
         """The sign-flip p-value, corrected for the looks."""
-        found = [sign_flip_p_value(self.values - null, self.rounding) for null in self.nulls]
+        if self.pairs.means:
+            found = [self.pairs.means.p_value(null, self.rounding) for null in self.nulls]
+        else:
+            found = [sign_flip_p_value(self.values - null, self.rounding) for null in self.nulls]
         return min(1.0, max(found) / self.look.share)
 
     @cached_property
@@ -240,6 +246,8 @@ class _Evidence:
     @cached_property
     def interval(self) -> Interval:
         """The t interval of the differences; for equal differences the one of `equal_interval`."""
+        if self.pairs.means:
+            return self.pairs.means.interval(self.now, self.rounding)
         usual = t_interval(self.values, self.now, self.rounding)
         return usual if self.span is None else Interval(usual.mean, 0.0, *self.limits(self.values.size, usual))
 
@@ -276,7 +284,7 @@ class _Evidence:
             finding = Finding.UNKNOWN
         elif finding is Finding.REVERSED and p_value > self.alpha:
             finding = Finding.RULED_OUT
-        is_backed = finding not in _NEED_P_VALUE or p_value <= self.alpha
+        is_backed = finding not in _NEED_P_VALUE or p_value <= self.alpha or self.pairs.means is not None
         verdict = _VERDICTS.get(finding, "inconclusive") if is_backed else "inconclusive"
         made = ClaimVerdict(
             **self.claim.model_dump(include={"name", "statement", "metric", "margin", "direction"}),
@@ -295,6 +303,7 @@ class _Evidence:
             rounding=self.rounding,
             finding=finding,
             look=self.look.number if self.look.seeds else None,
+            n_results=self.pairs.means.counts if self.pairs.means else None,
         )
         return replace(made, reason=self._reason(made))
 
@@ -306,8 +315,14 @@ class _Evidence:
         if made.finding is Finding.UNKNOWN:
             if self.span:
                 return f"{n} equal differences do not show their spread, and {made.metric} has no known bounds"
+            if self.pairs.means:
+                few = (
+                    f"{' and '.join(map(str, self.pairs.means.counts))} results without pairs do not show their spread"
+                )
+                return f"{few}; each arm needs at least {wanted or unpaired.LEAST}"
             return f"{'one pair has no spread' if n else 'no seed has every side'}; at least {wanted} seeds are needed"
         name = f"the {100 * (1 - self.alpha / self.n_claims):.4g}% {'repeated ' * bool(self.look.seeds)}interval"
+        name = f"without common seeds {name} of Welch" if self.pairs.means else name
         says = f"{name}, {made.ci_low:.4g} to {made.ci_high:.4g}, {made.interval_says('{:.4g}'.format)}"
         if made.verdict != "inconclusive":
             return says
@@ -327,6 +342,11 @@ class _Evidence:
 
     def _seeds_needed(self) -> int | None:
         """The fewest seeds that decide the claim if mean and spread stay; if these are unknown, that can decide one."""
+        if means := self.pairs.means:
+            return means.least_times(
+                lambda times: self.finding(*means.interval(self.now, self.rounding, times)[2:]) is not Finding.OPEN,
+                MOST_SEEDS,
+            )
         n, fewest = self.values.size, fewest_seeds(self.n_claims, self.flips)
         if math.isnan(self.interval.sd):
             return max(fewest, n + 1)

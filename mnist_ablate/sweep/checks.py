@@ -256,6 +256,9 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
 def _own_code(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
     """What the sections about the user's own code lack, or have without any code."""
     if sweep.train:
+        text = "percent is for a table that is judged; code returns shares, 0 to 1"
+        percent = (name for name, told in sweep.metrics.items() if told.unit == "percent")
+        yield from (Finding(("metrics", name, "unit"), text) for name in percent)
         yield from _own_metrics(sweep, claims, lost)
         yield from _values_needed(sweep, lost, rules.workload)
         for section in ("choices", "data"):

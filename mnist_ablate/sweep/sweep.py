@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
 from mnist_ablate.trial import Params, Scalar
+from mnist_ablate.workloads.bounds import metric_by_name
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting
 from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
@@ -93,7 +94,7 @@ class Claim(_Model):
     @property
     def about(self) -> Metric:
         """What is known of its metric: what its sweep says; of a claim without a sweep, what the workload says."""
-        return self._about or default_workload().metrics.get(self.metric) or Metric(self.metric)
+        return self._about or default_workload().metrics.get(self.metric) or metric_by_name(self.metric)
 
 
 class Sweep(_Model):
@@ -157,10 +158,10 @@ class Sweep(_Model):
         return told
 
     def metric(self, name: str) -> Metric:
-        """What is known of a metric. One that nobody declared, such as a column of a table, has no bounds, no unit."""
+        """What is known of a metric. Of one that nobody declared, such as a column of a table, what its name says."""
         if name in self.metrics:
             return self.metrics[name].metric(name)
-        return (None if self.train else default_workload().metrics.get(name)) or Metric(name)
+        return (None if self.train else default_workload().metrics.get(name)) or metric_by_name(name)
 
     @cached_property
     def workload(self) -> Workload:

@@ -1,4 +1,4 @@
-"""Reaches an MLflow store, or makes the one in the home; gives up soon and says why. Knows nothing of trials.
+"""Reaches an MLflow store; gives up soon and says why. Knows nothing of trials.
 
 `mlflow` is imported late: it takes two seconds, and the first use of an SQLite store two more. Addresses are opened
 with urllib: requests would send the credentials of a `.netrc`, and urllib3 reads no proxy from the environment.
@@ -6,39 +6,24 @@ with urllib: requests would send the credentials of a `.netrc`, and urllib3 read
 
 import os
 import re
-import shutil
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from ipaddress import ip_address
-from pathlib import Path
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from mnist_ablate.errors import UnreachableError, mask, one_line
-from mnist_ablate.processes import locked_file
-from mnist_ablate.settings import Settings
+from mnist_ablate.tracking.home_store import create_store, without_stray_folders
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
 _EMBEDDED_HOST = "http://127.0.0.1:5000"  # where `ui` shows a store that has no server
-_PREFIX = "sqlite:///"
-_CREATION_TIMEOUT_S = 120.0
-_PROGRAM = """# ends with the driver, and leaves the processors to the trials
-import os, runpy, sys
-from mnist_ablate.processes import end_with_parent
-end_with_parent()
-os.nice(10)
-sys.argv = ["mlflow", "db", "upgrade", sys.argv[1]]
-runpy.run_module("mlflow", run_name="__main__")
-"""
 _ANSWER_TIMEOUT_S = 2.5
 _FORCED = {
     # A request repeated inside MLflow after a lost reply would create a second run.
@@ -62,42 +47,6 @@ class RejectedError(UnreachableError):
     """What is at the address does not let us in, or is not MLflow: waiting would not help."""
 
 
-def database(tracking_uri: str) -> Path | None:
-    """The file of an SQLite address, None for any other address."""
-    path = unquote(tracking_uri.removeprefix(_PREFIX).partition("?")[0])
-    return Path(path).absolute() if tracking_uri.startswith(_PREFIX) else None
-
-
-def create_store(tracking_uri: str) -> None:
-    """Makes the SQLite store unless it is there; any other address is left alone.
-
-    MLflow's migrations take seconds, hold the interpreter lock, and cannot be resumed when killed half-way
-    or run by two processes. So another process makes a new file, and a rename puts it in place.
-    Raises UnreachableError if the folder cannot be written, or the creation failed.
-    """
-    path = database(tracking_uri)
-    if path is None:
-        return
-    try:
-        with locked_file(path.parent / ".mlflow.lock", wait_s=2 * _CREATION_TIMEOUT_S):
-            if not path.exists():
-                _create(path)
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "strerror", None) or "its tables could not be made"
-        raise UnreachableError(f"the MLflow store {path} cannot be created: {reason}") from None
-
-
-def _create(path: Path) -> None:
-    scratch = path.parent / ".mlflow-new"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    command = [sys.executable, "-c", _PROGRAM, Settings(home=scratch).embedded_uri]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_CREATION_TIMEOUT_S)  # noqa: S603 - ours
-    (scratch / "mlflow.db").rename(path)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
 def connect(tracking_uri: str) -> "MlflowClient":
     """Returns a client of a store that answers; an embedded SQLite store is created.
 
@@ -111,8 +60,11 @@ def connect(tracking_uri: str) -> "MlflowClient":
     check_answer(tracking_uri)
     from mlflow import MlflowClient
 
-    with translate_errors(tracking_uri):
-        return MlflowClient(tracking_uri=tracking_uri)
+    with translate_errors(tracking_uri), without_stray_folders(tracking_uri) as may_leave_some:
+        client = MlflowClient(tracking_uri=tracking_uri)
+        if may_leave_some:
+            client.search_registered_models(max_results=1)  # opens the store of the registry too, here
+        return client
 
 
 def check_answer(tracking_uri: str) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mnist_ablate.errors import UnreachableError, mask
 from mnist_ablate.tracking import run_format
-from mnist_ablate.tracking.client import RefusedError, connect, database, deep_link, not_mlflow, translate_errors
+from mnist_ablate.tracking.client import RefusedError, connect, deep_link, not_mlflow, translate_errors
+from mnist_ablate.tracking.home_store import artifact_root, database
 from mnist_ablate.tracking.run_format import Point, StoredRun
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 from mnist_ablate.workloads.workload import Workload, default_workload
@@ -240,7 +241,7 @@ class Mirror:
         found = client.get_experiment_by_name(self.sweep)
         if found is None:
             store = database(self.uri)
-            artifacts = (store.parent / "mlartifacts").as_uri() if store else None  # a server chooses its own place
+            artifacts = artifact_root(store) if store else None  # a server chooses its own place
             # The second tag makes MLflow's page open on training runs, not on language models.
             tags = {"sweep": self.sweep, "mlflow.experimentKind": "custom_model_development"}
             return client.get_experiment(client.create_experiment(self.sweep, artifacts, tags))

@@ -11,6 +11,7 @@ from itertools import islice
 
 from mnist_ablate.errors import UnreachableError, one_line
 from mnist_ablate.tracking.client import RefusedError, RejectedError
+from mnist_ablate.tracking.home_store import is_creating
 from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 
@@ -20,6 +21,8 @@ EPOCHS_SHARE = 0.04
 """Between two calls with epochs: so long, and so much longer that they take no more of the time than this. An embedded
 MLflow takes some 75 ms of the cores that train for each; no epoch is lost, a trial's outcome carries all of them."""
 WARN_EVERY_S = 60.0
+SAY_AFTER_S, SAY_EVERY_S = 5.0, 30.0
+BUSY_SHARE = 0.1  # of the time on the processor: a thread that waits for an answer takes none, a live view a hundredth
 _DOUBLINGS = 20
 
 
@@ -39,7 +42,7 @@ class Uploader:
         self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
         self._news, self._closing = threading.Condition(), threading.Event()
         self._opened = self._settle = self._in_step = False
-        self._failures = self._refused = 0
+        self._failures = self._refused = self._done = 0
         self._warn_after = self._epochs_after = 0.0
         self.rejection: RejectedError | None = None  # MLflow never let us in and never will: nothing more is sent
         self._thread = threading.Thread(target=self._run, name="mlflow-uploader", daemon=True)
@@ -64,9 +67,11 @@ class Uploader:
             self._outcomes.append((trial, arm, outcome))
             self._news.notify()
 
-    def close(self, timeout_s: float, *, settle: bool = False) -> bool:
+    def close(self, timeout_s: float, *, settle: bool = False, patient: Callable[[str], None] | None = None) -> bool:
         """Sends what is left, and with `settle` ends the runs nobody runs any more, in `timeout_s` at most.
 
+        With `patient` it goes on as long as there is a sign of progress within each `timeout_s`: something was sent, or
+        this process had the processor, which a busy machine gives it late. `patient` is told what is left.
         Gives up at the second failure in a row: a tracker that is down must not hold up the end of a sweep.
         Returns True if MLflow has everything; after False the mirror may still be in use, so leave it alone.
         """
@@ -74,14 +79,32 @@ class Uploader:
             self._settle = settle
             self._closing.set()
             self._news.notify()
-        self._thread.join(timeout_s)
+        if patient is None:
+            self._thread.join(timeout_s)
+        else:
+            self._wait_for_progress(timeout_s, patient)
         return self._in_step and not self._refused
+
+    def _wait_for_progress(self, timeout_s: float, say: Callable[[str], None]) -> None:
+        now = seen_at = time.monotonic()
+        say_at, done, used = now + SAY_AFTER_S, self._done, time.process_time()
+        while self._thread.is_alive() and now - seen_at < timeout_s:
+            self._thread.join(min(1.0, timeout_s))
+            passed, now = time.monotonic() - now, time.monotonic()
+            worked, used = time.process_time() - used, time.process_time()
+            if self._done > done or worked > BUSY_SHARE * passed or is_creating():
+                seen_at, done = now, self._done
+            if now >= say_at and self._thread.is_alive():
+                say_at = now + SAY_EVERY_S
+                left = len(self._outcomes)
+                say(f"waiting for MLflow: {left:,} {'trial' if left == 1 else 'trials'} left to send")
 
     def _run(self) -> None:
         while work := self._next():
             try:
                 work()
                 self._opened, self._failures = True, 0
+                self._done += 1
                 if work == self._mirror.settle:
                     self._settle = False
             except Exception as error:  # noqa: BLE001 - whatever it is, training and the ledger go on

@@ -17,7 +17,8 @@ from typing import IO
 from mnist_ablate.errors import SweepError, UnreachableError, one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.settings import Settings
-from mnist_ablate.tracking.client import check_answer, create_store, deep_link, opener
+from mnist_ablate.tracking.client import check_answer, deep_link, opener
+from mnist_ablate.tracking.home_store import artifact_root, create_store, folder_to_serve
 from mnist_ablate.workloads.workload import default_workload
 
 _HOST = "127.0.0.1"
@@ -65,13 +66,21 @@ def serve(settings: Settings, port: int, *, open_browser: bool = False, show: Ca
 def _server(settings: Settings, port: int) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """MLflow's server and its log; a process group of its own, which is ended whole."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", settings.embedded_uri]
-    command += ["--default-artifact-root", (settings.home.absolute() / "mlartifacts").as_uri()]
+    # Relative: MLflow would make a folder of the address as it is spelled, with every % in it.
+    command += ["--backend-store-uri", "sqlite:///mlflow.db"]
+    store = settings.home.absolute() / "mlflow.db"
+    command += ["--default-artifact-root", artifact_root(store)]
     environment = {**os.environ, **_ENVIRONMENT}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, folder_to_serve(store) as folder:
         server = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield server, log

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mnist_ablate.ledger.raw_records import FinalRecord, RawOutcome
 from mnist_ablate.statistics.verdict import judge
@@ -16,6 +16,7 @@ _SYNC = "run sync"
 _ANEW = "delete that run in MLflow, then run sync"
 _OVER = "FINISHED"
 _MOST_TOLD = 2
+_PUBLISHED = ("report.html", "bundle.zip")
 Points = Iterable[tuple[str, int, int, float]]  # key, step, time in ms since 1970 and value of each
 
 
@@ -42,8 +43,20 @@ def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterato
             ):
                 more = f" and {len(wrong) - _MOST_TOLD} more" * (len(wrong) > _MOST_TOLD)
                 yield f"MLflow: run of trial {trial_id} has {', '.join(wrong[:_MOST_TOLD])}{more}: {_ANEW}"
+    yield from _unfetched(own)
     if len(parents) == 1 and not ledger.missing:
         yield from _wrong_effects(ledger, parents[0])
+
+
+def _unfetched(runs: Sequence[RawRun]) -> Iterator[str]:
+    """Artifacts that cannot be fetched, and those that the run of the sweep lacks."""
+    for run in runs:
+        for name, why in run.artifacts.items():
+            if why:
+                yield f"MLflow: run {run.run_id}: {name} cannot be fetched ({why}): {_SYNC}"
+        if run.tags.get("kind") == "sweep" and run.status == _OVER:
+            lacking = [name for name in _PUBLISHED if name not in run.artifacts]
+            yield from (f"MLflow: the run of the sweep has no {name}: {_SYNC}" for name in lacking)
 
 
 def _stray(ledger: CheckedLedger, experiment: RawExperiment, parents: set[str]) -> Iterator[str]:

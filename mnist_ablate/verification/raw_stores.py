@@ -16,7 +16,9 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import database as ledger_database
 from mnist_ablate.ledger.database import connect_args, sqlite_file
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
-from mnist_ablate.tracking.client import check_answer, connect, database, database_error, translate_errors
+from mnist_ablate.tracking.client import check_answer, connect, database_error, translate_errors
+from mnist_ablate.tracking.home_store import database
+from mnist_ablate.verification import artifacts
 
 
 def read_ledger(url: str, sweep: str) -> list[RawStudy]:
@@ -84,13 +86,17 @@ def _decoded(value: float, distribution: str) -> Any:
 
 @dataclass(frozen=True)
 class RawRun:
-    """A run that is not deleted; `points` has every stored row: key, step, time in ms since 1970, value."""
+    """A run that is not deleted; `points` has every stored row: key, step, time in ms since 1970, value.
+
+    `artifacts` are by name what keeps each from being fetched, '' for nothing.
+    """
 
     run_id: str
     status: str
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     points: tuple[tuple[str, int, int, float], ...] = ()
+    artifacts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,12 +117,12 @@ def read_mlflow(uri: str, name: str) -> RawExperiment | None:
     check_answer(uri)
     try:
         with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect() as connection:
-            return _from_database(connection, name)
+            return _from_database(connection, name, uri)
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise database_error(uri, error) from None
 
 
-def _from_database(connection: sqlalchemy.Connection, name: str) -> RawExperiment | None:
+def _from_database(connection: sqlalchemy.Connection, name: str, uri: str) -> RawExperiment | None:
     def rows(query: str, of: object) -> list[Any]:
         return list(connection.execute(text(query), {"of": of}).all())
 
@@ -136,10 +142,22 @@ def _from_database(connection: sqlalchemy.Connection, name: str) -> RawExperimen
     params, tags = by_run("params", "t.key, t.value"), by_run("tags", "t.key, t.value")
     points = by_run("metrics", "t.key, t.step, t.timestamp, t.value")
     active = "experiment_id = :of AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid"
-    runs = rows(f"SELECT run_uuid, status FROM runs WHERE {active}", id_)  # noqa: S608
+    runs = rows(f"SELECT run_uuid, status, artifact_uri FROM runs WHERE {active}", id_)  # noqa: S608
+    path = database(uri)
+    client = None if path else connect(uri)
     return RawExperiment(
         dict(rows("SELECT t.key, t.value FROM experiment_tags t WHERE experiment_id = :of", id_)),
-        tuple(RawRun(run, status, dict(params[run]), dict(tags[run]), tuple(points[run])) for run, status in runs),
+        tuple(
+            RawRun(
+                run,
+                status,
+                dict(params[run]),
+                dict(tags[run]),
+                tuple(points[run]),
+                artifacts.in_home(path, address) if path else artifacts.of_server(client, uri, run),
+            )
+            for run, status, address in runs
+        ),
     )
 
 
@@ -153,13 +171,14 @@ def _from_server(uri: str, name: str) -> RawExperiment | None:
         token: str | None = ""
         while token is not None:
             page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token or None)
-            runs += [_run(client, run) for run in page]
+            runs += [_run(client, uri, run) for run in page]
             token = page.token or None
         return RawExperiment(experiment.tags, tuple(runs))
 
 
-def _run(client: Any, run: Any) -> RawRun:
+def _run(client: Any, uri: str, run: Any) -> RawRun:
     run_id = run.info.run_id
     curves = (client.get_metric_history(run_id, key) for key in run.data.metrics)
     points = tuple((point.key, point.step, point.timestamp, point.value) for curve in curves for point in curve)
-    return RawRun(run_id, run.info.status, run.data.params, run.data.tags, points)
+    stored = artifacts.of_server(client, uri, run_id)
+    return RawRun(run_id, run.info.status, run.data.params, run.data.tags, points, stored)

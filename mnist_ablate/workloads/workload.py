@@ -22,14 +22,15 @@ Contents = Sequence[Mapping[str, JsonValue]]  # descriptions of inputs as JSON, 
 class Metric:
     """A number that a trial reports. `low` and `high` bound it, infinite where it has no bound.
 
-    A share is a fraction of one, which reports show in percent. `per_epoch` says that every epoch reports it too.
+    A share is a fraction of one, which reports show in percent. `percent` is that of a table, whose numbers become
+    shares when it is read. `per_epoch` says that every epoch reports it too.
     `seed_sd` is the usual standard deviation of its paired differences between seeds, if it is known before a sweep.
     """
 
     name: str
     meaning: str = ""
     better: Literal["higher", "lower"] = "higher"
-    unit: Literal["share", "nats", "epochs", ""] = ""
+    unit: Literal["share", "percent", "nats", "epochs", ""] = ""
     low: float = -math.inf
     high: float = math.inf
     per_epoch: bool = False

@@ -39,7 +39,7 @@ from mnist_ablate.errors import UnreachableError
 from mnist_ablate.execution import driver, recorded_report
 from mnist_ablate.execution.engine import Event, Finished, Progress, Started
 from mnist_ablate.settings import Settings
-from mnist_ablate.tracking import client, mirror, uploader
+from mnist_ablate.tracking import home_store, mirror, uploader
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.verification import raw_stores, verify
 
@@ -71,8 +71,8 @@ POINTS: dict[str, tuple[str, int]] = {
     "sync.outcome": ("mnist_ablate.tracking.mirror:Mirror.outcome", 2),
     "sync.verdicts": ("mnist_ablate.tracking.mirror:Mirror.verdicts", 1),
     "sync.publish": ("mnist_ablate.execution.recorded_report:publish", 1),
-    "cache.store": ("mnist_ablate.tracking.client:_create", 1),
-    "cache.copy": ("mnist_ablate.tracking.client:shutil.rmtree", 1),
+    "cache.store": ("mnist_ablate.tracking.home_store:_create", 1),
+    "cache.copy": ("mnist_ablate.tracking.home_store:shutil.rmtree", 1),
     "report.of_rows": ("mnist_ablate.reports.judging:of_rows", 1),
     "report.markdown": ("mnist_ablate.execution.recorded_report:markdown", 1),
     "report.show": ("mnist_ablate.cli.sweeps:show", 1),
@@ -233,7 +233,7 @@ def _install_doubles(scratch: Path) -> None:
     if isinstance(app.app, Typer):
         app.app = get_command(app.app)  # built once, not by every fork
     new_home(scratch)
-    client._create = lambda path: _copy(scratch / "mlflow.db", path)
+    home_store._create = lambda path: _copy(scratch / "mlflow.db", path)
     driver.Engine = Engine
     uploader.EPOCH_PAUSE_S = 0.0
     real = driver.Uploader

@@ -17,7 +17,7 @@ from pathlib import Path
 from sweep_texts import EXAMPLE, ONE_FACTOR, SMALL
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.ledger import progress, results_table
+from mnist_ablate.ledger import results_table
 from mnist_ablate.reports import judging
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.sweep import Sweep
@@ -142,8 +142,8 @@ def load(path: Path, _question: Sweep) -> None:
 
 def judge(path: Path, question: Sweep) -> None:
     """As the command `judge` does."""
-    rows = results_table.read(path, question.factors, list({claim.metric for claim in question.claims}))
-    report = judging.of_rows(question, rows, progress.count(rows))
+    table = results_table.read(path, question.factors, results_table.metrics_of(question))
+    report = judging.of_table(question, table)
     assert all(claim.verdict for claim in report.claims)
     json.loads(report.model_dump_json(), parse_constant=_refuse)
 

@@ -4,56 +4,26 @@ import json
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command import NO_TRACKER, Command, Done, wait_for
+from command import Call, Command, wait_for
 from mlflow_helpers import new_home
 from postgres import Postgres
 from sweep_runs import starts, sweep_file
 
-from mnist_ablate.cli import app
-from mnist_ablate.tracking.client import database
+from mnist_ablate.tracking.home_store import database
 
 
 @pytest.fixture
 def sweep(command: Command, images: Path) -> tuple[str, ...]:
     sweep_file(command.folder)
     return ("sweep", "small.yaml", "--jobs", "2", "--data", str(images))
-
-
-Call = Callable[..., Done]
-
-
-@pytest.fixture
-def call(command: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """A command in this process, which saves the seconds that imports take."""
-    for name in ("MNIST_ABLATE_HOME", "OPTUNA_STORAGE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_TRACKER)
-    monkeypatch.chdir(command.folder)
-
-    def run(*arguments: str, **environment: str) -> Done:
-        capfd.readouterr()
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["mnist-ablate", *arguments])
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            before = signal.getsignal(signal.SIGINT)
-            with pytest.raises(SystemExit) as left:
-                app.main()
-            signal.signal(signal.SIGINT, before)
-        return Done(int(left.value.code or 0), *capfd.readouterr())
-
-    return run
 
 
 def one_line(text: str) -> str:
@@ -100,14 +70,14 @@ def test_three_failures_alike_are_1_and_one_line(call: Call, sweep: tuple[str, .
     assert len(starts(fake)) < 8
 
 
-NO_SUFFIX = "no format has this suffix; known: .txt, .md, .html, .svg, .png, .json, .zip; or give --format"
+NO_SUFFIX = "no format has this suffix; known: .txt, .md, .html, .svg, .png, .json, .zip, .csv; or give --format"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
         ("report normalization", 2, "normalization: nothing recorded: run `mnist-ablate sweep normalization` first"),
-        ("report normalization --output r.csv", 2, f"r.csv: {NO_SUFFIX}"),
+        ("report normalization --output r.tsv", 2, f"r.tsv: {NO_SUFFIX}"),
         ("report normalization --output r.PDF", 2, f"r.PDF: {NO_SUFFIX}"),
         ("report normalization --format png", 2, "--format png is no text: name a file with --output NAME.png"),
         ("report normalization --format bundle", 2, "--format bundle is no text: name a file with --output NAME.zip"),

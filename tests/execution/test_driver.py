@@ -70,6 +70,21 @@ def test_every_trial_is_trained_recorded_and_sent_once_and_a_finished_sweep_star
     assert len(starts(fake)) == 6
 
 
+@pytest.mark.usefixtures("fake")
+def test_a_trial_whose_metrics_cannot_be_what_they_are_said_to_be_is_failed_and_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAULTS", '{"tanh/1": "percent"}')
+    watcher = Watcher()
+    result = drive(small(), settings, watcher)
+    assert by_status(result) == {"complete": 5, "failed": 1}
+    assert sorted(recorded(settings))[-2] == "tanh/1 failed"
+    (failed,) = [each.outcome for each in watcher.finished if each.outcome.status == "failed"]
+    assert failed.reason.startswith("test_accuracy 9")
+    assert failed.reason.endswith(": an accuracy is a share, 0 to 1: divide by 100")
+    assert failed.metrics == {}
+
+
 @pytest.mark.slow
 def test_the_images_are_looked_at_before_anything_is_trained(settings: Settings) -> None:
     crashed(settings, 1, scientific={"normalizer": ["unit", "centered_uint8"]}, claims=[])

@@ -1,5 +1,6 @@
 """A table is read whole or refused in one line that names row and column."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 from quiet_time import quiet_s
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.ledger.results_table import read
+from mnist_ablate.ledger import results_table
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.sweep import Claim
-from mnist_ablate.trial import Row
+from mnist_ablate.trial import Row, Scalar
+from mnist_ablate.workloads.bounds import metric_by_name
 
 HEADER = "normalizer,dropout,seed,test_accuracy,outcome"
 FIRST = "unit,0.5,0,0.97,complete"
@@ -21,6 +23,10 @@ def write(folder: Path, *lines: str) -> Path:
     path = folder / "table.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def read(path: Path, factors: Mapping[str, Sequence[Scalar]], metrics: Sequence[str]) -> list[Row]:
+    return [*results_table.read(path, factors, {name: metric_by_name(name) for name in metrics}).rows]
 
 
 def load(path: Path) -> list[Row]:
@@ -71,21 +77,18 @@ def test_a_seed_is_a_whole_number(tmp_path: Path) -> None:
 
 
 ROWS = {
-    "unit,0.5,1,,complete": "column test_accuracy: empty",
     "unit,0.5,1,,diverged": "column test_accuracy: empty; a diverged trial counts",
     "unit,,1,0.9,complete": "column dropout: empty",
     "u\x1b[2Jnit,0.5,1,0.9,complete": "column normalizer: 'u\\x1b[2Jnit' has characters that",
     "unit,0.5,,0.9,complete": "column seed: empty",
     "unit,0.5,1,0.9,": "column outcome: empty",
-    'unit,0.5,1,"0,97",complete': "column test_accuracy: '0,97' is not a finite number",
+    'unit,0.5,1,"0,97",complete': "column test_accuracy: '0,97', and row 2 has '0.97': use one decimal sign",
     "unit,0.5,1,-inf,diverged": "column test_accuracy: '-inf' is not a finite number; a",
     **{
         f"unit,0.5,1,{cell},complete": f"column test_accuracy: '{cell}' is not a finite number"
-        for cell in ("97%", "1_0", "nan", "1e999")
+        for cell in ("1_0", "inf", "1e999")
     },
-    "unit,0.5,1.5,0.9,complete": "column seed: '1.5' is not a whole number",
-    "unit,0.5,one,0.9,complete": "column seed: 'one' is not a whole number",
-    "unit,0.5,1,0.9,completed": "column outcome: 'completed' is not an outcome; did you mean",
+    "unit,0.5,1,0.9,compleet": "column outcome: 'compleet' is not an outcome; did you mean",
     "unit,0.50,0,0.9,complete": "column seed: normalizer=unit, dropout=0.5 with seed 0 is in row 2 already: keep one",
     "unit,0.5,1,0.9": "column outcome: the row has 4 cells, the header 5",
     "unit,0.5,1,0.9,complete,?": "column 6: the row has 6 cells, the header 5",
@@ -98,11 +101,12 @@ ROWS = {
         *(([HEADER, FIRST, row], f"row 3, {message}") for row, message in ROWS.items()),
         ([HEADER, FIRST, "", "unit,0.50,0,0.9,complete"], "row 4, column seed: normalizer=unit, dropout=0.5 with"),
         (["normalizer,dropout,seed,test_acuracy", "a,0,0,1"], "row 1, column test_accuracy: missing; did you mean"),
-        (["normalizer,dropout,test_accuracy", "a,0,1"], "row 1, column seed: missing"),
-        (["normalizer,dropout,seed,seed,test_accuracy"], "row 1, column seed: appears twice in the header"),
-        (["normalizer;dropout;seed;test_accuracy"], "row 1: one column"),
+        (
+            ["normalizer,dropout,seed,seed,test_accuracy", "a,0,0,0,1"],
+            "row 1, column seed: appears twice in the header",
+        ),
         ([HEADER], "no row below the header"),
-        (['normalizer,"dropout'], "not a CSV file"),
+        (['normalizer,"dropout'], "row 1: not a CSV file"),
     ],
 )
 def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -124,9 +128,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
     [
         (b"", "table.csv: the file is empty"),
         (b"\n\n", "table.csv: the file is empty"),
-        (f"{HEADER}\n{FIRST}\n".encode() + b"caf\xe9,0.5,1,0.9,complete\n", "table.csv: line 3 is not UTF-8"),
-        (f"{HEADER}\n{FIRST}\n".encode("utf-16"), "table.csv: line 1 is not UTF-8"),
-        (b"a," * 100 + b"x" * 200_000, "table.csv: not a CSV file: field larger than field limit"),
+        (f"{HEADER}\n{FIRST}\n".encode() + b"\x81\xe9,0.5,1,0.9,complete\n", "table.csv: line 3 is neither UTF-8 nor"),
+        (b"a," * 100 + b"x" * 200_000, "table.csv: row 1: not a CSV file: field larger than field limit"),
         (b"\x00" * 10, "table.csv: "),
     ],
 )
@@ -155,7 +158,7 @@ def test_any_bytes_are_rows_or_one_line(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.slow
 def test_a_long_table_is_read_and_judged_in_time(tmp_path: Path) -> None:
-    """10^5 rows in 3 s: 10^6 take 5 s to read on a quiet core, and 0.5 GB."""
+    """10^5 rows in 3 s: 10^6 take some 7 s to read and to audit on a quiet core, and 0.9 GB."""
     arms = ("unit", "centered", "raw", "x")
     lines = [f"{arm},{seed},{0.97 + seed % 7 / 1000}" for seed in range(25_000) for arm in arms]
     path = write(tmp_path, "normalizer,seed,test_accuracy", *lines)

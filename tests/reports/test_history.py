@@ -208,7 +208,7 @@ def test_an_option_or_the_name_of_the_file_tells_the_format(
 
 def test_a_suffix_of_no_format_is_taken_with_a_format_only(settings: Settings, tmp_path: Path) -> None:
     fill(small(), settings)
-    path = tmp_path / "r.csv"
+    path = tmp_path / "r.tsv"
     with pytest.raises(SweepError, match=r"no format has this suffix; known: \.txt, "):
         printed(settings, "--output", str(path))
     assert not path.exists()

@@ -5,7 +5,9 @@ from dataclasses import replace
 import adaptive_simulation
 import pytest
 import search_simulation
+import unpaired_simulation
 import verdict_simulation
+from scipy import special
 from verdict_simulation import EFFECTS
 
 from mnist_ablate.statistics.paired_tests import t_quantile
@@ -32,6 +34,27 @@ def test_the_simulation_can_find_a_rule_wrong(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(verdict_simulation, "t_quantile", lambda n, _alpha: t_quantile(n, 0.05))
     monkeypatch.setattr(verdict_simulation, "CHECKED_BY_JUDGE", 0)
     assert verdict_simulation.simulate("normal", (7, 10), 1.0, 800).wrong > 0.05
+
+
+@pytest.mark.parametrize(
+    ("noise", "ratio", "most"), [("normal", 4.0, 0.06), ("heavy", 0.25, 0.06), ("skewed", 1.0, 0.05)]
+)
+@pytest.mark.parametrize("design", [(1, 5, 5), (1, 4, 12), (7, 10, 10)])
+def test_at_most_five_percent_are_wrong_without_common_seeds(
+    design: tuple[int, int, int], noise: str, ratio: float, most: float
+) -> None:
+    """The standard error is 0.8%; the true rates are 3.7% or less, 6.5% with skewed noise and uneven numbers."""
+    most += 0.04 * (noise == "skewed" and design[1] != design[2])
+    cells = [unpaired_simulation.simulate(noise, design, ratio, effect, 800) for effect in (-1.0, 0.0, 1.0)]
+    assert max(cell.wrong for cell in cells) <= most
+
+
+def test_the_simulation_finds_intervals_wrong_that_pool_the_spreads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Student's interval for equal spreads, where the smaller arm spreads four times as much."""
+    monkeypatch.setattr(unpaired_simulation, "CHECKED_BY_JUDGE", 0)
+    quantile = special.stdtrit
+    monkeypatch.setattr(special, "stdtrit", lambda _freedom, p: quantile(14, p))
+    assert unpaired_simulation.simulate("normal", (7, 12, 4), 4.0, 1.0, 800).wrong > 0.05
 
 
 @pytest.mark.slow

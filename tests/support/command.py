@@ -27,6 +27,9 @@ class Done:
         return json.loads(self.out)
 
 
+Call = Callable[..., Done]
+
+
 @dataclass(frozen=True)
 class Command:
     """Runs mnist-ablate in `folder`, where its home is too."""

@@ -1,7 +1,7 @@
 """A trainer for tests: 20 ms epochs, numbers from arm and seed, faults as told; no TensorFlow.
 
 FAKE_FAULTS is JSON from "activation/seed" (either may be *) to a fault: raise, hang, kill_once, kill, diverge,
-memory, slow, leak (FAKE_LEAK), prepare. FAKE_DIR is a folder where each start leaves a line in `starts`. With
+memory, slow, percent, leak (FAKE_LEAK), prepare. FAKE_DIR is a folder where each start leaves a line in `starts`. With
 FAKE_SET_UP the first worker that is set up kills itself.
 """
 
@@ -45,6 +45,7 @@ class FakeTrainer:
             on_epoch(epochs[-1])
         diverged = len(epochs) < trial.settings["epochs"]
         told = CHANCE if diverged else metrics(trial)
+        told = {name: 100 * value for name, value in told.items()} if fault == "percent" else told
         return Outcome(
             trial_id=trial.id,
             status="diverged" if diverged else "complete",

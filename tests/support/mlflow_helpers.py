@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mnist_ablate.settings import Settings
-from mnist_ablate.tracking.client import create_store, database
+from mnist_ablate.tracking.home_store import create_store, database
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial

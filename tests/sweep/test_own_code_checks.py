@@ -94,7 +94,12 @@ def test_every_setting_is_part_of_the_id_since_a_default_may_change(tmp_path: Pa
             "choose_by: is missing; name the metric",
         ),
         ("acc: {unit: share}", "acc@5: {unit: share}", "metrics.acc@5: 'acc@5': a metric is named by letters"),
-        ("unit: share", "unit: percent", "no such unit: 'percent'"),
+        ("unit: share", "unit: points", "no such unit: 'points'"),
+        (
+            "unit: share",
+            "unit: percent",
+            "metrics.acc.unit: percent is for a table that is judged; code returns shares",
+        ),
         ("unit: share", "untit: share", "unknown key; did you mean 'unit'?"),
         ("train: job:train\n", "", "metrics: is about your own code, which train: names; add that line"),
         ("seeds: 6", "seeds: 6\nsettings: {lr: {type: flaot}}", "no such type: 'flaot'; did you mean 'float'?"),

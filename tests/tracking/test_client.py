@@ -3,20 +3,16 @@
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import left_running, wait_for
 from mlflow_helpers import free_port, mirror
 from mlflow_stub import Reply, Stub, running
 
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.settings import Settings
 from mnist_ablate.tracking import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
@@ -151,52 +147,3 @@ def test_only_this_machine_is_exempt(monkeypatch: pytest.MonkeyPatch, address: s
     for _ in range(2):
         client.opener(address)
     assert os.environ["no_proxy"] == after
-
-
-def uri(home: Path) -> str:
-    return Settings(home=home).embedded_uri
-
-
-def test_address_leads_back_to_the_file_if_there_is_one(tmp_path: Path) -> None:
-    for name in ("plain", "with space", "50%25", "a?b", "a#b", "名前"):
-        assert client.database(uri(tmp_path / name)) == tmp_path / name / "mlflow.db"
-    assert [client.database(each) for each in ("http://host:5000", "postgresql+psycopg2://db/x")] == [None, None]
-
-
-def creator(home: Path) -> "subprocess.Popen[bytes]":
-    code = f"from mnist_ablate.tracking import client; client.create_store({uri(home)!r})"
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-
-
-@pytest.mark.slow
-def test_two_processes_make_one_store_and_clear_what_a_killed_one_left(tmp_path: Path) -> None:
-    home = tmp_path / "50% wild?"
-    (home / ".mlflow-new").mkdir(parents=True)
-    (home / ".mlflow-new" / "mlflow.db").write_text("half made")
-    assert [process.wait(60) for process in [creator(home), creator(home)]] == [0, 0]
-    assert sorted(path.name for path in home.iterdir()) == [".mlflow.lock", "mlflow.db"]
-    assert (home / "mlflow.db").read_bytes().startswith(b"SQLite format 3")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
-def test_a_killed_creator_leaves_no_process(tmp_path: Path) -> None:
-    process = creator(tmp_path)
-    wait_for((tmp_path / ".mlflow-new" / "mlflow.db").exists)
-    process.kill()
-    process.wait()
-    wait_for(lambda: not left_running(process.pid), timeout_s=2)
-    assert not (tmp_path / "mlflow.db").exists()
-
-
-def test_failed_creation_leaves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(UnreachableError, match=r"mlflow\.db cannot be created: its tables could not be made"):
-        client.create_store(uri(tmp_path))
-    assert not (tmp_path / "mlflow.db").exists()
-
-
-def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UnreachableError, match=r"file/mlflow.db cannot be created: (Not a directory|File exists)"):
-        client.create_store(uri(tmp_path / "file"))

@@ -141,6 +141,46 @@ def test_caller_never_waits_for_a_hung_tracker(sender: Uploader, fake: FakeMirro
     assert pending(sender) == 100
 
 
+def test_the_end_waits_as_long_as_something_is_sent_and_says_what_is_left(
+    sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial takes 0.15 s, all take 1.2 s, and the patience is 0.4 s. A tracker that hangs is given up in it."""
+    monkeypatch.setattr(uploader, "SAY_AFTER_S", 0.1)
+    said: list[str] = []
+    monkeypatch.setattr(fake, "outcome", lambda *_: time.sleep(0.15))
+    for seed in range(8):
+        send(sender, seed)
+    sender.start()
+    assert sender.close(0.4, patient=said.append)
+    assert said[0].startswith("waiting for MLflow: ")
+    assert said[0].endswith(" left to send")
+
+
+def test_a_tracker_that_hangs_is_given_up_however_patient_the_end_is(sender: Uploader, fake: FakeMirror) -> None:
+    fake.gate.clear()
+    sender.start()
+    send(sender, 1)
+    started = time.monotonic()
+    assert not sender.close(0.4, patient=lambda _: None)
+    assert time.monotonic() - started < 3
+
+
+def test_a_busy_processor_is_a_sign_of_progress(
+    sender: Uploader, fake: FakeMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while MLflow is imported beside other programs, in one call of many seconds."""
+
+    def slowly() -> None:
+        until = time.thread_time() + 0.8
+        while time.thread_time() < until:
+            pass
+
+    monkeypatch.setattr(fake, "open", slowly)
+    sender.start()
+    send(sender, 1)
+    assert sender.close(0.3, patient=lambda _: None)
+
+
 def test_waits_grow_up_to_the_longest(fake: FakeMirror) -> None:
     fake.error = DEAD
     patient = Uploader(fake, lambda _: None, first_wait_s=0.05, longest_wait_s=0.2)
@@ -251,6 +291,7 @@ SLOW = """
 import os, sys, time
 from mnist_ablate.tracking.mirror import SENDERS, Mirror
 from mnist_ablate.trial import Outcome, Trial
+from mnist_ablate.tracking import uploader
 from mnist_ablate.tracking.uploader import Uploader
 
 class Slow(Mirror):

@@ -19,7 +19,7 @@ from mlflow_stub import Reply, Stub, running
 from mnist_ablate import processes
 from mnist_ablate.errors import SweepError, UnreachableError
 from mnist_ablate.settings import Settings
-from mnist_ablate.tracking import client, web_ui
+from mnist_ablate.tracking import home_store, web_ui
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
 
@@ -106,7 +106,7 @@ def test_the_page_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.service
 def test_store_of_another_mlflow_is_told(settings: Settings) -> None:
     before = {number: signal.getsignal(number) for number in processes._CAUGHT}
-    client.create_store(settings.embedded_uri)
+    home_store.create_store(settings.embedded_uri)
     with sqlite3.connect(settings.home / "mlflow.db") as store:
         store.execute("update alembic_version set version_num = 'ffffffffffff'")
     store.close()

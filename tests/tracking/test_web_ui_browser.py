@@ -28,7 +28,7 @@ NOTE = "[...document.querySelectorAll('td')].map(cell => cell.innerText)"
 
 
 class Site(NamedTuple):
-    """A home with a finished sweep, and its page."""
+    """A home with a finished sweep, which was elsewhere while it was trained, and its page."""
 
     command: Command
     images: Path
@@ -45,13 +45,17 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    uri, path = new_home(folder / ".mnist-ablate"), os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    first = folder / "100% else?where"
+    new_home(first)
+    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     fake = {"MNIST_ABLATE_TRAINER": "fake_trainer:factory", "PYTHONPATH": path, "FAKE_DIR": str(folder)}
-    command = Command(folder, base_environment(**fake, MLFLOW_TRACKING_URI=uri))
+    command = Command(folder, base_environment(**fake, MLFLOW_TRACKING_URI=""))
     images = write_images(folder / "tiny.npz")
     sweep_file(folder, seeds=6)
-    done = command("sweep", "small.yaml", "--data", str(images))
+    done = command("sweep", "small.yaml", "--data", str(images), "--home", str(first))
     assert done.code == 0, done.err
+    assert sorted(each.name for each in folder.iterdir() if each.is_dir()) == [first.name]
+    first.rename(folder / ".mnist-ablate")
     port = free_port()
     page = command.start("ui", "--no-open", "--port", str(port))
     try:

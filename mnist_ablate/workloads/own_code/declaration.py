@@ -39,16 +39,19 @@ class MetricDeclaration(_Declared):
     """A metric that users' code reports. A diverged trial counts with the worse of its bounds, `low` and `high`."""
 
     better: Literal["higher", "lower"] = Field(default="higher", description="Which values are better.")
-    unit: Literal["share", ""] = Field(default="", description="share: a fraction of one, which is shown in percent.")
+    unit: Literal["share", "percent", ""] = Field(
+        default="",
+        description="share: a fraction of one, which is shown in percent. percent: a table has it in percent.",
+    )
     low: float | None = Field(default=None, description="The lowest possible value.")
     high: float | None = Field(default=None, description="The highest possible value.")
     description: str = Field(default="", description="What it is, in a line.")
 
     def metric(self, name: str) -> Metric:
         """The same as the engine knows it."""
-        low = self.low if self.low is not None else (0.0 if self.unit == "share" else -math.inf)
-        high = self.high if self.high is not None else (1.0 if self.unit == "share" else math.inf)
-        return Metric(name, self.description, self.better, self.unit, low, high)
+        low = self.low if self.low is not None else (0.0 if self.unit else -math.inf)
+        high = self.high if self.high is not None else (1.0 if self.unit else math.inf)
+        return Metric(name, self.description, self.better, "share" if self.unit else "", low, high)
 
 
 def settings_model(settings: Mapping[str, Setting]) -> type[BaseModel]:
