@@ -25,6 +25,10 @@ _LONGEST_VALUE = 60
 _UNNAMED = ("", "sweep", "fixed", "scientific")  # sections whose keys say enough alone: `epochs 5 -> 8`
 
 
+_LATER = {"positive_control": False, "estimand": "typical", "collapse_at": None}
+"""Keys of a claim that older versions did not know, with the defaults that change no digest."""
+
+
 class Earlier(BaseModel, frozen=True):
     """A record of the same name that was begun before: when, what it asked of which data, how many trials it has."""
 
@@ -73,7 +77,7 @@ def digests(plan: Plan) -> dict[str, str]:
     content = {
         "question": sweep.question,
         "plan": asked,
-        "claims": [{key: claim[key] for key in claim if key != "positive_control" or claim[key]} for claim in claims],
+        "claims": [{key: claim[key] for key in claim if claim[key] != _LATER.get(key, ...)} for claim in claims],
         "margins": [ALPHA, {claim.name: claim.margin for claim in sweep.claims}],
     }
     return {part: digest(value) for part, value in content.items()}

@@ -17,7 +17,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mnist_ablate.statistics.verdict import ClaimVerdict, Verdict, judge
+from mnist_ablate.statistics.decision_rule import Verdict
+from mnist_ablate.statistics.verdict import ClaimVerdict, judge
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Params, Row
 

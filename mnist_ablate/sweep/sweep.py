@@ -18,6 +18,7 @@ from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setti
 from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
+Estimand = Literal["typical", "mean"]
 Pruning = Literal["none", "median", "asha"]
 
 NAME_RULE = (
@@ -72,7 +73,7 @@ Seeds = Annotated[
 
 
 class Claim(_Model):
-    """A statement about the mean difference of `metric`, treatment minus control or reference, over seed pairs."""
+    """A statement about the difference of `metric`, treatment minus control or reference, over seed pairs."""
 
     name: str = Field(description="A short name for tables.")
     statement: str = Field(description="The claim, in a sentence.")
@@ -86,6 +87,13 @@ class Claim(_Model):
     margin: float = Field(
         ge=0.0,
         description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
+    )
+    estimand: Estimand = Field(
+        default="typical",
+        description="typical: the effect of seeds that trained, with collapses counted apart. mean: over all seeds.",
+    )
+    collapse_at: float | None = Field(
+        default=None, description="A training whose metric is worse than this collapsed. Default: the metric's own."
     )
     positive_control: bool = Field(default=False, description="Known to hold: the report says first if it is missed.")
     _about: Metric | None = PrivateAttr(default=None)
