@@ -17,7 +17,7 @@ from pydantic import BaseModel, JsonValue
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan
-from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.sweep.sweep import QUICK, Sweep
 from mnist_ablate.text import counted
 
 _MOST_DIFFERENCES = 3
@@ -99,6 +99,8 @@ def document(plan: Plan, registration: Registration) -> dict[str, object]:
 
 def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> Iterator[str]:
     told, sweep = registration.digests, plan.sweep
+    if sweep.name.endswith(QUICK):
+        yield "--quick shortens the trials, which makes it another question"
     if changed := [part for part in now if told and told.get(part) != now[part]]:
         yield f"{' and '.join(changed)} differ from what was registered"
     elif registration.sweep_digest != sweep.digest:  # of older records only the digest of all is known

@@ -20,6 +20,8 @@ from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
 Estimand = Literal["typical", "mean"]
 Pruning = Literal["none", "median", "asha"]
+QUICK = "-quick"  # how the names of sweeps end that `Sweep.quick` made
+QUICK_SEEDS = (3, 6)  # at first and at most
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
@@ -128,7 +130,7 @@ class Sweep(_Model):
         default="none", description="For search: stops trials early, below the median or by successive halving (asha)."
     )
     fixed: Params = Field(default={}, description="What stays the same, each a caveat. Others: their default.")
-    seeds: Seeds = Field(description="How often each arm is trained: 6 at least for a claim, more while undecided.")
+    seeds: Seeds = Field(description="How often each arm is trained: 3 at least for a claim, more while undecided.")
     negative_control: Literal["baseline", "none"] = Field(
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
     )
@@ -269,8 +271,9 @@ class Sweep(_Model):
         return hashlib.sha256(json.dumps(json.loads(text, parse_int=float), sort_keys=True).encode()).hexdigest()
 
     def quick(self) -> "Sweep":
-        """The same question as a smoke test, under another name: at most 2 seeds and 2 tuning trials, and short trials.
+        """The same question for a first answer, under another name: 3 to 6 seeds, 2 tuning trials, and short trials.
 
+        It decides what is large. Its verdicts are exploratory, because short trials are another question.
         The budget of a trial (say, its epochs) is 1. Where the sweep varies, tunes or searches the budget, its k-th
         smallest value becomes k, so that arms stay apart, and a range of it becomes 1 to 2.
         """
@@ -301,8 +304,9 @@ class Sweep(_Model):
             and budget not in next(DESIGNS[self.design].arms(self), ({}, {}))[1]
         ):
             content["fixed"].setdefault(budget, 1)
-        content["name"] = f"{self.name}-quick"
-        content["seeds"] = min(self.min_seeds, 2)
+        content["name"] = f"{self.name}{QUICK}"
+        least, most = min(self.min_seeds, QUICK_SEEDS[0]), min(self.max_seeds, QUICK_SEEDS[1])
+        content["seeds"] = {"min": least, "max": most} if self.claims and least < most else least
         content["tuning_trials"] = min(self.tuning_trials, 2)
         return Sweep.model_validate(content).located(self._folder)
 

@@ -12,7 +12,7 @@ from judged_sweep import as_json
 from ledger_records import plan
 from pages import Reader
 from rich.console import Console
-from sweep_runs import SWEEP, Watcher, small, starts
+from sweep_runs import SWEEP, Tracker, Watcher, small, starts
 from sweep_texts import problems
 
 from mnist_ablate.execution import recorded_report
@@ -242,9 +242,14 @@ def few(margin: float = 0.5) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tracker", "fake")
-def test_a_driver_runs_the_rounds_and_verify_agrees(settings: Settings) -> None:
-    result = drive(few(), settings, Watcher())
+@pytest.mark.usefixtures("fake")
+def test_a_driver_runs_the_rounds_says_what_stands_and_verify_agrees(settings: Settings, tracker: Tracker) -> None:
+    watcher = Watcher()
+    result = drive(few(), settings, watcher)
+    (claim,) = result.report.claims
+    said = f"tanh-hurts: {claim.verdict} after {claim.n_pairs} seeds, "
+    assert [said in text for text in watcher.messages if text.startswith("tanh-hurts")] == [True]
+    assert tracker.tags == {"verdict.tanh-hurts": claim.verdict}
     record = Ledger(settings.ledger_url).find("small")
     entries = record.entries()
     assert progress.due(record.plan, entries) == ()
