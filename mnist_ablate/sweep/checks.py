@@ -3,6 +3,7 @@
 What only one design asks for is in `designs`. Without a workload the factors are columns of a table, with any values.
 """
 
+import math
 from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
@@ -230,6 +231,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
     earlier: set[str] = set()
     for index, claim in claims.items():
         problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))
+        problems += () if "metrics" in lost else (*_estimand(claim, sweep),)
         yield from (Finding(("claims", index, key), text) for key, text in problems)
         earlier.add(claim.name)
     if lost & _RELATED:
@@ -333,6 +335,13 @@ def _texts(claim: Claim, earlier: Container[str], workload: Workload | None) -> 
         yield "statement", "is empty; say in a sentence what is claimed"
     if workload and claim.metric not in workload.metrics:
         yield "metric", f"no such metric: {shown(claim.metric)}; {hint(claim.metric, workload.metrics)}"
+
+
+def _estimand(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
+    """Whether the mean of all seeds can be asked for."""
+    metric = sweep.metric(claim.metric)
+    if claim.estimand == "mean" and not (math.isfinite(metric.low) and math.isfinite(metric.high)):
+        yield "estimand", f"mean needs a metric with bounds, and {claim.metric} has none; use typical"
 
 
 def _sides(claim: Claim) -> Iterator[tuple[str, str]]:

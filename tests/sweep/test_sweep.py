@@ -62,7 +62,7 @@ def quick(**content: Any) -> Sweep:
 
 
 def test_quick_is_small_and_has_its_own_name() -> None:
-    found = SWEEP.model_copy(update={"tuning_trials": 12, "seeds": 8}).quick()
+    found = SWEEP.model_copy(update={"tuning_trials": 12, "claims": [CLAIM]}).quick()
     few = SeedRange(min=3, max=6)
     assert (found.name, found.seeds, found.tuning_trials, found.fixed) == ("x-quick", few, 2, {"epochs": 1})
     assert quick(seeds={"min": 4, "max": 5}, claims=[CLAIM], scientific={"epochs": [50, 20, 5]}).seeds == SeedRange(

@@ -68,7 +68,7 @@ class KerasMnist:
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """A learning rate of 0 becomes the optimizer's default."""
-        found: Params = Recipe.model_validate(settings).model_dump()
+        found: Params = self.settings.model_validate(settings).model_dump()
         found["learning_rate"] = found["learning_rate"] or default_learning_rate(str(found["optimizer"]))
         return found
 
@@ -102,13 +102,13 @@ class KerasMnist:
 
         own = (settings["normalizer"] for settings in planned.arms)
         names = dict.fromkeys([*own, *planned.tried.get("normalizer", ())])
-        return fingerprints(map(str, names), Recipe.model_validate(planned.arms[0]), inputs.x_train)
+        return fingerprints(map(str, names), Recipe.model_validate(_known(planned.arms[0])), inputs.x_train)
 
     def cost(self, inputs: Any, arms: Sequence[Params]) -> Cost:
         with _without_stderr():
             from mnist_ablate.workloads.keras_mnist.trainer import cost
 
-            return cost(inputs, [Recipe.model_validate(settings) for settings in arms])
+            return cost(inputs, [Recipe.model_validate(_known(settings)) for settings in arms])
 
     def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics of the last epoch and the curve; all metrics of a diverged trial, which counts with chance."""
@@ -127,6 +127,11 @@ class KerasMnist:
         from mnist_ablate.workloads.keras_mnist.trainer import Classifier
 
         return Classifier(folder)
+
+
+def _known(settings: Params) -> Params:
+    """The settings of a recipe, without those that `altered_images` adds."""
+    return {name: value for name, value in settings.items() if name in Recipe.model_fields}
 
 
 def _has_frozen_base(model: Scalar) -> bool:

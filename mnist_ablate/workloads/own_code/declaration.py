@@ -42,13 +42,17 @@ class MetricDeclaration(_Declared):
     unit: Literal["share", ""] = Field(default="", description="share: a fraction of one, which is shown in percent.")
     low: float | None = Field(default=None, description="The lowest possible value.")
     high: float | None = Field(default=None, description="The highest possible value.")
+    collapse_at: float | None = Field(
+        default=None, description="A trial whose value is worse than this collapsed. By default only a diverged one."
+    )
     description: str = Field(default="", description="What it is, in a line.")
 
     def metric(self, name: str) -> Metric:
         """The same as the engine knows it."""
         low = self.low if self.low is not None else (0.0 if self.unit == "share" else -math.inf)
         high = self.high if self.high is not None else (1.0 if self.unit == "share" else math.inf)
-        return Metric(name, self.description, self.better, self.unit, low, high)
+        kind = (self.better, self.unit, low, high)
+        return Metric(name, self.description, *kind, collapse_at=self.collapse_at)
 
 
 def settings_model(settings: Mapping[str, Setting]) -> type[BaseModel]:

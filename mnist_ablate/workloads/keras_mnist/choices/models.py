@@ -14,6 +14,11 @@ class Model:
     frozen_base: str = ""
 
 
+def linear(net: Any, x: Any) -> Any:
+    """784-10: no hidden layer, a logistic regression."""
+    return net.logits(net.flatten(x))
+
+
 def mlp(net: Any, x: Any) -> Any:
     """784-500-10 with one dropout."""
     x = net.dropout(net.hidden(net.flatten(x)))
@@ -49,6 +54,7 @@ def vgg16(net: Any, x: Any) -> Any:
 
 
 MODELS: dict[str, Model] = {
+    "linear": Model(linear),
     "mlp": Model(mlp),
     "mlp_relu": Model(mlp_relu),
     "mlp3": Model(mlp3),
