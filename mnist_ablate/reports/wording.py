@@ -69,8 +69,11 @@ def interval(found: ClaimVerdict | Check | Difference) -> str:
 
 
 def estimate(found: ClaimVerdict | Difference) -> str:
-    """A difference with its limits, if they are known: `+0.24 pp (+0.12 to +0.37 pp)`."""
+    """A difference with its limits, if they are known: `+0.24 pp (+0.12 to +0.37 pp)`; else with what collapsed."""
     limits = f" ({interval(found)})" if is_known(found.ci_low, found.ci_high) else ""
+    if not limits and isinstance(found, ClaimVerdict) and found.has_collapses:
+        most = max(found.collapses, key=lambda side: side.collapsed)
+        limits = f" ({most.collapsed} of {most.n} collapsed)"
     return f"{effect(found.effect, found.unit)}{limits}"
 
 
