@@ -138,7 +138,7 @@ class Run:
 
     def _announce(self) -> None:
         """Tell the person and MLflow the verdicts that stand after a round of an adaptive sweep, each once."""
-        claims, looks = self.plan.sweep.claims, self.plan.sweep.looks
+        claims, looks = self.plan.sweep.every_claim, self.plan.sweep.looks
         if not looks or self._interrupts.stopping:
             return
         for found in judge(progress.rows(self.plan, self._settled), claims, looks=looks):

@@ -97,7 +97,7 @@ def preview(sweep: Sweep, path: Path | None, max_trials: int, weights: Path | No
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
     sd = claim.about.seed_sd
-    size = smallest_effect(seeds, len(sweep.claims), sd, alpha) if sd else math.inf
+    size = smallest_effect(seeds, len(sweep.every_claim), sd, alpha) if sd else math.inf
     return ClaimPower(claim.name, claim.metric, claim.about.unit, claim.margin, size if math.isfinite(size) else None)
 
 

@@ -88,10 +88,10 @@ def compare(first: Side, second: Side) -> Comparison:
     metric, sides = main_metric(second.asked), (first, second)
     before, after = ({frozenset(arm.params.items()): arm for arm in by_arm(side.rows)} for side in sides)
     verdicts = [
-        {verdict.name: verdict for verdict in judge(side.rows, side.asked.claims, looks=side.asked.looks)}
+        {verdict.name: verdict for verdict in judge(side.rows, side.asked.every_claim, looks=side.asked.looks)}
         for side in sides
     ]
-    asked = {claim.name: claim for claim in first.asked.claims}
+    asked = {claim.name: claim for claim in first.asked.every_claim}
     both = [(arm.params, before[key].by_seed, arm.by_seed) for key, arm in after.items() if key in before]
     return Comparison(
         first=first,
@@ -109,7 +109,7 @@ def compare(first: Side, second: Side) -> Comparison:
                 first=ClaimResult.model_validate(verdicts[0][claim.name]),
                 second=ClaimResult.model_validate(verdicts[1][claim.name]),
             )
-            for claim in second.asked.claims
+            for claim in second.asked.every_claim
             if claim.name in asked
         ),
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from mnist_ablate.statistics.anova import FactorialEffects
 from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
+from mnist_ablate.statistics.decision_rule import Verdict
 from mnist_ablate.statistics.effect_sizes import ClaimSizes
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
@@ -162,6 +163,23 @@ class Selection(Part):
     path: Path | None = None
 
 
+class ReachSetting(Part):
+    """A setting of `across`, what it changes of the usual one, and what a claim came to there, by its name there."""
+
+    claim: str
+    settings: Params
+    changes: Params
+    verdict: Verdict
+
+
+class Reach(Part):
+    """A claim as written, in every setting, the usual one first."""
+
+    name: str
+    statement: str
+    settings: tuple[ReachSetting, ...]
+
+
 class Report(Part):
     """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by.
 
@@ -187,10 +205,16 @@ class Report(Part):
     search: Search | None
     path: Path | None
     fingerprints: tuple[Mapping[str, JsonValue], ...]
+    reach: Annotated[tuple[Reach, ...], Field(exclude_if=lambda reach: not reach)] = ()
 
     def unit(self, metric: str) -> str:
         """The unit of a metric."""
         return self.asked.metric(metric).unit
+
+    @property
+    def main_claims(self) -> tuple[ClaimVerdict, ...]:
+        """The claims in the usual setting: those that are asked in others too are in `reach`."""
+        return self.claims[: len(self.reach)] if self.reach else self.claims
 
     @property
     def is_exploratory(self) -> bool:

@@ -7,12 +7,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
-from mnist_ablate.reports.report import Difference, Report
+from mnist_ablate.reports.report import Difference, ReachSetting, Report
 from mnist_ablate.statistics.controls import Check
 from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
-from mnist_ablate.text import counted
+from mnist_ablate.text import counted, value_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
@@ -153,6 +153,11 @@ def _open(claim: ClaimVerdict) -> str:
     return f"{many} seeds would decide it at this mean and spread."
 
 
+def settings_in_words(setting: ReachSetting) -> str:
+    """What a setting of `across` changes: `epochs 10`; of the usual one, that it is that."""
+    return ", ".join(f"{plain(name)} {value_name(value)}" for name, value in setting.changes.items()) or "as usual"
+
+
 def left_out(claim: ClaimVerdict, most: int = 3) -> str:
     """The sides that kept seeds out, the first by name; empty if every pair is complete."""
     sides = [side.partition(": ") for side in claim.excluded]
@@ -217,6 +222,7 @@ def templates() -> "Environment":
         margin,
         number,
         plain,
+        settings_in_words,
     )
     made.globals.update({each.__name__: each for each in functions})
     return made

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
+from mnist_ablate.sweep import settings_across
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
 from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Claim, Range, SeedRange, Sweep, is_name
@@ -55,7 +56,12 @@ _WANTED = {
 }
 _RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
-_OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), "configurations": ("nuisance", "fixed")}
+_OTHER_ROLES = {
+    "nuisance": ("scientific",),
+    "across": ("scientific", "nuisance", "target"),
+    "fixed": ("scientific", "target"),
+    "configurations": ("nuisance", "fixed"),
+}
 """Where a factor must not stand too. Only the value that tuning replaces may be fixed as well."""
 
 
@@ -216,7 +222,7 @@ class _Rules:
 def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
     """What makes no sense. What depends on a section, or on the place of a claim, that lost a part is not judged."""
     places: list[tuple[Address, Choice | Scalar]] = []  # of factors: their addresses, which end with their names
-    for section in ("baseline", "scientific", "target", "nuisance", "fixed"):
+    for section in ("baseline", "scientific", "target", "nuisance", "fixed", "across"):
         places += [((section, key), content) for key, content in getattr(sweep, section).items()]
     for name, params in sweep.configurations.items():
         places += [(("configurations", name, key), value) for key, value in params.items()]
@@ -237,6 +243,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
     if lost & _RELATED:
         return
     yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
+    yield from settings_across.findings(sweep.model_copy(update={"claims": [*claims.values()]}))
     if sweep.looks and not claims and "claims" not in lost:
         text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
         yield Finding(("seeds",), text)

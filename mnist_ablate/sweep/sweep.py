@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
+from mnist_ablate.sweep.settings_across import changes, settings_across
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting
 from mnist_ablate.workloads.workload import Metric, Workload, default_workload
@@ -130,6 +131,11 @@ class Sweep(_Model):
         default="none", description="For search: stops trials early, below the median or by successive halving (asha)."
     )
     fixed: Params = Field(default={}, description="What stays the same, each a caveat. Others: their default.")
+    across: dict[str, list[Scalar]] = Field(
+        default={},
+        description="Settings over which every claim is asked again, each with its values: how far it reaches.",
+    )
+    crossed: bool = Field(default=False, description="Every combination of across, in place of one change at a time.")
     seeds: Seeds = Field(description="How often each arm is trained: 3 at least for a claim, more while undecided.")
     negative_control: Literal["baseline", "none"] = Field(
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
@@ -200,7 +206,7 @@ class Sweep(_Model):
     def _written(self) -> dict[str, list[Scalar]]:
         """Every value that the sweep gives a setting; of a range its ends."""
         found: dict[str, list[Scalar]] = {}
-        for name, choice in [*self.scientific.items(), *self.nuisance.items()]:
+        for name, choice in [*self.scientific.items(), *self.nuisance.items(), *self.across.items()]:
             found.setdefault(name, []).extend(choice if isinstance(choice, list) else _ends(choice))
         for params in (self.baseline, self.target, self.fixed, *self.configurations.values()):
             for name, value in params.items():
@@ -220,13 +226,26 @@ class Sweep(_Model):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Pydantic's, with a workload of its own."""
         copy = super().model_copy(update=update, deep=deep)
-        copy.__dict__.pop("workload", None)
+        for made in ("workload", "settings_across", "every_claim"):
+            copy.__dict__.pop(made, None)
         return copy
 
     @property
     def factors(self) -> dict[str, list[Scalar]]:
         """What a claim can name: every factor with the values that are run."""
         return DESIGNS[self.design].factors(self)
+
+    @cached_property
+    def settings_across(self) -> tuple[Params, ...]:
+        """The settings in which every claim is asked, the usual one first."""
+        return settings_across(self)
+
+    @cached_property
+    def every_claim(self) -> tuple[Claim, ...]:
+        """The claims in every setting of `across`, first all of the usual one: they keep their names."""
+        return tuple(
+            _asked_in(claim, each, changes(self, each)) for each in self.settings_across for claim in self.claims
+        )
 
     @property
     def changes(self) -> Params:
@@ -307,8 +326,16 @@ class Sweep(_Model):
         content["name"] = f"{self.name}{QUICK}"
         least, most = min(self.min_seeds, QUICK_SEEDS[0]), min(self.max_seeds, QUICK_SEEDS[1])
         content["seeds"] = {"min": least, "max": most} if self.claims and least < most else least
+        content["across"], content["crossed"] = {}, False
         content["tuning_trials"] = min(self.tuning_trials, 2)
         return Sweep.model_validate(content).located(self._folder)
+
+
+def _asked_in(claim: Claim, setting: Params, changed: Params) -> Claim:
+    """The claim in a setting, with its changes in the name: `hurts.epochs-10`."""
+    name = ".".join((claim.name, *(f"{key}-{value}" for key, value in changed.items())))
+    versus = None if claim.versus is None else {**claim.versus, **setting}
+    return claim.model_copy(update={"name": name, "where": {**claim.where, **setting}, "versus": versus})
 
 
 def _ends(choice: Range) -> list[Scalar]:

@@ -18,7 +18,7 @@ from mnist_ablate.workloads.keras_mnist.altered_images import ALTERED_MNIST, Alt
 
 def report(claims: list[dict[str, Any]], **check: Any) -> dict[str, Any]:
     """The parts of a report that the selftest reads."""
-    verdicts = {f"effect-{effect:g}": PLANTED[effect] for effect in [*PLANTED][1:]}
+    verdicts = {f"effect-{round(effect)}": expected for effect, expected in PLANTED.items()}
     found = [{**claim, "verdict": verdicts.get(claim["name"], "supported"), "effect": -0.01} for claim in claims]
     quiet = {"margin": 0.02, "ci_low": -0.001, "ci_high": 0.001, "effect": 0.0, "alarm": False}
     return {"claims": found, "negative_control": {"checks": [{**quiet, **check}]}}
@@ -48,7 +48,7 @@ def test_equal_arms_that_seem_unequal_are_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, check: dict[str, Any], found: str
 ) -> None:
     wrong = [answer for answer in answers(monkeypatch, tmp_path, **check) if not answer.is_right]
-    assert [answer.found for answer in wrong] == [found, found]
+    assert [answer.found for answer in wrong] == [found]
 
 
 def test_the_command_fails_and_names_what_came_out_wrong(
