@@ -200,7 +200,7 @@ def judge(
 
     question = sweep_file.load(source, any_factors=True)
     metrics = list(dict.fromkeys(claim.metric for claim in question.claims))
-    rows = results_table.read(table, {**question.factors, **question.across}, metrics)
+    rows = results_table.read(table, question.columns, metrics)
     show(judging.of_rows(question, rows, progress.count(rows)), as_json=as_json)
 
 

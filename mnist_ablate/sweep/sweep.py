@@ -235,6 +235,11 @@ class Sweep(_Model):
         """What a claim can name: every factor with the values that are run."""
         return DESIGNS[self.design].factors(self)
 
+    @property
+    def columns(self) -> dict[str, list[Scalar]]:
+        """What tells arms apart: the factors, and the settings of `across`."""
+        return {**self.factors, **self.across}
+
     @cached_property
     def settings_across(self) -> tuple[Params, ...]:
         """The settings in which every claim is asked, the usual one first."""
