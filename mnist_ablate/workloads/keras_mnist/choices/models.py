@@ -14,11 +14,6 @@ class Model:
     frozen_base: str = ""
 
 
-def linear(net: Any, x: Any) -> Any:
-    """784-10: no hidden layer, a logistic regression."""
-    return net.logits(net.flatten(x))
-
-
 def mlp(net: Any, x: Any) -> Any:
     """784-500-10 with one dropout."""
     x = net.dropout(net.hidden(net.flatten(x)))
@@ -39,6 +34,11 @@ def mlp3(net: Any, x: Any) -> Any:
     return net.logits(net.hidden(x))
 
 
+def linear(net: Any, x: Any) -> Any:
+    """784-10: no hidden layer, a logistic regression."""
+    return net.logits(net.flatten(x))
+
+
 def cnn(net: Any, x: Any) -> Any:
     """The article's network 3: two 3x3 convolutions of 32, pooling, three Dense 500, two dropouts."""
     x = net.flatten(net.max_pool(net.conv(net.conv(x, 32), 32)))
@@ -54,10 +54,10 @@ def vgg16(net: Any, x: Any) -> Any:
 
 
 MODELS: dict[str, Model] = {
-    "linear": Model(linear),
     "mlp": Model(mlp),
     "mlp_relu": Model(mlp_relu),
     "mlp3": Model(mlp3),
+    "linear": Model(linear),
     "cnn": Model(cnn, filters=32),
     "vgg16": Model(vgg16, frozen_base="vgg16"),
 }
