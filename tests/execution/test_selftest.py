@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnist_ablate.cli import selftest as command
+from mnist_ablate.cli import sweeps as command
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import selftest
 from mnist_ablate.execution.selftest import KNOWN, PLANTED, REDUCED, Answer
