@@ -59,7 +59,7 @@ KINDS: dict[str, Callable[[], list[Any]]] = {
 }
 
 
-class _Attention(layers.Layer):  # type: ignore[misc]  # keras ships no types
+class _Attention(layers.Layer):  # type: ignore[misc, name-defined]  # keras ships no types
     def build(self, input_shape: Any) -> None:
         self.attention = layers.MultiHeadAttention(2, 16)
         self.attention.build(input_shape, input_shape)

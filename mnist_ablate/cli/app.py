@@ -107,6 +107,7 @@ app.command(name="list")(sweeps.list_)
 for command in (
     *(sweeps.plan, sweeps.check, sweeps.sweep, records.report, sweeps.judge, records.verify, records.ui, worker),
     *(scheduler, records.compare, sweeps.new, sweeps.schema, records.sync, records.export, records.restore),
+    sweeps.selftest,
 ):
     app.command()(command)
 app.add_typer(stack_app, name="stack")

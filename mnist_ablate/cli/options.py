@@ -39,7 +39,9 @@ Data = Annotated[
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For weights: imagenet [MNIST_ABLATE_WEIGHTS, else Keras's cache].")
 ]
-Quick = Annotated[bool, typer.Option(help="A smoke test: 1 epoch, at most 2 seeds, recorded under NAME-quick.")]
+Quick = Annotated[
+    bool, typer.Option(help="A first answer: 1 epoch, 3 to 6 seeds, exploratory, recorded under NAME-quick.")
+]
 MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
 TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate of the cluster's authority.")]
 TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]

@@ -1,4 +1,4 @@
-"""The commands that ask: `list`, `new`, `schema`, `plan`, `sweep` with its end, and `judge` on a table of results."""
+"""The commands that ask: `list`, `new`, `schema`, `plan`, `sweep` with its end, `judge` on a table, `selftest`."""
 
 import json
 import unicodedata
@@ -222,7 +222,7 @@ def judge(  # noqa: PLR0913, PLR0917 - one parameter an option
         from mnist_ablate.tracking import foreign_runs
 
         table = foreign_runs.of_optuna(*optuna) if optuna else foreign_runs.of_mlflow(str(mlflow))
-    found = results_table.read(table, question.factors, results_table.metrics_of(question), named)
+    found = results_table.read(table, question.columns, results_table.metrics_of(question), named)
     report = judging.of_table(question, found, accepted or ())
     for line in found.reading.lines():
         typer.echo(line, err=True)
@@ -239,6 +239,35 @@ def _mapped(words: list[str]) -> dict[str, str]:
                 raise SweepError(f"--map {plainly(part)}: write NAME=COLUMN, for example seed=params.random_state")
             found[name.strip()] = column.strip()
     return found
+
+
+def selftest(
+    reduced: Annotated[bool, typer.Option(help="Fewer claims, without the convolutional network.")] = False,
+    jobs: options.Jobs = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run claims whose answers are known, and fail if one comes out wrong. Nothing is kept."""
+    import json
+    import tempfile
+    from dataclasses import asdict
+
+    from mnist_ablate.execution.selftest import selftest as answers
+
+    found = []
+    with tempfile.TemporaryDirectory(prefix="mnist-ablate-selftest-") as folder:
+        for answer in answers(Path(folder), data, jobs, reduced=reduced):
+            found.append(answer)
+            if not as_json:
+                mark = "right" if answer.is_right else "WRONG"
+                expected = "" if answer.is_right else f", expected {answer.expected}"
+                typer.echo(f"{mark}  {answer.found}{expected}: {answer.statement}")
+    wrong = sum(not answer.is_right for answer in found)
+    if as_json:
+        typer.echo(json.dumps([{**asdict(answer), "is_right": answer.is_right} for answer in found]))
+    else:
+        typer.echo(f"{len(found)} known answers: {f'{wrong} came out wrong' if wrong else 'all right'}")
+    raise typer.Exit(1 if wrong else 0)
 
 
 def show(report: "Report", *, as_json: bool) -> None:

@@ -18,9 +18,12 @@ from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.processes import Interrupts
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.report import Report
+from mnist_ablate.reports.wording import estimate
 from mnist_ablate.settings import Settings
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.tracking.run_format import verdict_tag
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.bounds import checked
@@ -88,6 +91,7 @@ class Run:
         self.published = (seen.records, seen.tracker) == (self.records, mask(settings.tracking_uri))
         self.mirror = recorded_report.open_mirror(self.record, settings)
         self._failures: Counter[str] = Counter()
+        self._announced: set[str] = set()
         self._engine: Engine | None = None
         self._uploader: Uploader | None = None
         view.opened(plan, self.entries)
@@ -136,6 +140,7 @@ class Run:
             search.check_not_exhausted()
         while due := progress.due(self.plan, self._settled):
             self._train(due)
+            self._announce()
             if any(each.id not in self._settled for each in due):
                 break
         self.delivered = self.published and self._uploader is None  # seen to be in step, and nothing is new
@@ -144,6 +149,17 @@ class Run:
             wait_s, patient = (STOPPING_S, None) if stopping else (DELIVERY_S, self._view.message)
             self.delivered = self._uploading().close(wait_s, settle=True, patient=patient)
             _check_credentials(self._uploading())
+
+    def _announce(self) -> None:
+        """Tell the person and MLflow the verdicts that stand after a round of an adaptive sweep, each once."""
+        claims, looks = self.plan.sweep.every_claim, self.plan.sweep.looks
+        if not looks or self._interrupts.stopping:
+            return
+        for found in judge(progress.rows(self.plan, self._settled), claims, looks=looks):
+            if found.verdict != "inconclusive" and found.name not in self._announced:
+                self._announced.add(found.name)
+                self._view.message(f"{found.name}: {found.verdict} after {found.n_pairs} seeds, {estimate(found)}")
+                self._uploading().tag(verdict_tag(found.name), found.verdict)
 
     def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
         """Run these trials. With a search they are its suggestions, and it decides by what it is told.

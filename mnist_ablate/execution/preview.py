@@ -12,7 +12,8 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.reports.wording import templates
-from mnist_ablate.statistics.paired_tests import fewest_seeds, smallest_effect
+from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
+from mnist_ablate.statistics.paired_tests import smallest_effect
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan, planned_settings
@@ -117,19 +118,16 @@ def _recorded(plan: Plan, ledger_url: str) -> int:
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
     sd = claim.about.seed_sd
-    size = smallest_effect(seeds, len(sweep.claims), sd, alpha, margin=claim.margin) if sd else math.inf
+    size = smallest_effect(seeds, len(sweep.every_claim), sd, alpha) if sd else math.inf
     return ClaimPower(claim.name, claim.metric, claim.about.unit, claim.margin, size if math.isfinite(size) else None)
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:
-    claims, looks = len(sweep.claims), sweep.looks or SINGLE_LOOK
-    if not claims:
+    if not sweep.claims:
         yield "no claims: the sweep will show arms and judge nothing"
-    elif all((look.seeds or sweep.max_seeds) < fewest_seeds(claims, ALPHA * look.share) for look in looks):
-        least = fewest_seeds(claims, ALPHA * looks[-1].share)
-        option = f"--set seeds.max={least}" if sweep.looks else f"--seeds {least}"
-        what = f"any of {claims} claims" if claims > 1 else "the claim"
-        yield f"{counted(sweep.max_seeds, 'seed')} cannot support {what}: sign flips need {least} ({option})"
+    elif sweep.max_seeds < FEWEST_PAIRS:
+        option = f"--set seeds.max={FEWEST_PAIRS}" if sweep.looks else f"--seeds {FEWEST_PAIRS}"
+        yield f"{counted(sweep.max_seeds, 'seed')} cannot decide a claim: {FEWEST_PAIRS} are the fewest ({option})"
 
 
 def _time_s(plan: Plan, inputs: Inputs) -> float | None:

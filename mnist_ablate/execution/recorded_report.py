@@ -17,6 +17,7 @@ from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import planned_settings
 from mnist_ablate.tracking.mirror import Mirror
+from mnist_ablate.tracking.run_format import verdict_tag
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
 
@@ -92,7 +93,8 @@ def publish(record: Record, records: int, mirror: Mirror, settings: Settings, re
         content, digest = bundle(record, settings, report)
         packed.write_bytes(content)
         note = markdown(report, record.sweep.question)
-        mirror.verdicts(note, effects, [page, packed], {"bundle_digest": digest})
+        said = {verdict_tag(claim.name): claim.verdict for claim in report.claims}
+        mirror.verdicts(note, effects, [page, packed], {"bundle_digest": digest, **said})
     record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
 
 

@@ -161,7 +161,7 @@ class Record:
         self.registration = Registration(self.registered, str(attrs["digest"]), told, earlier)
         self._unsure: list[str] = []
         self._distributions: dict[str, BaseDistribution] = {
-            **{name: CategoricalDistribution(values) for name, values in self.sweep.factors.items()},
+            **{name: CategoricalDistribution(values) for name, values in self.sweep.columns.items()},
             "seed": IntDistribution(0, 2**31),
         }
 

@@ -17,12 +17,16 @@ from pydantic import BaseModel, JsonValue
 from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan
-from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.sweep.sweep import QUICK, Sweep
 from mnist_ablate.text import counted
 
 _MOST_DIFFERENCES = 3
 _LONGEST_VALUE = 60
 _UNNAMED = ("", "sweep", "fixed", "scientific")  # sections whose keys say enough alone: `epochs 5 -> 8`
+
+
+_LATER = {"positive_control": False, "estimand": "typical", "collapse_at": None}
+"""Keys of a claim that older versions did not know, with the defaults that change no digest."""
 
 
 class Earlier(BaseModel, frozen=True):
@@ -64,7 +68,7 @@ def digests(plan: Plan) -> dict[str, str]:
     """
     sweep = plan.sweep
     asked = sweep.model_dump(mode="json", include={"design", "scientific", "nuisance", "tuning_trials", "seeds"})
-    later = {"as_written", "conditions", "pruning", "target"}  # older versions did not know them
+    later = {"as_written", "conditions", "pruning", "target", "across", "crossed"}  # older versions did not know them
     asked |= sweep.model_dump(mode="json", include=later, exclude_defaults=True)
     asked["trials"] = [each.id for each in (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())]
     if sweep.looks:
@@ -73,7 +77,7 @@ def digests(plan: Plan) -> dict[str, str]:
     content = {
         "question": sweep.question,
         "plan": asked,
-        "claims": [{key: claim[key] for key in claim if key != "positive_control" or claim[key]} for claim in claims],
+        "claims": [{key: claim[key] for key in claim if claim[key] != _LATER.get(key, ...)} for claim in claims],
         "margins": [ALPHA, {claim.name: claim.margin for claim in sweep.claims}],
     }
     return {part: digest(value) for part, value in content.items()}
@@ -95,6 +99,8 @@ def document(plan: Plan, registration: Registration) -> dict[str, object]:
 
 def _reasons(plan: Plan, registration: Registration, now: Mapping[str, str]) -> Iterator[str]:
     told, sweep = registration.digests, plan.sweep
+    if sweep.name.endswith(QUICK):
+        yield "--quick shortens the trials, which makes it another question"
     if changed := [part for part in now if told and told.get(part) != now[part]]:
         yield f"{' and '.join(changed)} differ from what was registered"
     elif registration.sweep_digest != sweep.digest:  # of older records only the digest of all is known

@@ -125,7 +125,7 @@ def _wanted(plan: Plan, trials: Trials, entries: Entries) -> Trials:
     if not sweep.looks or not trials:
         return trials
     arms = [arm.params for arm in plan.arms]
-    found = seeds_wanted(arms, rows(plan, entries, trials), sweep.claims, sweep.looks)
+    found = seeds_wanted(arms, rows(plan, entries, trials), sweep.every_claim, sweep.looks)
     seeds = dict(zip(map(label, arms), found, strict=True))
     return tuple(each for each in trials if each.trial.seed < seeds[label(each.arm.params)])
 

@@ -5,6 +5,7 @@ Importing this module loads matplotlib (0.7 s), so import it only where a chart 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from operator import itemgetter
 from statistics import fmean, median
@@ -17,8 +18,8 @@ from matplotlib.lines import Line2D
 from mnist_ablate.errors import SweepError
 from mnist_ablate.reports import drawing
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
-from mnist_ablate.reports.report import RecordedSweep, Report
-from mnist_ablate.reports.wording import estimate, is_known, minus
+from mnist_ablate.reports.report import Reach, RecordedSweep, Report
+from mnist_ablate.reports.wording import estimate, is_known, minus, settings_in_words
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
@@ -51,7 +52,7 @@ def main_chart(report: Report, record: RecordedSweep) -> Chart:
     """
     metric = report.asked.metric(report.metric)
     if report.claims:
-        return claims([each for each in report.claims if each.metric == report.metric], metric)
+        return claims([each for each in report.main_claims if each.metric == report.metric], metric)
     if not report.arms:
         raise SweepError(f"{record.sweep.name}: no trial is recorded yet: run the sweep first")
     return arms(main_arms(report.arms, record.sweep, MOST_ROWS), record, metric)
@@ -100,6 +101,13 @@ def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
             _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
             _write(axes, (16.0, y + 0.71), estimates[y], "muted")
     return chart
+
+
+def specification(report: Report, found: Reach, metric: Metric) -> Chart:
+    """A specification curve: a claim in every setting, sorted by its difference, the settings beside it."""
+    by_name = {claim.name: claim for claim in report.claims}
+    named = [replace(by_name[each.claim], name=settings_in_words(each)) for each in found.settings]
+    return claims(sorted(named, key=lambda each: -math.inf if math.isnan(each.effect) else each.effect), metric)
 
 
 def arms(every: Sequence[Arm], record: RecordedSweep, metric: Metric) -> Chart:

@@ -8,9 +8,10 @@ from pydantic import Field
 from mnist_ablate.reports.report import Part
 from mnist_ablate.reports.selection import main_metric
 from mnist_ablate.reports.wording import templates
+from mnist_ablate.statistics.decision_rule import Verdict
 from mnist_ablate.statistics.paired_tests import t_interval
 from mnist_ablate.statistics.pairing import by_arm, shared_values
-from mnist_ablate.statistics.verdict import ALPHA, Verdict, judge
+from mnist_ablate.statistics.verdict import ALPHA, judge
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, Row, Scalar
 
@@ -87,10 +88,10 @@ def compare(first: Side, second: Side) -> Comparison:
     metric, sides = main_metric(second.asked), (first, second)
     before, after = ({frozenset(arm.params.items()): arm for arm in by_arm(side.rows)} for side in sides)
     verdicts = [
-        {verdict.name: verdict for verdict in judge(side.rows, side.asked.claims, looks=side.asked.looks)}
+        {verdict.name: verdict for verdict in judge(side.rows, side.asked.every_claim, looks=side.asked.looks)}
         for side in sides
     ]
-    asked = {claim.name: claim for claim in first.asked.claims}
+    asked = {claim.name: claim for claim in first.asked.every_claim}
     both = [(arm.params, before[key].by_seed, arm.by_seed) for key, arm in after.items() if key in before]
     return Comparison(
         first=first,
@@ -108,7 +109,7 @@ def compare(first: Side, second: Side) -> Comparison:
                 first=ClaimResult.model_validate(verdicts[0][claim.name]),
                 second=ClaimResult.model_validate(verdicts[1][claim.name]),
             )
-            for claim in second.asked.claims
+            for claim in second.asked.every_claim
             if claim.name in asked
         ),
     )

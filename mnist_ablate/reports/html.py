@@ -130,7 +130,7 @@ def _shared_settings(record: RecordedSweep) -> dict[str, str]:
     return {
         name: str(value)
         for name, value in settings[0].items()
-        if name not in record.sweep.factors and all(each[name] == value and used(name, each) for each in settings)
+        if name not in record.sweep.columns and all(each[name] == value and used(name, each) for each in settings)
     }
 
 

@@ -1,7 +1,7 @@
 """From rows, recorded trials or raw records to a report. Reads no storage."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
@@ -11,14 +11,16 @@ from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.preregistration import Earlier, Registration, document
 from mnist_ablate.ledger.raw_records import RawStudy, recorded_trial
 from mnist_ablate.ledger.results_table import Reading, ResultsTable
-from mnist_ablate.reports.report import Adaptive, Preregistration, Report, Selection, TrialCounts
+from mnist_ablate.reports.report import Adaptive, Preregistration, Reach, ReachSetting, Report, Selection, TrialCounts
 from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
 from mnist_ablate.statistics.confounds import ClaimAudit, audit, confounded
+from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.pairing import by_arm
-from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, Finding, arms, judge
+from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, arms, judge
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
+from mnist_ablate.sweep.settings_across import changes
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import hint, plainly
 from mnist_ablate.trial import RecordedTrial, Row
@@ -48,7 +50,7 @@ NOTHING = About()
 def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about: About = NOTHING) -> Report:
     """Judge the claims of a sweep on finished rows. `counts` are those of `progress.counts`."""
     metric, looks, control = main_metric(sweep), sweep.looks, about.control
-    trials, verdicts = TrialCounts.model_validate(counts), judge(rows, sweep.claims, looks=looks)
+    trials, verdicts = TrialCounts.model_validate(counts), judge(rows, sweep.every_claim, looks=looks)
     judged = _withheld(_seeded(sweep, rows, verdicts), about.audits)
     # The error rate of an interval is that of the look that it was made at; the control's, of the look with its seeds.
     levels = [ALPHA / len(judged) * (looks or SINGLE_LOOK)[(each.look or 1) - 1].share for each in judged]
@@ -64,14 +66,15 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
         arms=arms(rows, metric),
         claims=judged,
         preregistration=about.preregistration,
-        negative_control=control and controls.negative_control(control, rows, sweep.claims, ALPHA * share),
-        positive_control=controls.positive_control(sweep.claims, judged, finished=not trials.missing),
+        negative_control=control and controls.negative_control(control, rows, sweep.every_claim, ALPHA * share),
+        positive_control=controls.positive_control(sweep.every_claim, judged, finished=not trials.missing),
         adaptive=adaptive if looks else None,
-        effect_sizes=tuple(effect_sizes.sizes(sweep.claims, judged, levels)),
-        factorial_effects=anova.table(rows, sweep.factors, metric) if sweep.design == "factorial" else None,
+        effect_sizes=tuple(effect_sizes.sizes(sweep.every_claim, judged, levels)),
+        factorial_effects=_factorial_effects(sweep, rows, metric) if sweep.design == "factorial" else None,
         fingerprints=tuple(about.fingerprints),
         table=about.reading,
         audits=tuple(about.audits),
+        reach=tuple(_reach(sweep, judged)),
         **dict(about.selection),
     )
 
@@ -111,6 +114,26 @@ def of_table(sweep: Sweep, table: ResultsTable, accepted: Sequence[str] = ()) ->
             )
     audits = audit(sweep, table.rows, table.context, accepted, has_seeds=table.has_seeds)
     return of_rows(sweep, table.rows, progress.count(table.rows), About(reading=table.reading, audits=audits))
+
+
+def _factorial_effects(sweep: Sweep, rows: Sequence[Row], metric: str) -> anova.FactorialEffects | None:
+    """The analysis of variance, in the usual setting of `across`."""
+    usual = sweep.settings_across[0].items()
+    found = [row for row in rows if usual <= row.params.items()]
+    own = [replace(row, params={name: row.params[name] for name in sweep.factors}) for row in found]
+    return anova.table(own if sweep.across else rows, sweep.factors, metric)
+
+
+def _reach(sweep: Sweep, judged: Sequence[ClaimVerdict]) -> Iterator[Reach]:
+    """Each claim as written with its verdict in every setting."""
+    if sweep.across:
+        for place, claim in enumerate(sweep.claims):
+            found = zip(sweep.settings_across, judged[place :: len(sweep.claims)], strict=True)
+            settings = tuple(
+                ReachSetting(claim=each.name, settings=setting, changes=changes(sweep, setting), verdict=each.verdict)
+                for setting, each in found
+            )
+            yield Reach(name=claim.name, statement=claim.statement, settings=settings)
 
 
 def of_records(

@@ -14,6 +14,7 @@ from mnist_ablate.ledger.results_table import Reading
 from mnist_ablate.statistics.anova import FactorialEffects
 from mnist_ablate.statistics.confounds import ClaimAudit
 from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
+from mnist_ablate.statistics.decision_rule import Verdict
 from mnist_ablate.statistics.effect_sizes import ClaimSizes
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
@@ -164,6 +165,23 @@ class Selection(Part):
     path: Path | None = None
 
 
+class ReachSetting(Part):
+    """A setting of `across`, what it changes of the usual one, and what a claim came to there, by its name there."""
+
+    claim: str
+    settings: Params
+    changes: Params
+    verdict: Verdict
+
+
+class Reach(Part):
+    """A claim as written, in every setting, the usual one first."""
+
+    name: str
+    statement: str
+    settings: tuple[ReachSetting, ...]
+
+
 class Report(Part):
     """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by.
 
@@ -192,10 +210,16 @@ class Report(Part):
     fingerprints: tuple[Mapping[str, JsonValue], ...]
     table: Annotated[Reading | None, Field(exclude_if=lambda table: table is None)] = None
     audits: Annotated[tuple[ClaimAudit, ...], Field(exclude_if=lambda audits: not audits)] = ()
+    reach: Annotated[tuple[Reach, ...], Field(exclude_if=lambda reach: not reach)] = ()
 
     def unit(self, metric: str) -> str:
         """The unit of a metric."""
         return self.asked.metric(metric).unit
+
+    @property
+    def main_claims(self) -> tuple[ClaimVerdict, ...]:
+        """The claims in the usual setting: those that are asked in others too are in `reach`."""
+        return self.claims[: len(self.reach)] if self.reach else self.claims
 
     @property
     def is_exploratory(self) -> bool:

@@ -44,6 +44,18 @@ def inputs(report: Report) -> Iterator[Section]:
         yield report.asked.workload.input_section(report.fingerprints)
 
 
+def reach(report: Report) -> Iterator[Section]:
+    """In which settings each claim came to which verdict; nothing if claims are asked in one setting."""
+    if report.reach:
+        rows = tuple((found.name, say("reach", found)) for found in report.reach)
+        usual = ", ".join(
+            f"{plain(name)} {value_name(value)}" for name, value in report.reach[0].settings[0].settings.items()
+        )
+        note = f"As usual: {usual}. The error rate is shared by all claims in all settings."
+        table = Table(("claim", "verdicts"), rows, numbers_from=2, note=note)
+        yield Section("reach", "How far the verdicts reach", tables=(table,))
+
+
 def selection(report: Report) -> Iterator[Section]:
     """What was chosen on validation data, and what that changed; only what the sweep chooses."""
     if report.as_written and report.claims:

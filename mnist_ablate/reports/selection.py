@@ -72,7 +72,7 @@ def _as_written(plan: Plan, entries: progress.Entries) -> report.AsWritten:
         values={name: tuple(dict.fromkeys(arm.settings[name] for arm in plan.arms)) for name in sweep.nuisance},
         trials=report.TrialCounts.model_validate(progress.counts(plan, entries, trials)),
         arms=arms(rows, main_metric(sweep)),
-        claims=judge(rows, sweep.claims, looks=sweep.looks),
+        claims=judge(rows, sweep.every_claim, looks=sweep.looks),
     )
 
 

@@ -28,6 +28,7 @@ def tables(report: Report) -> RenderableType:
         Text(f"{wording.say('trials', report)}\n"),
         *(part for section in sections.inputs(report) for part in (*_section(section), Text())),
         *_claims(report),
+        *(part for section in sections.reach(report) for part in (Text(), *_section(section))),
         *(part for section in sections.selection(report) for part in (Text(), *_section(section))),
     )
 
@@ -89,7 +90,7 @@ def _table(table: Table, *, wraps: bool = False) -> RichTable:
 
 
 def _claims(report: Report) -> Iterator[RenderableType]:
-    for claim in report.claims:
+    for claim in report.main_claims:
         head = RichTable.grid(padding=(0, 1, 0, 0))
         head.add_column(width=_INDENT - 1)
         verdict = Text(claim.verdict.upper(), style=f"bold {_COLORS[claim.verdict]}")

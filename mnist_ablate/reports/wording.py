@@ -7,12 +7,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
-from mnist_ablate.reports.report import Difference, Report
+from mnist_ablate.reports.report import Difference, ReachSetting, Report
 from mnist_ablate.statistics.controls import Check
-from mnist_ablate.statistics.paired_tests import fewest_seeds
+from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
-from mnist_ablate.text import counted
+from mnist_ablate.text import counted, value_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
@@ -69,8 +69,11 @@ def interval(found: ClaimVerdict | Check | Difference) -> str:
 
 
 def estimate(found: ClaimVerdict | Difference) -> str:
-    """A difference with its limits, if they are known: `+0.24 pp (+0.12 to +0.37 pp)`."""
+    """A difference with its limits, if they are known: `+0.24 pp (+0.12 to +0.37 pp)`; else with what collapsed."""
     limits = f" ({interval(found)})" if is_known(found.ci_low, found.ci_high) else ""
+    if not limits and isinstance(found, ClaimVerdict) and found.has_collapses:
+        most = max(found.collapses, key=lambda side: side.collapsed)
+        limits = f" ({most.collapsed} of {most.n} collapsed)"
     return f"{effect(found.effect, found.unit)}{limits}"
 
 
@@ -88,9 +91,10 @@ def _digits(found: ClaimVerdict | Check | Difference) -> int:
     return next(enough, 4)
 
 
-def level(report: Report) -> str:
-    """The confidence of each claim's interval: all of them hold at once at level 1 - alpha."""
-    return f"{100 * (1 - report.alpha / max(len(report.claims), 1)):.3g}%"
+def level(report: Report, claim: ClaimVerdict | None = None) -> str:
+    """The confidence of each claim's interval, or of one's: all of them hold at once at level 1 - alpha."""
+    found = claim.confidence if claim else 1 - report.alpha / max(len(report.claims), 1)
+    return f"{100 * found:.3g}%"
 
 
 def mark(report: Report) -> str:
@@ -101,15 +105,16 @@ def mark(report: Report) -> str:
 def sentence(claim: ClaimVerdict, report: Report) -> str:
     """Difference, interval, what it says of the margin, pairs, and what would decide an open claim."""
     if not claim.is_judged:
-        return explanation(claim, report)
+        return explanation(claim)
     difference = f"Difference {effect(claim.effect, claim.unit)}"
     if not is_known(claim.ci_low):
-        return f"{difference}, no interval: {claim.reason}."
+        return f"{difference}, no interval. {explanation(claim)}"
     called, look = "interval", ""
     if report.adaptive:
         called, look = "repeated interval", f", look {claim.look} of {len(report.adaptive.looks)}"
-    says = f"its {level(report)} {called}, {interval(claim)}, {_says(claim)}"
-    return f"{difference}; {says}; {evidence(claim)}, p={claim.p_value:.3g}{look}.{_open(claim, report)}"
+    says = f"its {level(report, claim)} {called}, {interval(claim)}, {_says(claim)}"
+    numbers = f"{evidence(claim)}, p={claim.p_value:.3g}{look}"
+    return f"{difference}; {says}; {numbers}. {collapsed(claim)}{_open(claim)}".rstrip()
 
 
 def evidence(claim: ClaimVerdict) -> str:
@@ -127,33 +132,45 @@ def caveats(claim: ClaimVerdict, report: Report) -> Iterator[str]:
             yield from audit.caveats
 
 
-def explanation(claim: ClaimVerdict, report: Report) -> str:
-    """The same without the numbers that a table beside it gives."""
-    if not claim.is_judged or not is_known(claim.ci_low):
+def explanation(claim: ClaimVerdict) -> str:
+    """The same without the numbers that a table beside it gives, and without collapses where there were none."""
+    by_counts = claim.finding in (Finding.COLLAPSES, Finding.COLLAPSES_AGAINST)
+    if not claim.is_judged or (not is_known(claim.ci_low) and not by_counts):
         return f"{claim.reason[:1].upper()}{claim.reason[1:]}."
-    return f"The interval {_says(claim)}.{_open(claim, report)}"
+    says = f"The interval {_says(claim)}. " if is_known(claim.ci_low) else ""
+    return f"{says}{collapsed(claim) * claim.has_collapses}{_open(claim)}".rstrip()
 
 
 def _says(claim: ClaimVerdict) -> str:
     """What the interval says, and what a verdict adds to it."""
+    by_interval = claim.finding not in (Finding.COLLAPSES, Finding.COLLAPSES_AGAINST)
     added = {"equivalent": ", too small to matter", "refuted": ", so the claim is refuted"}.get(claim.verdict, "")
     digits = _digits(claim)
     says = claim.interval_says(lambda value: effect(value, claim.unit, digits) if value else "0", "the margin of ")
-    return says + added
+    return says + added * by_interval
 
 
-def _open(claim: ClaimVerdict, report: Report) -> str:
-    """What keeps a claim undecided besides its interval, and the seeds that would decide it."""
-    if claim.verdict != "inconclusive":
+def collapsed(claim: ClaimVerdict) -> str:
+    """How many trainings collapsed on each side, with the rates that so many seeds do not exclude."""
+    if not claim.collapses or not all(side.n for side in claim.collapses):
         return ""
-    share = report.adaptive.looks[(claim.look or 1) - 1].share if report.adaptive else 1.0
-    k, now, unsure = len(report.claims), report.alpha * share, ""
-    if claim.is_unbacked:
-        unsure = f" But p is above {report.alpha:.3g}."
-        if claim.n_pairs < fewest_seeds(k, now):
-            unsure += f" {claim.n_pairs} pairs cannot give less; {fewest_seeds(k, now)} can."
+    if not claim.has_collapses:
+        fewest = min(claim.collapses, key=lambda side: side.n)
+        return f"No training of {fewest.n} a side collapsed: at most {fewest.upper:.0%} do. "
+    return say("collapses", claim) + " "
+
+
+def _open(claim: ClaimVerdict) -> str:
+    """The seeds that would decide a claim that is open."""
+    if claim.verdict != "inconclusive" or not claim.is_open:
+        return ""
     many = f"Not even {MOST_SEEDS:,}" if claim.seeds_needed is None else f"About {claim.seeds_needed:,}"
-    return f"{unsure} {many} seeds would decide it at this mean and spread."
+    return f"{many} seeds would decide it at this mean and spread."
+
+
+def settings_in_words(setting: ReachSetting) -> str:
+    """What a setting of `across` changes: `epochs 10`; of the usual one, that it is that."""
+    return ", ".join(f"{plain(name)} {value_name(value)}" for name, value in setting.changes.items()) or "as usual"
 
 
 def left_out(claim: ClaimVerdict, most: int = 3) -> str:
@@ -220,6 +237,7 @@ def templates() -> "Environment":
         margin,
         number,
         plain,
+        settings_in_words,
     )
     made.globals.update({each.__name__: each for each in functions})
     return made

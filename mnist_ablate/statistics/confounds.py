@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.pairing import ArmRows, by_arm, compared, label, shares_seeds, unusable
-from mnist_ablate.statistics.verdict import ClaimVerdict, Finding
+from mnist_ablate.statistics.verdict import ClaimVerdict
 from mnist_ablate.sweep.sweep import Claim, Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.trial import Row, Scalar

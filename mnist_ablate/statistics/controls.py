@@ -1,9 +1,9 @@
 """The controls of a sweep: a comparison that must find nothing, and claims that must be found.
 
 Negative control: the baseline is trained again with as many other seeds and compared with itself as a claim is, with
-the same interval, level and margin. An interval that lies wholly beyond the margin raises the alarm. The sign-flip test
-has no part in it: an alarm must be easier than a verdict. If nothing is wrong and differences are near normal, at most
-alpha (5%) of sweeps raise one. It finds what moves the baseline between sets of seeds: results that depend on the order
+the same interval, level and margin. An interval that lies wholly beyond the margin raises the alarm, and so do more
+collapses on one side, if their test shows them. If nothing is wrong and differences are near normal, at most alpha (5%)
+of sweeps raise one. It finds what moves the baseline between sets of seeds: results that depend on the order
 or the place of a trial, seeds that are no independent draws, a spread that few seeds do not show. It does not find what
 moves all trials alike. The two sides share no seed, so its interval is wider than a claim's where pairing helps.
 
@@ -17,7 +17,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mnist_ablate.statistics.verdict import ClaimVerdict, Verdict, judge
+from mnist_ablate.statistics.decision_rule import Finding, Verdict
+from mnist_ablate.statistics.verdict import ClaimVerdict, judge
 from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import Params, Row
 
@@ -48,6 +49,11 @@ class Check:
     ci_high: float
     alarm: bool
     unit: Annotated[str, Field(exclude=True)]
+
+    @property
+    def excludes(self) -> float:
+        """The interval excludes every difference that is larger than this, either way."""
+        return max(abs(self.ci_low), abs(self.ci_high))
 
     @property
     def is_within(self) -> bool:
@@ -92,7 +98,7 @@ def _check(sides: Sequence[Row], asked: Claim, alpha: float) -> Check:
     (found,) = judge(sides, [asked.model_copy(update={**compared, "reference": None, "versus": None})], alpha)
     margin = asked.margin
     is_beyond = found.ci_low - found.rounding > margin or found.ci_high + found.rounding < -margin
-    is_alarm = found.is_judged and is_beyond
+    is_alarm = found.is_judged and (is_beyond or found.finding in (Finding.COLLAPSES, Finding.COLLAPSES_AGAINST))
     return Check(found.metric, margin, found.n_pairs, found.effect, found.ci_low, found.ci_high, is_alarm, found.unit)
 
 

@@ -6,7 +6,6 @@ import.
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +17,6 @@ Floats = NDArray[np.float64]
 MOST_ENUMERATED = 36  # pairs: two halves of 2^18 sums, about 40 ms
 MOST_GRIDDED = 1000
 _CELLS_PER_PAIR, _MOST_CELLS = 1024, 2**18
-_COARSE = 30  # sign patterns: with more of them the flips cost the interval no power worth counting
-_MOST_SIMULATED = 14  # seeds: looking at every subset of them takes under a second
 
 
 class Interval(NamedTuple):
@@ -122,38 +119,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def fewest_seeds(n_claims: int, alpha: float) -> int:
-    """How many seeds it takes for the least p-value of sign flips, 2^(1-n), times the claims, to back an effect."""
-    return next(n for n in range(1, 1100) if max(n_claims, 1) * math.ldexp(1.0, 1 - n) <= alpha)
-
-
-def smallest_effect(  # noqa: PLR0913 - a design has as many numbers
-    n_seeds: int, n_claims: int, sd: float, alpha: float, power: float = 0.8, *, margin: float = 0.0
-) -> float:
+def smallest_effect(n_seeds: int, n_claims: int, sd: float, alpha: float, power: float = 0.8) -> float:
     """The smallest |true effect| beyond the margin that is found with the given power, in the unit of `sd`.
 
-    `sd` is that of the paired differences, taken as normal; the interval is the simultaneous one. inf if no
-    effect can be found. A margin above zero helps where seeds are few: the flips, coarse there, test zero.
+    `sd` is that of the paired differences, taken as normal; the interval is the simultaneous one. inf for fewer than 3
+    seeds, from which nothing is concluded.
     """
-    if n_seeds <= 1 or n_seeds < fewest_seeds(n_claims, alpha):
+    if n_seeds < 3:  # noqa: PLR2004 - as the docstring says
         return math.inf
     each = alpha / max(n_claims, 1)
-    patterns = math.floor(math.ldexp(each, n_seeds - 1))  # so many of them may reach the observed sum
-    if sd > 0.0 and patterns <= _COARSE and n_seeds <= _MOST_SIMULATED:
-        return _simulated_effect(n_seeds, each, patterns, power, margin / sd) * sd
     return float(special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each))) * sd / math.sqrt(n_seeds)
-
-
-@cache
-def _simulated_effect(n: int, alpha: float, patterns: int, power: float, margin: float) -> float:
-    """How far beyond the margin standard normal differences are found by both interval and sign flips.
-
-    Flips find a shift above minus the `patterns`-th smallest mean of a subset (Hartigan's typical values).
-    """
-    draws = np.random.default_rng(0).standard_normal((2000, n), dtype=np.float32)
-    by_interval = t_quantile(n, alpha) * draws.std(axis=1, ddof=1) / math.sqrt(n) - draws.mean(axis=1)
-    members = ((np.arange(1, 2**n) >> np.arange(n)[:, None]) & 1).astype(np.float32)
-    members /= members.sum(axis=0)
-    parts = np.split(draws, 20)  # to keep the means of all subsets out of memory
-    by_flips = np.concatenate([-np.partition(part @ members, patterns - 1)[:, patterns - 1] for part in parts])
-    return float(np.quantile(np.maximum(by_interval, by_flips - margin), power))

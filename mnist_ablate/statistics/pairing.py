@@ -1,7 +1,7 @@
 """From finished rows to one difference for each seed, with the sides that kept a seed out. Judges nothing."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,11 +87,14 @@ def unusable(row: Row | None, metric: str) -> str:
     return "" if math.isfinite(value) else f"has {metric} {value}"
 
 
-def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pairs:
+def pairs(
+    arms: Sequence[ArmRows], claim: Claim, first: int | None = None, counted: Callable[[Row], bool] | None = None
+) -> Pairs:
     """One difference for each seed that has every side, averaged over the factors that the claim does not name.
 
     Only values of those factors that every side has are compared, and a seed needs all of them.
-    With `first`, only so many seeds are read, the lowest ones.
+    With `first`, only so many seeds are read, the lowest ones. Arms without common seeds are compared by those results
+    that are `counted`, by default all.
     """
     sides, problem = compared(arms, claim)
     if problem:
@@ -100,7 +103,7 @@ def pairs(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Pa
     offset, seen = reference or 0.0, [] if reference is None else [reference]
     weighted = [(sign / len(side), arm) for sign, side in sides for arm in side]
     if not shares_seeds([arm for _, arm in weighted]):
-        return _unpaired(weighted, claim, first)
+        return _unpaired(weighted, claim, first, counted)
     differences: dict[int, float] = {}
     excluded: list[str] = []
     lacking = ""
@@ -133,14 +136,17 @@ def shares_seeds(arms: Sequence[ArmRows]) -> bool:
     return len(arms) == 1 or 2 * len(shared) >= min(len(arm.by_seed) for arm in arms)
 
 
-def _unpaired(weighted: Sequence[tuple[float, ArmRows]], claim: Claim, first: int | None) -> Pairs:
-    """The results of each arm by themselves, of each no more than `first`."""
+def _unpaired(
+    weighted: Sequence[tuple[float, ArmRows]], claim: Claim, first: int | None, counted: Callable[[Row], bool] | None
+) -> Pairs:
+    """The results of each arm by themselves, of each no more than `first`, and of these the `counted` ones."""
     values, excluded = [], []
     for _, arm in weighted:
         rows = [arm.by_seed[seed] for seed in sorted(arm.by_seed)[:first]]
         faults = [(row.seed, unusable(row, claim.metric)) for row in rows]
         excluded += [f"seed {seed}: {label(arm.params)} {fault}" for seed, fault in faults if fault]
-        values.append(np.array([row.metrics[claim.metric] for row in rows if not unusable(row, claim.metric)]))
+        usable = [row for row in rows if not unusable(row, claim.metric) and (counted is None or counted(row))]
+        values.append(np.array([row.metrics[claim.metric] for row in usable]))
     scale = max((float(np.abs(each).max()) for each in values if each.size), default=0.0)
     if scale > LARGEST:
         return Pairs({}, problem=f"{claim.metric} is too large to add up: {scale:.4g}")

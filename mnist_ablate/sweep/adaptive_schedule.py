@@ -1,18 +1,18 @@
 """When the claims of an adaptive sweep are judged, and what part of the error rate each judgment (look) may use.
 
-A look spends of alpha what its new seeds are of the most: the spending function alpha * t of Kim and DeMets, Biometrika
-74 (1987). By Bonferroni's inequality all intervals of a claim hold at once: repeated confidence intervals (Jennison and
-Turnbull, J. R. Statist. Soc. B 51, 1989). docs/explanation/statistics.md tells when the looks are, and why not others.
+By Bonferroni's inequality all intervals of a claim hold at once: repeated confidence intervals (Jennison and Turnbull,
+J. R. Statist. Soc. B 51, 1989), whatever the parts are. These give the early looks much, because most claims are about
+effects that few seeds show. docs/explanation/statistics.md compares them with others.
 """
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
 
-SPENDING = "linear"  # the name of the rule in the preregistration
+SPENDING = "early"  # the name of the rule in the preregistration
+_WEIGHTS = (4, 5, 4, 3, 2)  # of the first looks; every later one has the last. The first has too few seeds for most
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,8 @@ def look_schedule(least: int, most: int) -> tuple[Look, ...]:
         sizes.append(min(most, math.ceil(1.5 * sizes[-1])))  # closer looks cost more error rate than they save trials
     if len(sizes) > 2 and 2 * (sizes[-1] - sizes[-2]) < sizes[-2] - sizes[-3]:  # noqa: PLR2004 - the last two steps
         del sizes[-2]
-    steps = [later - earlier for earlier, later in pairwise([0, *sizes])]
-    return tuple(Look(i, seeds, step / most) for i, (seeds, step) in enumerate(zip(sizes, steps, strict=True), 1))
+    weights = [_WEIGHTS[min(place, len(_WEIGHTS) - 1)] for place in range(len(sizes))]
+    return tuple(
+        Look(number, seeds, weight / sum(weights))
+        for number, (seeds, weight) in enumerate(zip(sizes, weights, strict=True), 1)
+    )

@@ -3,6 +3,7 @@
 What only one design asks for is in `designs`. Without a workload the factors are columns of a table, with any values.
 """
 
+import math
 from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
+from mnist_ablate.sweep import settings_across
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
 from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Claim, Range, SeedRange, Sweep, is_name
@@ -56,7 +58,12 @@ _WANTED = {
 _BLANK_CLAIM: Mapping[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
 _RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
-_OTHER_ROLES = {"nuisance": ("scientific",), "fixed": ("scientific", "target"), "configurations": ("nuisance", "fixed")}
+_OTHER_ROLES = {
+    "nuisance": ("scientific",),
+    "across": ("scientific", "nuisance", "target"),
+    "fixed": ("scientific", "target"),
+    "configurations": ("nuisance", "fixed"),
+}
 """Where a factor must not stand too. Only the value that tuning replaces may be fixed as well."""
 
 
@@ -226,7 +233,7 @@ class _Rules:
 def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
     """What makes no sense. What depends on a section, or on the place of a claim, that lost a part is not judged."""
     places: list[tuple[Address, Choice | Scalar]] = []  # of factors: their addresses, which end with their names
-    for section in ("baseline", "scientific", "target", "nuisance", "fixed"):
+    for section in ("baseline", "scientific", "target", "nuisance", "fixed", "across"):
         places += [((section, key), content) for key, content in getattr(sweep, section).items()]
     for name, params in sweep.configurations.items():
         places += [(("configurations", name, key), value) for key, value in params.items()]
@@ -241,11 +248,13 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
     earlier: set[str] = set()
     for index, claim in claims.items():
         problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))
+        problems += () if "metrics" in lost else (*_estimand(claim, sweep),)
         yield from (Finding(("claims", index, key), text) for key, text in problems)
         earlier.add(claim.name)
     if lost & _RELATED:
         return
     yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
+    yield from settings_across.findings(sweep.model_copy(update={"claims": [*claims.values()]}))
     if sweep.looks and not claims and "claims" not in lost:
         text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
         yield Finding(("seeds",), text)
@@ -351,6 +360,13 @@ def _texts(claim: Claim, earlier: Container[str], workload: Workload | None) -> 
         yield "statement", "is empty; say in a sentence what is claimed"
     if workload and claim.metric not in workload.metrics:
         yield "metric", f"no such metric: {shown(claim.metric)}; {hint(claim.metric, workload.metrics)}"
+
+
+def _estimand(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
+    """Whether the mean of all seeds can be asked for."""
+    metric = sweep.metric(claim.metric)
+    if claim.estimand == "mean" and not (math.isfinite(metric.low) and math.isfinite(metric.high)):
+        yield "estimand", f"mean needs a metric with bounds, and {claim.metric} has none; use typical"
 
 
 def _sides(claim: Claim) -> Iterator[tuple[str, str]]:

@@ -117,14 +117,20 @@ def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> P
     if size > max_trials:
         raise SweepError(f"{sweep.name}: {size:,} trials; limit {max_trials:,} (--max-trials)")
     design, complete = DESIGNS[sweep.design], sweep.workload.complete
-    arms = tuple(Arm(params, complete({**sweep.fixed, **settings})) for params, settings in design.arms(sweep))
+    arms = tuple(
+        Arm({**params, **setting}, complete({**sweep.fixed, **settings, **setting}))
+        for setting in sweep.settings_across
+        for params, settings in design.arms(sweep)
+    )
     return Plan(sweep, arms, () if design.searches else _points(sweep.nuisance, sweep.tuning_trials), data_digest)
 
 
 def count(sweep: Sweep, seeds: int | None = None) -> int:
     """The number of trials of a sweep, at most, or with so many seeds."""
     design, seeds = DESIGNS[sweep.design], seeds or sweep.max_seeds
-    confirmed = design.arm_count(sweep) * (2 if sweep.as_written else 1) + bool(sweep.control_seeds)
+    confirmed = len(sweep.settings_across) * design.arm_count(sweep) * (2 if sweep.as_written else 1) + bool(
+        sweep.control_seeds
+    )
     return design.tuning_count(sweep) + confirmed * seeds
 
 

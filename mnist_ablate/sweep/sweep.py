@@ -13,13 +13,17 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
+from mnist_ablate.sweep.settings_across import changes, settings_across
 from mnist_ablate.trial import Params, Scalar
 from mnist_ablate.workloads.bounds import metric_by_name
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting
 from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
 Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
+Estimand = Literal["typical", "mean"]
 Pruning = Literal["none", "median", "asha"]
+QUICK = "-quick"  # how the names of sweeps end that `Sweep.quick` made
+QUICK_SEEDS = (3, 6)  # at first and at most
 
 NAME_RULE = (
     "a name has 1 to 100 letters, digits or marks of any script, '-', '_' or '.' (200 bytes at most),"
@@ -73,7 +77,7 @@ Seeds = Annotated[
 
 
 class Claim(_Model):
-    """A statement about the mean difference of `metric`, treatment minus control or reference, over seed pairs."""
+    """A statement about the difference of `metric`, treatment minus control or reference, over seed pairs."""
 
     name: str = Field(description="A short name for tables.")
     statement: str = Field(description="The claim, in a sentence.")
@@ -87,6 +91,13 @@ class Claim(_Model):
     margin: float = Field(
         ge=0.0,
         description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
+    )
+    estimand: Estimand = Field(
+        default="typical",
+        description="typical: the effect of seeds that trained, with collapses counted apart. mean: over all seeds.",
+    )
+    collapse_at: float | None = Field(
+        default=None, description="A training whose metric is worse than this collapsed. Default: the metric's own."
     )
     positive_control: bool = Field(default=False, description="Known to hold: the report says first if it is missed.")
     _about: Metric | None = PrivateAttr(default=None)
@@ -121,7 +132,12 @@ class Sweep(_Model):
         default="none", description="For search: stops trials early, below the median or by successive halving (asha)."
     )
     fixed: Params = Field(default={}, description="What stays the same, each a caveat. Others: their default.")
-    seeds: Seeds = Field(description="How often each arm is trained: 6 at least for a claim, more while undecided.")
+    across: dict[str, list[Scalar]] = Field(
+        default={},
+        description="Settings over which every claim is asked again, each with its values: how far it reaches.",
+    )
+    crossed: bool = Field(default=False, description="Every combination of across, in place of one change at a time.")
+    seeds: Seeds = Field(description="How often each arm is trained: 3 at least for a claim, more while undecided.")
     negative_control: Literal["baseline", "none"] = Field(
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
     )
@@ -201,7 +217,7 @@ class Sweep(_Model):
     def _written(self) -> dict[str, list[Scalar]]:
         """Every value that the sweep gives a setting; of a range its ends."""
         found: dict[str, list[Scalar]] = {}
-        for name, choice in [*self.scientific.items(), *self.nuisance.items()]:
+        for name, choice in [*self.scientific.items(), *self.nuisance.items(), *self.across.items()]:
             found.setdefault(name, []).extend(choice if isinstance(choice, list) else _ends(choice))
         for params in (self.baseline, self.target, self.fixed, *self.configurations.values()):
             for name, value in params.items():
@@ -221,13 +237,31 @@ class Sweep(_Model):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Pydantic's, with a workload of its own."""
         copy = super().model_copy(update=update, deep=deep)
-        copy.__dict__.pop("workload", None)
+        for made in ("workload", "settings_across", "every_claim"):
+            copy.__dict__.pop(made, None)
         return copy
 
     @property
     def factors(self) -> dict[str, list[Scalar]]:
         """What a claim can name: every factor with the values that are run."""
         return DESIGNS[self.design].factors(self)
+
+    @property
+    def columns(self) -> dict[str, list[Scalar]]:
+        """What tells arms apart: the factors, and the settings of `across`."""
+        return {**self.factors, **self.across}
+
+    @cached_property
+    def settings_across(self) -> tuple[Params, ...]:
+        """The settings in which every claim is asked, the usual one first."""
+        return settings_across(self)
+
+    @cached_property
+    def every_claim(self) -> tuple[Claim, ...]:
+        """The claims in every setting of `across`, first all of the usual one: they keep their names."""
+        return tuple(
+            _asked_in(claim, each, changes(self, each)) for each in self.settings_across for claim in self.claims
+        )
 
     @property
     def changes(self) -> Params:
@@ -278,8 +312,9 @@ class Sweep(_Model):
         return hashlib.sha256(f"{self.digest} {data_digest}".encode()).hexdigest()
 
     def quick(self) -> "Sweep":
-        """The same question as a smoke test, under another name: at most 2 seeds and 2 tuning trials, and short trials.
+        """The same question for a first answer, under another name: 3 to 6 seeds, 2 tuning trials, and short trials.
 
+        It decides what is large. Its verdicts are exploratory, because short trials are another question.
         The budget of a trial (say, its epochs) is 1. Where the sweep varies, tunes or searches the budget, its k-th
         smallest value becomes k, so that arms stay apart, and a range of it becomes 1 to 2.
         """
@@ -310,10 +345,19 @@ class Sweep(_Model):
             and budget not in next(DESIGNS[self.design].arms(self), ({}, {}))[1]
         ):
             content["fixed"].setdefault(budget, 1)
-        content["name"] = f"{self.name}-quick"
-        content["seeds"] = min(self.min_seeds, 2)
+        content["name"] = f"{self.name}{QUICK}"
+        least, most = min(self.min_seeds, QUICK_SEEDS[0]), min(self.max_seeds, QUICK_SEEDS[1])
+        content["seeds"] = {"min": least, "max": most} if self.claims and least < most else least
+        content["across"], content["crossed"] = {}, False
         content["tuning_trials"] = min(self.tuning_trials, 2)
         return Sweep.model_validate(content).located(self._folder, self._function)
+
+
+def _asked_in(claim: Claim, setting: Params, changed: Params) -> Claim:
+    """The claim in a setting, with its changes in the name: `hurts.epochs-10`."""
+    name = ".".join((claim.name, *(f"{key}-{value}" for key, value in changed.items())))
+    versus = None if claim.versus is None else {**claim.versus, **setting}
+    return claim.model_copy(update={"name": name, "where": {**claim.where, **setting}, "versus": versus})
 
 
 def _ends(choice: Range) -> list[Scalar]:

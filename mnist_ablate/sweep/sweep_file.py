@@ -12,7 +12,7 @@ import yaml
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import checks, yaml_reader
 from mnist_ablate.sweep.designs import DESIGNS
-from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Sweep, is_name
+from mnist_ablate.sweep.sweep import NAME_RULE, QUICK, SECTIONS, Sweep, is_name
 from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Mark, Plain, SourceFile, child, raise_if_any
 from mnist_ablate.text import hint, listed, plainly, shortened, shown
 from mnist_ablate.workloads.own_code.notebook_function import MARK, NotebookFunction
@@ -20,7 +20,6 @@ from mnist_ablate.workloads.workload import default_workload
 
 _PACKAGE = Path(__file__).parents[1]
 _SUFFIXES = (".yaml", ".yml")
-_QUICK = "-quick"
 
 
 def load(  # noqa: PLR0913 - what each option of a command changes
@@ -41,7 +40,7 @@ def load(  # noqa: PLR0913 - what each option of a command changes
     path = _find(source)
     name = unicodedata.normalize("NFC", path.name)
     name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
-    if not is_name(name) or (quick and not is_name(name + _QUICK)):
+    if not is_name(name) or (quick and not is_name(name + QUICK)):
         raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
     file = yaml_reader.parse(_read(path), plainly(str(path)))
     if file.root is None or len(file.problems) > MAX_PROBLEMS:
@@ -80,7 +79,7 @@ def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:
         name = str(sweep.train).removeprefix(MARK)
         return f'mnist_ablate.run("{sweep.name}.yaml", train={name})', as_yaml(sweep)
     data = "" if sweep.train or sweep.data or data_digest == sweep.workload.shipped_digest else " --data FILE.npz"
-    name, quick = sweep.name.removesuffix(_QUICK), sweep.name.endswith(_QUICK)
+    name, quick = sweep.name.removesuffix(QUICK), sweep.name.endswith(QUICK)
     for seeds in (None, sweep.max_seeds) if name in shipped() else ():
         try:
             is_same = load(name, seeds=seeds, quick=quick).digest == sweep.digest

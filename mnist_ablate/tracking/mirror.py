@@ -104,6 +104,16 @@ class Mirror:
                 self._index = None
         return sent
 
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Sets tags of the parent run, such as a verdict that stands while others are open."""
+
+        def send(index: _Index) -> None:
+            from mlflow.entities import RunTag
+
+            index.client.log_batch(index.parent_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+        self._do(send)
+
     def verdicts(self, text: str, metrics: Mapping[str, float], files: Sequence[Path], tags: Mapping[str, str]) -> None:
         """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files."""
 

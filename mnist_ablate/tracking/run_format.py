@@ -35,6 +35,11 @@ class StoredRun:
         return self.status != "RUNNING" and bool(self.outcome)
 
 
+def verdict_tag(claim: str) -> str:
+    """The tag of a sweep's own run that says what became of a claim."""
+    return f"verdict.{claim}"
+
+
 def points(metrics: "Iterable[Metric]") -> set[Point]:
     """Where these metrics stand: an epoch at its number and its end."""
     return {(metric.step, metric.timestamp) for metric in metrics}

@@ -40,6 +40,7 @@ class Uploader:
         self._first_wait_s, self._longest_wait_s = first_wait_s, longest_wait_s
         self._outcomes: deque[FinishedTrial] = deque()
         self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
+        self._tags: dict[str, str] = {}  # of the sweep's own run
         self._news, self._closing = threading.Condition(), threading.Event()
         self._opened = self._settle = self._in_step = False
         self._failures = self._refused = self._done = 0
@@ -65,6 +66,12 @@ class Uploader:
         with self._news:
             self._epochs.pop(trial.id, None)
             self._outcomes.append((trial, arm, outcome))
+            self._news.notify()
+
+    def tag(self, name: str, value: str) -> None:
+        """Queues a tag of the sweep's own run."""
+        with self._news:
+            self._tags[name] = value
             self._news.notify()
 
     def close(self, timeout_s: float, *, settle: bool = False, patient: Callable[[str], None] | None = None) -> bool:
@@ -130,6 +137,8 @@ class Uploader:
                     return self._mirror.open
                 if self._outcomes:
                     return self._send_outcomes
+                if self._tags:
+                    return self._send_tags
                 if self._closing.is_set():
                     return self._mirror.settle if self._settle else None
                 pause_s = self._epochs_after - time.monotonic()
@@ -150,6 +159,13 @@ class Uploader:
                 self._outcomes.remove(batch[trial_id])
         if len(sent) < len(batch):
             self._send_outcome()
+
+    def _send_tags(self) -> None:
+        with self._news:
+            tags = dict(self._tags)
+        self._mirror.tag(tags)
+        with self._news:
+            self._tags = {name: value for name, value in self._tags.items() if tags.get(name) != value}
 
     def _send_outcome(self) -> None:
         trial, arm, outcome = self._outcomes[0]

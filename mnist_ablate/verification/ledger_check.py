@@ -172,7 +172,7 @@ def _followed_path(plan: Plan, finals: Finals) -> tuple[Trials, Best]:
 
 def wanted(plan: Plan, trials: Trials, finals: Finals) -> Trials:
     """Of the trials with every seed those that were to be run so far; all if the sweep is not adaptive."""
-    claims, taken = plan.sweep.claims, list[PlannedTrial]()
+    claims, taken = plan.sweep.every_claim, list[PlannedTrial]()
     running, earlier = {_key(arm.params) for arm in plan.arms}, 0
     for look in plan.sweep.looks:
         seeds = range(earlier, look.seeds or 0)

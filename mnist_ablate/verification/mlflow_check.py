@@ -133,7 +133,7 @@ def _wrong_effects(ledger: CheckedLedger, parent: RawRun) -> Iterator[str]:
     if parent.status != _OVER:
         yield f"MLflow: the run of the sweep is {parent.status}: {_SYNC}"
     latest = {key: value for key, _, _, value in sorted(parent.points, key=lambda point: point[2])}
-    for verdict in judge(ledger.rows, ledger.sweep.claims, looks=ledger.sweep.looks):
+    for verdict in judge(ledger.rows, ledger.sweep.every_claim, looks=ledger.sweep.looks):
         told = latest.get(f"effect.{verdict.name}")
         if math.isfinite(verdict.effect) and not _is_same(told, verdict.effect):
             yield f"MLflow: effect.{verdict.name} is {shown(told)}, the trials say {shown(verdict.effect)}: {_SYNC}"

@@ -25,6 +25,7 @@ class Metric:
     A share is a fraction of one, which reports show in percent. `percent` is that of a table, whose numbers become
     shares when it is read. `per_epoch` says that every epoch reports it too.
     `seed_sd` is the usual standard deviation of its paired differences between seeds, if it is known before a sweep.
+    A trial whose value is worse than `collapse_at` has collapsed; None if no value tells that.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     high: float = math.inf
     per_epoch: bool = False
     seed_sd: float | None = None
+    collapse_at: float | None = None
 
     @property
     def is_share(self) -> bool:

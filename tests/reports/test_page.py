@@ -26,7 +26,7 @@ def page() -> Reader:
 
 
 def test_the_question_and_the_verdicts_come_before_everything_else(page: Reader) -> None:
-    parts = ("Do centered inputs hurt", "2 ✓ supported", "Verdicts", "hurts tanh as well")
+    parts = ("Do centered inputs hurt", "3 ✓ supported", "Verdicts", "hurts tanh as well")
     places = [*map(page.text.index, parts), page.text.rindex("Every arm")]
     assert places == sorted(places)
     verdicts = [each.verdict for each in judged()[0].claims]
@@ -91,7 +91,7 @@ def test_one_of_anything_is_told_in_the_singular_without_curves_or_intervals() -
     reader = read(sweep(seeds=1, fixed={**sweep().fixed, "epochs": 1}), trouble=False)
     assert "12 arms, 1 seed each." in reader.text
     assert "an arm whose one seed did not collapse may still collapse in up to" in reader.text
-    assert "one pair has no spread; at least 9 seeds are needed" in reader.text
+    assert "One pair has no spread; at least 3 seeds are needed" in reader.text
     assert "curves" not in reader.values("id")
     arms = {"only": {"model": "mlp"}}
     one = Sweep(name="s", question="q", design="configurations", configurations=arms, seeds=1)

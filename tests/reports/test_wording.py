@@ -62,14 +62,22 @@ SENTENCES: dict[str, tuple[list[float], dict[str, Any], str]] = {
     "not less": (spread(0.0015, 0.002), NOT_LOWER, f"+0.00 to +0.30 pp, rules out a difference below {BELOW}; 10"),
     "outside": (spread(0.01), {"direction": "same"}, f"lies wholly outside the margin of ±0.20 pp{REFUTED}"),
     "open": (spread(-0.002), {}, f"includes {BELOW}; 10 pairs, p=0.00195. "),
-    "open at both": (spread(0.0, 0.006), {}, f"includes {BELOW}; 10 pairs, p=1. About"),
-    "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "includes the margin, 0; 10 pairs, p=1. Not even 10,000 seeds"),
+    "open at both": (
+        spread(0.0, 0.006),
+        {},
+        f"includes {BELOW}; 10 pairs, p=1. No training of 10 a side collapsed: at most 26% do. About",
+    ),
+    "no margin": (spread(0.0, 0.006), {"margin": 0.0}, "26% do. Not even 10,000 seeds"),
     "margin of zero": (spread(-0.01), {"margin": 0.0}, "lies wholly below 0; 10"),
-    "few": (spread(-0.01, n=4), {}, f"wholly below {BELOW}; 4 pairs, p=0.125. But p is above 0.05. 4 pairs"),
-    "few reversed": (spread(0.0025, n=5), {}, f"rules out a difference below {BELOW}{REFUTED}; 5 pairs, p=0.0625"),
-    "few below": (spread(-0.0025, n=5), HIGHER, f"rules out a difference above {ABOVE}{REFUTED}; 5 pairs, p=0.0625"),
-    "few not less": (spread(0.0025, n=5), NOT_LOWER, f"below {BELOW}; 5 pairs, p=0.0625. But p is above 0.05. 5 pairs"),
-    "on the margin": ([0.902 - 0.9] * 10, HIGHER, f"includes {ABOVE}; 10 pairs, p=0.00195. Not"),
+    "few": (spread(-0.01, n=4), {}, f"wholly below {BELOW}; 4 pairs, p=0.125. No training of 4 a side"),
+    "few reversed": (spread(0.0025, n=5), {}, f"lies wholly above 0: the effect goes the other way{REFUTED}; 5 pairs"),
+    "few below": (
+        spread(-0.0025, n=5),
+        HIGHER,
+        f"lies wholly below 0: the effect goes the other way{REFUTED}; 5 pairs",
+    ),
+    "few not less": (spread(0.0025, n=5), NOT_LOWER, f"rules out a difference below {BELOW}; 5 pairs"),
+    "on the margin": ([0.902 - 0.9] * 10, HIGHER, "Not even 10,000 seeds"),
     "loss": (spread(0.5), LOSS, "above the margin of +0.1; 10"),
 }
 
@@ -108,13 +116,13 @@ def test_every_sentence_agrees_with_its_verdict(direction: str) -> None:
         text = wording.sentence(claim, report)
         assert ("so the claim is refuted" in text) == (claim.verdict == "refuted")
         assert ("too small to matter" in text) == (claim.verdict == "equivalent")
-        assert ("would decide it" in text) == (claim.verdict == "inconclusive")
-        if claim.verdict == "inconclusive" and "But p" not in text:
+        assert ("would decide it" in text or "are needed" in text) == (claim.verdict == "inconclusive")
+        if claim.verdict == "inconclusive" and n > 2:
             assert "includes" in text or "reaches across" in text
 
 
 def test_without_an_interval_or_a_pair_the_sentence_says_why() -> None:
-    assert said([-0.01]) == "Difference -1.00 pp, no interval: one pair has no spread; at least 6 seeds are needed."
+    assert said([-0.01]) == "Difference -1.00 pp, no interval. One pair has no spread; at least 3 seeds are needed."
     text = said(spread(0.0), control={"normalizer": "nothing"})
     assert text == "Not judged: no result has normalizer=nothing."
 

@@ -12,7 +12,6 @@ from statsmodels.stats.multitest import multipletests
 from mnist_ablate.statistics import paired_tests
 from mnist_ablate.statistics.paired_tests import (
     equal_interval,
-    fewest_seeds,
     holm,
     sign_flip_p_value,
     smallest_effect,
@@ -125,34 +124,26 @@ def test_holm_is_that_of_statsmodels() -> None:
         assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]), abs=1e-15)
 
 
-def test_the_fewest_seeds_are_those_of_the_contract() -> None:
-    assert [fewest_seeds(claims, 0.05) for claims in (0, 1, 6, 7, 25, 26)] == [6, 6, 8, 9, 10, 11]
-
-
 def test_smallest_effect_is_the_power_of_the_t_test() -> None:
     effect = smallest_effect(40, 7, 0.0012, 0.05)
     noncentrality = effect / 0.0012 * math.sqrt(40)
     assert stats.nct.sf(t_quantile(40, 0.05 / 7), 39, noncentrality) == pytest.approx(0.8, abs=1e-6)
 
 
-@pytest.mark.parametrize(("n_seeds", "n_claims"), [(6, 1), (8, 6), (9, 7), (10, 1), (10, 25), (14, 7)])
-@pytest.mark.parametrize("margin", [0.0, 1.0])
-def test_smallest_effect_is_found_with_the_power_it_promises(n_seeds: int, n_claims: int, margin: float) -> None:
-    """By simulation, with both the interval and the sign flips, also where those are at their limit."""
-    each = 0.05 / n_claims
-    effect = smallest_effect(n_seeds, n_claims, 1.0, 0.05, margin=margin)
-    found = 0
-    for d in np.random.default_rng(9).standard_normal((1000, n_seeds)) + margin + effect:
-        found += t_interval(d, each).low > margin and sign_flip_p_value(d) <= each
+@pytest.mark.parametrize(("n_seeds", "n_claims"), [(3, 1), (5, 7), (10, 25), (14, 7)])
+def test_smallest_effect_is_found_with_the_power_it_promises(n_seeds: int, n_claims: int) -> None:
+    effect = smallest_effect(n_seeds, n_claims, 1.0, 0.05)
+    drawn = np.random.default_rng(9).standard_normal((1000, n_seeds)) + effect
+    found = sum(t_interval(d, 0.05 / n_claims).low > 0.0 for d in drawn)
     assert 0.76 < found / 1000 < 0.84
 
 
 def test_smallest_effect_of_a_design_that_cannot_decide_is_infinite() -> None:
-    assert {smallest_effect(*design, 0.001, 0.05) for design in ((1, 1), (5, 1), (9, 26))} == {math.inf}
+    assert {smallest_effect(seeds, 1, 0.001, 0.05) for seeds in (0, 1, 2)} == {math.inf}
     assert smallest_effect(8, 1, 0.0, 0.05) == 0.0
     assert smallest_effect(8, 0, 0.001, 0.05) == smallest_effect(8, 1, 0.001, 0.05)
 
 
 def test_more_seeds_find_smaller_effects() -> None:
-    effects = [smallest_effect(n, 7, 1.0, 0.05, margin=1.0) for n in range(9, 30)]
+    effects = [smallest_effect(n, 7, 1.0, 0.05) for n in range(3, 30)]
     assert effects == sorted(effects, reverse=True)

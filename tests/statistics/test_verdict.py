@@ -96,48 +96,32 @@ def test_intervals_are_simultaneous_and_p_values_are_holms() -> None:
         assert [found.ci_low, found.ci_high] == pytest.approx([theirs.low, theirs.high], abs=1e-12)
 
 
-def test_five_pairs_never_show_an_effect_and_six_do() -> None:
-    few, enough = verdict(around(-0.5, 0.001, 5)), verdict(around(-0.5, 0.001, 6))
-    assert (few.verdict, few.finding, few.is_unbacked) == ("inconclusive", Finding.SUPPORTED, True)
-    assert "5 pairs cannot be sure to give less, 6 can" in few.reason
-    assert (few.p_value, few.seeds_needed) == (0.0625, 6)
-    assert enough.verdict == "supported"
+@pytest.mark.parametrize("n_claims", [1, 7, 20])
+def test_three_pairs_decide_what_is_clear_and_two_decide_nothing(n_claims: int) -> None:
+    """The sign-flip p-value of three pairs is at least 0.25. No verdict rests on it."""
+    asked = [claim(name=str(i)) for i in range(n_claims)]
+    for n, expected in ((2, "inconclusive"), (3, "supported")):
+        judged = judge(rows(around(-0.1, 0.0005, n)), asked)
+        assert {found.verdict for found in judged} == {expected}
+        assert judged[0].p_raw == 2.0 ** (1 - n)
+    found = verdict([-0.1, -0.1005])
+    assert (found.seeds_needed, found.reason) == (3, "2 pairs are too few; at least 3 seeds are needed")
 
 
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [
-        (around(0.5, 0.001, 5), Finding.RULED_OUT),
-        (around(0.5, 0.001, 6), Finding.REVERSED),
+        (around(0.1, 0.001, 5), Finding.REVERSED),
         (around(0.003, 0.005, 5), Finding.RULED_OUT),
         (around(0.0, 0.001, 3), Finding.EQUIVALENT),
     ],
 )
-def test_ruling_an_effect_out_needs_no_p_value(differences: list[float], expected: Finding) -> None:
-    """An interval of -0.001 to 0.5 rules the claim out; one of 0.49 to 0.51 does not say less."""
+def test_an_effect_is_ruled_out_in_two_ways(differences: list[float], expected: Finding) -> None:
     found = verdict(differences)
     assert (found.finding, found.verdict) == (
         expected,
         "equivalent" if expected is Finding.EQUIVALENT else "refuted",
     )
-
-
-def test_eight_seeds_serve_six_claims_and_not_seven() -> None:
-    for n_claims, expected in ((6, "supported"), (7, "inconclusive")):
-        judged = judge(rows(around(-0.5, 0.0001)), [claim(name=str(i)) for i in range(n_claims)])
-        assert {found.verdict for found in judged} == {expected}
-    assert judged[0].seeds_needed == 9
-    assert "after Holm's correction over 7 claims" in judged[0].reason
-
-
-def test_a_p_value_can_hold_back_what_the_interval_supports() -> None:
-    """Seeds without a difference carry no sign: five are left, and five are too few."""
-    found = verdict([0.007, 0.0, 0.007, 0.0, 0.006, 0.006, 0.007, 0.0], "higher", margin=0.0)
-    assert found.ci_low > 0.001
-    assert (found.p_value, found.verdict) == (2.0**-4, "inconclusive")
-    assert "lies wholly above 0, but the sign-flip p-value, 0.0625, is above 0.05" in found.reason
-    assert found.seeds_needed is not None
-    assert found.seeds_needed > 8
 
 
 @pytest.mark.parametrize(
@@ -163,14 +147,14 @@ def test_the_reason_is_what_the_interval_says(direction: str, case: tuple[float,
 
 def test_no_claim_no_pair_and_one_pair_decide_nothing() -> None:
     assert judge(rows(around(0.0, 1.0)), []) == ()
-    nothing, one = judge([], [claim()])[0], verdict([-0.5])
+    nothing, one = judge([], [claim()])[0], verdict([-0.1])
     assert (nothing.verdict, nothing.finding, nothing.n_pairs) == ("inconclusive", Finding.NOT_JUDGED, 0)
     assert (nothing.is_judged, nothing.p_value, math.isnan(nothing.effect)) == (False, 1.0, True)
     assert nothing.reason == "not judged: no result has normalizer=centered or normalizer=unit"
     assert (one.verdict, one.finding, one.n_pairs) == ("inconclusive", Finding.UNKNOWN, 1)
-    assert (one.is_judged, one.seeds_needed) == (True, 6)
-    assert (one.effect, one.ci_low, one.ci_high) == (pytest.approx(-0.5), -math.inf, math.inf)
-    assert one.reason == "one pair has no spread; at least 6 seeds are needed"
+    assert (one.is_judged, one.seeds_needed) == (True, 3)
+    assert (one.effect, one.ci_low, one.ci_high) == (pytest.approx(-0.1), -math.inf, math.inf)
+    assert one.reason == "one pair has no spread; at least 3 seeds are needed"
 
 
 def test_no_seed_with_every_side_decides_nothing() -> None:
@@ -252,7 +236,7 @@ def test_equal_differences_of_a_metric_without_bounds_deny_nothing(metric: str) 
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("of", [None, 0.0])
+@pytest.mark.parametrize("of", [None, 0.9])
 def test_equal_results_decide_nothing_if_the_margin_is_zero(direction: str, of: float | None) -> None:
     (found,) = judge(rows([0.0] * 8, of=of), [claim(direction, margin=0.0)])
     assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
@@ -263,18 +247,19 @@ def test_equal_results_decide_nothing_if_the_margin_is_zero(direction: str, of: 
 @pytest.mark.parametrize(
     ("difference", "n", "expected", "needed"),
     [
-        (-0.5, 2, "inconclusive", 6),
-        (-0.01, 3, "inconclusive", 6),
-        (-0.01, 5, "inconclusive", 6),
-        (-0.01, 6, "supported", None),
+        (-0.3, 2, "inconclusive", 3),
+        (-0.004, 3, "inconclusive", 5),
+        (-0.01, 3, "supported", None),
     ],
 )
-def test_equal_differences_beyond_the_margin_still_need_six_pairs(
+def test_equal_differences_beyond_the_margin_do_not_show_their_spread(
     difference: float, n: int, expected: str, needed: int | None
 ) -> None:
+    """Three of three at two margins do not exclude that half of all seeds show nothing."""
     found = verdict([difference] * n)
     assert (found.verdict, found.seeds_needed) == (expected, needed)
-    assert (found.ci_low, found.ci_high) == pytest.approx((difference, difference * 0.05 ** (1 / n)))
+    if n > 2:
+        assert (found.ci_low, found.ci_high) == pytest.approx((difference, difference * 0.05 ** (1 / n)))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -289,13 +274,6 @@ def test_an_effect_of_exactly_the_margin_is_not_decided_by_rounding(direction: s
     (found,) = judge(results, [claim(direction)])
     is_opposite = (direction, side) in {("lower", 1), ("higher", -1)}
     assert found.verdict == ("refuted" if is_opposite else "inconclusive")
-
-
-def test_a_diverged_trial_can_decide_nothing_away() -> None:
-    """One collapse among eight: the mean is far off, and its spread says that nobody knows how far."""
-    found = verdict([*around(0.0, 0.001)[:7], -0.87])
-    assert found.effect == pytest.approx(-0.109, abs=0.001)
-    assert found.verdict == "inconclusive"
 
 
 @given(st.floats(-0.03, 0.03), st.floats(0.0005, 0.02), st.sampled_from(DIRECTIONS))
@@ -333,7 +311,7 @@ def test_any_numbers_get_a_verdict_or_none(pairs: list[tuple[float, float]], mar
     ]
     (found,) = judge(results, [claim(direction, margin=margin)])
     assert 0.0 < found.p_value <= 1.0
-    assert len(pairs) >= 6 or found.verdict != "supported", "an effect from fewer than six pairs"
+    assert len(pairs) >= 3 or found.verdict == "inconclusive", "a verdict from fewer than three pairs"
 
 
 @given(st.lists(st.integers(-60, 60), min_size=2, max_size=10))

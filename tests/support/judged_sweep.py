@@ -41,8 +41,8 @@ TROUBLE = {
 def judged(
     sweep: Sweep | None = None, *, reason: str = "ValueError: no such layer", trouble: bool = True
 ) -> tuple[Report, RecordedSweep]:
-    """The report on a finished sweep, and its trials."""
-    sweep = sweep or sweep_file.load("normalization")
+    """The report on a finished sweep, normalization with ten seeds by default, and its trials."""
+    sweep = sweep or sweep_file.load("normalization", seeds=10)
     plan = make_plan(sweep, "b8370d41" * 8, max_trials=10**6)
     entries = [_entry(planned, reason, trouble=trouble) for planned in plan.verdict_trials()]
     rows = [Row(e.params, e.trial.seed, e.outcome.metrics, e.outcome.status) for e in entries]

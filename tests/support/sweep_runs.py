@@ -80,6 +80,7 @@ class Tracker:
         self.down = False
         self.outcomes: dict[str, Outcome] = {}
         self.notes: list[str] = []
+        self.tags: dict[str, str] = {}
         self.settled = 0
         self.link = "http://tracker/#/experiments/1"
 
@@ -103,6 +104,10 @@ class Tracker:
         """Takes half of them."""
         self._reach()
         return {each[0].id: self.outcome(*each) for each in ended[::2]}
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        self._reach()
+        self.tags |= tags
 
     def verdicts(
         self, note_markdown: str, _metrics: Mapping[str, float], _artifacts: Sequence[Path], _tags: Mapping[str, str]

@@ -211,6 +211,11 @@ claims:
         ),
         ("    control: {normalizer: unit}\n", "", "control: is missing; give the arm to compare with, or reference:"),
         ("control: {normalizer: unit}", "reference: 0.97", "versus: compares two differences, so it needs control"),
+        (
+            "metric: test_accuracy",
+            "metric: test_loss\n    estimand: mean",
+            "estimand: mean needs a metric with bounds, and test_loss has none; use typical",
+        ),
         ("direction:", "reference: 1\n    direction:", "reference: goes in place of control; remove one of them"),
         ("{normalizer: unit}", "{width: 5}", "control: must have the factors of treatment: normalizer; not: width"),
         ("{normalizer: unit}", "{normalizer: centered}", "control: is the same as treatment; change one of them"),

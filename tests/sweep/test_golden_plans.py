@@ -8,22 +8,22 @@ from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import make_plan
 
 GOLDEN = {
-    "activation": ("722c1f8431f83ba0", 72, "6dafbf28924baab8", "18cc5496effe9087"),
-    "activation-quick": ("4a9b2ebcffd18cfa", 18, "0050aefa78de8af6", "4f45eb3501806927"),
-    "article": ("5b1bda65de31702b", 72, "b9e8839b358c9728", "d4c0a7d3df7c3acd"),
-    "article-quick": ("97815ce5ad5d5dbf", 16, "004ce490bac21768", "2dd2a0148edc94ff"),
-    "dropout": ("3a9832e62421c2b7", 72, "dafa03b7f382f8b2", "4fc9fae4b4dcc17b"),
-    "dropout-quick": ("24be31b8dd59c12e", 18, "9bcc08e6dfbdc91e", "641c83bba83e965f"),
-    "normalization": ("5e32c71e70109e85", 130, "51e8f0df8320f76b", "891615ef35ae6eee"),
-    "normalization-quick": ("4538b76bca0c3ed9", 26, "696d0f083135a478", "9db4050855ddda68"),
-    "normalization_tuned": ("8c9495deca4eb964", 289, "79065fd74fd2fa72", "f2a34e7770866521"),
-    "normalization_tuned-quick": ("d334166614c5a53c", 62, "1972b45b9b75dd78", "a568a2ca651b99b1"),
-    "optimizer": ("57908d3d00c7e015", 204, "f1d1c9471a3e51c4", "d2f3868a042ec86c"),
-    "optimizer-quick": ("edce2c05a78ba325", 44, "ca5d303045133ea1", "34719fd66ac46dc8"),
-    "search": ("7a6ea7ef097335f6", 110, "6dafbf28924baab8", "b0bfe4e072c77a9b"),
-    "search-quick": ("0a80c2ce0a1168ad", 8, "0050aefa78de8af6", "f457bdaff6050ca3"),
-    "vgg16": ("cfe9895d027e020a", 32, "6d9ad6e07a6d4aa4", "35c757a8bfa496fb"),
-    "vgg16-quick": ("b85f97aab857c033", 8, "6036179115296479", "45a2cd2697d49013"),
+    "activation": ("d100c6eeea68a6dd", 270, "6dafbf28924baab8", "c08bcfcaee7620ed"),
+    "activation-quick": ("68c26c81f88b3475", 54, "0050aefa78de8af6", "998b9e31cc2c8600"),
+    "article": ("b182bcae79d89a5f", 240, "b9e8839b358c9728", "f339cac03aa5b905"),
+    "article-quick": ("fa4e860cd52663f1", 48, "004ce490bac21768", "fabf180c77f3644e"),
+    "dropout": ("7489fcb859feeb74", 270, "dafa03b7f382f8b2", "d31d621efb1ad8b3"),
+    "dropout-quick": ("9fbc5e5a8890d499", 54, "9bcc08e6dfbdc91e", "ab9150bee37f1868"),
+    "normalization": ("9aafdc1ca9240d19", 390, "51e8f0df8320f76b", "3be175edb773d60a"),
+    "normalization-quick": ("d7c266254b02560c", 78, "696d0f083135a478", "d6f3c7305368e53e"),
+    "normalization_tuned": ("8f402ef46bd4dc9e", 730, "79065fd74fd2fa72", "e29ecfd53b09445c"),
+    "normalization_tuned-quick": ("33061546287c6efd", 146, "1972b45b9b75dd78", "fd6fca1d7e2fd801"),
+    "optimizer": ("957e2f6bf5ae1764", 534, "f1d1c9471a3e51c4", "ff5bba8ea0be574f"),
+    "optimizer-quick": ("6006b41b18df8704", 104, "ca5d303045133ea1", "b95854fd8596f23a"),
+    "search": ("a83e3f71fad1792a", 170, "6dafbf28924baab8", "d4baebfaa202da0f"),
+    "search-quick": ("0f26875092ba2a05", 20, "0050aefa78de8af6", "1572709e7cb9d809"),
+    "vgg16": ("c962ffb664190d0e", 120, "6d9ad6e07a6d4aa4", "55f31b717611978d"),
+    "vgg16-quick": ("4b99a7a40e01b618", 24, "6036179115296479", "c660ac80a88f0ec5"),
 }
 """Of each sweep and its `--quick`: digest, number of trials, id of the first trial, hash over all trials and arms."""
 

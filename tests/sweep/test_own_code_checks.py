@@ -134,5 +134,5 @@ def test_the_code_of_a_table_is_not_looked_for(tmp_path: Path) -> None:
 def test_quick_keeps_the_code(tmp_path: Path) -> None:
     load(tmp_path)
     quick = sweep_file.load(str(tmp_path / "own.yaml"), quick=True)
-    assert (quick.name, quick.min_seeds) == ("own-quick", 2)
+    assert (quick.name, quick.min_seeds) == ("own-quick", 3)
     assert make_plan(quick, "d").arms[0].settings["layers"] == 2

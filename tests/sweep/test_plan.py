@@ -140,7 +140,7 @@ def test_millions_are_refused_at_once_with_the_count_and_the_limit() -> None:
         (
             {"scientific": {"activation": ["relu", "tanh"]}, "seeds": 1},
             "x: 2 arms x 1 seed, 3 trials, 1 of them the negative control",
-            "warning: 1 seed cannot support the claim: sign flips need 6",
+            "warning: 1 seed cannot decide a claim: 3 are the fewest (--seeds 3)",
         ),
         ({"scientific": {"activation": ["relu"]}, "seeds": 1, "claims": []}, "x: 1 arm x 1 seed, 1 trial", "no claims"),
         ({"seeds": {"min": 6, "max": 9}, "claims": []}, "x: 6 arms x 6 to 9 seeds, from 36 to 54 trials", "no claims"),

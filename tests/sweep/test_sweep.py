@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mnist_ablate.sweep.sweep import Claim, Range, Sweep, is_name
+from mnist_ablate.sweep.sweep import Claim, Range, SeedRange, Sweep, is_name
 
 SWEEP = Sweep(name="x", question="q", scientific={"activation": ["relu", "tanh"]}, fixed={"epochs": 5}, seeds=8)
 CLAIM = Claim(name="c", statement="s", treatment={"epochs": 50}, control={"epochs": 5}, direction="lower", margin=0.0)
@@ -62,8 +62,13 @@ def quick(**content: Any) -> Sweep:
 
 
 def test_quick_is_small_and_has_its_own_name() -> None:
-    found = SWEEP.model_copy(update={"tuning_trials": 12}).quick()
-    assert (found.name, found.seeds, found.tuning_trials, found.fixed) == ("x-quick", 2, 2, {"epochs": 1})
+    found = SWEEP.model_copy(update={"tuning_trials": 12, "claims": [CLAIM]}).quick()
+    few = SeedRange(min=3, max=6)
+    assert (found.name, found.seeds, found.tuning_trials, found.fixed) == ("x-quick", few, 2, {"epochs": 1})
+    assert quick(seeds={"min": 4, "max": 5}, claims=[CLAIM], scientific={"epochs": [50, 20, 5]}).seeds == SeedRange(
+        min=3, max=5
+    )
+    assert quick().seeds == 3, "without a claim there is nothing to wait for"
     assert found.scientific == SWEEP.scientific
     assert found.digest != SWEEP.digest
 

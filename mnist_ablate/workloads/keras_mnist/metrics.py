@@ -10,6 +10,8 @@ from mnist_ablate.workloads.workload import Metric
 EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 SEED_SD = 0.002
 """Of paired differences in accuracy between seeds, as a fraction: what the shipped sweeps of small networks show."""
+COLLAPSE_AT = 0.55
+"""The accuracy below which a training collapsed: halfway between chance, of ten classes, and 1."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,13 @@ class Curve:
         return float(next(reached, len(self.accuracies) + 1))
 
 
-def _accuracy(name: str, meaning: str, *, per_epoch: bool = False) -> Metric:
-    return Metric(name, meaning, "higher", "share", 0.0, 1.0, per_epoch, seed_sd=SEED_SD)
+def _accuracy(name: str, meaning: str, *, per_epoch: bool = False, collapse_at: float | None = COLLAPSE_AT) -> Metric:
+    return Metric(name, meaning, "higher", "share", 0.0, 1.0, per_epoch, SEED_SD, collapse_at)
+
+
+def _pace(name: str, meaning: str) -> Metric:
+    """An accuracy that a slow start lowers too, so that no value of it tells a collapse."""
+    return _accuracy(name, meaning, collapse_at=None)
 
 
 def _loss(name: str, meaning: str, *, per_epoch: bool = False) -> Metric:
@@ -51,12 +58,10 @@ CURVE_METRICS: Mapping[Metric, Callable[[Curve], float]] = {
     _accuracy("best_val_accuracy", "The highest validation accuracy of any epoch."): lambda curve: max(
         curve.accuracies
     ),
-    _accuracy("mean_val_accuracy", "The validation accuracy averaged over the epochs."): lambda curve: (
+    _pace("mean_val_accuracy", "The validation accuracy averaged over the epochs."): lambda curve: (
         sum(curve.accuracies) / len(curve.accuracies)
     ),
-    _accuracy("first_epoch_val_accuracy", "The validation accuracy after one epoch."): lambda curve: curve.accuracies[
-        0
-    ],
+    _pace("first_epoch_val_accuracy", "The validation accuracy after one epoch."): lambda curve: curve.accuracies[0],
     _loss("first_epoch_val_loss", "The validation loss after one epoch."): lambda curve: curve.losses[0],
     _epochs_to(90): lambda curve: curve.epochs_to(0.90),
     _epochs_to(95): lambda curve: curve.epochs_to(0.95),

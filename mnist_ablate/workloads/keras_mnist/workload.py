@@ -107,7 +107,7 @@ class KerasMnist:
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """A learning rate of 0 becomes the optimizer's default. That of a user's own is known where it is built."""
-        found: Params = Recipe.model_validate(settings).model_dump()
+        found: Params = self.settings.model_validate(settings).model_dump()
         if found["optimizer"] in OPTIMIZERS:
             found["learning_rate"] = found["learning_rate"] or default_learning_rate(str(found["optimizer"]))
         return found
@@ -177,7 +177,7 @@ class KerasMnist:
         own = (settings["normalizer"] for settings in planned.arms)
         names = [str(name) for name in dict.fromkeys([*own, *planned.tried.get("normalizer", ())])]
         known = [name for name in names if name in NORMALIZERS]
-        found = fingerprints(known, Recipe.model_validate(planned.arms[0]), inputs.x_train)
+        found = fingerprints(known, Recipe.model_validate(_known(planned.arms[0])), inputs.x_train)
         if inputs.content_digest == MNIST_DIGEST and known == names:
             return found
         return [about_images(inputs, known, [name for name in names if name not in known]), *found]
@@ -190,7 +190,7 @@ class KerasMnist:
         with _without_stderr():
             from mnist_ablate.workloads.keras_mnist.trainer import cost
 
-            return cost(inputs.without_own(), [Recipe.model_validate(settings) for settings in arms])
+            return cost(inputs.without_own(), [Recipe.model_validate(_known(settings)) for settings in arms])
 
     def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics of the last epoch and the curve; all metrics of a diverged trial, which counts with chance."""
@@ -241,6 +241,11 @@ def _shipped_choices() -> dict[str, dict[str, str]]:
 def _each_value(planned: PlannedSettings, setting: str) -> set[str]:
     """Every value of a setting that trials of a plan can have."""
     return {str(arm[setting]) for arm in planned.arms} | {str(value) for value in planned.tried.get(setting, ())}
+
+
+def _known(settings: Params) -> Params:
+    """The settings of a recipe, without those that `altered_images` adds."""
+    return {name: value for name, value in settings.items() if name in Recipe.model_fields}
 
 
 def _has_frozen_base(model: Scalar) -> bool:

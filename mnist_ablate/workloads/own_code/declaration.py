@@ -45,13 +45,17 @@ class MetricDeclaration(_Declared):
     )
     low: float | None = Field(default=None, description="The lowest possible value.")
     high: float | None = Field(default=None, description="The highest possible value.")
+    collapse_at: float | None = Field(
+        default=None, description="A trial whose value is worse than this collapsed. By default only a diverged one."
+    )
     description: str = Field(default="", description="What it is, in a line.")
 
     def metric(self, name: str) -> Metric:
         """The same as the engine knows it."""
         low = self.low if self.low is not None else (0.0 if self.unit else -math.inf)
         high = self.high if self.high is not None else (1.0 if self.unit else math.inf)
-        return Metric(name, self.description, self.better, "share" if self.unit else "", low, high)
+        unit: Literal["share", ""] = "share" if self.unit else ""
+        return Metric(name, self.description, self.better, unit, low, high, collapse_at=self.collapse_at)
 
 
 def settings_model(settings: Mapping[str, Setting]) -> type[BaseModel]:

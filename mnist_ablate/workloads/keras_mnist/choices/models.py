@@ -38,6 +38,11 @@ def mlp3(net: Any, x: Any) -> Any:
     return net.logits(net.hidden(x))
 
 
+def linear(net: Any, x: Any) -> Any:
+    """784-10: no hidden layer, a logistic regression."""
+    return net.logits(net.flatten(x))
+
+
 def cnn(net: Any, x: Any) -> Any:
     """The article's network 3: two 3x3 convolutions of 32, pooling, three Dense 500, two dropouts."""
     x = net.flatten(net.max_pool(net.conv(net.conv(x, 32), 32)))
@@ -56,6 +61,7 @@ MODELS: dict[str, Model] = {
     "mlp": Model(mlp),
     "mlp_relu": Model(mlp_relu),
     "mlp3": Model(mlp3),
+    "linear": Model(linear),
     "cnn": Model(cnn, filters=32, smallest=6),
     "vgg16": Model(vgg16, frozen_base="vgg16"),
 }
