@@ -106,6 +106,7 @@ def test_plan_says_what_is_recorded(call: Call, command: Command, images: Path) 
     assert "are recorded" not in call(*plan[:-1]).out
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_5_and_takes_no_file_s_place(command: Command) -> None:
     settings: Settings = recorded(command.folder / "home", small())
     before = settings.home.joinpath("ledger.db").read_bytes()

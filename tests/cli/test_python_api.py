@@ -136,8 +136,10 @@ def test_a_table_is_judged_whatever_made_it(home, tmp_path):
     assert judged[0]._repr_html_().startswith("<pre>")
     with pytest.raises(SweepError, match="a table that was judged has no records; save"):
         judged[0].save("r.html")
-    with pytest.raises(SweepError, match="row 3, column acc: empty"):
-        ma.judge(frame.assign(acc=[0.5, np.nan, *[0.5] * 10]), question)
+    lacking = ma.judge(frame.assign(acc=[0.5, np.nan, *frame["acc"][2:]]), question)
+    assert lacking.claims.loc[0, "n_pairs"] == 5
+    with pytest.raises(SweepError, match="row 3, column acc: 'high' is not a finite number"):
+        ma.judge(frame.assign(acc=["0.5", "high", *["0.5"] * 10]), question)
 
 
 def test_a_sweep_built_in_python_is_that_of_the_file(home):

@@ -51,6 +51,7 @@ def crashed(settings: Settings, after: int, **changes: object) -> Watcher:
     return watcher
 
 
+@pytest.mark.slow
 def test_every_trial_is_trained_recorded_and_sent_once_and_a_finished_sweep_starts_no_worker(
     settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_every_trial_is_trained_recorded_and_sent_once_and_a_finished_sweep_star
     assert len(starts(fake)) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fake")
 def test_a_trial_whose_metrics_cannot_be_what_they_are_said_to_be_is_failed_and_told(
     settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -98,6 +98,7 @@ def test_one_of_anything_is_told_in_the_singular_without_curves_or_intervals() -
     assert "1 arm, 1 seed each. 1 trial planned: 1 complete." in read(one, trouble=False).text
 
 
+@pytest.mark.slow
 def test_claims_about_two_metrics_get_a_picture_each() -> None:
     loss = claim(name="loss-rises", metric="test_loss", direction="higher", margin=0.01)
     reader = read(sweep(claims=[claim(), loss]))
@@ -153,6 +154,7 @@ def test_ten_thousand_trials_stay_below_two_megabytes(arms: tuple[int, int], see
     assert text.count("<use") < 12_000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_changed_sweep_is_on_the_page_as_a_file_and_writing_makes_the_folders(tmp_path: Path) -> None:
     changed = judged(sweep_file.load("normalization", overrides=["fixed.epochs=2"]))

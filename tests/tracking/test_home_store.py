@@ -172,6 +172,7 @@ def test_verify_fetches_every_artifact(tmp_path: Path) -> None:
     assert len(verify.problems("small", settings)) == 2
 
 
+@pytest.mark.slow
 def test_a_home_that_moved_and_cannot_be_written_is_served_from_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

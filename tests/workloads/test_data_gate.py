@@ -250,7 +250,7 @@ def test_images_are_described_with_their_range_and_the_section_shows_it() -> Non
 
 
 SMALL = {
-    ("cnn", (5, 9)): "the images are 5x9, but model cnn needs 6x6 at least; take mlp, mlp_relu, mlp3, vgg16",
+    ("cnn", (5, 9)): "the images are 5x9, but model cnn needs 6x6 at least; take mlp, mlp_relu, mlp3, linear, vgg16",
     ("vgg16", (9, 9, 2)): "the images have 2 channels, but model vgg16 takes gray or RGB images",
 }
 

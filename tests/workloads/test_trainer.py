@@ -50,6 +50,7 @@ def test_every_choice_trains_to_a_complete_outcome(trainer, tmp_path, monkeypatc
     assert all(math.isfinite(value) for value in (*outcome.metrics.values(), *outcome.diagnostics.values()))
 
 
+@pytest.mark.slow
 def test_every_normalizer_trains_on_the_same_program(trainer):
     trainer.train(trial())
     compiled = trainer.program.cache_info().misses
@@ -58,6 +59,7 @@ def test_every_normalizer_trains_on_the_same_program(trainer):
     assert trainer.program.cache_info().misses == compiled
 
 
+@pytest.mark.slow
 def test_same_trial_has_the_same_bits_whatever_was_trained_between(dataset, trainer):
     first = trainer.train(trial(seed=3, epochs=2))
     trainer.train(trial(seed=4, dropout=0.2, learning_rate=0.1, initializer="he_normal", normalizer="raw"))
@@ -138,6 +140,7 @@ def test_article_sgd_decays_with_the_step(dataset, begun):
     assert moved[1] == pytest.approx(2 * moved[0], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [64, 1000])
 def test_every_image_counts_once_when_the_last_batch_is_short(dataset, begun, batch_size):
     recipe = Recipe(width=8, optimizer="sgd", learning_rate=1e-12, dropout=0.0, batch_size=batch_size)
@@ -147,6 +150,7 @@ def test_every_image_counts_once_when_the_last_batch_is_short(dataset, begun, ba
     assert trained == pytest.approx(program.evaluate(parts), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_diverged_trial_counts_with_chance_and_keeps_its_finite_epochs(trainer):
     outcome = trainer.train(trial(**DIVERGING))
     assert outcome.status == "diverged"
@@ -155,6 +159,7 @@ def test_diverged_trial_counts_with_chance_and_keeps_its_finite_epochs(trainer):
     assert {name: outcome.metrics[name] for name in chance} == pytest.approx(chance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "status"), [({}, "complete"), (DIVERGING, "diverged")])
 def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monkeypatch, settings, status):
     made = trial(**settings)
@@ -170,6 +175,7 @@ def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monk
     assert "test_accuracy" in trainer.train(shown).metrics
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_tells_epochs_as_they_end(trainer):
     told = []
     outcome = trainer.train(trial(epochs=8, width=32, dropout=0.0), told.append)
