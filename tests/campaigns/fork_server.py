@@ -102,7 +102,7 @@ class Engine(nullcontext):
         super().__init__(self)
         self.draining = False
 
-    def drain(self) -> None:
+    def drain(self, *, at_once: bool = False) -> None:  # noqa: ARG002 - as the engine has it
         self.draining = True
 
     def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:  # noqa: ARG002 - as the real one

@@ -180,7 +180,7 @@ def test_a_killed_writer_leaves_whole_trials_and_no_open_one(url: str) -> None:
     assert [entry.trial.seed for entry in entries] == [n // 2 for n in range(len(entries))]
     (study,) = raw_stores.read_ledger(url, "small")
     assert {trial.state for trial in study.trials} == {"COMPLETE"}
-    assert [problem for trial in study.trials for problem in record_problems(trial)] == []
+    assert [problem for trial in study.trials for problem in record_problems(trial, record.sweep.workload)] == []
 
 
 COMPETE = """
