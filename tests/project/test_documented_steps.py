@@ -39,10 +39,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Command:
     made = tmp_path_factory.mktemp("readme")
     (made / "dropout.yaml").write_text(blocks("README.md", "yaml")[0])
     (made / "table.csv").write_text(blocks("docs/guides/judge-a-table.md", "csv")[0])
-    return Command(made, OWN)
+    return Command(made, OWN, timeout_s=900)  # a quick sweep of the flagship beside other tests
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_command_of_the_readme_works(reader: Command, command: str) -> None:
     name, *arguments = shlex.split(command)

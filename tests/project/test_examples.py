@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCH_PYTHON = "/usr/bin/python3"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 TOLD = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def has_torch() -> bool:
@@ -30,7 +30,7 @@ def test_an_example_gets_the_verdicts_that_are_told(path: Path, tmp_path: Path) 
         pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
     folder = shutil.copytree(path.parent, tmp_path / path.parent.name)
     first = f"{Path(TORCH_PYTHON).parent}{os.pathsep}" if path.parent.name == "pytorch" else ""
-    run = Command(folder, base_environment(PATH=f"{first}{os.environ['PATH']}"))
+    run = Command(folder, base_environment(PATH=f"{first}{os.environ['PATH']}"), timeout_s=900)
     done = run("sweep", path.name, "--jobs", "2", "--json")
     assert done.code == 7, done.err  # there is no MLflow
     row = next(line for line in TOLD.splitlines() if f"`{path.name}`" in line)

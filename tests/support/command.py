@@ -32,15 +32,16 @@ Call = Callable[..., Done]
 
 @dataclass(frozen=True)
 class Command:
-    """Runs mnist-ablate in `folder`, where its home is too."""
+    """Runs mnist-ablate in `folder`, where its home is too, for `timeout_s` seconds at most."""
 
     folder: Path
     environment: Mapping[str, str]
+    timeout_s: float = 200
 
     def __call__(self, *arguments: str, **environment: str) -> Done:
         process = self.start(*arguments, **environment)
         try:
-            out, err = process.communicate(timeout=200)
+            out, err = process.communicate(timeout=self.timeout_s)
         finally:
             process.kill()  # one that took too long, whose pipes another test would trip over
             process.communicate()
