@@ -11,7 +11,7 @@ SITE := $(VENV)/site
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-sweep: $(VENV)/.run  ## test the article's claim: 130 trials, five minutes on two cores
+sweep: $(VENV)/.run  ## test the article's claim: a few minutes on two cores
 	$(BIN)/mnist-ablate sweep normalization
 
 ui: $(VENV)/.run  ## open MLflow's web page with every run
@@ -20,7 +20,7 @@ ui: $(VENV)/.run  ## open MLflow's web page with every run
 test: quick  ## run all tests: quick ones, then with real servers, in a browser, and slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m "service or browser or slow"
 
-quick: $(VENV)/.test  ## run the quick tests, in two to three minutes
+quick: $(VENV)/.test  ## run the quick tests, in three to four minutes
 	$(BIN)/pytest -n 2 -m "not service and not browser and not slow"
 
 check: $(VENV)/.test docs-check  ## check lint, types and the documentation
