@@ -100,7 +100,10 @@ def idx(array: np.ndarray) -> bytes:
 
 
 REFUSED = {
-    "small": ("idx:small", "the images are 5x5, but model cnn needs 6x6 at least; take mlp, mlp_relu, mlp3, linear, vgg16"),
+    "small": (
+        "idx:small",
+        "the images are 5x5, but model cnn needs 6x6 at least; take mlp, mlp_relu, mlp3, linear, vgg16",
+    ),
     "an address": ("https://host/x.npz", "https://host/x.npz: an address; download the file and give its path"),
     "a function": ("images:nothing", "data: images:nothing: no function nothing in images"),
 }

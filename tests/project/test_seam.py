@@ -43,7 +43,7 @@ def test_settings_and_choices_are_those_of_the_workload(coin: Command) -> None:
     assert "2 arms x 8 seeds" in run(coin, "plan", "coin.yaml")
     schema = json.loads(run(coin, "schema"))
     assert schema["definitions"]["rounds"]["maximum"] == 100
-    assert schema["definitions"]["Claim"]["properties"]["metric"]["enum"] == ["late_heads", "heads"]
+    assert schema["definitions"]["KnownClaim"]["properties"]["metric"]["enum"] == ["late_heads", "heads"]
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ SWEEP = Sweep.model_validate({
         {
             "name": "helps", "statement": "Relu beats no activation.", "treatment": {"activation": "relu"},
             "control": {"activation": "identity"}, "direction": "higher", "margin": 0.005, "metric": "test_accuracy",
+            "collapse_at": 0.2,
         }
     ],
 })  # fmt: skip
