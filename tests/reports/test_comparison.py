@@ -92,6 +92,6 @@ def test_two_records_of_one_sweep_from_the_command_line(command: Command, images
     )
     assert command("report", "small", "--compare", "small/1", "small").code == 2
     assert "6 of 6 trials with the same factors and seed have the same number to the last bit" in text
-    assert "still inconclusive: Tanh hurts." in text
+    assert "still supported: Tanh hurts." in text
     assert command("compare", "small/9", "small").err.startswith("small/9: no such record of small")
     assert command("compare", "nothing", "small").code == 2
