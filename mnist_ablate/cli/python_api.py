@@ -109,7 +109,7 @@ def load(
         source: a shipped name such as `normalization`, or the path of a `.yaml` file.
         overrides: values to change by their path: `{"fixed.epochs": 2}`, or as texts `["fixed.epochs=2"]`.
         seeds: how often each arm is trained, in place of the file's.
-        quick: the same as a smoke test, recorded under another name: 1 epoch, at most 2 seeds.
+        quick: the same for a first answer, recorded under another name: 1 epoch, 3 to 6 seeds.
         train: your own training code, in place of what the file trains.
 
     Raises:
@@ -167,7 +167,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
         asked: a sweep, a shipped name, or the path of a sweep file.
         train: your own training code: a function, also of a notebook's cell; `module:function`; parts of a command.
         seeds: how often each arm is trained, in place of the sweep's own number.
-        quick: a smoke test, recorded under another name: 1 epoch, at most 2 seeds.
+        quick: a first answer, recorded under another name: 1 epoch, 3 to 6 seeds.
         home: where results are kept; by default MNIST_ABLATE_HOME, else `.mnist-ablate` in the current folder.
         jobs: worker processes on this machine; by default one a core.
         cluster: a Dask scheduler in place of local workers: `tcp://host:8786`.

@@ -10,7 +10,6 @@ from pydantic import JsonValue
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.reports.wording import templates
 from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
 from mnist_ablate.statistics.paired_tests import smallest_effect
@@ -108,6 +107,8 @@ def preview(
 
 def _recorded(plan: Plan, ledger_url: str) -> int:
     """How many of the plan's trials a ledger has, whichever record they are in last."""
+    from mnist_ablate.ledger.ledger import Ledger  # here, because it imports optuna
+
     ledger = Ledger(ledger_url, reading=True)
     try:
         return progress.done(plan, ledger.find(plan.sweep.name).entries())

@@ -2,7 +2,7 @@
 
 A child has a session of its own. It can change whatever it likes, crash or be killed, and the next trial sees nothing
 of it. When the worker ends for any reason, its end of the socket closes, and the runner ends with all its descendants.
-The two talk in lines of JSON, `Request` one way and `Message` the other.
+The two talk in lines of JSON.
 """
 
 import ctypes
@@ -32,7 +32,6 @@ STEPS_KEPT = 2_000
 _PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 65_536
 _LONGEST_LINE = 1_000_000
-_STOPPED = "stopped"
 
 
 def main() -> None:
@@ -140,14 +139,13 @@ class _Trial:
         self._folder = Path(request["trial_dir"])
         self._output = _Output()
         self._result: Message = {}
-        self._steps = self._stride = 0
+        self._steps, self._stride = 0, 1
         self._stopped = self._timed_out = False
         self._exit: int | None = None
 
     def run(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "result.json").unlink(missing_ok=True)
-        self._stride = 1
         try:
             self._start()
         except OSError as error:
@@ -227,10 +225,8 @@ class _Trial:
                 self._timed_out = True
                 self._end()
             self._reap(os.WNOHANG)
-        while (
-            self._open() and select.select(self._open(), [], [], 0.0)[0]
-        ):  # what is in the pipes; children may hold them
-            for stream in select.select(self._open(), [], [], 0.0)[0]:
+        while ready := select.select(self._open(), [], [], 0.0)[0]:  # what is in the pipes; children may hold them
+            for stream in ready:
                 self._read(stream)
         for stream in self._streams:
             os.close(stream)
