@@ -114,25 +114,30 @@ def test_a_sweep_has_one_for_each_normalizer_it_can_train_with() -> None:
 
 
 @pytest.mark.slow
-def test_ten_take_a_second_or_two_of_the_processor_and_no_tensorflow() -> None:
+def test_ten_take_little_of_the_processor_and_no_tensorflow() -> None:
     code = """
 import sys, time
+import numpy as np
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.data_gate import fingerprints
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 import cv2
 train = data.load().x_train
-def seconds():
+def seconds(work):
     clock = time.thread_time()
-    fingerprints(NORMALIZERS, Recipe(), train)
+    work()
     return time.thread_time() - clock
-print("tensorflow" in sys.modules, min(seconds() for _ in range(3)))
+def others():
+    for block in np.array_split(train, 60):
+        (block / 255.0).std(0)
+pairs = [(seconds(lambda: fingerprints(NORMALIZERS, Recipe(), train)), seconds(others)) for _ in range(3)]
+print("tensorflow" in sys.modules, min(gate / plain for gate, plain in pairs))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded, seconds = done.stdout.split()
+    loaded, ratio = done.stdout.split()
     assert loaded == "False"
-    assert float(seconds) < 4.0  # 1.2 on a quiet machine; others' work slows memory
+    assert float(ratio) < 60  # 20 to 30 on a quiet machine
 
 
 @pytest.mark.slow
