@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -24,6 +24,8 @@ TOPIC = "mnist-ablate"
 OUT_OF_MEMORY = "out of memory"
 WORKER, TRIALS = "MNIST_ABLATE_WORKER", "MNIST_ABLATE_TRIALS"
 """Variables of a process that trains: the worker's own name, and the folder under which each trial may have its own."""
+BUNDLE_S = 0.2
+"""How long the trials may take that a worker gets at once."""
 _ORPHAN_CHECK_S = 0.5
 
 
@@ -90,16 +92,22 @@ def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
     dask_worker.plugins[plugin].pruned.add(trial_id)
 
 
-def run(trial: Trial, plugin: str, submission: int) -> Outcome:
-    """Train one trial. Its outcome is also sent as the last message: fetching it takes longer than a short trial."""
-    worker = get_worker()
+def run(given: Sequence[tuple[Trial, int]], plugin: str) -> list[Outcome]:
+    """Train trials, each for its submission, until `BUNDLE_S` have passed; at least one.
 
-    def tell(**parts: Any) -> None:
-        worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **parts})
+    Each outcome is also sent as the last message of its trial: fetching them takes longer than a short trial.
+    """
+    worker, outcomes, clock = get_worker(), list[Outcome](), time.perf_counter()
+    for trial, submission in given:
 
-    outcome = _train(trial, worker.plugins[plugin], worker.address, tell)
-    tell(outcome=outcome.model_dump())
-    return outcome
+        def tell(trial_id: str = trial.id, submission: int = submission, **parts: Any) -> None:
+            worker.log_event(TOPIC, {"trial_id": trial_id, "submission": submission, **parts})
+
+        outcomes.append(_train(trial, worker.plugins[plugin], worker.address, tell))
+        tell(outcome=outcomes[-1].model_dump())
+        if time.perf_counter() - clock > BUNDLE_S:
+            break
+    return outcomes
 
 
 def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[..., None]) -> Outcome:
