@@ -188,7 +188,7 @@ class Engine:
 
         If the last trials were short, give it as many as take `BUNDLE_S`. A trial that ran out of memory runs alone.
         """
-        size = max(1, int(BUNDLE_S / max(self._trial_s))) if self._ahead else 1
+        size = max(1, int(BUNDLE_S / max(*self._trial_s, BUNDLE_S / _BUNDLE))) if self._ahead else 1
         while self._draining_since is None and len({id(task.future) for task in self._running.values()}) < self._slots:
             self._waiting.extend(itertools.islice(self._upcoming, max(0, size - len(self._waiting))))
             alone = any(task.alone for task in [*itertools.islice(self._waiting, size), *self._running.values()])
