@@ -188,7 +188,8 @@ class Engine:
 
         If the last trials were short, give it as many as take `BUNDLE_S`. A trial that ran out of memory runs alone.
         """
-        size = max(1, int(BUNDLE_S / max(*self._trial_s, BUNDLE_S / _BUNDLE))) if self._ahead else 1
+        longest_s = max(*self._trial_s, BUNDLE_S / _BUNDLE)
+        size = max(1, int(BUNDLE_S / longest_s)) if self._ahead else 1
         while self._draining_since is None and len({id(task.future) for task in self._running.values()}) < self._slots:
             self._waiting.extend(itertools.islice(self._upcoming, max(0, size - len(self._waiting))))
             alone = any(task.alone for task in [*itertools.islice(self._waiting, size), *self._running.values()])
@@ -244,7 +245,7 @@ class Engine:
         tasks, future = done
         left = [task for task in tasks if self._running.get(task.trial.id) is task and task.future is future]
         outcomes, problem = _results(future) if left else ({}, "")
-        for task in left:
+        for task in reversed(left):  # those that wait again keep their order
             if outcome := outcomes.get(task.trial.id):
                 yield from self._settle(task, outcome)
             elif problem or task.worker:
