@@ -8,6 +8,10 @@ the variance over seeds has what seeds and rest add to the mean. It lacks what i
 is estimated as in an analysis of variance with seeds and images crossed, both random (Cornfield and Tukey, Ann. Math.
 Statist. 27, 1956). A paired bootstrap over images has, as its number of draws grows, the variance of the image means
 alone, in which the rest is counted a second time; here it is taken off.
+
+The interval of the mean is as wide as the root of the summed squares of both widths, that of t over the seeds and that
+of the normal distribution over the images. It holds at the level of both or more, whatever their variances (Banerjee,
+Sankhya A 23, 1961). With Satterthwaite's degrees of freedom in their place, up to one sweep in seven misses.
 """
 
 import math
@@ -36,12 +40,6 @@ def image_variance(differences: Floats) -> float:
     return max(0.0, float(of_images.var(ddof=1) - rest_variance / seeds)) / int(images)
 
 
-def half_width(seed_variance: float, seeds: int, added: float, alpha: float) -> float:
-    """Half the width of the interval at level 1 - alpha, by Satterthwaite's degrees of freedom (Biometrics 2, 1946).
-
-    `seed_variance` is that of the mean of so many seeds, with seeds - 1 degrees of freedom; `added` is what images add,
-    whose degrees are thousands.
-    """
-    whole = seed_variance + added
-    freedom = (seeds - 1) * (whole / seed_variance) ** 2 if seed_variance else math.inf
-    return -float(special.stdtrit(min(freedom, 1e9), alpha / 2.0)) * math.sqrt(whole)
+def half_width(variance: float, alpha: float) -> float:
+    """Half the width of the normal interval at level 1 - alpha that the images alone would give."""
+    return -float(special.ndtri(alpha / 2.0)) * math.sqrt(variance)

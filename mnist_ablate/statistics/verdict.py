@@ -274,14 +274,13 @@ class _Evidence:
         """The limits of the interval of n pairs with the mean and the spread of another."""
         if not self.is_typical:
             return betting_interval(np.resize(self.values, n), self.now, self.pairs.span)
-        added = self.image_variance
         if self.span is not None:
-            alpha = self.now / 2 if added else self.now  # of two intervals one after the other
+            alpha = self.now / 2 if self.image_variance else self.now  # one interval about the other
             low, high = equal_interval(of.mean, n, alpha, self.span)
-            half = half_width(0.0, n, added, alpha) if added else 0.0
+            half = half_width(self.image_variance, alpha)
             return low - half, high + half
-        half = t_quantile(n, self.now) * of.sd / math.sqrt(n)
-        half = half_width(of.sd**2 / n, n, added, self.now) if added else half
+        seeds = t_quantile(n, self.now) * of.sd / math.sqrt(n)
+        half = math.hypot(seeds, half_width(self.image_variance, self.now))
         return of.mean - half, of.mean + half
 
     @cached_property

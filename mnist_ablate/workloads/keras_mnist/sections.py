@@ -43,7 +43,7 @@ _UNITS_INTRO = (
 )
 _SOURCES: Mapping[Source, tuple[str, str]] = {
     "init": ("initial weights", "the initial weights"),
-    "order": ("orders of the images", "the order of the images"),
+    "order": ("image orders", "the order of the images"),
     "dropout": ("dropout masks", "the dropout masks"),
     "split": ("splits into training and validation images", "the split"),
     "test": ("test images", "the test images"),
