@@ -7,6 +7,7 @@ from sweep_texts import changed, load, problems
 
 from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
+from mnist_ablate.trial import SOURCES
 
 TEXT = """\
 question: q
@@ -89,3 +90,25 @@ def test_a_trial_is_another_one_if_a_source_of_it_varies_or_not(tmp_path: Path) 
     trial = make_plan(load(tmp_path, changed(USUAL, "[order, split]", TEXT)), "").verdict_trials()[-1].trial
     assert (trial.seed, trial.seed_of("init"), trial.seed_of("order"), trial.split_seed) == (2, 0, 2, 2)
     assert make_plan(usual, "").verdict_trials()[-1].trial.split_seed is None
+
+
+@pytest.mark.parametrize(
+    ("vary", "sentence"),
+    [
+        (
+            "init order dropout",
+            "initial weights, image orders and dropout masks; the split and the test images stay the",
+        ),
+        ("order", "image orders; the initial weights, the dropout masks, the split and the test images stay the same."),
+        (
+            "init order dropout test",
+            "initial weights, image orders, dropout masks and test images; the split stays the",
+        ),
+        ("split test", "splits into training and validation images and test images; the initial weights, the order of"),
+        (" ".join(SOURCES), "dropout masks, splits into training and validation images and test images."),
+    ],
+)
+def test_a_sentence_says_what_verdicts_generalize_over(vary: str, sentence: str) -> None:
+    told = Sweep(name="x", question="q", seeds=3).workload.generalization(vary.split())  # type: ignore[arg-type]
+    assert told.startswith("The verdicts generalize over ")
+    assert sentence in told

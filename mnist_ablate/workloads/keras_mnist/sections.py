@@ -53,9 +53,10 @@ _SOURCES: Mapping[Source, tuple[str, str]] = {
 
 def generalization(vary: Sequence[Source]) -> str:
     """What verdicts generalize over, and what stays the same in every trial."""
-    held = [_SOURCES[source][1] for source in SOURCES if source not in vary]
+    held = [source for source in SOURCES if source not in vary]
+    stay = "stays" if held in (["order"], ["split"]) else "stay"
     over = f"The verdicts generalize over {_in_words([_SOURCES[source][0] for source in vary])}"
-    return f"{over}; {_in_words(held)} stay{'s' * (len(held) == 1)} the same." if held else f"{over}."
+    return f"{over}; {_in_words([_SOURCES[source][1] for source in held])} {stay} the same." if held else f"{over}."
 
 
 def _in_words(names: Sequence[str]) -> str:
