@@ -11,7 +11,7 @@ alone, in which the rest is counted a second time; here it is taken off.
 
 The interval of the mean is as wide as the root of the summed squares of both widths, that of t over the seeds and that
 of the normal distribution over the images. It holds at the level of both or more, whatever their variances (Banerjee,
-Sankhya 22, 1960). With Satterthwaite's degrees of freedom in their place, up to one sweep in seven misses.
+Sankhya 22, 1960). With Satterthwaite's degrees of freedom in their place, up to 18% of sweeps miss.
 """
 
 import math

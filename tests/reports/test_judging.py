@@ -187,7 +187,7 @@ def test_every_format_says_what_the_verdicts_generalize_over() -> None:
     for text in texts:
         assert " ".join(text.split()).count(sentence) == 1
     split = report(sweep(vary=["order", "split"]), rows())
-    assert "image orders and splits into training and validation images; the initial" in " ".join(shown(split).split())
+    assert "image orders and training/validation splits; the initial" in " ".join(shown(split).split())
 
 
 def test_a_table_does_not_say_what_its_seeds_vary_unless_its_sweep_file_does() -> None:
@@ -195,7 +195,7 @@ def test_a_table_does_not_say_what_its_seeds_vary_unless_its_sweep_file_does() -
     counts = progress.count(rows())
     assert judging.of_rows(sweep(), rows(), counts, table).generalizes_over.endswith("the table does not say what.")
     told = judging.of_rows(sweep(vary=["init", "split"]), rows(), counts, table).generalizes_over
-    assert "initial weights and splits" in told
+    assert "initial weights and training/validation splits;" in told
 
 
 def test_nothing_is_judged_where_no_seed_differs() -> None:

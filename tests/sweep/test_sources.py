@@ -104,8 +104,8 @@ def test_a_trial_is_another_one_if_a_source_of_it_varies_or_not(tmp_path: Path) 
             "init order dropout test",
             "initial weights, image orders, dropout masks and test images; the split stays the",
         ),
-        ("split test", "splits into training and validation images and test images; the initial weights, the order of"),
-        (" ".join(SOURCES), "dropout masks, splits into training and validation images and test images."),
+        ("split test", "training/validation splits and test images; the initial weights, the order of"),
+        (" ".join(SOURCES), "dropout masks, training/validation splits and test images."),
     ],
 )
 def test_a_sentence_says_what_verdicts_generalize_over(vary: str, sentence: str) -> None:

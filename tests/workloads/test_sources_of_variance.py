@@ -5,6 +5,7 @@ import pytest
 
 from mnist_ablate.image_results import decoded
 from mnist_ablate.trial import TUNING_SEED
+from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.compiled_program import random_stream
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
@@ -75,7 +76,9 @@ def test_nothing_that_varies_is_the_same_trial_whatever_the_seed(dataset):
 
 
 @pytest.mark.slow
-def test_a_trial_records_which_test_images_are_right_and_a_blind_one_none(dataset):
+@pytest.mark.parametrize("fewest", [0, 10_000])  # images for leaving out columns, which sorts the test images
+def test_a_trial_records_which_test_images_are_right_and_a_blind_one_none(dataset, monkeypatch, fewest):
+    monkeypatch.setattr(trainer_module, "MIN_IMAGES", fewest)
     trainer, usual = Trainer(dataset), ("init", "order", "dropout")
     outcome = trainer.train(trial(0, usual))
     correct = decoded(outcome.correct)

@@ -45,7 +45,7 @@ _SOURCES: Mapping[Source, tuple[str, str]] = {
     "init": ("initial weights", "the initial weights"),
     "order": ("image orders", "the order of the images"),
     "dropout": ("dropout masks", "the dropout masks"),
-    "split": ("splits into training and validation images", "the split"),
+    "split": ("training/validation splits", "the split"),
     "test": ("test images", "the test images"),
 }
 """Each source of variance in words: as what varies, and as what stays the same."""
