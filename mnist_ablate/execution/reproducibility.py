@@ -66,7 +66,7 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
 
     def train(what: str, params: Params, seed: int = 0) -> Mapping[str, float]:
         say(what)
-        trial = trial_of(workload, params, seed, inputs.digest)
+        trial = trial_of(workload, params, seed, inputs.digest, sweep.vary)
         outcome = trainer.train(trial, lambda _epoch: None, lambda _text: None)
         if outcome.status not in ("complete", "diverged"):
             raise AblateError(f"{sweep.name}: {what}: {outcome.status}: {outcome.reason}")

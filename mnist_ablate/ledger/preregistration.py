@@ -68,7 +68,8 @@ def digests(plan: Plan) -> dict[str, str]:
     """
     sweep = plan.sweep
     asked = sweep.model_dump(mode="json", include={"design", "scientific", "nuisance", "tuning_trials", "seeds"})
-    later = {"as_written", "conditions", "pruning", "target", "across", "crossed"}  # older versions did not know them
+    # older versions did not know these
+    later = {"as_written", "conditions", "pruning", "target", "across", "crossed", "vary"}
     asked |= sweep.model_dump(mode="json", include=later, exclude_defaults=True)
     asked["trials"] = [each.id for each in (*plan.tuning, *plan.verdict_trials(), *plan.control_trials())]
     if sweep.looks:

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Outcome, RecordedTrial, Scalar, Status
+from mnist_ablate.image_results import decoded
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, USUAL_SOURCES, Outcome, RecordedTrial, Scalar, Source, Status
 from mnist_ablate.workloads.workload import Metric, Workload, epochs_of, stored_trial
 
 STATES = {"complete": "COMPLETE", "diverged": "COMPLETE", "failed": "FAIL", "lost": "FAIL", "pruned": "PRUNED"}
@@ -48,13 +49,15 @@ class RawOutcome(TypedDict):
     epochs: list[dict[str, float]]
     started_ms: int
     seconds: float
+    correct: NotRequired[str]
 
 
 @dataclass(frozen=True)
 class FinalRecord:
     """The last record of a trial: its content as plain values, with nothing of the program's own types.
 
-    `later` names the settings that did not exist when it was recorded; `settings` has their defaults.
+    `vary` names what followed its seed. `later` names the settings that did not exist when it was recorded; `settings`
+    has their defaults.
     """
 
     trial_id: str
@@ -65,6 +68,7 @@ class FinalRecord:
     stage: str
     outcome: RawOutcome
     later: frozenset[str]
+    vary: Sequence[Source] = USUAL_SOURCES
 
 
 def recorded_trial(workload: Workload, params: Mapping[str, Scalar], attrs: Mapping[str, str]) -> RecordedTrial:
@@ -96,7 +100,8 @@ def final_of(trial: RawTrial, workload: Workload) -> FinalRecord:
     fields = workload.settings.model_fields if workload.fixed_defaults else {}
     later = {name: about.default for name, about in fields.items() if name not in asked["recipe"]}
     settings = {**asked["recipe"], **later}
-    return FinalRecord(id_, settings, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(later))
+    vary = asked.get("vary", USUAL_SOURCES)
+    return FinalRecord(id_, settings, asked["seed"], asked["data_digest"], arm, stage, outcome, frozenset(later), vary)
 
 
 def content_problems(trial: RawTrial, final: FinalRecord, workload: Workload) -> Iterator[str]:
@@ -105,7 +110,7 @@ def content_problems(trial: RawTrial, final: FinalRecord, workload: Workload) ->
     content = {part: json.loads(trial.attrs[part]) for part in _CONTENT}
     if hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest() != json.loads(trial.attrs["sha256"]):
         yield "was altered after it was written"
-    if final.trial_id != content_id(workload, final.settings, final.seed, final.data_digest):
+    if final.trial_id != content_id(workload, final):
         yield "has content that does not match its id"
     if final.outcome["trial_id"] != final.trial_id:
         yield f"holds the outcome of trial {final.outcome['trial_id']}"
@@ -160,14 +165,29 @@ def _metric_problems(trial: RawTrial, final: FinalRecord, workload: Workload) ->
         for name, value in metrics.items()
         if not math.isclose(value, implied.get(name, value), rel_tol=_CLOSE, abs_tol=_CLOSE)
     ]
+    if correct := final.outcome.get("correct"):
+        yield from _image_problems(correct, metrics, workload)
     if differing:
         source = "chance and its epochs" if status == "diverged" else "its epochs"
         yield f"has another {' and '.join(differing)} than {source} give"
 
 
-def content_id(workload: Workload, settings: Mapping[str, Scalar], seed: int, data_digest: str) -> str:
+def _image_problems(correct: str, metrics: Mapping[str, float], workload: Workload) -> Iterator[str]:
+    try:
+        share = float(decoded(correct).mean())
+    except ValueError:
+        yield "holds damaged results of the test images"
+        return
+    for name, value in metrics.items():
+        if workload.metrics.get(name, Metric(name)).of_test_images and not math.isclose(value, share, rel_tol=_CLOSE):
+            yield f"has another {name} than its results of the test images give"
+
+
+def content_id(workload: Workload, final: FinalRecord) -> str:
     """The id of a trial with this content. It is worked out here again, so that it can find the planner's id wrong."""
     known = workload.settings().model_dump() if workload.fixed_defaults else {}
-    changed = {name: value for name, value in settings.items() if name not in known or value != known[name]}
-    content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    changed = {name: value for name, value in final.settings.items() if name not in known or value != known[name]}
+    content = {"trainer": workload.version, "recipe": changed, "seed": final.seed, "data_digest": final.data_digest}
+    if [*final.vary] != [*USUAL_SOURCES]:
+        content["vary"] = final.vary
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -23,7 +23,7 @@ from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.settings_across import changes
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import hint, plainly
-from mnist_ablate.trial import RecordedTrial, Row
+from mnist_ablate.trial import USUAL_SOURCES, RecordedTrial, Row
 
 Fingerprints = Sequence[Mapping[str, JsonValue]]  # what the inputs are like; none if that is unknown
 
@@ -62,6 +62,7 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
         digest=sweep.digest,
         metric=metric,
         alpha=ALPHA,
+        generalizes_over=_generalization(sweep, is_table=about.reading is not None),
         trials=trials,
         arms=arms(rows, metric),
         claims=judged,
@@ -79,16 +80,28 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
     )
 
 
+def _generalization(sweep: Sweep, *, is_table: bool) -> str:
+    """What verdicts generalize over. A table does not say it, unless its sweep file does."""
+    if is_table and sweep.vary == [*USUAL_SOURCES]:
+        return "The verdicts generalize over what differs between the seeds of an arm; the table does not say what."
+    return sweep.workload.generalization(sweep.vary)
+
+
 def _seeded(sweep: Sweep, rows: Sequence[Row], verdicts: tuple[ClaimVerdict, ...]) -> tuple[ClaimVerdict, ...]:
-    """The verdicts, but none on own code that gives the same number for every seed: its seeds are no repetitions."""
+    """The verdicts, but none where every seed gives the same number: such seeds are no repetitions.
+
+    That is so for own code that does not use its seed, and where nothing in an arm depends on what varies.
+    """
+    why = "the code does not use its seed" if sweep.train else "nothing in them depends on what vary names"
+    is_asked = sweep.train or sweep.vary != [*USUAL_SOURCES]
     found = []
     for each in verdicts:
         repeated = [arm for arm in by_arm(rows) if len(arm.by_seed) > 1]
         values = [{row.metrics.get(each.metric) for row in arm.by_seed.values()} for arm in repeated]
-        if sweep.train and values and all(len(arm) == 1 for arm in values):
-            why = f"not judged: every arm has the same {each.metric} for every seed, so the code does not use its seed"
+        if is_asked and values and all(len(arm) == 1 for arm in values):
+            text = f"not judged: every arm has the same {each.metric} for every seed, so {why}"
             found.append(
-                replace(each, verdict="inconclusive", finding=Finding.NOT_JUDGED, seeds_needed=None, reason=why)
+                replace(each, verdict="inconclusive", finding=Finding.NOT_JUDGED, seeds_needed=None, reason=text)
             )
         else:
             found.append(each)

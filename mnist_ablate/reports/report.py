@@ -185,7 +185,8 @@ class Reach(Part):
 class Report(Part):
     """What the trials of a sweep say: every number that a format shows. `metric` is the one that arms are shown by.
 
-    JSON leaves out `asked`, the sweep itself. Of a table from elsewhere `table` says how it was read, and `audits` what
+    JSON leaves out `asked`, the sweep itself. `generalizes_over` says in a sentence what differed between the trials of
+    an arm, and what stayed the same. Of a table from elsewhere `table` says how it was read, and `audits` what
     may explain each claim's difference besides.
     """
 
@@ -194,6 +195,7 @@ class Report(Part):
     digest: str
     metric: str
     alpha: float
+    generalizes_over: str
     trials: TrialCounts
     arms: tuple[Arm, ...]
     claims: tuple[ClaimVerdict, ...]

@@ -192,8 +192,9 @@ def alarms(report: Report) -> Iterator[str]:
 
 
 def remarks(report: Report) -> Iterator[str]:
-    """What stands below the verdicts: when the question was registered, how seeds were added, quiet controls."""
+    """What stands below the verdicts: what they generalize over, when the question was registered, quiet controls."""
     positive = report.positive_control
+    yield report.generalizes_over
     if report.preregistration and report.claims and not report.is_exploratory:
         yield say("preregistered", report.preregistration)
     if report.adaptive:

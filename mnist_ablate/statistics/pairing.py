@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Pairs:
 
     `seeds` is how many seeds any side has, `scale` the largest absolute metric in the differences. `excluded` names
     every side that kept a seed out. `problem`, unless empty, says why the claim must not be judged.
-    `span` is what a difference can be at all: bounded if the metric is declared with bounds.
+    `span` is what a difference can be at all: bounded if the metric is declared with bounds. `images` has, by seed, the
+    results of single test images of each trial in the difference, with its weight.
     `means` take the place of the differences if the sides have other seeds, or none.
     """
 
@@ -44,6 +45,7 @@ class Pairs:
     problem: str = ""
     span: tuple[float, float] = (-math.inf, math.inf)
     means: Means | None = None
+    images: Mapping[int, tuple[tuple[float, str], ...]] = field(default_factory=dict)
 
     def rounding(self, margin: float) -> float:
         """How far float64 sums can be off, in a difference and in what is compared with the margin."""
@@ -105,6 +107,7 @@ def pairs(
     if not shares_seeds([arm for _, arm in weighted]):
         return _unpaired(weighted, claim, first, counted)
     differences: dict[int, float] = {}
+    images: dict[int, tuple[tuple[float, str], ...]] = {}
     excluded: list[str] = []
     lacking = ""
     seeds = sorted(set[int]().union(*(arm.by_seed for _, arm in weighted)))[:first]
@@ -118,13 +121,14 @@ def pairs(
             continue
         values = [arm.by_seed[seed].metrics[claim.metric] for _, arm in weighted]
         differences[seed] = sum(weight * value for (weight, _), value in zip(weighted, values, strict=True)) - offset
+        images[seed] = tuple((weight, arm.by_seed[seed].correct) for weight, arm in weighted)
         seen += values
     scale = max(map(abs, seen), default=0.0)
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{claim.metric} is too large to add up: {scale:.4g}")
     span = _span([sign for sign, _ in sides], claim.about, seen, offset)
     problem = problem or ("" if differences else lacking)  # a metric that no seed has everywhere is not recorded
-    return Pairs(differences, len(seeds), scale, tuple(excluded), problem, span)
+    return Pairs(differences, len(seeds), scale, tuple(excluded), problem, span, images=images)
 
 
 def shares_seeds(arms: Sequence[ArmRows]) -> bool:

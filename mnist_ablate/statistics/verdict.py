@@ -24,6 +24,7 @@ from mnist_ablate.statistics.decision_rule import (
     by_interval,
     with_collapses,
 )
+from mnist_ablate.statistics.image_sampling import half_width, image_differences, image_variance
 from mnist_ablate.statistics.paired_tests import (
     Floats,
     Interval,
@@ -274,9 +275,20 @@ class _Evidence:
         if not self.is_typical:
             return betting_interval(np.resize(self.values, n), self.now, self.pairs.span)
         if self.span is not None:
-            return equal_interval(of.mean, n, self.now, self.span)
-        half = t_quantile(n, self.now) * of.sd / math.sqrt(n)
+            alpha = self.now / 2 if self.image_variance else self.now  # one interval about the other
+            low, high = equal_interval(of.mean, n, alpha, self.span)
+            half = half_width(self.image_variance, alpha)
+            return low - half, high + half
+        seeds = t_quantile(n, self.now) * of.sd / math.sqrt(n)
+        half = math.hypot(seeds, half_width(self.image_variance, self.now))
         return of.mean - half, of.mean + half
+
+    @cached_property
+    def image_variance(self) -> float:
+        """The variance that sampling the test images adds to the effect; 0 if the claim holds for these images."""
+        if not self.claim.samples_images:
+            return 0.0
+        return image_variance(image_differences([self.pairs.images[seed] for seed in self.trained]))
 
     def says(self, low: float, high: float) -> Finding:
         """What an interval of the differences says."""
@@ -312,6 +324,11 @@ class _Evidence:
             return "estimand: mean compares pairs, and the arms have no common seeds"
         if not self.is_typical and math.isinf(self.pairs.span[0]) and not self.pairs.problem:
             return f"estimand: mean needs a metric with bounds, and {self.claim.metric} has none"
+        if self.claim.samples_images and not self.pairs.problem:
+            if self.pairs.means:
+                return "vary: test compares pairs, and the arms have no common seeds"
+            if lacking := [seed for seed in self.trained if not all(text for _, text in self.pairs.images[seed])]:
+                return f"vary: test needs a result of each test image, which a trial of seed {lacking[0]} lacks"
         return self.pairs.problem
 
     def verdict(self, p_raw: float, p_value: float) -> ClaimVerdict:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep import settings_across
+from mnist_ablate.sweep import settings_across, sources
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
 from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Claim, Range, SeedRange, Sweep, is_name
@@ -163,7 +163,7 @@ def _finding(address: Address, rest: str, error: ErrorDetails) -> Finding:
     if isinstance(value, Unreadable):
         return Finding(address, "")
     if error["type"] == "literal_error":
-        key = str(address[-1])
+        key = next(part for part in reversed(address) if isinstance(part, str))
         kinds = get_args(model.model_fields[key].annotation)
         allowed = tuple(name for kind in kinds for name in (get_args(kind) or (kind,)) if isinstance(name, str))
         return Finding(address, f"no such {key}: {shown(value)}; {hint(value, allowed)}")
@@ -245,6 +245,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
     if not sweep.question.strip():
         yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
     yield from _own_code(sweep, claims, lost, rules)
+    yield from sources.findings(sweep, claims, lost, rules.workload)
     earlier: set[str] = set()
     for index, claim in claims.items():
         problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))

@@ -43,6 +43,7 @@ def schema() -> Schema:
         },
         "settings": {"type": "object", "additionalProperties": _ref("Setting")},
         "metrics": {"type": "object", "additionalProperties": _ref("MetricDeclaration")},
+        "vary": {"minItems": 1, "uniqueItems": True, **own["vary"]},
         "seeds": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, _ref("SeedRange")]},
         "design": _names({name: str(design.__doc__) for name, design in DESIGNS.items()}),
     }
@@ -66,6 +67,7 @@ def schema() -> Schema:
             *(_of(design) for design in DESIGNS.values()),
             {
                 "if": {"required": ["train"]},
+                "then": {"properties": {"vary": False}},
                 "else": {"properties": dict.fromkeys(_OF_OWN_CODE, False)},
             },
             {  # names of the user's own are only known to the file that has them

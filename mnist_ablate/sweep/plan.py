@@ -103,7 +103,7 @@ class Plan:
     def _planned(self, arm: Arm, nuisance: Params, seed: int, stage: str) -> PlannedTrial:
         workload = self.sweep.workload
         settings = workload.complete({**arm.settings, **nuisance}) if nuisance else arm.settings
-        return PlannedTrial(trial_of(workload, settings, seed, self.data_digest), arm, stage)
+        return PlannedTrial(trial_of(workload, settings, seed, self.data_digest, self.sweep.vary), arm, stage)
 
 
 def label(params: Mapping[str, Scalar]) -> str:

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
 from mnist_ablate.sweep.settings_across import changes, settings_across
-from mnist_ablate.trial import Params, Scalar
+from mnist_ablate.trial import SOURCES, USUAL_SOURCES, Params, Scalar, Source
 from mnist_ablate.workloads.bounds import metric_by_name
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting
 from mnist_ablate.workloads.workload import Metric, Workload, default_workload
@@ -101,6 +101,12 @@ class Claim(_Model):
     )
     positive_control: bool = Field(default=False, description="Known to hold: the report says first if it is missed.")
     _about: Metric | None = PrivateAttr(default=None)
+    _samples_images: bool = PrivateAttr(default=False)
+
+    @property
+    def samples_images(self) -> bool:
+        """Whether its interval takes in that the test images are a sample: what its sweep says."""
+        return self._samples_images
 
     @property
     def about(self) -> Metric:
@@ -137,6 +143,11 @@ class Sweep(_Model):
         description="Settings over which every claim is asked again, each with its values: how far it reaches.",
     )
     crossed: bool = Field(default=False, description="Every combination of across, in place of one change at a time.")
+    vary: list[Source] = Field(
+        default=[*USUAL_SOURCES],
+        description="What differs between the trials of an arm: each named source follows the seed; test: the test"
+        " images count as a sample.",
+    )
     seeds: Seeds = Field(description="How often each arm is trained: 3 at least for a claim, more while undecided.")
     negative_control: Literal["baseline", "none"] = Field(
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
@@ -159,6 +170,12 @@ class Sweep(_Model):
     _folder: Path = PrivateAttr(default=Path())
     _function: Any = PrivateAttr(default=None)  # a NotebookFunction, if `train` names one
 
+    @field_validator("vary")
+    @classmethod
+    def _in_order(cls, vary: list[Source]) -> list[Source]:
+        """One order, so that the same choice has one digest."""
+        return sorted(vary, key=SOURCES.index)
+
     @model_validator(mode="after")
     def _tell_claims(self) -> Self:
         self.claims[:] = map(self._told, self.claims)
@@ -166,11 +183,11 @@ class Sweep(_Model):
 
     def _told(self, claim: Claim) -> Claim:
         """A claim that knows what its metric is. One about own code is about the first metric unless it names one."""
-        if not (self.train or self.metrics):
-            return claim
         is_named = "metric" in claim.model_fields_set or not (self.train and self.metrics)
         told = claim.model_copy(update={} if is_named else {"metric": next(iter(self.metrics))})
-        told._about = self.metric(told.metric)  # noqa: SLF001 - a copy
+        if self.train or self.metrics:
+            told._about = self.metric(told.metric)  # noqa: SLF001 - a copy
+        told._samples_images = "test" in self.vary  # noqa: SLF001 - a copy
         return told
 
     def metric(self, name: str) -> Metric:

@@ -189,7 +189,7 @@ def wanted(plan: Plan, trials: Trials, finals: Finals) -> Trials:
 
 def _rows(trials: Trials, finals: Finals) -> list[Row]:
     found = [(each, finals[each.id].outcome) for each in trials if each.id in finals]
-    return [Row(each.arm.params, each.trial.seed, o["metrics"], o["status"]) for each, o in found]
+    return [Row(each.arm.params, each.trial.seed, o["metrics"], o["status"], o.get("correct", "")) for each, o in found]
 
 
 def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, JsonValue
 
-from mnist_ablate.trial import Epoch, Outcome, Params, RecordedTrial, Scalar, Trial
+from mnist_ablate.trial import USUAL_SOURCES, Epoch, Outcome, Params, RecordedTrial, Scalar, Source, Trial
 
 Contents = Sequence[Mapping[str, JsonValue]]  # descriptions of inputs as JSON, as the ledger keeps them
 
@@ -25,7 +25,8 @@ class Metric:
     A share is a fraction of one, which reports show in percent. `percent` is that of a table, whose numbers become
     shares when it is read. `per_epoch` says that every epoch reports it too.
     `seed_sd` is the usual standard deviation of its paired differences between seeds, if it is known before a sweep.
-    A trial whose value is worse than `collapse_at` has collapsed; None if no value tells that.
+    A trial whose value is worse than `collapse_at` has collapsed; None if no value tells that. `of_test_images`: it is
+    the share of the test images that are right, and trials record which.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Metric:
     per_epoch: bool = False
     seed_sd: float | None = None
     collapse_at: float | None = None
+    of_test_images: bool = False
 
     @property
     def is_share(self) -> bool:
@@ -134,8 +136,8 @@ class Workload(Protocol):
     `budget` is the setting that counts the epochs of a trial, if there is one. `version` is part of every trial id: it
     is raised when the same trial would give other numbers. `fixed_defaults` says that a changed default raises it too:
     then ids leave defaults out. `trainer` is `module:factory`, called once in each worker with the inputs.
-    `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `seeds_vary` says in
-    a sentence what differs between the seeds of an arm.
+    `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `sources` are
+    the sources of variance that a sweep can choose among; none if the trained code knows nothing but a seed.
     """
 
     name: str
@@ -144,7 +146,7 @@ class Workload(Protocol):
     budget: str
     trainer: str
     shipped_name: str
-    seeds_vary: str
+    sources: tuple[Source, ...]
 
     @property
     def derived(self) -> Mapping[str, str]:
@@ -218,6 +220,9 @@ class Workload(Protocol):
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost | None:
         """Times a short trial of each kind of arm. None if that would run the user's code."""
 
+    def generalization(self, vary: Sequence[Source]) -> str:
+        """What verdicts generalize over if these sources vary, and what stays the same, in a sentence."""
+
     def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """The metrics that follow from an outcome's own epochs, to check a record against itself."""
 
@@ -234,23 +239,28 @@ class Workload(Protocol):
         """What explains the results, from the diagnostics of finished trials by the name of their arm."""
 
 
-def trial_of(workload: Workload, settings: Params, seed: int, data_digest: str) -> Trial:
+def trial_of(
+    workload: Workload, settings: Params, seed: int, data_digest: str, vary: Sequence[Source] = USUAL_SOURCES
+) -> Trial:
     """A trial with its id: the first 16 hexadecimal digits of the sha256 of its content.
 
-    Fixed defaults are left out of the content, so that a setting added later, off by default, changes no id.
+    Fixed defaults are left out of the content, so that a setting added later, off by default, changes no id. So are
+    test images as a source of variance: they change no training.
     """
+    vary = tuple(source for source in vary if source != "test")
     defaults = _defaults(workload.settings) if workload.fixed_defaults else {}
     changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
     content = {"trainer": workload.version, "recipe": changed, "seed": seed, "data_digest": data_digest}
+    content |= {"vary": vary} if vary != USUAL_SOURCES else {}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Trial(settings=settings, seed=seed, data_digest=data_digest, id=digest[:16])
+    return Trial(settings=settings, seed=seed, data_digest=data_digest, id=digest[:16], vary=vary)
 
 
 def stored_trial(text: str, workload: Workload) -> Trial:
     """A trial from its JSON in a record. Settings that did not exist when it was recorded have their defaults."""
     content = json.loads(text)
     settings = {**(_defaults(workload.settings) if workload.fixed_defaults else {}), **content["recipe"]}
-    return trial_of(workload, settings, content["seed"], content["data_digest"])
+    return trial_of(workload, settings, content["seed"], content["data_digest"], content.get("vary", USUAL_SOURCES))
 
 
 @cache

@@ -9,10 +9,12 @@ import judged_sweep
 import numpy as np
 import pytest
 from judged_sweep import as_json
-from pages import shown
+from pages import Reader, shown
 
 from mnist_ablate.ledger import progress
+from mnist_ablate.ledger.results_table import Reading
 from mnist_ablate.reports import judging, sections
+from mnist_ablate.reports.html import html
 from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import Report
 from mnist_ablate.statistics.effect_sizes import improvement, standardized
@@ -174,3 +176,31 @@ def test_equal_results_are_no_table_and_no_error() -> None:
     found = report(sweep(), same)
     assert tables(found) == {}
     assert found.effect_sizes[0].improvement.value == 0.5
+
+
+def test_every_format_says_what_the_verdicts_generalize_over() -> None:
+    made, record = judged_sweep.judged()
+    sentence = (
+        "The verdicts generalize over initial weights, image orders and dropout masks; the split and the test images"
+    )
+    texts = (shown(made), markdown(made, "q"), Reader(html(made, record)).text, as_json(made)["generalizes_over"])
+    for text in texts:
+        assert " ".join(text.split()).count(sentence) == 1
+    split = report(sweep(vary=["order", "split"]), rows())
+    assert "image orders and training/validation splits; the initial" in " ".join(shown(split).split())
+
+
+def test_a_table_does_not_say_what_its_seeds_vary_unless_its_sweep_file_does() -> None:
+    table = judging.About(reading=Reading())
+    counts = progress.count(rows())
+    assert judging.of_rows(sweep(), rows(), counts, table).generalizes_over.endswith("the table does not say what.")
+    told = judging.of_rows(sweep(vary=["init", "split"]), rows(), counts, table).generalizes_over
+    assert "initial weights and training/validation splits;" in told
+
+
+def test_nothing_is_judged_where_no_seed_differs() -> None:
+    same = [Row(row.params, row.seed, {"test_accuracy": 0.9}) for row in rows()]
+    made = report(sweep(vary=["dropout"]), same)
+    why = "nothing in them depends on what vary names"
+    assert made.claims[0].reason == f"not judged: every arm has the same test_accuracy for every seed, so {why}"
+    assert report(sweep(), same).claims[0].is_judged

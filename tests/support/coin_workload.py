@@ -64,7 +64,7 @@ class CoinWorkload:
     trainer = "coin_workload:Hand"
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
     shipped_name = "a table"
-    seeds_vary = "The seeds vary the tosses."
+    sources = ()
     choices: Mapping[str, Mapping[str, str]] = {
         "coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}
     }
@@ -99,6 +99,9 @@ class CoinWorkload:
 
     def implied_metrics(self, settings: Mapping[str, Any], data_digest: str, outcome: Outcome) -> dict[str, float]:
         return dict(outcome.epochs[-1].metrics) if outcome.status == "complete" else {}
+
+    def generalization(self, vary: Sequence[str]) -> str:
+        return "The verdicts generalize over tosses; the coins stay the same."
 
     def input_section(self, contents: Contents) -> Section:
         return Section("table", "The table")

@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ledger_records import DATA, outcome
 from planted_bugs import BUGS, HEALTHY
 from sweep_runs import SWEEP, small
 
 from mnist_ablate.errors import SweepError
+from mnist_ablate.image_results import encoded
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.settings import Settings
@@ -156,6 +158,37 @@ def test_a_trial_of_a_value_given_up_that_is_asked_for_as_written_is_no_alarm(tm
     judged = {each.id for each in progress.verdict_trials(plan, record.entries())}
     assert any(each.stage == "verdict" for id_, each in record.entries().items() if id_ in asked - judged)
     assert problems(tmp_path) == []
+
+
+def test_what_varies_is_part_of_a_trials_content(tmp_path: Path) -> None:
+    plan, record = begun(tmp_path, vary=["order", "split"])
+    trained(plan, record)
+    assert record.entries()[first(plan)[0].id].trial.vary == ("order", "split")
+    assert problems(tmp_path) == []
+    usual = make_plan(small(), DATA).verdict_trials()[0]
+    record.add(usual, outcome(usual))
+    (found,) = problems(tmp_path)
+    assert f"trial {usual.id} is recorded but was not planned" in found
+
+
+def test_results_of_images_must_give_the_recorded_accuracy(tmp_path: Path) -> None:
+    def ended(each: PlannedTrial, added: int = 0) -> Outcome:
+        bits = np.arange(10_000) < round(10_000 * outcome(each).metrics["test_accuracy"])
+        accuracy = {"test_accuracy": float(bits.mean())}
+        told = outcome(each).model_copy(update={"metrics": {**outcome(each).metrics, **accuracy}})
+        bits[:added] = False
+        return told.model_copy(update={"correct": encoded(bits)})
+
+    plan, record = begun(tmp_path)
+    trials = plan.verdict_trials()
+    record.add_all([(each, ended(each)) for each in trials[1:]])
+    read = {each.correct for each in progress.rows(plan, record.entries())}
+    assert read == {ended(each).correct for each in trials[1:]}
+    record.add(trials[0], ended(trials[0], 1))
+    (found,) = problems(tmp_path)
+    assert "has another test_accuracy than its results of the test images give" in found
+    record.add(trials[0], ended(trials[0]).model_copy(update={"correct": "7:eJx"}))
+    assert "holds damaged results of the test images" in " ".join(problems(tmp_path))
 
 
 def changed(planned: PlannedTrial, stage: str = "verdict", **content: Any) -> PlannedTrial:

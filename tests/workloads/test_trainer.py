@@ -165,8 +165,8 @@ def test_a_trial_that_is_there_to_choose_is_not_shown_the_test_set(trainer, monk
     made = trial(**settings)
     blind, shown = (made.model_copy(update={"seed": seed}) for seed in (TUNING_SEED, CONTROL_SEED))
     program, read = trainer.program(program_key(recipe_of(made))), []
-    evaluate = program.evaluate
-    monkeypatch.setattr(program, "evaluate", lambda split: read.append(split) or evaluate(split))
+    evaluate = program.evaluate_images
+    monkeypatch.setattr(program, "evaluate_images", lambda split: read.append(split) or evaluate(split))
     found = trainer.train(blind)
     assert not any(split is trainer.inputs(recipe_of(made)).test for split in read)
     assert found.status == status

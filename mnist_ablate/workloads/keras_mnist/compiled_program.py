@@ -83,12 +83,16 @@ class Program:
             found["ends_in_softmax"] = float(self.network.ends_in_softmax)
         return found
 
-    def reset(self, recipe: Recipe, seed: int) -> None:
-        """Put every variable at its start and draw the kernels from the seed. Nothing of the last trial remains."""
+    def reset(self, recipe: Recipe, seed: int, layer_seed: int | None = None) -> None:
+        """Put every variable at its start and draw the kernels from the seed. Nothing of the last trial remains.
+
+        What layers of a user's model draw while they train follows `layer_seed`, by default the same.
+        """
         for variable, value in self._start:
             variable.assign(value)
         if isinstance(self.network, KerasNetwork):
-            self.network.draw(lambda use: random_stream(seed, use))
+            drawn_by = seed if layer_seed is None else layer_seed
+            self.network.draw(lambda use: random_stream(seed, use), lambda use: random_stream(drawn_by, use))
         for layer in self.model.layers if isinstance(self.network, Network) else ():
             if hasattr(layer, "kernel"):  # from a stream of its own; fans are those of the (inputs, units) layout
                 drawn = int(random_stream(seed, f"kernel/{layer.name}").integers(2**31))
@@ -112,8 +116,14 @@ class Program:
 
     def evaluate(self, slices: Sequence[EvaluationBatch]) -> tuple[float, float]:
         """Mean loss in nats and accuracy over a split, without dropout."""
-        sums = np.sum([[float(value) for value in self._evaluate(*each)] for each in slices], axis=0)
-        return sums[0] / sums[2], sums[1] / sums[2]
+        loss, hits = self.evaluate_images(slices)
+        return loss, float(hits.mean())
+
+    def evaluate_images(self, slices: Sequence[EvaluationBatch]) -> tuple[float, npt.NDArray[np.bool_]]:
+        """Mean loss in nats, and of each image, in the order of the slices, whether it is classified correctly."""
+        found = [self._evaluate(*each) for each in slices]
+        sums = np.sum([[float(loss), float(len(right))] for loss, right in found], axis=0)
+        return sums[0] / sums[1], np.concatenate([right.numpy() for _, right in found])
 
     def probe(self, images: Any, labels: Any) -> dict[str, float]:
         """Fractions of dead and always-on units per layer over `images`, and the gradient norm of the first kernel."""
@@ -155,9 +165,9 @@ class Program:
             for penalty in self.network.penalties:
                 mean += penalty
         self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
-        return tf.reduce_sum(losses), _correct(y, logits)
+        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(_hits(y, logits), tf.float32))
 
-    def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any, int]:
+    def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any]:
         first = self.network.first
         if index is None or first is None:
             logits, _ = self.network(images, self._no_masks, training=False)
@@ -165,7 +175,7 @@ class Program:
             output = first.forward_columns(images, index, background)
             logits = self.network.rest([output, *self._no_masks], training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return tf.reduce_sum(losses), _correct(labels, logits), tf.shape(labels)[0]
+        return tf.reduce_sum(losses), _hits(labels, logits)
 
     def _run_probe(self, images: Any, labels: Any) -> dict[str, Any]:
         """A unit, of a convolution a channel, is dead if it is positive for no image, always on if for all."""
@@ -210,6 +220,5 @@ def is_faster_compiled(network: Network | KerasNetwork, image_shape: tuple[int, 
     return {node.op for node in nodes} <= _FAST_COMPILED
 
 
-def _correct(labels: Any, logits: Any) -> Any:
-    hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
-    return tf.reduce_sum(tf.cast(hits, tf.float32))
+def _hits(labels: Any, logits: Any) -> Any:
+    return tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)

@@ -72,6 +72,16 @@ class Dataset:
         names = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
         return replace(self, **{name: getattr(self, name)[::step] for name in names})
 
+    def order(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """An order of the training and validation images together, for `split_anew`."""
+        return rng.permutation(len(self.y_train) + len(self.y_val))
+
+    def with_split(self, rng: np.random.Generator) -> Self:
+        """The training and validation images split anew: at random, into as many of each as before."""
+        order = self.order(rng)
+        x, y = split_anew(self.images, order), split_anew(self.labels, order)
+        return replace(self, x_train=x["train"], y_train=y["train"], x_val=x["val"], y_val=y["val"])
+
     def without_own(self) -> Self:
         """The same images for trials without choices of the user's own."""
         return replace(self, own=None)
@@ -88,6 +98,12 @@ class Dataset:
         buffer = io.BytesIO()
         np.savez(buffer, **self.arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
+
+
+def split_anew(parts: Mapping[str, npt.NDArray[Any]], order: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+    """Something of each image, by split: that of training and validation images together in another order."""
+    both, n = np.concatenate((parts["train"], parts["val"])), len(parts["train"])
+    return {**parts, "train": both[order[:n]], "val": both[order[n:]]}
 
 
 def load(source: str | Path | None = None, folder: Path = Path(), own: "OwnChoices | None" = None) -> Dataset:

@@ -72,14 +72,14 @@ class KerasNetwork:
         """What regularizers and `add_loss` added in the last call."""
         return list(self.model.losses)
 
-    def draw(self, stream: Stream) -> None:
+    def draw(self, weights: Stream, layers: Stream) -> None:
         """Draw every weight that its initializer draws, and the state of every random layer."""
         for variable, initializer, use in self._drawn:
-            seed = int(stream(f"weight/{use}").integers(2**31))
+            seed = int(weights(f"weight/{use}").integers(2**31))
             seeded = type(initializer).from_config({**initializer.get_config(), "seed": seed})
             variable.assign(seeded(tuple(variable.shape), dtype=variable.dtype))
         for generator, use in self._generators:
-            generator.state.assign([int(stream(f"layer/{use}").integers(2**31)), 0])
+            generator.state.assign([int(layers(f"layer/{use}").integers(2**31)), 0])
 
     def _take_dropout_out(self, streams: dict[int, str]) -> Iterator[tuple[str, int, float]]:
         """Let plain dropout layers take their masks from outside: drawn inside XLA it takes ten times as long."""

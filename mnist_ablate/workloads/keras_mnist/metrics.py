@@ -28,8 +28,10 @@ class Curve:
         return float(next(reached, len(self.accuracies) + 1))
 
 
-def _accuracy(name: str, meaning: str, *, per_epoch: bool = False, collapse_at: float | None = COLLAPSE_AT) -> Metric:
-    return Metric(name, meaning, "higher", "share", 0.0, 1.0, per_epoch, SEED_SD, collapse_at)
+def _accuracy(
+    name: str, meaning: str, *, per_epoch: bool = False, collapse_at: float | None = COLLAPSE_AT, of_test: bool = False
+) -> Metric:
+    return Metric(name, meaning, "higher", "share", 0.0, 1.0, per_epoch, SEED_SD, collapse_at, of_test)
 
 
 def _pace(name: str, meaning: str) -> Metric:
@@ -47,7 +49,7 @@ def _epochs_to(percent: int) -> Metric:
 
 
 _MEASURED = (
-    _accuracy("test_accuracy", "The share of test images that are classified correctly."),
+    _accuracy("test_accuracy", "The share of test images that are classified correctly.", of_test=True),
     _loss("test_loss", "The mean cross-entropy on the test images."),
     _accuracy("val_accuracy", "The share of validation images that are classified correctly.", per_epoch=True),
     _loss("val_loss", "The mean cross-entropy on the validation images.", per_epoch=True),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from mnist_ablate.trial import RecordedTrial
+from mnist_ablate.trial import SOURCES, RecordedTrial, Source
 from mnist_ablate.workloads.workload import Curves, Section, Table
 
 Print = Mapping[str, Any]  # what `data_gate.Fingerprint.document` gives
@@ -41,6 +41,27 @@ _UNITS_INTRO = (
     "Means over seeds, before training and after it, on validation images. A dead relu unit is constant and does not"
     " learn. An always-on relu unit is linear."
 )
+_SOURCES: Mapping[Source, tuple[str, str]] = {
+    "init": ("initial weights", "the initial weights"),
+    "order": ("image orders", "the order of the images"),
+    "dropout": ("dropout masks", "the dropout masks"),
+    "split": ("training/validation splits", "the split"),
+    "test": ("test images", "the test images"),
+}
+"""Each source of variance in words: as what varies, and as what stays the same."""
+
+
+def generalization(vary: Sequence[Source]) -> str:
+    """What verdicts generalize over, and what stays the same in every trial."""
+    held = [source for source in SOURCES if source not in vary]
+    stay = "stays" if held in (["order"], ["split"]) else "stay"
+    over = f"The verdicts generalize over {_in_words([_SOURCES[source][0] for source in vary])}"
+    return f"{over}; {_in_words([_SOURCES[source][1] for source in held])} {stay} the same." if held else f"{over}."
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def input_alarms(contents: Sequence[Print]) -> list[str]:

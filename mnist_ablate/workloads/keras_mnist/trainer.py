@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.errors import DataError
+from mnist_ablate.image_results import encoded
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.active_pixels import ActivePixels, group_by_active_pixels
@@ -47,13 +48,15 @@ class Inputs:
     """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
 
     For a network whose first layer is dense on images, `active_pixels` has those of the training images, and the tensor
-    of their difference from the background. `probe` is the first piece of the validation split, whole images.
+    of their difference from the background. `test` has the test images in `test_order`. `probe` is the first piece of
+    the validation split, whole images.
     """
 
     train: tuple[Any, Any]
     active_pixels: tuple[ActivePixels, Any] | None
     val: tuple[EvaluationBatch, ...]
     test: tuple[EvaluationBatch, ...]
+    test_order: npt.NDArray[np.int64]
     probe: tuple[Any, Any]
     statistics: dict[str, float]
 
@@ -67,6 +70,7 @@ class Trainer:
         self.cache = FeatureCache(dataset, self.tables)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
         self._inputs = lru_cache(INPUTS_KEPT)(self._load)
+        self._dataset = lru_cache(1)(self._split)
         self._transform = lru_cache(len(self.tables.normalizers))(self._fitted)
 
     def train(
@@ -90,8 +94,8 @@ class Trainer:
         source = input_source(recipe)
         if source.base and self.cache.missing(source):
             self.cache.features(source, on_wait)
-        program, inputs = self.program(self.key(recipe)), self.inputs(recipe)
-        program.reset(recipe, trial.seed)
+        program, inputs = self.program(self.key(recipe)), self.inputs(recipe, trial.split_seed)
+        program.reset(recipe, trial.seed_of("init"), trial.seed_of("dropout"))
         diagnostics = {**inputs.statistics, **_probed(program, inputs, "start")}
         if self.dataset.own:
             diagnostics |= program.kind
@@ -99,11 +103,12 @@ class Trainer:
         while len(epochs) < recipe.epochs and (epoch := _epoch(program, inputs, trial, len(epochs) + 1)):
             epochs.append(epoch)
             on_epoch(epoch)
-        diverged = len(epochs) < recipe.epochs
+        diverged, correct = len(epochs) < recipe.epochs, ""
         if diverged:
             final = chance_metrics(self.dataset.classes, blind=trial.is_blind)
         else:
-            final = {**({} if trial.is_blind else _test_metrics(program, inputs)), **epochs[-1].metrics}
+            tested, correct = ({}, "") if trial.is_blind else _tested(program, inputs)
+            final = {**tested, **epochs[-1].metrics}
         diagnostics |= _probed(program, inputs, "end")
         return Outcome(
             trial_id=trial.id,
@@ -115,6 +120,7 @@ class Trainer:
             started_ms=started_ms,
             seconds=time.perf_counter() - clock,
             worker=socket.gethostname(),
+            correct=correct,
         )
 
     def epoch_seconds(self, recipe: Recipe) -> float:
@@ -123,7 +129,8 @@ class Trainer:
         program = self.program(self.key(recipe))
         if source.base:
             shapes = {name: (len(images), *BASES[source.base].outputs) for name, images in self.dataset.images.items()}
-            inputs = self._inputs_of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+            zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+            inputs = _inputs_of(zeros, self.dataset.labels)
         else:
             inputs = self.inputs(recipe)
         trial = Trial(settings=recipe.model_dump(), seed=0, data_digest=self.dataset.digest)
@@ -147,9 +154,13 @@ class Trainer:
         """What recipes that share a program have in common."""
         return program_key(recipe, self.tables)
 
-    def _fitted(self, normalizer: str) -> Transform:
+    def _split(self, seed: int | None) -> data.Dataset:
+        """The images as a seed splits them; None: as they are."""
+        return self.dataset if seed is None else self.dataset.with_split(random_stream(seed, "split"))
+
+    def _fitted(self, normalizer: str, split_seed: int | None) -> Transform:
         """A normalizer, fitted. What is the user's may not write to the images that all trials share."""
-        fit, images = self.tables.normalizers[normalizer], self.dataset.x_train
+        fit, images = self.tables.normalizers[normalizer], self._dataset(split_seed).x_train
         if normalizer in SHIPPED.normalizers:
             return cast("Transform", fit(images))
         transform = fit(_read_only(images))
@@ -165,39 +176,46 @@ class Trainer:
 
         return checked
 
-    def inputs(self, recipe: Recipe) -> Inputs:
+    def inputs(self, recipe: Recipe, split_seed: int | None = None) -> Inputs:
         """What the recipe's network is fed. It is kept for the next trial that is fed the same."""
         first = self.program(self.key(recipe)).network.first
-        return self._inputs(input_source(recipe), first_is_dense=first is not None)
+        return self._inputs(input_source(recipe), split_seed, first_is_dense=first is not None)
 
-    def _load(self, source: InputSource, *, first_is_dense: bool) -> Inputs:
-        if source.base:
-            return self._inputs_of(self.cache.features(source))
-        images, transform = self.dataset.images, self._transform(source.normalizer)
-        if not first_is_dense or len(images["train"]) < MIN_IMAGES:
-            return self._inputs_of(images, transform)
-        return self._inputs_of(images, transform, transform(np.zeros_like(images["train"][:1])))
+    def _load(self, source: InputSource, split_seed: int | None, *, first_is_dense: bool) -> Inputs:
+        if source.base:  # computed once: its normalizer stays fitted on the data set's own training images
+            features = self.cache.features(source)
+            if split_seed is not None:
+                features = data.split_anew(features, self.dataset.order(random_stream(split_seed, "split")))
+            return _inputs_of(features, self._dataset(split_seed).labels)
+        dataset, transform = self._dataset(split_seed), self._transform(source.normalizer, split_seed)
+        if not first_is_dense or len(dataset.y_train) < MIN_IMAGES:
+            return _inputs_of(dataset.images, dataset.labels, transform)
+        background = transform(np.zeros_like(dataset.x_train[:1]))
+        return _inputs_of(dataset.images, dataset.labels, transform, background)
 
-    def _inputs_of(
-        self,
-        splits: Mapping[str, Array],
-        transform: Callable[[Array], Array] = np.asarray,
-        background: Array | None = None,
-    ) -> Inputs:
-        dataset, train, val = self.dataset, transform(splits["train"]), transform(splits["val"])
-        images, active_pixels = tf.constant(train), None
-        if background is not None:
-            is_zero = not background.any()
-            difference = train if is_zero else train - background
-            active_pixels = ActivePixels(difference, background), images if is_zero else tf.constant(difference)
-        return Inputs(
-            train=(images, tf.constant(dataset.y_train)),
-            active_pixels=active_pixels,
-            val=_batches(val, dataset.y_val, background),
-            test=_batches(transform(splits["test"]), dataset.y_test, background),
-            probe=(tf.constant(val[:EVALUATION_ROWS]), tf.constant(dataset.y_val[:EVALUATION_ROWS])),
-            statistics=input_statistics(train),
-        )
+
+def _inputs_of(
+    splits: Mapping[str, Array],
+    labels: Mapping[str, data.Labels],
+    transform: Callable[[Array], Array] = np.asarray,
+    background: Array | None = None,
+) -> Inputs:
+    train, val = transform(splits["train"]), transform(splits["val"])
+    images, active_pixels = tf.constant(train), None
+    if background is not None:
+        is_zero = not background.any()
+        difference = train if is_zero else train - background
+        active_pixels = ActivePixels(difference, background), images if is_zero else tf.constant(difference)
+    test, test_order = _batches(transform(splits["test"]), labels["test"], background)
+    return Inputs(
+        train=(images, tf.constant(labels["train"])),
+        active_pixels=active_pixels,
+        val=_batches(val, labels["val"], background)[0],
+        test=test,
+        test_order=test_order,
+        probe=(tf.constant(val[:EVALUATION_ROWS]), tf.constant(labels["val"][:EVALUATION_ROWS])),
+        statistics=input_statistics(train),
+    )
 
 
 def _read_only(images: Array) -> Array:
@@ -206,26 +224,39 @@ def _read_only(images: Array) -> Array:
     return view
 
 
-def _batches(images: Array, labels: Array, background: Array | None) -> tuple[EvaluationBatch, ...]:
-    """A split in parts: whole images or, with a background, the few columns of each part that differ from it."""
+def _batches(
+    images: Array, labels: Array, background: Array | None
+) -> tuple[tuple[EvaluationBatch, ...], npt.NDArray[np.int64]]:
+    """A split in parts: whole images or, with a background, the few columns of each part that differ from it.
+
+    And which image of the split stands where in the parts.
+    """
+    order = np.arange(len(images))
     if background is None:
         parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(images), EVALUATION_ROWS))
-        return tuple(EvaluationBatch(tf.constant(images[part]), tf.constant(labels[part])) for part in parts)
+        return tuple(EvaluationBatch(tf.constant(images[part]), tf.constant(labels[part])) for part in parts), order
     flat = (images - background).reshape(len(images), -1)
     left_out = tf.constant(background.ravel()) if background.any() else None
-    return tuple(
+    groups = [*group_by_active_pixels(flat, EVALUATION_ROWS)]
+    batches = (
         EvaluationBatch(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
-        for rows, index in group_by_active_pixels(flat, EVALUATION_ROWS)
+        for rows, index in groups
     )
+    return tuple(batches), np.concatenate([rows for rows, _ in groups])
 
 
 def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
     """Train and validate one epoch; None if its loss is not finite."""
     n = len(inputs.train[0])
-    order = random_stream(trial.seed, f"shuffle/{number}").permutation(n).astype(np.int32)
+    order = random_stream(trial.seed_of("order"), f"shuffle/{number}").permutation(n).astype(np.int32)
     rate = float(trial.settings["dropout"])
     masks = [
-        _mask(random_stream(trial.seed, f"{name}/{number}"), n, units, rate if own_rate is None else own_rate)
+        _mask(
+            random_stream(trial.seed_of("dropout"), f"{name}/{number}"),
+            n,
+            units,
+            rate if own_rate is None else own_rate,
+        )
         for name, units, own_rate in program.network.dropouts
     ]
     (images, labels), columns = inputs.train, None
@@ -255,9 +286,13 @@ def _input_shape(source: InputSource, image_shape: tuple[int, ...]) -> tuple[int
     return BASES[source.base].outputs if source.base else image_shape
 
 
-def _test_metrics(program: Program, inputs: Inputs) -> dict[str, float]:
-    loss, accuracy = program.evaluate(inputs.test)
-    return {"test_loss": loss if math.isfinite(loss) else float(np.finfo(np.float32).max), "test_accuracy": accuracy}
+def _tested(program: Program, inputs: Inputs) -> tuple[dict[str, float], str]:
+    """The metrics of the test set, and which of its images are right, in the order of the data set."""
+    loss, hits = program.evaluate_images(inputs.test)
+    loss = loss if math.isfinite(loss) else float(np.finfo(np.float32).max)
+    correct = np.empty_like(hits)
+    correct[inputs.test_order] = hits
+    return {"test_loss": loss, "test_accuracy": float(hits.mean())}, encoded(correct)
 
 
 def _probed(program: Program, inputs: Inputs, when: str) -> dict[str, float]:
@@ -285,6 +320,8 @@ class Classifier:
             )
         recipe, self._shape = recipe_of(trial), tuple(about["image_shape"])
         source = input_source(recipe)
+        if trial.split_seed is not None and not source.base:
+            dataset = dataset.with_split(random_stream(trial.split_seed, "split"))
         fit = partial(Extractor, source) if source.base else SHIPPED.normalizers[source.normalizer]
         self._transform: Transform = fit(dataset.x_train)
         self._network = Network(recipe, _input_shape(source, self._shape), about["classes"])

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from mnist_ablate.errors import DataError, SweepError
 from mnist_ablate.text import listed
-from mnist_ablate.trial import Outcome, Params, Scalar
+from mnist_ablate.trial import SOURCES, Outcome, Params, Scalar
 from mnist_ablate.workloads.keras_mnist import own_choices, sections, weights_download
 from mnist_ablate.workloads.keras_mnist.choices import frozen_bases, layers
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
@@ -58,14 +58,12 @@ class KerasMnist:
     derived = MappingProxyType({"learning_rate": "optimizer"})
     trainer = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
     shipped_name = "the MNIST that ships"
-    seeds_vary = (
-        "The seeds vary the initial weights, the order of the images and the dropout masks. The images and their split"
-        " are the same in every trial."
-    )
+    sources = SOURCES
     template = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
     input_section = staticmethod(sections.input_section)
     input_alarms = staticmethod(sections.input_alarms)
     diagnostic_sections = staticmethod(sections.diagnostic_sections)
+    generalization = staticmethod(sections.generalization)
 
     def __getstate__(self) -> dict[str, Any]:
         """With the user's source files, which a worker on another machine lacks."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue
 
 from mnist_ablate.errors import DataError, SweepError
 from mnist_ablate.text import guess, hint, listed, plainly
-from mnist_ablate.trial import Outcome, Params, RecordedTrial, Scalar, Status, Trial
+from mnist_ablate.trial import SOURCES, Outcome, Params, RecordedTrial, Scalar, Source, Status, Trial
 from mnist_ablate.workloads.own_code import command_line, signature, source_code
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting, kind_of, settings_model
 from mnist_ablate.workloads.own_code.notebook_function import MARK, NotebookFunction, SentFunction
@@ -54,7 +54,7 @@ class OwnCode:
     trainer = "mnist_ablate.workloads.own_code.trainer:trainer"
     shipped_digest = ""
     shipped_name = "the code"
-    seeds_vary = "The seeds vary what the code makes of the seed that it is given."
+    sources = SOURCES[:0]  # the code gets a seed and decides itself what follows it
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was worked out: a model that was made here cannot be sent to a worker, nor can the function."""
@@ -223,6 +223,10 @@ class OwnCode:
     def cost(self, inputs: Inputs, arms: Sequence[Params]) -> Cost | None:
         """Unknown: a plan runs no code."""
         return None
+
+    def generalization(self, vary: Sequence[Source]) -> str:
+        """The code alone knows: nothing of `vary` can be chosen."""
+        return "The verdicts generalize over what the code makes of its seed; all else stays the same."
 
     def implied_metrics(self, settings: Mapping[str, Scalar], data_digest: str, outcome: Outcome) -> dict[str, float]:
         """Only the code knows how its metrics follow from its steps."""
