@@ -81,12 +81,13 @@ _Handler = Callable[[Any, float], Iterator[Event]]  # makes events of what has a
 
 @dataclass
 class _Task:
-    """A trial that is not finished. `submission` tells late messages of an earlier attempt from those of this one.
+    """A training that is not finished: the trials that it is still to reach, the longest last.
 
-    `loss` says why the engine gave the attempt up.
+    `submission` tells late messages of an earlier attempt from those of this one. `loss` says why the engine gave the
+    attempt up. `outcome` is that of the longest trial.
     """
 
-    trial: Trial
+    trials: tuple[Trial, ...]
     future: Any = None
     submission: int = 0
     losses: int = 0
@@ -97,6 +98,19 @@ class _Task:
     last_sign: float = field(default_factory=time.monotonic)
     loss: str = ""
     outcome: Outcome | None = None
+
+    @property
+    def trial(self) -> Trial:
+        """The longest one: by it the training goes."""
+        return self.trials[-1]
+
+    def finished(self, outcomes: Iterable[Outcome]) -> Iterator[Finished]:
+        """The events of those trials that have not finished yet; these are not to be reached again."""
+        left = {trial.id: trial for trial in self.trials}
+        for outcome in outcomes:
+            if trial := left.pop(outcome.trial_id, None):
+                self.trials = tuple(left.values()) or self.trials
+                yield Finished(trial, outcome)
 
 
 @dataclass(eq=False)
@@ -139,14 +153,15 @@ class Engine:
         if task is not None and task.worker:
             _in_thread(self._client.run, prune, self.plugin.name, trial_id, workers=[task.worker])
 
-    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
-        """The events of these trials until each is finished. A lost one is run again at most `RETRIES` times.
+    def batches(self, trainings: Iterable[tuple[Trial, ...]], *, ahead: bool) -> Iterator[list[Event]]:
+        """The events of these trainings until each trial is finished. A lost one is run again at most `RETRIES` times.
 
+        A training has the trials that it serves, the longest last. Those before it have one event, their `Finished`.
         If `ahead`, all waiting events come at once, and workers get their next trials before these are handled.
-        Otherwise the next trial is taken when the last event has been handled, which can decide what it is.
+        Otherwise the next one is taken when the last event has been handled, which can decide what it is.
         Raises UnreachableError if the scheduler goes away.
         """
-        self._upcoming, self._waiting = map(_Task, trials), deque()
+        self._upcoming, self._waiting = map(_Task, trainings), deque()
         self._check_workers()
         self._submit_waiting()
         while self._waiting or self._running:
@@ -194,7 +209,7 @@ class Engine:
         task.submission += 1
         task.last_sign, task.worker, task.loss, task.outcome = time.monotonic(), "", "", None
         key = f"trial-{task.trial.id}-{task.submission}"
-        arguments = (task.trial, self.plugin.name, task.submission)
+        arguments = (task.trials, self.plugin.name, task.submission)
         try:
             task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
         except ClosedClientError as error:
@@ -218,7 +233,11 @@ class Engine:
             task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
             yield Started(task.trial, task.worker)
         elif "outcome" in message:
-            task.outcome = Outcome.model_validate(message["outcome"])
+            outcome = Outcome.model_validate(message["outcome"])
+            if outcome.trial_id == task.trial.id:
+                task.outcome = outcome
+            elif outcome.status != "lost":
+                yield from task.finished([outcome])
         elif "preparing" in message:
             task.last_sign = at
             yield Preparing(task.trial, message["preparing"])
@@ -232,12 +251,13 @@ class Engine:
         if self._running.get(task.trial.id) is not task or task.future is not future:
             return
         del self._running[task.trial.id]
-        outcome = _outcome(task, future)
+        outcomes = _outcomes(task, future)
+        outcome = outcomes[-1]
         task.future = None
         if outcome.reason == _KILLED and self._memory_kills.include(task.pid):
             outcome = outcome.model_copy(update={"reason": OUT_OF_MEMORY})
         if outcome.status != "lost":
-            yield Finished(task.trial, outcome)
+            yield from task.finished(outcomes)
         elif self._draining_since is None:
             yield from self._on_loss(task, outcome)
 
@@ -250,9 +270,9 @@ class Engine:
         task.losses += 1
         if task.alone:
             reason = f"{outcome.reason}, with no other trial beside it too"
-            yield Finished(task.trial, outcome.model_copy(update={"status": "failed", "reason": reason}))
+            yield from task.finished(_of_each(task, outcome.model_copy(update={"status": "failed", "reason": reason})))
         elif task.losses > RETRIES:
-            yield Finished(task.trial, outcome)
+            yield from task.finished(_of_each(task, outcome))
         else:
             task.alone = outcome.reason == OUT_OF_MEMORY
             self._waiting.appendleft(task)
@@ -312,17 +332,22 @@ def _in_thread(ask: Callable[..., object], *arguments: object, **options: object
     threading.Thread(target=call, name="ask-workers", daemon=True).start()
 
 
-def _outcome(task: _Task, future: Any) -> Outcome:
-    """The outcome of a settled future, from the worker's message or the result. Without one, the worker was lost."""
+def _outcomes(task: _Task, future: Any) -> list[Outcome]:
+    """Those of a settled future, from the worker's messages or the result. Without one, the worker was lost."""
     if future.status == "finished":
-        if task.outcome is not None:
-            return task.outcome
+        if task.outcome is not None and len(task.trials) == 1:
+            return [task.outcome]
         with suppress(Exception):
-            outcome: Outcome = future.result(timeout=_RESULT_S)
-            return outcome
+            outcomes: list[Outcome] = future.result(timeout=_RESULT_S)
+            return outcomes
     reason = task.loss or "its result was lost"
     if not task.loss:
         with suppress(Exception):
             error = future.exception(timeout=1)
             reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
-    return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason))
+    return _of_each(task, Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason)))
+
+
+def _of_each(task: _Task, outcome: Outcome) -> list[Outcome]:
+    """The same outcome for every trial that the training did not reach."""
+    return [outcome.model_copy(update={"trial_id": trial.id}) for trial in task.trials]

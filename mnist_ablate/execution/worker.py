@@ -90,20 +90,35 @@ def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
     dask_worker.plugins[plugin].pruned.add(trial_id)
 
 
-def run(trial: Trial, plugin: str, submission: int) -> Outcome:
-    """Train one trial. Its outcome is also sent as the last message: fetching it takes longer than a short trial."""
-    worker = get_worker()
+def run(trials: tuple[Trial, ...], plugin: str, submission: int) -> list[Outcome]:
+    """Train the trials of one training, the longest last, by whose id messages go.
+
+    Each outcome is also sent as a message when it is reached: fetching the result takes longer than a short trial.
+    """
+    worker, outcomes = get_worker(), list[Outcome]()
 
     def tell(**parts: Any) -> None:
-        worker.log_event(TOPIC, {"trial_id": trial.id, "submission": submission, **parts})
+        worker.log_event(TOPIC, {"trial_id": trials[-1].id, "submission": submission, **parts})
 
-    outcome = _train(trial, worker.plugins[plugin], worker.address, tell)
-    tell(outcome=outcome.model_dump())
-    return outcome
+    def reached(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(outcome=outcome.model_dump())
+
+    if cut_off := _train(trials, worker.plugins[plugin], worker.address, tell, reached):
+        for trial in trials[len(outcomes) :]:
+            reached(cut_off.model_copy(update={"trial_id": trial.id}))
+    return outcomes
 
 
-def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[..., None]) -> Outcome:
-    """An exception is an outcome ("failed") with its traceback, not a lost worker."""
+def _train(
+    trials: tuple[Trial, ...],
+    plugin: TrainerPlugin,
+    address: str,
+    tell: Callable[..., None],
+    reached: Callable[[Outcome], None],
+) -> Outcome | None:
+    """What cut the training off. An exception is an outcome ("failed") with its traceback, not a lost worker."""
+    trial = trials[-1]
     if plugin.trainer is None:  # Dask keeps a worker that joins later even if its set-up fails
         return Outcome(trial_id=trial.id, status="failed", reason=plugin.refusal or "its worker is not set up")
     epochs: list[Epoch] = []
@@ -115,11 +130,18 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
         if trial.id in plugin.pruned and (planned is None or epoch.number < planned):
             raise _PrunedError
 
+    def on_wait(text: str) -> None:
+        tell(preparing=text)
+
     tell(started=address, pid=os.getpid())
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
     plugin.pruned.discard(trial.id)
     try:
-        return plugin.trainer.train(trial, on_epoch, lambda text: tell(preparing=text))
+        if trials == (trial,):
+            reached(plugin.trainer.train(trial, on_epoch, on_wait))
+        else:
+            for outcome in plugin.trainer.train_together(trials, on_epoch, on_wait):
+                reached(outcome)
     except _PrunedError:
         return Outcome(
             trial_id=trial.id,
@@ -135,6 +157,7 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
         if kind in {"MemoryError", "ResourceExhaustedError"}:
             return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=trace)
         return Outcome(trial_id=trial.id, status="failed", reason=f"{kind}: {text}" if text else kind, traceback=trace)
+    return None
 
 
 def _follow_driver(log: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_address_and_no_trial(
 
     def run() -> None:
         with Engine(remote, address=external.address) as running:
-            for events in running.batches(trials(digest, seeds=60), ahead=then == "started anew"):
+            for events in running.batches([(each,) for each in trials(digest, seeds=60)], ahead=then == "started anew"):
                 told.extend(events)
                 if told.trials(Finished) and not killed_at:
                     kill(external.scheduler)
