@@ -98,13 +98,37 @@ def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(run: Run, fake
 
 
 def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
-    task = engine._Task(trials(digest, seeds=1)[0])
+    task = engine._Task((trials(digest, seeds=1)[0],))
     lost = Outcome(trial_id="x", status="lost", reason="worker killed")
     with Engine(plugin, jobs=1) as running:
         assert list(running._on_loss(task, lost)) == []
         task.worker = "tcp://127.0.0.1:1"
         assert list(running._on_loss(task, lost)) == [Retried(task.trial, "worker killed", 1)]
         assert list(running._waiting) == [task, task]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "ended", "starts"),
+    [
+        ("kill_once", ["complete", "complete", "complete"], 2),
+        ("raise", ["complete", "failed", "failed"], 1),
+        ("diverge", ["complete", "diverged", "diverged"], 1),
+        ("memory", ["complete", "failed", "failed"], 2),
+    ],
+)
+def test_what_a_shared_training_reached_stays_whatever_happens_later(
+    plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch, fault: str, ended: list[str], starts: int
+) -> None:
+    training = tuple(trials(digest, 1, epochs)[0] for epochs in (1, 3, 4))
+    monkeypatch.setenv("FAKE_FAULTS", json.dumps({"relu/0": fault}))
+    with Engine(plugin, jobs=1) as running:
+        told = Told(itertools.chain.from_iterable(running.batches([training], ahead=True)))
+    finished = [event for event in told if isinstance(event, Finished)]
+    assert [each.trial for each in finished] == [*training]
+    assert [each.outcome.status for each in finished] == ended
+    assert [each.outcome.trial_id for each in finished] == [trial.id for trial in training]
+    assert told.trials(Started) == [training[-1].id] * starts
 
 
 @pytest.mark.slow
