@@ -140,6 +140,19 @@ def test_the_specification_curve_is_sorted_and_names_the_settings() -> None:
     assert "optimizer sgd, inconclusive" in drawn.description
 
 
+def test_the_chart_of_a_file_has_a_panel_for_each_claim_with_every_setting_in_it() -> None:
+    report = judged(claims=[*SWEEP["claims"], {**SWEEP["claims"][0], "name": "again"}])
+    record = RecordedSweep(report.asked, (), (), "2026-11-24T06:32:50+00:00", "d1" * 32, {})
+    drawn = charts.main_chart(report, record)
+    panels = {axes.get_title(loc="left"): axes for axes in drawn.figure.axes}
+    assert [*panels] == ["tanh-hurts", "again"]
+    labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in panels.values()]
+    assert labels[0] == labels[1]
+    assert (len(labels[0]), labels[0][-1]) == (4, "✗ epochs 1"), "the one with plus two points is the last"
+    assert f"again: {SAID}" in drawn.description
+    assert "tanh-hurts, epochs 1, refuted: +2.0" in "".join(text for texts in drawn.hovers.values() for text in texts)
+
+
 def test_adaptive_seeds_stop_each_setting_by_itself() -> None:
     found = plan(**ACROSS, seeds={"min": 4, "max": 9})
     arms = [arm.params for arm in found.arms]
