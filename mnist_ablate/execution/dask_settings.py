@@ -30,6 +30,7 @@ SETTINGS: dict[str, object] = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
     "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.system-monitor.interval": "10s",  # asks the kernel twice a second in every process
     "distributed.admin.tick.interval": "1s",  # 50 times a second in every process, only to warn of a slow event loop
     "distributed.worker.profile.enabled": False,  # walks the stack of the training thread a hundred times a second
     "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs

@@ -1,11 +1,12 @@
 """Runs trials on Dask workers, here or on a cluster, and reports what happens to them. Records nothing."""
 
 import itertools
+import math
 import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from statistics import median
@@ -17,7 +18,7 @@ from distributed.scheduler import KilledWorker
 from mnist_ablate.errors import AblateError, UnreachableError, mask, one_line
 from mnist_ablate.execution.cluster import MemoryKills, connected, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
-from mnist_ablate.execution.worker import OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
+from mnist_ablate.execution.worker import BUNDLE_S, OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
 RETRIES = 2  # how often a lost trial is run again
@@ -28,6 +29,8 @@ FIRST_PATIENCE_S = 1800.0
 DRAIN_S = 30.0
 NO_WORKER_S = 180.0  # the longest time without any local worker. Workers of a cluster may join later
 _TICK_S = 0.25
+_BATCH_S = 0.1  # trials that end faster than this are told together, so that one transaction records them
+_BUNDLE = 20  # the most trials that a worker gets at once
 _START_S = 2.0
 _UNSTARTED = 10
 _PAUSE_S = 5.0
@@ -84,7 +87,7 @@ class _Task:
     """A training that is not finished: the trials that it is still to reach, the longest last.
 
     `submission` tells late messages of an earlier attempt from those of this one. `loss` says why the engine gave the
-    attempt up. `outcome` is that of the longest trial.
+    attempt up.
     """
 
     trials: tuple[Trial, ...]
@@ -97,7 +100,6 @@ class _Task:
     pid: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     loss: str = ""
-    outcome: Outcome | None = None
 
     @property
     def trial(self) -> Trial:
@@ -128,6 +130,7 @@ class Engine:
         self._waiting: deque[_Task] = deque()
         self._running: dict[str, _Task] = {}
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
+        self._trial_s: deque[float] = deque([math.inf], maxlen=_BUNDLE)
         self._draining_since: float | None = None
         self._ticked = self._seen_worker = time.monotonic()
 
@@ -157,34 +160,37 @@ class Engine:
         """The events of these trainings until each trial is finished. A lost one is run again at most `RETRIES` times.
 
         A training has the trials that it serves, the longest last. Those before it have one event, their `Finished`.
-        If `ahead`, all waiting events come at once, and workers get their next trials before these are handled.
-        Otherwise the next one is taken when the last event has been handled, which can decide what it is.
+        If `ahead`, workers get their next trainings before the events of the last are handled, and what happens within
+        `_BATCH_S` of the batch before comes together. Otherwise the next one is taken when the last event has been
+        handled, which can decide what it is.
         Raises UnreachableError if the scheduler goes away.
         """
-        self._upcoming, self._waiting = map(_Task, trainings), deque()
+        self._upcoming, self._waiting, self._ahead = map(_Task, trainings), deque(), ahead
         self._check_workers()
         self._submit_waiting()
+        batch_due = 0.0
         while self._waiting or self._running:
             if self._draining_since is not None:
                 now = time.monotonic()
                 training = any(each.worker or now - each.last_sign < _START_S for each in self._running.values())
                 if not training or now - self._draining_since > DRAIN_S:
                     return
-            events = [*self._next_events(all_=ahead)]
+            events = [*self._next_events()]
+            while ahead and events and self._running and (wait_s := batch_due - time.monotonic()) > 0:
+                self._submit_waiting()
+                events += self._next_events(wait_s)
             if ahead:
                 self._submit_waiting()
             if events:
+                batch_due = time.monotonic() + _BATCH_S
                 yield events
             self._submit_waiting()
 
-    def _next_events(self, *, all_: bool) -> Iterator[Event]:
-        """The events of the next message, or of all that have arrived. Waits `_TICK_S` for the first."""
+    def _next_events(self, wait_s: float = _TICK_S) -> Iterator[Event]:
+        """The events of the next message, if one comes."""
         with suppress(queue.Empty):
-            handle, content, at = self._arrived.get(timeout=_TICK_S)
+            handle, content, at = self._arrived.get(timeout=wait_s)
             yield from handle(content, at)
-            while all_:
-                handle, content, at = self._arrived.get_nowait()
-                yield from handle(content, at)
         if time.monotonic() - self._ticked > _TICK_S and self._arrived.empty():
             self._check_workers()
 
@@ -195,27 +201,30 @@ class Engine:
     def _submit_waiting(self) -> None:
         """Give each worker one trial: a killed worker then loses one, and no trial waits behind a slow one.
 
-        A trial that ran out of memory runs alone.
+        If the last trials were short, give it as many as take `BUNDLE_S`. A trial that ran out of memory runs alone.
         """
-        while self._draining_since is None and len(self._running) < self._slots:
-            if not self._waiting:
-                self._waiting.extend(itertools.islice(self._upcoming, 1))
-            tasks = [*itertools.islice(self._waiting, 1), *self._running.values()]
-            if not self._waiting or (self._running and any(task.alone for task in tasks)):
+        size = max(1, int(BUNDLE_S / max(*self._trial_s, BUNDLE_S / _BUNDLE))) if self._ahead else 1
+        while self._draining_since is None and len({id(task.future) for task in self._running.values()}) < self._slots:
+            self._waiting.extend(itertools.islice(self._upcoming, max(0, size - len(self._waiting))))
+            alone = any(task.alone for task in [*itertools.islice(self._waiting, size), *self._running.values()])
+            if not self._waiting or (alone and self._running):
                 return
-            self._submit(self._waiting.popleft())
+            self._submit([self._waiting.popleft() for _ in range(1 if alone else min(size, len(self._waiting)))])
 
-    def _submit(self, task: _Task) -> None:
-        task.submission += 1
-        task.last_sign, task.worker, task.loss, task.outcome = time.monotonic(), "", "", None
-        key = f"trial-{task.trial.id}-{task.submission}"
-        arguments = (task.trials, self.plugin.name, task.submission)
+    def _submit(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            task.submission += 1
+            task.last_sign, task.worker, task.loss = time.monotonic(), "", ""
+        given = [(task.trials, task.submission) for task in tasks]
+        key = f"trial-{tasks[0].trial.id}-{tasks[0].submission}"
         try:
-            task.future = self._client.submit(run, *arguments, key=key, pure=False, retries=0)
+            future = self._client.submit(run, given, self.plugin.name, key=key, pure=False, retries=0)
         except ClosedClientError as error:
             raise self._scheduler_is_gone() from error
-        self._running[task.trial.id] = task
-        task.future.add_done_callback(lambda future: self._put(self._on_done, (task, future)))
+        for task in tasks:
+            task.future = future
+            self._running[task.trial.id] = task
+        future.add_done_callback(lambda done: self._put(self._on_done, (tasks, done)))
 
     def _on_message(self, message: dict[str, Any], at: float) -> Iterator[Event]:
         task = self._running.get(message["trial_id"])
@@ -230,14 +239,10 @@ class Engine:
                 task.losses += 1
                 yield Retried(task.trial, task.loss, task.losses)
                 task.loss = ""
-            task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
+            task.worker, task.pid, task.last_sign = message["started"], message["pid"], at
             yield Started(task.trial, task.worker)
         elif "outcome" in message:
-            outcome = Outcome.model_validate(message["outcome"])
-            if outcome.trial_id == task.trial.id:
-                task.outcome = outcome
-            elif outcome.status != "lost":
-                yield from task.finished([outcome])
+            yield from self._on_outcome(task, Outcome.model_validate(message["outcome"]), at)
         elif "preparing" in message:
             task.last_sign = at
             yield Preparing(task.trial, message["preparing"])
@@ -246,13 +251,35 @@ class Engine:
             task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
 
-    def _on_done(self, done: tuple[_Task, Any], _at: float) -> Iterator[Event]:
-        task, future = done
-        if self._running.get(task.trial.id) is not task or task.future is not future:
-            return
+    def _on_outcome(self, task: _Task, outcome: Outcome, at: float) -> Iterator[Event]:
+        for other in self._running.values():
+            if other.future is task.future:
+                other.last_sign = at  # it has waited for this one
+        if outcome.trial_id != task.trial.id:
+            yield from task.finished([outcome] if outcome.status != "lost" else ())
+        elif len(task.trials) == 1:  # else a message is missing, and the result has all
+            yield from self._settle(task, [outcome])
+
+    def _on_done(self, done: tuple[Sequence[_Task], Any], _at: float) -> Iterator[Event]:
+        """Settle the trials whose last message has not come. What its worker had no time for waits again."""
+        tasks, future = done
+        left = [task for task in tasks if self._running.get(task.trial.id) is task and task.future is future]
+        outcomes, problem = _results(future) if left else ({}, "")
+        for task in left:
+            if task.trial.id in outcomes:
+                yield from self._settle(task, [outcomes[trial.id] for trial in task.trials])
+            elif problem or task.worker:
+                reason = task.loss or problem or "its result was lost"
+                yield from self._settle(task, [Outcome(trial_id=task.trial.id, status="lost", reason=reason)])
+            else:
+                del self._running[task.trial.id]
+                self._waiting.appendleft(task)
+
+    def _settle(self, task: _Task, outcomes: Sequence[Outcome]) -> Iterator[Event]:
+        """End an attempt with the outcomes of what was left of it, that of the longest trial last."""
         del self._running[task.trial.id]
-        outcomes = _outcomes(task, future)
         outcome = outcomes[-1]
+        self._trial_s.append(outcome.seconds if outcome.status == "complete" else math.inf)
         task.future = None
         if outcome.reason == _KILLED and self._memory_kills.include(task.pid):
             outcome = outcome.model_copy(update={"reason": OUT_OF_MEMORY})
@@ -289,7 +316,8 @@ class Engine:
             raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
         self._slots = max(1, sum(cores.values()))
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
-        for task in self._running.values():
+        heads = {id(task.future): task for task in reversed(self._running.values())}  # the others wait for them
+        for task in heads.values():
             task.last_sign = min(now, task.last_sign + pause_s)
             if not task.loss and now - task.last_sign > self._patience(self.plugin.workload.pace(task.trial.settings)):
                 if worker := task.worker or self._worker_that_holds(task.future.key):
@@ -332,20 +360,16 @@ def _in_thread(ask: Callable[..., object], *arguments: object, **options: object
     threading.Thread(target=call, name="ask-workers", daemon=True).start()
 
 
-def _outcomes(task: _Task, future: Any) -> list[Outcome]:
-    """Those of a settled future, from the worker's messages or the result. Without one, the worker was lost."""
+def _results(future: Any) -> tuple[dict[str, Outcome], str]:
+    """What a settled future brought, by trial, and why it brought nothing."""
     if future.status == "finished":
-        if task.outcome is not None and len(task.trials) == 1:
-            return [task.outcome]
         with suppress(Exception):
-            outcomes: list[Outcome] = future.result(timeout=_RESULT_S)
-            return outcomes
-    reason = task.loss or "its result was lost"
-    if not task.loss:
-        with suppress(Exception):
-            error = future.exception(timeout=1)
-            reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
-    return _of_each(task, Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason)))
+            return {each.trial_id: each for each in future.result(timeout=_RESULT_S)}, ""
+        return {}, "its result was lost"
+    with suppress(Exception):
+        error = future.exception(timeout=1)
+        return {}, _KILLED if isinstance(error, KilledWorker) else one_line(f"{type(error).__name__}: {error}")
+    return {}, "its result was lost"
 
 
 def _of_each(task: _Task, outcome: Outcome) -> list[Outcome]:

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -24,6 +24,8 @@ TOPIC = "mnist-ablate"
 OUT_OF_MEMORY = "out of memory"
 WORKER, TRIALS = "MNIST_ABLATE_WORKER", "MNIST_ABLATE_TRIALS"
 """Variables of a process that trains: the worker's own name, and the folder under which each trial may have its own."""
+BUNDLE_S = 0.2
+"""How long the trials may take that a worker gets at once."""
 _ORPHAN_CHECK_S = 0.5
 
 
@@ -90,23 +92,29 @@ def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
     dask_worker.plugins[plugin].pruned.add(trial_id)
 
 
-def run(trials: tuple[Trial, ...], plugin: str, submission: int) -> list[Outcome]:
-    """Train the trials of one training, the longest last, by whose id messages go.
+def run(given: Sequence[tuple[tuple[Trial, ...], int]], plugin: str) -> list[Outcome]:
+    """Train trainings, each for its submission, until `BUNDLE_S` have passed; at least one.
 
-    Each outcome is also sent as a message when it is reached: fetching the result takes longer than a short trial.
+    A training has its trials, the longest last, by whose id messages go. Each outcome is also sent as a message when it
+    is reached: fetching the result takes longer than a short trial.
     """
-    worker, outcomes = get_worker(), list[Outcome]()
+    worker, outcomes, clock = get_worker(), list[Outcome](), time.perf_counter()
+    for trials, submission in given:
 
-    def tell(**parts: Any) -> None:
-        worker.log_event(TOPIC, {"trial_id": trials[-1].id, "submission": submission, **parts})
+        def tell(trial_id: str = trials[-1].id, submission: int = submission, **parts: Any) -> None:
+            worker.log_event(TOPIC, {"trial_id": trial_id, "submission": submission, **parts})
 
-    def reached(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        tell(outcome=outcome.model_dump())
+        def reached(outcome: Outcome, tell: Callable[..., None] = tell) -> None:
+            outcomes.append(outcome)
+            tell(outcome=outcome.model_dump())
 
-    if cut_off := _train(trials, worker.plugins[plugin], worker.address, tell, reached):
-        for trial in trials[len(outcomes) :]:
-            reached(cut_off.model_copy(update={"trial_id": trial.id}))
+        if cut_off := _train(trials, worker.plugins[plugin], worker.address, tell, reached):
+            ended = {outcome.trial_id for outcome in outcomes}
+            for trial in trials:
+                if trial.id not in ended:
+                    reached(cut_off.model_copy(update={"trial_id": trial.id}))
+        if time.perf_counter() - clock > BUNDLE_S:
+            break
     return outcomes
 
 

@@ -62,12 +62,14 @@ COMPLETE = {("complete", "")}
 def run(plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run with faults; `relu_1="kill"`: the trial of relu with seed 1 kills its worker. Each trial ends once."""
 
-    def run(seeds: int = 3, jobs: int = 2, timeout_s: float | None = None, **faults: str) -> Told:
+    def run(
+        seeds: int = 3, jobs: int = 2, timeout_s: float | None = None, *, ahead: bool = False, **faults: str
+    ) -> Told:
         by_trial = {key.replace("_", "/"): fault for key, fault in faults.items()}
         monkeypatch.setenv("FAKE_FAULTS", json.dumps(by_trial))
         asked = trials(digest, seeds)
         with Engine(plugin, jobs=jobs, trial_timeout_s=timeout_s) as running:
-            told = Told(each_event(running, asked))
+            told = Told(itertools.chain.from_iterable(running.batches([(each,) for each in asked], ahead=ahead)))
         assert sorted(told.trials(Finished)) == sorted(trial.id for trial in asked)
         return told
 
@@ -129,6 +131,25 @@ def test_what_a_shared_training_reached_stays_whatever_happens_later(
     assert [each.outcome.status for each in finished] == ended
     assert [each.outcome.trial_id for each in finished] == [trial.id for trial in training]
     assert told.trials(Started) == [training[-1].id] * starts
+
+
+@pytest.mark.slow
+def test_a_worker_gets_short_trials_together_and_its_death_costs_the_running_one(
+    run: Run, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_EPOCH_S", "0")
+    monkeypatch.setenv("FAKE_TRIAL_S", "0.01")
+    given: list[int] = []
+    submit = Engine._submit
+    monkeypatch.setattr(Engine, "_submit", lambda self, tasks: given.append(len(tasks)) or submit(self, tasks))
+    undisturbed = run(seeds=40, ahead=True)
+    assert (given[0], max(given)) == (1, engine._BUNDLE)
+    (fake / "starts").unlink()
+    given.clear()
+    told = run(seeds=40, ahead=True, timeout_s=1.0, relu_30="kill_once", tanh_38="hang_once")
+    assert max(given) > 1
+    assert sorted(told.retries) == [("no progress for 1 s", 1), ("worker killed", 1)]
+    assert told.numbers == undisturbed.numbers
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import ast
 import importlib
 import inspect
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,9 +91,7 @@ class OwnChoices:
             return self._executed(self.source.folder, lambda: importlib.import_module(self.module))
         folder = self.source.folder
         if not self.source.is_in(folder):
-            folder = source_code.unpack(
-                self.source.packed(), Path(tempfile.mkdtemp(prefix="mnist-ablate-code-"))
-            ).folder
+            folder = source_code.unpack(self.source.packed()).folder
         own = {".".join(Path(name).with_suffix("").parts).removesuffix(".__init__") for name, _ in self.source.files}
         for name in [each for each in sys.modules if each in own and _is_foreign(each)]:
             del sys.modules[name]

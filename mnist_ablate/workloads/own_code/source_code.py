@@ -3,9 +3,12 @@
 import ast
 import hashlib
 import io
+import os
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,12 +56,20 @@ class SourceCode:
         return buffer.getvalue()
 
 
-def unpack(content: bytes, folder: Path) -> SourceCode:
-    """Write packed files to a folder, and give them."""
+def unpack(content: bytes) -> SourceCode:
+    """Packed files in a temporary folder of this user: the one that another process made of the same, or a new one."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        archive.extractall(folder)
         files = tuple((name, archive.read(name)) for name in archive.namelist())
-    return SourceCode(folder, files)
+        name = f"mnist-ablate-code-{os.getuid()}-{hashlib.sha256(content).hexdigest()[:16]}"
+        found = SourceCode(Path(tempfile.gettempdir(), name), files)
+        if found.is_in(found.folder) and found.folder.stat().st_uid == os.getuid():
+            return found
+        new = Path(tempfile.mkdtemp(prefix="mnist-ablate-code-"))
+        archive.extractall(new)
+    with suppress(OSError):  # there is one, of another user or changed by what ran in it
+        new.rename(found.folder)
+        return found
+    return replace(found, folder=new)
 
 
 def of_module(folder: Path, module: str, named: Sequence[str] = ()) -> SourceCode:

@@ -5,7 +5,6 @@ Nothing here runs it. A worker's `trainer` does, in a process of its own.
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -177,7 +176,7 @@ class OwnCode:
         Raises DataError if there is no such module.
         """
         if isinstance(source, bytes):
-            files = source_code.unpack(source, Path(tempfile.mkdtemp(prefix="mnist-ablate-code-")))
+            files = source_code.unpack(source)
             if self.module == MARK.rstrip(":"):
                 return _unpacked(self, files)
             is_sent = not self.module or source_code.file_of(files.folder, self.module)

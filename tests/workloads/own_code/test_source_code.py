@@ -1,5 +1,7 @@
 """Which files decide what a trial does, found without running any."""
 
+import tempfile
+
 import pytest
 
 from mnist_ablate.errors import SweepError
@@ -73,16 +75,25 @@ def test_the_digest_follows_contents_names_and_the_call(folder):
     assert source_code.of_module(folder, "train").digest_with("a") != before.digest_with("a")
 
 
-def test_what_is_packed_is_unpacked(folder, tmp_path_factory):
+def test_what_is_packed_is_unpacked_once(folder, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("there")))
     found = source_code.of_module(folder, "train")
-    there = tmp_path_factory.mktemp("there")
-    again = source_code.unpack(found.packed(), there)
-    assert (again.files, again.folder) == (found.files, there)
-    assert found.is_in(there)
-    (there / "helper.py").write_text("")
-    assert not found.is_in(there)
-    (there / "helper.py").unlink()
-    assert not found.is_in(there)
+    first, again = source_code.unpack(found.packed()), source_code.unpack(found.packed())
+    assert (again.files, again.folder) == (found.files, first.folder)
+    assert found.is_in(first.folder)
+    assert [*first.folder.parent.iterdir()] == [first.folder]
+
+
+@pytest.mark.parametrize("change", ["write_text", "unlink"])
+def test_unpacked_files_that_were_changed_are_not_used_again(folder, tmp_path_factory, monkeypatch, change):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("there")))
+    found = source_code.of_module(folder, "train")
+    first = source_code.unpack(found.packed())
+    getattr(first.folder / "helper.py", change)(*(["changed"] if change == "write_text" else []))
+    assert not found.is_in(first.folder)
+    again = source_code.unpack(found.packed())
+    assert again.folder != first.folder
+    assert found.is_in(again.folder)
 
 
 def test_an_installed_module_is_found_and_not_imported(folder, monkeypatch):
