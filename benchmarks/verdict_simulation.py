@@ -194,6 +194,14 @@ def decide(control: Floats, treated: Floats, claimed: Claimed = "lower", share: 
     seen = gone.any(axis=2)
     rates = np.where(seen, alpha * (1 - COLLAPSE_SHARE), alpha)
     low, high = intervals(np.where(gone, np.nan, control - treated), rates)  # lower, as claimed, is positive
+    return by_rule(low, high, shown, toward, claimed)
+
+
+def by_rule(low: Floats, high: Floats, shown: NDArray[np.bool_], toward: Floats, claimed: Claimed) -> Decisions:
+    """The verdicts on intervals of control minus treatment, nan where there is none, and on collapses.
+
+    `toward` is above zero where the treatment collapses more often; `shown` says that this is no chance.
+    """
     unknown = np.isnan(low)
     if claimed == "same":
         within, beyond = (low > -MARGIN) & (high < MARGIN), (high < -MARGIN) | (low > MARGIN)

@@ -206,6 +206,7 @@ class TimeLeft:
     def __init__(self, plan: Plan) -> None:
         self._workload = plan.sweep.workload
         self._settings = {label(arm.params): arm.settings for arm in plan.arms}
+        self._together = [[label(arm.params) for arm in each] for each in plan.arms_together]
         self._left = Counter(dict.fromkeys(self._settings, plan.sweep.max_seeds))
         self._left.update(label(each.arm.params) for each in plan.tuning)
         if plan.sweep.control_seeds:
@@ -248,10 +249,19 @@ class TimeLeft:
         if not known:
             return None
         usual = fmean(known)
-        work = sum(self._left[arm] * (usual if cost is None else cost) for arm, cost in costs.items())
+        work = sum(self._work(arms, costs, usual) for arms in self._together)
         spent = sum(at - began for began, *_ in self._times.values())
         is_all = all(cost is not None for arm, cost in costs.items() if self._left[arm])
         return max(0.0, work + self._others * usual - spent) / max(1, workers), is_all
+
+    def _work(self, arms: list[str], costs: dict[str, float | None], usual: float) -> float:
+        """Seconds of the trainings of arms that share them: an arm needs its own beyond those of longer ones."""
+        seconds, trained = 0.0, 0
+        for arm in reversed(arms):
+            cost = costs[arm]
+            seconds += max(0, self._left[arm] - trained) * (usual if cost is None else cost)
+            trained = max(trained, self._left[arm])
+        return seconds
 
     def _cost(self, arm: str, settings: Params) -> float | None:
         if taken := self._trial_s[arm]:

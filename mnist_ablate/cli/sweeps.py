@@ -157,6 +157,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 def _end(result: "Run", settings: Settings, *, as_json: bool, register: bool) -> None:
     """Judge, show, publish; leave with the exit code that says how it went."""
     from mnist_ablate.service import webhook
+    from mnist_ablate.sweep.sweep_file import shipped
     from mnist_ablate.tracking import model_registry
 
     report = result.report
@@ -167,6 +168,8 @@ def _end(result: "Run", settings: Settings, *, as_json: bool, register: bool) ->
     if result.link:
         page = "  (start it with: mnist-ablate ui)" if settings.tracking_uri == settings.embedded_uri else ""
         typer.echo(f"runs: {result.link}{page}", err=True)
+    if (wider := f"{report.sweep}_across") in shipped() and not result.interrupted:
+        typer.echo(f"how far these verdicts reach: mnist-ablate sweep {wider}", err=True)
     if register and in_step and not result.interrupted:
         verdicts = {claim.name: claim.verdict for claim in report.claims}
         try:

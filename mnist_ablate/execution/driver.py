@@ -21,7 +21,7 @@ from mnist_ablate.reports.report import Report
 from mnist_ablate.reports.wording import estimate
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.verdict import judge
-from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings, trainings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.run_format import verdict_tag
 from mnist_ablate.tracking.uploader import Uploader
@@ -136,10 +136,10 @@ class Run:
         """Train one round after the other. What failed in this run is not tried again in it."""
         if self.plan.sweep.design == "search":
             search = Search(self.plan, self.entries)
-            self._train(search.trials(), search)
+            self._train(((each,) for each in search.trials()), search)
             search.check_not_exhausted()
         while due := progress.due(self.plan, self._settled):
-            self._train(due)
+            self._train(trainings(self.plan.sweep.workload, due))
             self._announce()
             if any(each.id not in self._settled for each in due):
                 break
@@ -161,8 +161,8 @@ class Run:
                 self._view.message(f"{found.name}: {found.verdict} after {found.n_pairs} seeds, {estimate(found)}")
                 self._uploading().tag(verdict_tag(found.name), found.verdict)
 
-    def _train(self, planned: Iterable[PlannedTrial], search: Search | None = None) -> None:
-        """Run these trials. With a search they are its suggestions, and it decides by what it is told.
+    def _train(self, planned: Iterable[tuple[PlannedTrial, ...]], search: Search | None = None) -> None:
+        """Run these trainings. With a search they are its suggestions, and it decides by what it is told.
 
         All finished trials that wait are recorded together, before anything else hears of them.
         """
@@ -173,18 +173,21 @@ class Run:
         if self._engine is None and self._settings.cluster is None:  # workers elsewhere have files of their own
             self.plan.sweep.workload.prepare(planned_settings(self.plan), self._settings.weights, self._view.message)
         uploader, engine = self._uploading(), self._training()
-        taken: dict[str, PlannedTrial] = {}
+        taken, longest = dict[str, PlannedTrial](), set[str]()
 
-        def trials() -> Iterator[Trial]:
-            for each in itertools.chain([first], due):
-                taken[each.id] = each
-                yield each.trial
+        def trials() -> Iterator[tuple[Trial, ...]]:
+            for training in itertools.chain([first], due):
+                taken.update((each.id, each) for each in training)
+                longest.add(training[-1].id)
+                yield tuple(each.trial for each in training)
 
         for batch in engine.batches(trials(), ahead=search is None):
             events = [_within_bounds(event, self.plan.sweep.workload) for event in batch]
             self._record_all([(taken[each.trial.id], each.outcome) for each in events if isinstance(each, Finished)])
             _check_credentials(uploader)
             for event in events:
+                if isinstance(event, Finished) and event.outcome.status == "failed" and event.trial.id in longest:
+                    self._failures[event.outcome.reason] += 1
                 self._take(taken[event.trial.id], event, search)
             for reason, times in self._failures.most_common(1):
                 if times >= SAME_FAILURES:
@@ -213,7 +216,6 @@ class Run:
             self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
             uploader.outcome(trial, arm, outcome)
             if outcome.status == "failed":
-                self._failures[outcome.reason] += 1
                 (self._settings.log_dir / f"{trial.id}.log").write_text(outcome.traceback, encoding="utf-8")
             if search is not None:
                 search.learn(outcome)

@@ -84,12 +84,13 @@ _Handler = Callable[[Any, float], Iterator[Event]]  # makes events of what has a
 
 @dataclass
 class _Task:
-    """A trial that is not finished. `submission` tells late messages of an earlier attempt from those of this one.
+    """A training that is not finished: the trials that it is still to reach, the longest last.
 
-    `loss` says why the engine gave the attempt up.
+    `submission` tells late messages of an earlier attempt from those of this one. `loss` says why the engine gave the
+    attempt up.
     """
 
-    trial: Trial
+    trials: tuple[Trial, ...]
     future: Any = None
     submission: int = 0
     losses: int = 0
@@ -99,6 +100,19 @@ class _Task:
     pid: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     loss: str = ""
+
+    @property
+    def trial(self) -> Trial:
+        """The longest one: by it the training goes."""
+        return self.trials[-1]
+
+    def finished(self, outcomes: Iterable[Outcome]) -> Iterator[Finished]:
+        """The events of those trials that have not finished yet; these are not to be reached again."""
+        left = {trial.id: trial for trial in self.trials}
+        for outcome in outcomes:
+            if trial := left.pop(outcome.trial_id, None):
+                self.trials = tuple(left.values()) or self.trials
+                yield Finished(trial, outcome)
 
 
 @dataclass(eq=False)
@@ -142,15 +156,16 @@ class Engine:
         if task is not None and task.worker:
             _in_thread(self._client.run, prune, self.plugin.name, trial_id, workers=[task.worker])
 
-    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
-        """The events of these trials until each is finished. A lost one is run again at most `RETRIES` times.
+    def batches(self, trainings: Iterable[tuple[Trial, ...]], *, ahead: bool) -> Iterator[list[Event]]:
+        """The events of these trainings until each trial is finished. A lost one is run again at most `RETRIES` times.
 
-        If `ahead`, workers get their next trials before the events of the last are handled, and what happens within
-        `_BATCH_S` of the batch before comes together. Otherwise the next trial is taken when the last event has been
+        A training has the trials that it serves, the longest last. Those before it have one event, their `Finished`.
+        If `ahead`, workers get their next trainings before the events of the last are handled, and what happens within
+        `_BATCH_S` of the batch before comes together. Otherwise the next one is taken when the last event has been
         handled, which can decide what it is.
         Raises UnreachableError if the scheduler goes away.
         """
-        self._upcoming, self._waiting, self._ahead = map(_Task, trials), deque(), ahead
+        self._upcoming, self._waiting, self._ahead = map(_Task, trainings), deque(), ahead
         self._check_workers()
         self._submit_waiting()
         batch_due = 0.0
@@ -201,7 +216,7 @@ class Engine:
         for task in tasks:
             task.submission += 1
             task.last_sign, task.worker, task.loss = time.monotonic(), "", ""
-        given = [(task.trial, task.submission) for task in tasks]
+        given = [(task.trials, task.submission) for task in tasks]
         key = f"trial-{tasks[0].trial.id}-{tasks[0].submission}"
         try:
             future = self._client.submit(run, given, self.plugin.name, key=key, pure=False, retries=0)
@@ -228,10 +243,7 @@ class Engine:
             task.worker, task.pid, task.last_sign = message["started"], message["pid"], at
             yield Started(task.trial, task.worker)
         elif "outcome" in message:
-            for other in self._running.values():
-                if other.future is task.future:
-                    other.last_sign = at  # it has waited for this one
-            yield from self._settle(task, Outcome.model_validate(message["outcome"]))
+            yield from self._on_outcome(task, Outcome.model_validate(message["outcome"]), at)
         elif "preparing" in message:
             task.last_sign = at
             yield Preparing(task.trial, message["preparing"])
@@ -240,29 +252,40 @@ class Engine:
             task.last_sign = at
             yield Progress(task.trial, Epoch(**message["epoch"]))
 
+    def _on_outcome(self, task: _Task, outcome: Outcome, at: float) -> Iterator[Event]:
+        for other in self._running.values():
+            if other.future is task.future:
+                other.last_sign = at  # it has waited for this one
+        if outcome.trial_id != task.trial.id:
+            yield from task.finished([outcome] if outcome.status != "lost" else ())
+        elif len(task.trials) == 1:  # else a message is missing, and the result has all
+            yield from self._settle(task, [outcome])
+
     def _on_done(self, done: tuple[Sequence[_Task], Any], _at: float) -> Iterator[Event]:
         """Settle the trials whose last message has not come. What its worker had no time for waits again."""
         tasks, future = done
         left = [task for task in tasks if self._running.get(task.trial.id) is task and task.future is future]
         outcomes, problem = _results(future) if left else ({}, "")
         for task in reversed(left):  # those that wait again keep their order
-            if outcome := outcomes.get(task.trial.id):
-                yield from self._settle(task, outcome)
+            if task.trial.id in outcomes:
+                yield from self._settle(task, [outcomes[trial.id] for trial in task.trials])
             elif problem or task.worker:
                 reason = task.loss or problem or "its result was lost"
-                yield from self._settle(task, Outcome(trial_id=task.trial.id, status="lost", reason=reason))
+                yield from self._settle(task, [Outcome(trial_id=task.trial.id, status="lost", reason=reason)])
             else:
                 del self._running[task.trial.id]
                 self._waiting.appendleft(task)
 
-    def _settle(self, task: _Task, outcome: Outcome) -> Iterator[Event]:
+    def _settle(self, task: _Task, outcomes: Sequence[Outcome]) -> Iterator[Event]:
+        """End an attempt with the outcomes of what was left of it, that of the longest trial last."""
         del self._running[task.trial.id]
+        outcome = outcomes[-1]
         self._trial_s.append(outcome.seconds if outcome.status == "complete" else math.inf)
         task.future = None
         if outcome.reason == _KILLED and self._memory_kills.include(task.pid):
             outcome = outcome.model_copy(update={"reason": OUT_OF_MEMORY})
         if outcome.status != "lost":
-            yield Finished(task.trial, outcome)
+            yield from task.finished(outcomes)
         elif self._draining_since is None:
             yield from self._on_loss(task, outcome)
 
@@ -275,9 +298,9 @@ class Engine:
         task.losses += 1
         if task.alone:
             reason = f"{outcome.reason}, with no other trial beside it too"
-            yield Finished(task.trial, outcome.model_copy(update={"status": "failed", "reason": reason}))
+            yield from task.finished(_of_each(task, outcome.model_copy(update={"status": "failed", "reason": reason})))
         elif task.losses > RETRIES:
-            yield Finished(task.trial, outcome)
+            yield from task.finished(_of_each(task, outcome))
         else:
             task.alone = outcome.reason == OUT_OF_MEMORY
             self._waiting.appendleft(task)
@@ -348,3 +371,8 @@ def _results(future: Any) -> tuple[dict[str, Outcome], str]:
         error = future.exception(timeout=1)
         return {}, _KILLED if isinstance(error, KilledWorker) else one_line(f"{type(error).__name__}: {error}")
     return {}, "its result was lost"
+
+
+def _of_each(task: _Task, outcome: Outcome) -> list[Outcome]:
+    """The same outcome for every trial that the training did not reach."""
+    return [outcome.model_copy(update={"trial_id": trial.id}) for trial in task.trials]

@@ -38,7 +38,8 @@ class ClaimPower:
 class Preview:
     """A plan's size, its time on this machine's cores, and the effects that it can find.
 
-    Seeds, trials and time are the most that the sweep can need. An adaptive sweep may need only the `least`.
+    Seeds, trials, trainings and time are the most that the sweep can need; one training serves the arms that differ in
+    their epochs alone. An adaptive sweep may need only the `least`.
     `fingerprints` describe its inputs. `warnings` say what trials would lack. `assumed_sd` is what `claims` assume: the
     standard deviation of paired differences between seeds. `runs_code` names the user's code that trials run. Then the
     time is unknown, because a plan does not run it. `recorded` of the trials need not be trained again; None if no home
@@ -55,6 +56,8 @@ class Preview:
     control_trials: int
     trials: int
     least_trials: int
+    trainings: int
+    least_trainings: int
     jobs: int
     estimated_s: float | None
     claims: list[ClaimPower]
@@ -94,6 +97,8 @@ def preview(
         control_trials=sweep.control_seeds,
         trials=plan.size,
         least_trials=count(sweep, sweep.min_seeds),
+        trainings=plan.training_count(plan.size, sweep.max_seeds),
+        least_trainings=plan.training_count(count(sweep, sweep.min_seeds), sweep.min_seeds),
         jobs=CPU_COUNT,
         estimated_s=_time_s(plan, inputs),
         claims=[_power(sweep, claim) for claim in sweep.claims],
@@ -139,7 +144,9 @@ def _time_s(plan: Plan, inputs: Inputs) -> float | None:
         return None
     epochs = [float(arm.settings[workload.budget]) + 0.5 for arm in plan.arms]
     trial_s = [number * epoch_s for number, epoch_s in zip(epochs, cost.epoch_s, strict=True)]
+    longest = [each[-1] for each in plan.arms_together]
     runs = len(plan.points) + plan.sweep.max_seeds * (2 if plan.sweep.as_written else 1)
+    round_s = sum(seconds for arm, seconds in zip(plan.arms, trial_s, strict=True) if arm in longest)
     control_s = plan.sweep.control_seeds * trial_s[plan.arms.index(plan.control_arm)]
     tried = plan.tuning_size - len(plan.tuning)  # of a search or a path: as long as the last arm, if none is pruned
-    return START_S + (cost.preparation_s + runs * sum(trial_s) + control_s + tried * trial_s[-1]) / int(CPU_COUNT)
+    return START_S + (cost.preparation_s + runs * round_s + control_s + tried * trial_s[-1]) / int(CPU_COUNT)

@@ -92,26 +92,41 @@ def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
     dask_worker.plugins[plugin].pruned.add(trial_id)
 
 
-def run(given: Sequence[tuple[Trial, int]], plugin: str) -> list[Outcome]:
-    """Train trials, each for its submission, until `BUNDLE_S` have passed; at least one.
+def run(given: Sequence[tuple[tuple[Trial, ...], int]], plugin: str) -> list[Outcome]:
+    """Train trainings, each for its submission, until `BUNDLE_S` have passed; at least one.
 
-    Each outcome is also sent as the last message of its trial: fetching them takes longer than a short trial.
+    A training has its trials, the longest last, by whose id messages go. Each outcome is also sent as a message when it
+    is reached: fetching the result takes longer than a short trial.
     """
     worker, outcomes, clock = get_worker(), list[Outcome](), time.perf_counter()
-    for trial, submission in given:
+    for trials, submission in given:
 
-        def tell(trial_id: str = trial.id, submission: int = submission, **parts: Any) -> None:
+        def tell(trial_id: str = trials[-1].id, submission: int = submission, **parts: Any) -> None:
             worker.log_event(TOPIC, {"trial_id": trial_id, "submission": submission, **parts})
 
-        outcomes.append(_train(trial, worker.plugins[plugin], worker.address, tell))
-        tell(outcome=outcomes[-1].model_dump())
+        def reached(outcome: Outcome, tell: Callable[..., None] = tell) -> None:
+            outcomes.append(outcome)
+            tell(outcome=outcome.model_dump())
+
+        if cut_off := _train(trials, worker.plugins[plugin], worker.address, tell, reached):
+            ended = {outcome.trial_id for outcome in outcomes}
+            for trial in trials:
+                if trial.id not in ended:
+                    reached(cut_off.model_copy(update={"trial_id": trial.id}))
         if time.perf_counter() - clock > BUNDLE_S:
             break
     return outcomes
 
 
-def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[..., None]) -> Outcome:
-    """An exception is an outcome ("failed") with its traceback, not a lost worker."""
+def _train(
+    trials: tuple[Trial, ...],
+    plugin: TrainerPlugin,
+    address: str,
+    tell: Callable[..., None],
+    reached: Callable[[Outcome], None],
+) -> Outcome | None:
+    """What cut the training off. An exception is an outcome ("failed") with its traceback, not a lost worker."""
+    trial = trials[-1]
     if plugin.trainer is None:  # Dask keeps a worker that joins later even if its set-up fails
         return Outcome(trial_id=trial.id, status="failed", reason=plugin.refusal or "its worker is not set up")
     epochs: list[Epoch] = []
@@ -123,11 +138,18 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
         if trial.id in plugin.pruned and (planned is None or epoch.number < planned):
             raise _PrunedError
 
+    def on_wait(text: str) -> None:
+        tell(preparing=text)
+
     tell(started=address, pid=os.getpid())
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
     plugin.pruned.discard(trial.id)
     try:
-        return plugin.trainer.train(trial, on_epoch, lambda text: tell(preparing=text))
+        if trials == (trial,):
+            reached(plugin.trainer.train(trial, on_epoch, on_wait))
+        else:
+            for outcome in plugin.trainer.train_together(trials, on_epoch, on_wait):
+                reached(outcome)
     except _PrunedError:
         return Outcome(
             trial_id=trial.id,
@@ -143,6 +165,7 @@ def _train(trial: Trial, plugin: TrainerPlugin, address: str, tell: Callable[...
         if kind in {"MemoryError", "ResourceExhaustedError"}:
             return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=trace)
         return Outcome(trial_id=trial.id, status="failed", reason=f"{kind}: {text}" if text else kind, traceback=trace)
+    return None
 
 
 def _follow_driver(log: Path) -> None:

@@ -19,7 +19,7 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.reports import drawing
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
 from mnist_ablate.reports.report import Reach, RecordedSweep, Report
-from mnist_ablate.reports.wording import estimate, is_known, minus, settings_in_words
+from mnist_ablate.reports.wording import estimate, is_known, minus, say, settings_in_words
 from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
@@ -48,9 +48,13 @@ Seeds = Mapping[int, Sequence[tuple[float, float]]]  # (place, value) of every s
 def main_chart(report: Report, record: RecordedSweep) -> Chart:
     """The one chart of an SVG or PNG file: claims about the first claim's metric; arms if there are no claims.
 
+    Claims that are asked in several settings have a panel each.
+
     Raises SweepError if nothing is recorded that could be drawn.
     """
     metric = report.asked.metric(report.metric)
+    if report.reach:
+        return specifications(report, metric)
     if report.claims:
         return claims([each for each in report.main_claims if each.metric == report.metric], metric)
     if not report.arms:
@@ -100,6 +104,42 @@ def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
             _plot(chart, axes, [(each.effect, y + 0.39, said[y])], mean)
             _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
             _write(axes, (16.0, y + 0.71), estimates[y], "muted")
+    return chart
+
+
+def specifications(report: Report, metric: Metric) -> Chart:
+    """Specification curves in small panels: each claim in every setting, sorted by its difference, with its verdict."""
+    by_name, measure = {claim.name: claim for claim in report.claims}, measure_of(metric)
+    found = [each for each in report.reach if by_name[each.name].metric == metric.name][:MOST_PANELS]
+    title = f"Specification curves: difference in {measure.name} of {len(found)} claims in every setting"
+    words = "".join(f"{each.name}: {say('reach', each)} " for each in found)
+    columns = min(len(found), 3)
+    rows, most = math.ceil(len(found) / columns), max(len(each.settings) for each in found)
+    with canvas(title, words, (26.0 * most + 84.0) * rows) as chart:
+        for i, each in enumerate(found):
+            shown = [(by_name[setting.claim], settings_in_words(setting)) for setting in each.settings]
+            shown.sort(key=lambda one: -math.inf if math.isnan(one[0].effect) else one[0].effect)
+            axes = chart.figure.add_subplot(rows, columns, i + 1, title=short(each.name, 40), ylim=(most, 0))
+            labels = [f"{SIGNS[claim.verdict]} {short(name, 16)}" for claim, name in shown]
+            axes.set_yticks([y + 0.5 for y in range(len(shown))], labels)
+            limits = [limit for claim, _ in shown for limit in (claim.ci_low, claim.ci_high)]
+            span = drawing.span_of_differences((claim.effect for claim, _ in shown), limits, [shown[0][0].margin])
+            set_scale(axes, "x", span, measure.difference_tick, "", 4)
+            axes.axvline(0.0, color=LIGHT["muted"], linewidth=1, zorder=1.5)
+            axes.axvspan(-shown[0][0].margin, shown[0][0].margin, color=LIGHT["band"], zorder=0.2)
+            for y, (label, (claim, name)) in enumerate(zip(axes.get_yticklabels(), shown, strict=True)):
+                color, (symbol, size) = LIGHT[claim.verdict], _SYMBOLS[claim.verdict]
+                label.set_color(color)
+                _bar(axes, (claim.ci_low, claim.ci_high), y + 0.5, color)
+                text = f"{each.name}, {name}, {claim.verdict}: {minus(estimate(claim))}"
+                _plot(
+                    chart,
+                    axes,
+                    [(claim.effect, y + 0.5, text)],
+                    {**_MEAN, "marker": symbol, "ms": size, "color": color},
+                )
+        unit = ", percentage points" * measure.is_fraction
+        chart.figure.supxlabel(f"difference in {measure.name}{unit}; each panel has its own scale", fontsize=12)
     return chart
 
 

@@ -220,9 +220,11 @@ def _finite(values: Iterable[float]) -> list[float]:
     return [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)]
 
 
-def set_scale(axes: Axes, which: Literal["x", "y"], span: Span, tick_text: Callable[[float], str], name: str) -> None:
-    """Give one axis its span, and named grid lines that are at least an eighth (y: a sixth) apart; name it below."""
-    axis, most = (axes.xaxis, 8) if which == "x" else (axes.yaxis, 6)
+def set_scale(  # noqa: PLR0913, PLR0917 - one axis of a chart
+    axes: Axes, which: Literal["x", "y"], span: Span, tick_text: Callable[[float], str], name: str, most: int = 0
+) -> None:
+    """Give one axis its span, and grid lines with numbers, `most` of them (of x 8, of y 6); name it below."""
+    axis, most = (axes.xaxis, most or 8) if which == "x" else (axes.yaxis, most or 6)
     (axes.set_xscale if which == "x" else axes.set_yscale)(span.scale, **span.options)
     (axes.set_xlim if which == "x" else axes.set_ylim)(span.low, span.high)
     axes.set_xlabel(short(f"{name} (axis {span.note})" if name and span.note else name, 110))

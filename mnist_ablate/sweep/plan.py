@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from mnist_ablate.settings import MAX_TRIALS
 from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.sweep import Choice, Sweep
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Params, Scalar, Trial
-from mnist_ablate.workloads.workload import PlannedSettings, trial_of
+from mnist_ablate.workloads.workload import PlannedSettings, Workload, trial_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ class Plan:
     def tuning_size(self) -> int:
         """The number of trials that tune, search, or choose a path."""
         return DESIGNS[self.sweep.design].tuning_count(self.sweep)
+
+    @cached_property
+    def arms_together(self) -> list[list[Arm]]:
+        """The arms by the training that serves them, with one seed: the longest last."""
+        found = trainings(self.sweep.workload, self.verdict_trials()[: len(self.arms)])
+        return [[each.arm for each in training] for training in found]
+
+    def training_count(self, trials: int, seeds: int) -> int:
+        """The number of trainings for so many trials, with so many seeds an arm."""
+        repeats = len(self.points) + seeds * (2 if self.sweep.as_written else 1)
+        return trials - repeats * (len(self.arms) - len(self.arms_together))
 
     @cached_property
     def tuning(self) -> tuple[PlannedTrial, ...]:
@@ -109,6 +121,18 @@ class Plan:
 def label(params: Mapping[str, Scalar]) -> str:
     """An arm in words: its factor values, in the sweep's order."""
     return " ".join(str(value) for value in params.values())
+
+
+def trainings(workload: Workload, trials: Iterable[PlannedTrial]) -> list[tuple[PlannedTrial, ...]]:
+    """The trials that one training serves, by training: those that differ in the budget alone, the longest last.
+
+    Each stands alone if the workload cannot share one.
+    """
+    found: defaultdict[object, list[PlannedTrial]] = defaultdict(list)
+    for each in trials:
+        others = {name: value for name, value in each.trial.settings.items() if name != workload.budget}
+        found[(each.trial.seed, *others.items()) if workload.shares_trainings else each.id].append(each)
+    return [tuple(sorted(each, key=lambda one: one.trial.settings.get(workload.budget, 0))) for each in found.values()]
 
 
 def make_plan(sweep: Sweep, data_digest: str, max_trials: int = MAX_TRIALS) -> Plan:

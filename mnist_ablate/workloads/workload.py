@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -102,12 +102,20 @@ class Inputs(Protocol):
 
 
 class Trainer(Protocol):
-    """Made once a worker from the inputs; trains one trial at a time."""
+    """Made once a worker from the inputs; trains one trial at a time, or those together that share a training."""
 
     def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
         """The outcome of the trial, after telling each epoch, and what takes long before the first.
 
         An empty text says that the trial runs, where nothing else may be said for minutes.
+        """
+
+    def train_together(
+        self, trials: Sequence[Trial], on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        """The outcomes of trials that differ in the budget alone, the longest last, each when it is reached.
+
+        Only a workload that `shares_trainings` is asked for it.
         """
 
     def save(self, trial: Trial, folder: Path) -> None:
@@ -133,7 +141,8 @@ class Cost:
 class Workload(Protocol):
     """What can be trained: its settings, its metrics, its inputs, and the trainer that runs one trial.
 
-    `budget` is the setting that counts the epochs of a trial, if there is one. `version` is part of every trial id: it
+    `budget` is the setting that counts the epochs of a trial, if there is one. `shares_trainings` says that a training
+    passes through the outcomes of all smaller budgets, to the bit. `version` is part of every trial id: it
     is raised when the same trial would give other numbers. `fixed_defaults` says that a changed default raises it too:
     then ids leave defaults out. `trainer` is `module:factory`, called once in each worker with the inputs.
     `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `sources` are
@@ -144,6 +153,7 @@ class Workload(Protocol):
     version: int
     fixed_defaults: bool
     budget: str
+    shares_trainings: bool
     trainer: str
     shipped_name: str
     sources: tuple[Source, ...]

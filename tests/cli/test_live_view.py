@@ -189,6 +189,21 @@ def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_no
     assert left.seconds(1, 54.0) == (4.0, True)
 
 
+def test_time_left_counts_a_training_that_serves_several_arms_once() -> None:
+    wanted = plan(across={"epochs": [2, 1, 5]})
+    each = {
+        one.arm.params["epochs"]: one for one in wanted.verdict_trials() if one.trial.settings["activation"] == "relu"
+    }
+    left = TimeLeft(wanted)
+    left.event(Started(each[5].trial, "w"), "", 0.0)
+    for epochs in (1, 2, 5):
+        left.event(finished(each[epochs]), f"relu {epochs}", 2.0 * epochs)
+    assert left.seconds(1, 10.0) == (5 * 10.0, False), "two more of relu, and three of tanh that take as long"
+    for arm in ("relu 5", "relu 5", "tanh 5", "tanh 5", "tanh 5"):
+        left.recorded(arm)
+    assert left.seconds(1, 10.0) == ((2 + 3) * 10.0, False), "what is left of the shorter ones trains by itself"
+
+
 def test_a_notebook_shows_one_bar_that_is_replaced(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
     shown: list[dict[str, str]] = []
 

@@ -69,7 +69,7 @@ def run(plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("FAKE_FAULTS", json.dumps(by_trial))
         asked = trials(digest, seeds)
         with Engine(plugin, jobs=jobs, trial_timeout_s=timeout_s) as running:
-            told = Told(itertools.chain.from_iterable(running.batches(asked, ahead=ahead)))
+            told = Told(itertools.chain.from_iterable(running.batches([(each,) for each in asked], ahead=ahead)))
         assert sorted(told.trials(Finished)) == sorted(trial.id for trial in asked)
         return told
 
@@ -100,13 +100,37 @@ def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(run: Run, fake
 
 
 def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
-    task = engine._Task(trials(digest, seeds=1)[0])
+    task = engine._Task((trials(digest, seeds=1)[0],))
     lost = Outcome(trial_id="x", status="lost", reason="worker killed")
     with Engine(plugin, jobs=1) as running:
         assert list(running._on_loss(task, lost)) == []
         task.worker = "tcp://127.0.0.1:1"
         assert list(running._on_loss(task, lost)) == [Retried(task.trial, "worker killed", 1)]
         assert list(running._waiting) == [task, task]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "ended", "starts"),
+    [
+        ("kill_once", ["complete", "complete", "complete"], 2),
+        ("raise", ["complete", "failed", "failed"], 1),
+        ("diverge", ["complete", "diverged", "diverged"], 1),
+        ("memory", ["complete", "failed", "failed"], 2),
+    ],
+)
+def test_what_a_shared_training_reached_stays_whatever_happens_later(
+    plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch, fault: str, ended: list[str], starts: int
+) -> None:
+    training = tuple(trials(digest, 1, epochs)[0] for epochs in (1, 3, 4))
+    monkeypatch.setenv("FAKE_FAULTS", json.dumps({"relu/0": fault}))
+    with Engine(plugin, jobs=1) as running:
+        told = Told(itertools.chain.from_iterable(running.batches([training], ahead=True)))
+    finished = [event for event in told if isinstance(event, Finished)]
+    assert [each.trial for each in finished] == [*training]
+    assert [each.outcome.status for each in finished] == ended
+    assert [each.outcome.trial_id for each in finished] == [trial.id for trial in training]
+    assert told.trials(Started) == [training[-1].id] * starts
 
 
 @pytest.mark.slow
@@ -242,7 +266,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_address_and_no_trial(
 
     def run() -> None:
         with Engine(remote, address=external.address) as running:
-            for events in running.batches(trials(digest, seeds=60), ahead=then == "started anew"):
+            for events in running.batches([(each,) for each in trials(digest, seeds=60)], ahead=then == "started anew"):
                 told.extend(events)
                 if told.trials(Finished) and not killed_at:
                     kill(external.scheduler)

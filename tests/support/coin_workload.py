@@ -60,6 +60,7 @@ class CoinWorkload:
     main_metric = "late_heads"
     selection_metric = "heads"
     budget = "rounds"
+    shares_trainings = False
     derived: Mapping[str, str] = {}
     trainer = "coin_workload:Hand"
     shipped_digest = hashlib.sha256(b"a table").hexdigest()

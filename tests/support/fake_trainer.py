@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,21 +29,35 @@ class FakeTrainer:
     def train(
         self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None] = lambda _text: None
     ) -> Outcome:
-        started_ms, epochs = time.time_ns() // 1_000_000, list[Epoch]()
+        (outcome,) = self.train_together((trial,), on_epoch, on_wait)
+        return outcome
+
+    def train_together(
+        self, trials: Sequence[Trial], on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        trial, started_ms, epochs = trials[-1], time.time_ns() // 1_000_000, list[Epoch]()
         again, fault = _log_start(trial), fault_of(trial)
         if fault == "prepare":
             for part in range(4):
                 on_wait(f"{part} of 4")
                 time.sleep(PREPARE_S)
-        for number in range(1, trial.settings["epochs"] + 1):
-            if number == 2 or trial.settings["epochs"] == 1:
+        for number in range(1, _epochs(trial) + 1):
+            if number == 2 or _epochs(trial) == 1:
                 _fail(fault.removesuffix("_once") if not again else fault)
             if fault == "diverge" and number == 2:
                 break
             time.sleep(SLOW_S if fault == "slow" else float(os.environ.get("FAKE_EPOCH_S", EPOCH_S)))
             epochs.append(epoch(trial, number))
             on_epoch(epochs[-1])
-        diverged = len(epochs) < trial.settings["epochs"]
+            if shorter := next((each for each in trials[:-1] if _epochs(each) == number), None):
+                yield self._outcome(shorter, epochs, fault, started_ms)
+        for each in trials:
+            if each is trial or _epochs(each) > len(epochs):
+                yield self._outcome(each, epochs, fault, started_ms)
+
+    def _outcome(self, trial: Trial, reached: Sequence[Epoch], fault: str, started_ms: int) -> Outcome:
+        epochs = [epoch(trial, each.number) for each in reached]
+        diverged = len(epochs) < _epochs(trial)
         told = CHANCE if diverged else metrics(trial)
         told = {name: 100 * value for name, value in told.items()} if fault == "percent" else told
         return Outcome(
@@ -60,6 +74,10 @@ class FakeTrainer:
     def save(self, trial: Trial, folder: Path) -> None:
         (folder / "model.json").write_text(trial.id)
         (folder / "model.weights.h5").write_text(trial.id)
+
+
+def _epochs(trial: Trial) -> int:
+    return int(trial.settings["epochs"])
 
 
 def factory(_digits: Dataset) -> FakeTrainer:
@@ -87,7 +105,7 @@ def metrics(trial: Trial) -> dict[str, float]:
 
 def epoch(trial: Trial, number: int) -> Epoch:
     """Rises to what the trial's metrics say of its last epoch."""
-    last, missing = metrics(trial), trial.settings["epochs"] - number
+    last, missing = metrics(trial), _epochs(trial) - number
     loss, accuracy = last["val_loss"] + 0.1 * missing, last["val_accuracy"] - 0.01 * missing
     values = {"train_loss": 1 / number, "train_accuracy": 0.9, "val_loss": loss, "val_accuracy": accuracy}
     return Epoch(number=number, **values, ended_ms=time.time_ns() // 1_000_000)

@@ -22,5 +22,5 @@ def trials(digest: str, seeds: int = 3, epochs: int = 3) -> list[Trial]:
 
 def each_event(engine: Engine, asked: Iterable[Trial]) -> Iterator[Event]:
     """The events of these trials, one by one: each is handled before the next trial is taken."""
-    for events in engine.batches(asked, ahead=False):
+    for events in engine.batches(((trial,) for trial in asked), ahead=False):
         yield from events

@@ -16,6 +16,8 @@ GOLDEN = {
     "dropout-quick": ("9fbc5e5a8890d499", 54, "9bcc08e6dfbdc91e", "ab9150bee37f1868"),
     "normalization": ("9aafdc1ca9240d19", 390, "51e8f0df8320f76b", "3be175edb773d60a"),
     "normalization-quick": ("d7c266254b02560c", 78, "696d0f083135a478", "d6f3c7305368e53e"),
+    "normalization_across": ("b10e404d2a07732c", 732, "51e8f0df8320f76b", "61aefed37387b469"),
+    "normalization_across-quick": ("47e9b82832f71804", 78, "696d0f083135a478", "d6f3c7305368e53e"),
     "normalization_tuned": ("8f402ef46bd4dc9e", 730, "79065fd74fd2fa72", "e29ecfd53b09445c"),
     "normalization_tuned-quick": ("33061546287c6efd", 146, "1972b45b9b75dd78", "fd6fca1d7e2fd801"),
     "optimizer": ("957e2f6bf5ae1764", 534, "f1d1c9471a3e51c4", "ff5bba8ea0be574f"),
@@ -36,6 +38,13 @@ def test_a_shipped_sweep_keeps_its_digest_and_its_trial_ids(name: str) -> None:
     content = "".join(f"{each.id}{each.stage}{' '.join(map(str, each.arm.params.values()))}" for each in trials)
     found = (sweep.digest[:16], plan.size, trials[0].id, hashlib.sha256(content.encode()).hexdigest()[:16])
     assert found == GOLDEN[name]
+
+
+def test_the_flagship_across_settings_asks_the_same_claims_of_the_same_trials() -> None:
+    across, plain = map(sweep_file.load, ("normalization_across", "normalization"))
+    assert across.claims == plain.claims
+    ids = {each.id for each in make_plan(plain, "").verdict_trials() if each.trial.seed < across.max_seeds}
+    assert ids < {each.id for each in make_plan(across, "").verdict_trials()}
 
 
 def test_every_shipped_sweep_is_held_to_its_digest() -> None:

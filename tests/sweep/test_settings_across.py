@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from judged_sweep import as_json
 from ledger_records import plan
 from pages import Reader
 from rich.console import Console
-from sweep_runs import SWEEP, Watcher, small
+from sweep_runs import SWEEP, Watcher, small, starts
 from sweep_texts import SMALL, problems
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.execution.driver import drive
+from mnist_ablate.execution.preview import preview
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports import charts, judging, sections, wording
 from mnist_ablate.reports.html import html
@@ -23,12 +25,14 @@ from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.reports.terminal import tables
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.paired_tests import t_interval
-from mnist_ablate.sweep.plan import count, make_plan
+from mnist_ablate.sweep.plan import count, make_plan, trainings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
+from mnist_ablate.workloads.keras_mnist.workload import KerasMnist
+from mnist_ablate.workloads.workload import Cost
 
 ACROSS: dict[str, Any] = {"across": {"epochs": [1, 2, 5], "optimizer": ["adam", "sgd"]}}
 USUAL = {"epochs": 2, "optimizer": "adam"}
@@ -136,6 +140,19 @@ def test_the_specification_curve_is_sorted_and_names_the_settings() -> None:
     assert "optimizer sgd, inconclusive" in drawn.description
 
 
+def test_the_chart_of_a_file_has_a_panel_for_each_claim_with_every_setting_in_it() -> None:
+    report = judged(claims=[*SWEEP["claims"], {**SWEEP["claims"][0], "name": "again"}])
+    record = RecordedSweep(report.asked, (), (), "2026-11-24T06:32:50+00:00", "d1" * 32, {})
+    drawn = charts.main_chart(report, record)
+    panels = {axes.get_title(loc="left"): axes for axes in drawn.figure.axes}
+    assert [*panels] == ["tanh-hurts", "again"]
+    labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in panels.values()]
+    assert labels[0] == labels[1]
+    assert (len(labels[0]), labels[0][-1]) == (4, "✗ epochs 1"), "the one with plus two points is the last"
+    assert f"again: {SAID}" in drawn.description
+    assert "tanh-hurts, epochs 1, refuted: +2.0" in "".join(text for texts in drawn.hovers.values() for text in texts)
+
+
 def test_adaptive_seeds_stop_each_setting_by_itself() -> None:
     found = plan(**ACROSS, seeds={"min": 4, "max": 9})
     arms = [arm.params for arm in found.arms]
@@ -174,11 +191,37 @@ def test_what_cannot_be_asked_across_is_one_line(tmp_path: Path, line: str, told
     assert any(told in each for each in found), found
 
 
+def test_a_training_to_the_longest_budget_serves_the_others() -> None:
+    found = plan(**ACROSS)
+    made = trainings(found.sweep.workload, found.verdict_trials())
+    assert len(made) == found.training_count(found.size, 3) == 3 * 2 * 2
+    assert [[arm.settings["epochs"] for arm in arms] for arms in found.arms_together] == [[1, 2, 5]] * 2 + [[2]] * 2
+    for training in made:
+        assert len({(each.trial.seed, each.trial.settings["activation"]) for each in training}) == 1
+    without = [each for each in found.verdict_trials() if each.arm.params["epochs"] != 5]
+    assert {len(each) for each in trainings(found.sweep.workload, without)} == {1, 2}, (
+        "what is decided is not waited for"
+    )
+    own = SimpleNamespace(budget="epochs", shares_trainings=False)
+    assert [len(each) for each in trainings(own, found.verdict_trials())] == [1] * 24  # type: ignore[arg-type]
+
+
+def test_a_plan_tells_trainings_and_counts_the_time_of_each_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KerasMnist, "cost", lambda _self, _inputs, arms: Cost([1.0] * len(arms), 0.0))
+    across = small(across={"epochs": [2, 1, 5]})
+    found, longest = (preview(sweep, str(images), 100) for sweep in (across, small(fixed={"epochs": 5})))
+    assert (found.trials, found.trainings, longest.trainings) == (18, 6, 6)
+    assert found.estimated_s == longest.estimated_s
+    assert found.text(across).startswith("small: 6 arms x 3 seeds, 18 trials, 6 trainings for them\n")
+    assert longest.text(small()).startswith("small: 2 arms x 3 seeds, 6 trials\n")
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("tracker", "fake")
-def test_a_sweep_with_settings_is_driven_verified_and_recorded_once(settings: Settings) -> None:
+@pytest.mark.usefixtures("tracker")
+def test_a_sweep_with_settings_is_driven_verified_and_recorded_once(settings: Settings, fake: Path) -> None:
     result = drive(small(**ACROSS), settings, Watcher())
     assert result.report.trials.complete == result.plan.size == 24
+    assert len(starts(fake)) == 12, "three epochs, one training"
     assert len(result.report.reach[0].settings) == 4
     assert CheckedLedger(raw_stores.read_ledger(settings.ledger_url, "small")).problems == []
     assert drive(small(**ACROSS), settings, Watcher()).report == result.report

@@ -252,3 +252,27 @@ def test_the_rule_compiles_what_ships_as_it_was_recorded() -> None:
         seen = (1, 1, 512) if model == "vgg16" else SHAPE
         network = Network(Recipe(model=model, width=8, **change), seen, 10)
         assert is_faster_compiled(network, seen) == (model != "cnn"), (model, change)
+
+
+class AlwaysNoisy(layers.Layer):
+    """A user's layer that draws in every call, in evaluations too, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(0)
+        self.calls = self.add_weight(initializer="zeros", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        self.calls.assign_add(0.001)
+        return inputs + self.calls * keras.random.normal(tf.shape(inputs), seed=self.generator)
+
+
+@pytest.mark.slow
+def test_a_shorter_trial_in_a_shared_training_leaves_no_trace_in_the_longer_one() -> None:
+    made = trainer(small(), noisy=dense(AlwaysNoisy, layers.BatchNormalization, dropout))
+    complete = [KERAS_MNIST.complete({"model": "noisy", "batch_size": 50, "epochs": epochs}) for epochs in (1, 2, 3)]
+    trials = [trial_of(KERAS_MNIST, settings, 0, "") for settings in complete]
+    together = [*made.train_together(trials, lambda _epoch: None, lambda _text: None)]
+    for each, asked in zip(together, trials, strict=True):
+        alone = made.train(asked)
+        assert (each.metrics, each.diagnostics) == (alone.metrics, alone.diagnostics)

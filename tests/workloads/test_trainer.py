@@ -68,6 +68,22 @@ def test_same_trial_has_the_same_bits_whatever_was_trained_between(dataset, trai
     assert numbers(trainer.train(trial(seed=4, epochs=2))) != numbers(first)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [{"norm_layer": "batch_norm", "dropout": 0.3}, {**DIVERGING, "learning_rate": 20.0}, {"seed": TUNING_SEED}],
+)
+def test_one_training_gives_the_bits_of_every_shorter_one_alone(trainer, settings):
+    trials = [trial(**{"seed": 3, "batch_size": 100, **settings, "epochs": epochs}) for epochs in (1, 2, 4)]
+    together = [*trainer.train_together(trials, lambda _epoch: None, lambda _text: None)]
+    assert [each.trial_id for each in together] == [each.id for each in trials]
+    for each, asked in zip(together, trials, strict=True):
+        alone = trainer.train(asked)
+        assert (numbers(each), each.status, each.reason) == (numbers(alone), alone.status, alone.reason)
+    assert [each.seconds for each in together] == sorted(each.seconds for each in together)
+    assert len({each.started_ms for each in together}) == 1
+
+
 def kernels(program):
     return {layer.name: layer.kernel.numpy() for layer in program.model.layers if hasattr(layer, "kernel")}
 

@@ -1,6 +1,6 @@
 """This workload on images that were altered in ways whose effect is known, for `selftest`. Needs no TensorFlow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,15 +58,21 @@ class AlteredTrainer:
 
     def train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
         """The outcome of the trial on its images."""
-        recipe = AlteredRecipe.model_validate(trial.settings)
-        usual = {name: value for name, value in trial.settings.items() if name in Recipe.model_fields}
-        alteration = Alteration(
-            recipe.wrong_labels, recipe.permuted, recipe.share, (1 + trial.seed) * recipe.drawn_test
-        )
-        outcome: Outcome = self._trainer(alteration).train(
-            trial.model_copy(update={"settings": usual}), on_epoch, on_wait
-        )
+        (outcome,) = self.train_together((trial,), on_epoch, on_wait)
         return outcome
+
+    def train_together(
+        self, trials: Sequence[Trial], on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        """The outcomes of trials that differ in their epochs alone, on their images."""
+        recipe = AlteredRecipe.model_validate(trials[-1].settings)
+        usual = [
+            trial.model_copy(update={"settings": {key: trial.settings[key] for key in Recipe.model_fields}})
+            for trial in trials
+        ]
+        test_seed = (1 + trials[-1].seed) * recipe.drawn_test
+        alteration = Alteration(recipe.wrong_labels, recipe.permuted, recipe.share, test_seed)
+        yield from self._trainer(alteration).train_together(usual, on_epoch, on_wait)
 
     def save(self, trial: Trial, folder: Path) -> None:
         """A selftest registers no model."""

@@ -1,7 +1,8 @@
 """One compiled training program per network shape, reused by every trial of that shape; loads no data."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +104,14 @@ class Program:
             if isinstance(layer, MaskedDropout):
                 layer.scale.assign(1.0 / (1.0 - recipe.dropout))
         self.optimizer.learning_rate.assign(recipe.learning_rate or self._own_rate)
+
+    @contextmanager
+    def state_kept(self) -> Iterator[None]:
+        """Undo at the end what an evaluation changed, such as the state of a user's layer that draws in every call."""
+        kept = [(variable, variable.numpy()) for variable in self.model.non_trainable_variables]
+        yield
+        for variable, value in kept:
+            variable.assign(value)
 
     def epoch(
         self, images: Any, labels: Any, order: npt.NDArray[np.int32], masks: list[Any], columns: Columns | None = None

@@ -4,7 +4,7 @@ import json
 import math
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -85,43 +85,59 @@ class Trainer:
         1 / classes, loss ln(classes). A blind trial never sees the test set. The same trial has the same outcome, to
         the bit, whatever else runs. Exceptions of the user's functions name file and line.
         """
-        with naming_place(self.dataset.own):
-            return self._train(trial, on_epoch, on_wait)
+        (outcome,) = self.train_together((trial,), on_epoch, on_wait)
+        return outcome
 
-    def _train(self, trial: Trial, on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]) -> Outcome:
+    def train_together(
+        self, trials: Sequence[Trial], on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        """One training for trials that differ in their epochs alone, the longest last: each outcome when it is reached.
+
+        Each is what `train` of that trial gives, to the bit: an epoch knows its number, and not how many will follow.
+        """
+        with naming_place(self.dataset.own):
+            yield from self._train(trials, on_epoch, on_wait)
+
+    def _train(
+        self, trials: Sequence[Trial], on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]
+    ) -> Iterator[Outcome]:
         started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
-        recipe = recipe_of(trial)
+        recipe = recipe_of(trials[-1])
         source = input_source(recipe)
         if source.base and self.cache.missing(source):
             self.cache.features(source, on_wait)
-        program, inputs = self.program(self.key(recipe)), self.inputs(recipe, trial.split_seed)
-        program.reset(recipe, trial.seed_of("init"), trial.seed_of("dropout"))
-        diagnostics = {**inputs.statistics, **_probed(program, inputs, "start")}
+        program, inputs = self.program(self.key(recipe)), self.inputs(recipe, trials[-1].split_seed)
+        program.reset(recipe, trials[-1].seed_of("init"), trials[-1].seed_of("dropout"))
+        start = {**inputs.statistics, **_probed(program, inputs, "start")}
         if self.dataset.own:
-            diagnostics |= program.kind
+            start |= program.kind
         epochs: list[Epoch] = []
-        while len(epochs) < recipe.epochs and (epoch := _epoch(program, inputs, trial, len(epochs) + 1)):
-            epochs.append(epoch)
-            on_epoch(epoch)
-        diverged, correct = len(epochs) < recipe.epochs, ""
-        if diverged:
-            final = chance_metrics(self.dataset.classes, blind=trial.is_blind)
-        else:
-            tested, correct = ({}, "") if trial.is_blind else _tested(program, inputs)
-            final = {**tested, **epochs[-1].metrics}
-        diagnostics |= _probed(program, inputs, "end")
-        return Outcome(
-            trial_id=trial.id,
-            status="diverged" if diverged else "complete",
-            metrics={**final, **curve_metrics(epochs, recipe.epochs, self.dataset.classes)},
-            diagnostics={name: value for name, value in diagnostics.items() if math.isfinite(value)},
-            epochs=tuple(epochs),
-            reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
-            started_ms=started_ms,
-            seconds=time.perf_counter() - clock,
-            worker=socket.gethostname(),
-            correct=correct,
-        )
+        diverged = False
+        for trial, planned in ((each, recipe_of(each).epochs) for each in trials):
+            while not diverged and len(epochs) < planned:
+                if epoch := _epoch(program, inputs, trials[-1], len(epochs) + 1):
+                    epochs.append(epoch)
+                    on_epoch(epoch)
+                diverged = epoch is None
+            with program.state_kept():
+                tested, correct = ({}, "") if diverged or trial.is_blind else _tested(program, inputs)
+                if diverged:
+                    final = chance_metrics(self.dataset.classes, blind=trial.is_blind)
+                else:
+                    final = {**tested, **epochs[-1].metrics}
+                diagnostics = {**start, **_probed(program, inputs, "end")}
+            yield Outcome(
+                trial_id=trial.id,
+                status="diverged" if diverged else "complete",
+                metrics={**final, **curve_metrics(epochs, planned, self.dataset.classes)},
+                diagnostics={name: value for name, value in diagnostics.items() if math.isfinite(value)},
+                epochs=tuple(epochs),
+                reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
+                started_ms=started_ms,
+                seconds=time.perf_counter() - clock,
+                worker=socket.gethostname(),
+                correct=correct,
+            )
 
     def epoch_seconds(self, recipe: Recipe) -> float:
         """Seconds of one epoch of a recipe, without compilation and frozen base, whose features are zeros here."""

@@ -55,6 +55,7 @@ class KerasMnist:
     main_metric = "test_accuracy"
     selection_metric = "val_accuracy"
     budget = "epochs"
+    shares_trainings = True
     derived = MappingProxyType({"learning_rate": "optimizer"})
     trainer = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
     shipped_name = "the MNIST that ships"

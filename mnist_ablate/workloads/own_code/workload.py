@@ -50,6 +50,7 @@ class OwnCode:
     version = 1
     fixed_defaults = False
     budget = "epochs"
+    shares_trainings = False
     derived: Mapping[str, str] = field(default_factory=dict, init=False)
     trainer = "mnist_ablate.workloads.own_code.trainer:trainer"
     shipped_digest = ""
