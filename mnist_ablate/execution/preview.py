@@ -11,12 +11,13 @@ from pydantic import JsonValue
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import templates
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
 from mnist_ablate.statistics.paired_tests import smallest_effect
-from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan, planned_settings
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.workloads.workload import Inputs
 

@@ -20,7 +20,8 @@ from mnist_ablate.reports import drawing
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
 from mnist_ablate.reports.report import Reach, RecordedSweep, Report
 from mnist_ablate.reports.wording import estimate, is_known, minus, settings_in_words
-from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.workloads.workload import Curves, Metric

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
 from mnist_ablate.reports.report import Difference, ReachSetting, Report
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.statistics.controls import Check
 from mnist_ablate.statistics.decision_rule import Finding
+from mnist_ablate.statistics.evidence import MOST_SEEDS
 from mnist_ablate.statistics.pairing import label
-from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
 from mnist_ablate.text import counted, value_name
 
 if TYPE_CHECKING:

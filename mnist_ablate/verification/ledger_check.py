@@ -20,7 +20,8 @@ from mnist_ablate.ledger.raw_records import (
     final_of,
     missing_parts,
 )
-from mnist_ablate.statistics.pairing import by_arm, compared
+from mnist_ablate.statistics.claims.kind import kind_of
+from mnist_ablate.statistics.pairing import by_arm
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
@@ -182,7 +183,7 @@ def wanted(plan: Plan, trials: Trials, finals: Finals) -> Trials:
         rows = _rows(taken, finals)
         verdicts = zip(claims, judge(rows, claims, looks=plan.sweep.looks[: look.number]), strict=True)
         open_ = [claim for claim, found in verdicts if found.is_open and found.look == look.number]
-        sides = [side for claim in open_ for _, side in compared(by_arm(rows), claim)[0]]
+        sides = [side for claim in open_ for _, side in kind_of(claim).sides(by_arm(rows), claim)]
         running, earlier = {_key(arm.params) for side in sides for arm in side}, seeds.stop
     return taken if plan.sweep.looks else trials
 

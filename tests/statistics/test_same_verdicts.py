@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from mnist_ablate.statistics.verdict import ClaimVerdict, judge
 from mnist_ablate.sweep.adaptive_schedule import look_schedule
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row
 
 RECORD = Path(__file__).parent / "golden" / "verdicts.json"
