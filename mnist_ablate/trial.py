@@ -1,6 +1,6 @@
 """What one training run is asked to do, and what came back; knows nothing of how it is run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -79,12 +79,13 @@ class Outcome(BaseModel):
 
 @dataclass(frozen=True)
 class Row:
-    """What a verdict reads of a finished trial: its factors, its seed, its metrics, its status."""
+    """What a verdict reads of a finished trial: its factors, its seed, its metrics, its status, its epochs if known."""
 
     params: Mapping[str, Scalar]
     seed: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     status: Status = "complete"
+    epochs: Sequence[Epoch] = ()
 
 
 @dataclass(frozen=True)

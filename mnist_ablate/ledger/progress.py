@@ -149,7 +149,7 @@ def rows(plan: Plan, entries: Entries, trials: Trials | None = None) -> tuple[Ro
     wanted = verdict_trials(plan, entries) if trials is None else trials
     found = [(each, entries[each.id].outcome) for each in wanted if each.id in entries]
     found.sort(key=lambda each: places[label(each[0].arm.params)])
-    return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status) for each, o in found)
+    return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status, o.epochs) for each, o in found)
 
 
 def counts(plan: Plan, entries: Entries, trials: Trials | None = None) -> dict[str, int]:

@@ -70,6 +70,7 @@ class ClaimVerdict:
     kind: Annotated[str, Field(exclude_if=lambda kind: kind == "compare")] = "compare"
     scale: Annotated[Scale, Field(exclude_if=lambda scale: scale == "difference")] = "difference"
     measure: Annotated[str, Field(exclude_if=lambda measure: measure == "difference")] = "difference"
+    notes: Annotated[tuple[str, ...], Field(exclude_if=lambda notes: not notes)] = ()
     parts: Annotated[tuple[PartVerdict, ...], Field(exclude_if=lambda parts: not parts)] = ()
 
     @property

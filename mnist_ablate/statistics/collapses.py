@@ -62,6 +62,8 @@ class Collapses:
 
 def collapses(contrast: Contrast, claim: Claim, first: int | None = None) -> Collapses:
     """Count the seeds of each side in which any of its trials collapsed; with `first` only the lowest seeds."""
+    if not contrast.counts_collapses:
+        return Collapses((), frozenset(), 0.0)
     seeds = sorted({seed for arm in contrast.arms for seed in arm.by_seed})[:first]
     counted, touched, excess = [], set[int](), 0.0
     for side in contrast.sides:

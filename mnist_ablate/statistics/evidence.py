@@ -216,6 +216,7 @@ class Evidence:
             collapses=self.collapses.sides,
             collapse_p_value=self.collapses.p_value(),
             measure=kind.measure(self.claim),
+            notes=self.contrast.notes,
         )
         return replace(made, reason=self._reason(made))
 
@@ -266,7 +267,7 @@ class Evidence:
 
     def _unknown(self, made: ClaimVerdict, collapsed: str) -> str:
         """Why there is no interval, and what to do."""
-        n, wanted, trained = made.n_pairs, made.seeds_needed, len(self.trained)
+        n, wanted, trained = made.n_pairs, made.seeds_needed, len(self.trained) or made.n_pairs
         if self.pairs.estimator and self.pairs.unpaired:
             few = (
                 f"{' and '.join(map(str, self.pairs.estimator.counts))} results without pairs do not show their spread"
@@ -276,7 +277,8 @@ class Evidence:
             return f"{n} equal differences do not show their spread, and {made.metric} has no known bounds"
         why = {0: "no seed has every side", 1: "one pair has no spread"}.get(n, f"{n} pairs are too few")
         if self.collapses.seeds:
-            why = f"{trained} of {len(self.pairs.differences)} seeds trained on every side; {collapsed}"
+            every = len(self.pairs.differences) or self.pairs.seeds
+            why = f"{trained} of {every} seeds trained on every side; {collapsed}"
             limit = threshold(self.claim)
             if limit is not None and all(side.collapsed == side.n for side in self.collapses.sides):
                 why += f"; if {made.metric} beyond {limit:g} is no collapse here, set collapse_at in the claim"

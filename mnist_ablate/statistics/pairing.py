@@ -29,6 +29,9 @@ class ArmRows:
     by_seed: dict[int, Row]
 
 
+UNKNOWN = Metric("")
+
+
 @dataclass(frozen=True)
 class Side:
     """The arms of one side, the name of the side in sentences, and whether it is added (1.0) or subtracted (-1.0)."""
@@ -46,6 +49,7 @@ class Contrast:
     them. `reach` has the sums of the weights above and below zero. On a ratio's scale the results are logarithms.
     `estimator` takes the place of the numbers where one seed alone gives none: from results (seeds, arms) to intervals.
     `name` tells the contrasts of one claim apart; `margin` is that of the numbers. `problem` says why there is none.
+    `counts_collapses`: seeds that collapsed are a statement of their own. `notes` are what a reader must know.
     """
 
     sides: tuple[Side, ...] = ()
@@ -59,8 +63,11 @@ class Contrast:
     is_ratio: bool = False
     reach: tuple[float, float] = (1.0, 1.0)
     number: Callable[[Sequence[float]], float] | None = None
-    estimator: Callable[[Floats], "Estimator"] | None = None
+    estimator: Callable[[Floats], "Estimator | None"] | None = None
     name: str = ""
+    about: Metric = UNKNOWN
+    counts_collapses: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def arms(self) -> list[ArmRows]:
@@ -147,9 +154,7 @@ def unusable(row: Row | None, metric: str) -> str:
     return "" if math.isfinite(value) else f"has {metric} {value}"
 
 
-def pairs(
-    contrast: Contrast, about: Metric, first: int | None = None, counted: Callable[[Row], bool] | None = None
-) -> Pairs:
+def pairs(contrast: Contrast, first: int | None = None, counted: Callable[[Row], bool] | None = None) -> Pairs:
     """One difference for each seed that has every side, averaged over the factors that the claim does not name.
 
     Only values of those factors that every side has are compared, and a seed needs all of them.
@@ -180,9 +185,10 @@ def pairs(
     scale = max(map(abs, seen), default=0.0)
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{metric} is too large to add up: {scale:.4g}")
-    if contrast.is_ratio:
+    is_estimated = contrast.estimator is not None
+    if contrast.is_ratio and not is_estimated:
         contrast, problem, results, scale = _on_logarithms(contrast, problem, results)
-    for seed, values in results.items():
+    for seed, values in () if contrast.is_ratio and is_estimated else results.items():
         weighted = zip(contrast.weights, values, strict=True)
         total = contrast.number(values) if contrast.number else sum(weight * value for weight, value in weighted)
         differences[seed] = total - contrast.offset
@@ -190,7 +196,7 @@ def pairs(
     if contrast.estimator:
         kept = [values for seed, values in results.items() if _is_counted(arms, seed, counted)]
         estimator = contrast.estimator(np.array(kept, dtype=np.float64).reshape(len(kept), len(arms)))
-    span = (-math.inf, math.inf) if contrast.is_ratio else _span(contrast, about, seen)
+    span = (-math.inf, math.inf) if contrast.is_ratio else _span(contrast, contrast.about, seen)
     return Pairs(differences, len(seeds), scale, tuple(excluded), problem, span, estimator)
 
 

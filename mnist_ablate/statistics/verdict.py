@@ -60,7 +60,7 @@ def judge(
 def _evidence(claim: Claim, contrast: Contrast, n_claims: int, alpha: float, look: Look) -> Evidence:
     """The evidence of a contrast. Where seeds do not pair, it is of the results that the claim's estimand is about."""
     trained = (lambda row: not is_collapsed(row, claim)) if claim.estimand == "typical" else None
-    found = pairs(contrast, claim.about, look.seeds, trained)
+    found = pairs(contrast, look.seeds, trained if contrast.counts_collapses else None)
     return Evidence(claim, contrast, found, collapses(contrast, claim, look.seeds), n_claims, alpha, look)
 
 

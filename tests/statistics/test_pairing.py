@@ -50,7 +50,7 @@ def found(rows: list[Row], **changes: Any) -> Pairs:
         "margin": 0.002,
     }
     claim = Claim(**{**given, **changes})
-    return pairs(kind_of(claim).contrast(by_arm(rows), claim), claim.about)
+    return pairs(kind_of(claim).contrast(by_arm(rows), claim))
 
 
 @pytest.mark.parametrize(

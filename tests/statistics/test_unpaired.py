@@ -55,7 +55,7 @@ def test_what_does_not_show_its_spread_has_no_interval(few: "np.ndarray[tuple[in
 @pytest.mark.parametrize(("first", "is_paired"), [(0, True), (2, True), (3, False), (100, False)])
 def test_pairs_are_taken_where_half_of_the_seeds_are_common(first: int, is_paired: bool) -> None:
     """Arm a has the seeds 0 to 3."""
-    found = pairs(KIND.contrast(by_arm([*rows("a", ONE), *rows("b", OTHER, first)]), CLAIM), CLAIM.about)
+    found = pairs(KIND.contrast(by_arm([*rows("a", ONE), *rows("b", OTHER, first)]), CLAIM))
     assert found.unpaired == (not is_paired)
     (verdict,) = judge([*rows("a", ONE), *rows("b", OTHER, first)], [CLAIM])
     if is_paired:
@@ -68,7 +68,7 @@ def test_pairs_are_taken_where_half_of_the_seeds_are_common(first: int, is_paire
 def test_no_result_chooses_the_method() -> None:
     """Seeds that failed are seeds: with them the design is paired, and they are named."""
     failed = [Row({"arm": "b"}, n, {}, "failed") for n in range(3)]
-    found = pairs(KIND.contrast(by_arm([*rows("a", ONE), *failed, *rows("b", OTHER, 3)]), CLAIM), CLAIM.about)
+    found = pairs(KIND.contrast(by_arm([*rows("a", ONE), *failed, *rows("b", OTHER, 3)]), CLAIM))
     assert not found.unpaired
     assert len(found.differences) == 1
     assert "seed 0: arm=b failed" in found.excluded

@@ -6,13 +6,16 @@ A kind is a subclass in a file of its own, with an object `KIND`. A package adds
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from mnist_ablate.statistics.paired_tests import smallest_effect
 from mnist_ablate.statistics.pairing import ArmRows, Contrast, Factors, Side, label
 from mnist_ablate.sweep.claim import Claim, kind_named
 from mnist_ablate.text import guess
 from mnist_ablate.trial import Params, Scalar
+
+if TYPE_CHECKING:
+    from mnist_ablate.sweep.sweep import Sweep
 
 Found = tuple[tuple[Side, ...], str]  # the arms of each side, or none and why they cannot be compared
 
@@ -38,6 +41,9 @@ class ClaimKind:
     is_paired_difference: ClassVar[bool] = False
     """Whether its numbers are differences of two results, of which a share can be better."""
 
+    reads_curves: ClassVar[bool] = False
+    """Whether it needs the epochs of each row."""
+
     def contrasts(self, arms: Sequence[ArmRows], claim: Claim) -> Sequence[Contrast]:
         """What is compared; all of it must hold."""
         return (self.contrast(arms, claim),)
@@ -62,14 +68,10 @@ class ClaimKind:
         """What was found, in a sentence; `nearest` is the contrast that the effect is of, where there are several."""
         return f"The {self.measure(claim)} in {claim.metric.replace('_', ' ')} was {effect}."
 
-    def smallest_effect(self, claim: Claim, n_seeds: int, n_claims: int, alpha: float) -> float:
+    def smallest_effect(self, claim: Claim, sweep: "Sweep", n_seeds: int, n_claims: int, alpha: float) -> float:  # noqa: ARG002
         """The smallest effect beyond its margin that so many seeds find with 80% power; inf if none or unknown."""
         sd = claim.about.seed_sd
         return smallest_effect(n_seeds, n_claims, sd, alpha) if sd and not claim.is_ratio else math.inf
-
-    def power(self, claim: Claim, n_seeds: int, n_claims: int, alpha: float) -> str:  # noqa: ARG002 - another kind's
-        """What a plan says of its power where no smallest effect does; empty if nothing."""
-        return ""
 
 
 def kind_of(claim: Claim) -> ClaimKind:
@@ -82,12 +84,19 @@ def margin_of(claim: Claim) -> float:
     return math.log(claim.margin) if claim.is_ratio else claim.margin
 
 
-def two_sides(arms: Sequence[ArmRows], claim: Claim, treatment: Params, control: Params, name: str = "") -> Contrast:
+def two_sides(  # noqa: PLR0913, PLR0917 - two sides, and what tells contrasts apart
+    arms: Sequence[ArmRows],
+    claim: Claim,
+    treatment: Params,
+    control: Params,
+    name: str = "",
+    margin: float | None = None,
+) -> Contrast:
     """The mean of the treatment's arms minus that of the control's."""
     found, problem = matched(
         arms, [("treatment", 1.0, {**claim.where, **treatment}), ("control", -1.0, {**claim.where, **control})]
     )
-    return contrast_of(claim, found, problem, name=name)
+    return contrast_of(claim, found, problem, name=name, margin=margin)
 
 
 def contrast_of(  # noqa: PLR0913 - what kinds differ in
@@ -113,6 +122,7 @@ def contrast_of(  # noqa: PLR0913 - what kinds differ in
         sides=sides,
         weights=weights,
         metric=claim.metric,
+        about=claim.about,
         margin=margin_of(claim) if margin is None else margin,
         direction=claim.direction,
         is_ratio=claim.is_ratio,
