@@ -36,14 +36,17 @@ CLAIMS, POWER_SEEDS = 4, (5, 10, 20)
 
 
 def normal(rng: np.random.Generator, n: int) -> Floats:
+    """What the t interval assumes."""
     return rng.standard_normal(n)
 
 
 def heavy(rng: np.random.Generator, n: int) -> Floats:
+    """Student's t with 3 degrees of freedom."""
     return rng.standard_t(3, n) / math.sqrt(3.0)
 
 
 def skewed(rng: np.random.Generator, n: int) -> Floats:
+    """An exponential tail to the left: now and then a bad run."""
     return 1.0 - rng.standard_exponential(n)
 
 
@@ -118,7 +121,9 @@ def _sum(arm: Arm, effect: float, case: str) -> float:
 def _times(rng: np.random.Generator, draw: Draw, arm: Arm, effect: float, seeds: int) -> list[Any]:
     """Curves of ten epochs that reach the level after about eight, the treatment `effect` sooner; some never do."""
     at = np.clip(8 + np.round(1.2 * draw(rng, seeds)), 4, 60) - (effect if arm["arm"] == "a" else 0.0)
-    return [[SimpleNamespace(number=n, metrics={"val_accuracy": 0.97 if n >= t else 0.9}) for n in range(1, 11)] for t in at]
+    return [
+        [SimpleNamespace(number=n, metrics={"val_accuracy": 0.97 if n >= t else 0.9}) for n in range(1, 11)] for t in at
+    ]
 
 
 def _curves(rng: np.random.Generator, draw: Draw, arm: Arm, effect: float, seeds: int) -> list[Any]:
@@ -171,7 +176,9 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def drawn(kind: Kind, rng: np.random.Generator, noise: str, seeds: int, effect: float, case: str) -> Iterator[Row]:
+def drawn(  # noqa: PLR0913, PLR0917 - a cell
+    kind: Kind, rng: np.random.Generator, noise: str, seeds: int, effect: float, case: str
+) -> Iterator[Row]:
     """The rows of one sweep."""
     draw, images, rate = NOISES[noise]
     shared = 0.001 * rng.standard_normal(seeds)
@@ -192,11 +199,19 @@ def drawn(kind: Kind, rng: np.random.Generator, noise: str, seeds: int, effect: 
             yield Row(arm, seed, metrics, "diverged" if fallen[seed] else "complete", curves[seed])
 
 
-def verdicts(name: str, noise: str, seeds: int, effect: float, case: str, sweeps: int, claims: int = 1) -> list[list[str]]:
+def verdicts(  # noqa: PLR0913, PLR0917 - a cell
+    name: str, noise: str, seeds: int, effect: float, case: str, sweeps: int, claims: int = 1
+) -> list[list[str]]:
     """The verdicts of so many sweeps with so many claims, each on rows of its own."""
-    kind, rng = KINDS[name], np.random.default_rng([*name.encode(), *noise.encode(), seeds, int(10 * effect), *case.encode(), claims])
+    kind, rng = (
+        KINDS[name],
+        np.random.default_rng([*name.encode(), *noise.encode(), seeds, int(10 * effect), *case.encode(), claims]),
+    )
     return [
-        [judge([*drawn(kind, rng, noise, seeds, effect, case)], [kind.claim], ALPHA / claims)[0].verdict for _ in range(claims)]
+        [
+            judge([*drawn(kind, rng, noise, seeds, effect, case)], [kind.claim], ALPHA / claims)[0].verdict
+            for _ in range(claims)
+        ]
         for _ in range(sweeps)
     ]
 
@@ -231,7 +246,12 @@ def main(sweeps: int, names: list[str]) -> int:
         decided = []
         for n in KINDS[name].seeds:
             shares = [
-                np.mean([each != ["inconclusive"] for each in verdicts(name, "normal", n, effect, KINDS[name].cases[0], several)])
+                np.mean(
+                    [
+                        each != ["inconclusive"]
+                        for each in verdicts(name, "normal", n, effect, KINDS[name].cases[0], several)
+                    ]
+                )
                 for effect in KINDS[name].powers
             ]
             told = ", ".join(f"{100 * share:.0f}" for share in shares)

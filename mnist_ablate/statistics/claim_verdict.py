@@ -135,6 +135,11 @@ class ClaimVerdict:
         return low > self.logarithm(self.margin) or high < -self.logarithm(self.margin)
 
     @property
+    def nearest(self) -> str:
+        """The part that its numbers are of."""
+        return next((part.name for part in self.parts if part.effect == self.effect), "")
+
+    @property
     def axis(self) -> tuple[str, str]:
         """What a chart shows it on: its metric, and what its effect is."""
         return self.metric, self.measure

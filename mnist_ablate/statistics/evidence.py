@@ -111,7 +111,12 @@ class Evidence:
         If the seen ones show an effect, unseen ones may show none: from zero to the effect. Otherwise they may be
         anything within the metric's bounds.
         """
-        if not self.is_typical or self.values.size <= 1 or float(np.ptp(self.values)) > self.rounding:
+        if (
+            self.pairs.estimator
+            or not self.is_typical
+            or self.values.size <= 1
+            or float(np.ptp(self.values)) > self.rounding
+        ):
             return None
         mean = float(self.values.mean())
         is_about_effect = self.contrast.direction in ("lower", "higher")

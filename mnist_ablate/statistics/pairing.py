@@ -185,7 +185,7 @@ def pairs(contrast: Contrast, first: int | None = None, counted: Callable[[Row],
     scale = max(map(abs, seen), default=0.0)
     if scale > LARGEST:
         return Pairs({}, excluded=tuple(excluded), problem=f"{metric} is too large to add up: {scale:.4g}")
-    is_estimated = contrast.estimator is not None
+    is_estimated, as_measured = contrast.estimator is not None, results
     if contrast.is_ratio and not is_estimated:
         contrast, problem, results, scale = _on_logarithms(contrast, problem, results)
     for seed, values in () if contrast.is_ratio and is_estimated else results.items():
@@ -194,7 +194,7 @@ def pairs(contrast: Contrast, first: int | None = None, counted: Callable[[Row],
         differences[seed] = total - contrast.offset
     estimator = None
     if contrast.estimator:
-        kept = [values for seed, values in results.items() if _is_counted(arms, seed, counted)]
+        kept = [values for seed, values in as_measured.items() if _is_counted(arms, seed, counted)]
         estimator = contrast.estimator(np.array(kept, dtype=np.float64).reshape(len(kept), len(arms)))
     span = (-math.inf, math.inf) if contrast.is_ratio else _span(contrast, contrast.about, seen)
     return Pairs(differences, len(seeds), scale, tuple(excluded), problem, span, estimator)

@@ -41,7 +41,10 @@ class Claim(Model):
     """A statement about the difference of `metric`, treatment minus control or reference, over seed pairs."""
 
     name: str = Field(description="A short name for tables.")
-    kind: str = Field(default="compare", description="What kind of claim it is; `mnist-ablate list claims` names all.")
+    kind: str = Field(
+        default="compare",
+        description="What kind of claim it is: compare, best, trend and so on; `mnist-ablate new --kind` begins one.",
+    )
     statement: str = Field(description="The claim, in a sentence.")
     treatment: Params = Field(description="The arm that the claim is about.")
     control: Params | None = Field(default=None, description="The arm that it is compared with.")

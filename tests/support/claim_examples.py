@@ -46,43 +46,82 @@ NONE: Params = {"dropout": 0.0, "optimizer": "sgd", "normalizer": "raw"}
 
 
 def _parts(adam: float) -> Value:
-    return lambda arm: 0.9 + adam * (arm["optimizer"] == "adam") + 0.01 * (arm["dropout"] == 0.5) + 0.005 * (arm["normalizer"] == "unit")
+    return lambda arm: (
+        0.9
+        + adam * (arm["optimizer"] == "adam")
+        + 0.01 * (arm["dropout"] == 0.5)
+        + 0.005 * (arm["normalizer"] == "unit")
+    )
 
 
 RATES: list[Scalar] = [0.0001, 0.001, 0.01, 0.1]
 EXAMPLES: dict[str, Example] = {
-    "compare": Example(claim("compare", **PAIR), {"optimizer": OPTIMIZERS}, _optimizer(sgd=0.95, adam=0.96, rmsprop=0.9), _optimizer(sgd=0.96, adam=0.95, rmsprop=0.9)),
+    "compare": Example(
+        claim("compare", **PAIR),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.95, adam=0.96, rmsprop=0.9),
+        _optimizer(sgd=0.96, adam=0.95, rmsprop=0.9),
+    ),
     "ratio": Example(
         claim("compare", name="ratio", scale="ratio", metric="test_loss", margin=2.0, **{**PAIR, "direction": "lower"}),
-        {"optimizer": OPTIMIZERS}, _optimizer(sgd=0.92, adam=0.98, rmsprop=0.9), _optimizer(sgd=0.97, adam=0.965, rmsprop=0.9),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.92, adam=0.98, rmsprop=0.9),
+        _optimizer(sgd=0.97, adam=0.965, rmsprop=0.9),
     ),
-    "best": Example(claim("best", treatment={"optimizer": "adam"}), {"optimizer": OPTIMIZERS}, _optimizer(sgd=0.95, adam=0.96, rmsprop=0.953), _optimizer(sgd=0.95, adam=0.96, rmsprop=0.97)),
-    "indifferent": Example(claim("indifferent", factor="optimizer", margin=0.004), {"optimizer": OPTIMIZERS}, _optimizer(sgd=0.96, adam=0.9605, rmsprop=0.96), _optimizer(sgd=0.96, adam=0.961, rmsprop=0.97)),
+    "best": Example(
+        claim("best", treatment={"optimizer": "adam"}),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.95, adam=0.96, rmsprop=0.953),
+        _optimizer(sgd=0.95, adam=0.96, rmsprop=0.97),
+    ),
+    "indifferent": Example(
+        claim("indifferent", factor="optimizer", margin=0.004),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.96, adam=0.9605, rmsprop=0.96),
+        _optimizer(sgd=0.96, adam=0.961, rmsprop=0.97),
+    ),
     "trend": Example(
-        claim("trend", factor="width", per="doubling", margin=0.001, monotone=True), {"width": [25, 50, 100, 200]},
-        lambda arm: 0.9 + 0.005 * math.log2(float(arm["width"])), lambda arm: 0.95 - 0.005 * math.log2(float(arm["width"])),
+        claim("trend", factor="width", per="doubling", margin=0.001, monotone=True),
+        {"width": [25, 50, 100, 200]},
+        lambda arm: 0.9 + 0.005 * math.log2(float(arm["width"])),
+        lambda arm: 0.95 - 0.005 * math.log2(float(arm["width"])),
     ),
     "spread": Example(
-        claim("spread", margin=1.5, **PAIR), {"optimizer": OPTIMIZERS}, _optimizer(sgd=0.95, adam=0.95, rmsprop=0.95), _optimizer(sgd=0.95, adam=0.951, rmsprop=0.95),
+        claim("spread", margin=1.5, **PAIR),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.95, adam=0.95, rmsprop=0.95),
+        _optimizer(sgd=0.95, adam=0.951, rmsprop=0.95),
         spread=lambda arm: 0.008 if arm["optimizer"] == "adam" else 0.001,
     ),
     "sensitivity": Example(
-        claim("sensitivity", grid="learning_rate", margin=0.01, **PAIR), {"optimizer": ["sgd", "adam"], "learning_rate": RATES},
-        lambda arm: 0.96 - (0.02 if arm["optimizer"] == "sgd" else 0.005) * abs(math.log10(float(arm["learning_rate"])) + 2.5),
-        lambda arm: 0.96 - (0.005 if arm["optimizer"] == "sgd" else 0.02) * abs(math.log10(float(arm["learning_rate"])) + 2.5),
+        claim("sensitivity", grid="learning_rate", margin=0.01, **PAIR),
+        {"optimizer": ["sgd", "adam"], "learning_rate": RATES},
+        lambda arm: (
+            0.96 - (0.02 if arm["optimizer"] == "sgd" else 0.005) * abs(math.log10(float(arm["learning_rate"])) + 2.5)
+        ),
+        lambda arm: (
+            0.96 - (0.005 if arm["optimizer"] == "sgd" else 0.02) * abs(math.log10(float(arm["learning_rate"])) + 2.5)
+        ),
     ),
     "contribution": Example(
-        claim("contribution", treatment=ALL, control=NONE, component="optimizer", than="each"), PARTS, _parts(0.02), _parts(0.004),
+        claim("contribution", treatment=ALL, control=NONE, component="optimizer", than="each"),
+        PARTS,
+        _parts(0.02),
+        _parts(0.004),
     ),
     "sooner": Example(
-        claim("sooner", **PAIR, **{"level": 0.9, "direction": "lower", "margin": 1.0}), {"optimizer": OPTIMIZERS},
-        _optimizer(sgd=0.93, adam=0.99, rmsprop=0.95), _optimizer(sgd=0.99, adam=0.93, rmsprop=0.95),
+        claim("sooner", **PAIR, level=0.9, direction="lower", margin=1.0),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.93, adam=0.99, rmsprop=0.95),
+        _optimizer(sgd=0.99, adam=0.93, rmsprop=0.95),
     ),
     "ahead": Example(
-        claim("sooner", name="ahead", every_epoch=True, **PAIR), {"optimizer": OPTIMIZERS},
-        _optimizer(sgd=0.93, adam=0.99, rmsprop=0.95), _optimizer(sgd=0.99, adam=0.93, rmsprop=0.95),
+        claim("sooner", name="ahead", every_epoch=True, **PAIR),
+        {"optimizer": OPTIMIZERS},
+        _optimizer(sgd=0.93, adam=0.99, rmsprop=0.95),
+        _optimizer(sgd=0.99, adam=0.93, rmsprop=0.95),
     ),
-}  # fmt: skip
+}
 EPOCHS = 8
 
 

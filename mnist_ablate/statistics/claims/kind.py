@@ -64,9 +64,10 @@ class ClaimKind:
         """The unit of its effect: that of the metric, or `ratio` for a factor."""
         return "ratio" if claim.is_ratio else claim.about.unit
 
-    def sentence(self, claim: Claim, effect: str, nearest: str) -> str:  # noqa: ARG002 - of several contrasts
+    def sentence(self, claim: Claim, effect: str, nearest: str) -> str:
         """What was found, in a sentence; `nearest` is the contrast that the effect is of, where there are several."""
-        return f"The {self.measure(claim)} in {claim.metric.replace('_', ' ')} was {effect}."
+        of = f" ({nearest})" if nearest else ""
+        return f"The {self.measure(claim)}{of} in {claim.metric.replace('_', ' ')} was {effect}."
 
     def smallest_effect(self, claim: Claim, sweep: "Sweep", n_seeds: int, n_claims: int, alpha: float) -> float:  # noqa: ARG002
         """The smallest effect beyond its margin that so many seeds find with 80% power; inf if none or unknown."""
