@@ -116,10 +116,14 @@ def claim_findings(content: Plain) -> list[Finding]:
 
 def _sound_claim(content: Plain, base: Address, name: str) -> tuple[Claim, list[Finding]]:
     """A claim by the keys of its kind, as `_sound` gives it."""
-    keys = keys_of(content)
+    keys, kind = keys_of(content), child(content, "kind")
+    if isinstance(kind, str) and kind not in kind_names():
+        text = f"no such kind: {shown(kind)}; {hint(kind, kind_names())}"
+        return Claim.model_validate({**_BLANK_CLAIM, "name": name}), [Finding((*base, "kind"), text)]
     needed = {key: field.annotation for key, field in keys.model_fields.items() if field.is_required()}
-    blank = {key: _BLANKS[kind] for key, kind in needed.items() if kind in _BLANKS}
-    return _sound(keys, content, base, {**blank, **_BLANK_CLAIM, "name": name})
+    blank = {key: _BLANKS[type_] for key, type_ in needed.items() if type_ in _BLANKS}
+    usual = {key: value for key, value in _BLANK_CLAIM.items() if key not in keys.never}
+    return _sound(keys, content, base, {**blank, **usual, "name": name})
 
 
 def _workload_of(sweep: Sweep) -> tuple[Workload | None, list[Finding]]:
@@ -388,11 +392,8 @@ def _estimand(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
 
 def _by_kind(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
     """Whether it has what its kind asks for."""
-    if claim.kind not in kind_names():
-        yield "kind", f"no such kind: {shown(claim.kind)}; {hint(claim.kind, kind_names())}"
-        return
     for key in claim.never:
-        if key in claim.model_fields_set:
+        if getattr(claim, key) != type(claim).model_fields[key].get_default():
             yield key, f"kind: {claim.kind} has no {key}; remove it"
     yield from claim.problems(sweep)
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from mnist_ablate.statistics.claims.kind import ClaimKind, two_sides, values_of
 from mnist_ablate.statistics.pairing import ArmRows, Contrast, label
 from mnist_ablate.sweep.claim import Claim, Problem
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 class BestClaim(Claim):
     """A treatment that is claimed to beat all others, or, with not_lower or not_higher, to be among the best."""
 
-    kind: str = Field(default="best", description="best: the treatment against every other value of its factors.")
     never = ("control", "reference", "versus")
 
     def problems(self, sweep: "Sweep") -> Iterator[Problem]:

@@ -25,7 +25,6 @@ MOST_COMPONENTS = 6  # whose subsets are all trained: 64 arms
 class ContributionClaim(Claim):
     """A treatment with all components, a control with none, and the component that the claim is about."""
 
-    kind: str = Field(default="contribution", description="contribution: what a component adds to the others.")
     component: str = Field(description="The factor of treatment and control that the claim is about.")
     than: str = Field(
         default="", description="Another component that it adds more than, or each: than every other one."

@@ -36,7 +36,6 @@ class FactorClaim(Claim):
 class IndifferentClaim(FactorClaim):
     """A factor that is claimed not to matter."""
 
-    kind: str = Field(default="indifferent", description="indifferent: all values of a factor give the same.")
     direction: Direction = Field(default="same", description="Not used: no value may be better or worse.")
     never = (*FactorClaim.never, "direction")
 

@@ -26,7 +26,6 @@ _UNEVEN = 1.3  # the largest step of a grid over the smallest, in logarithms: 0.
 class SensitivityClaim(Claim):
     """Treatment and control, each over the same grid of a setting."""
 
-    kind: str = Field(default="sensitivity", description="sensitivity: two arms, each over a grid of a setting.")
     grid: str = Field(description="The factor whose values are the grid, evenly spaced in logarithms.")
     by: By = Field(
         default="worst",

@@ -28,7 +28,6 @@ COSTS: dict[str, str] = {"images": "images_per_epoch", "seconds": "epoch_seconds
 class SoonerClaim(Claim):
     """When the curve of a metric first reaches a level; or, at every epoch, which curve is ahead."""
 
-    kind: str = Field(default="sooner", description="sooner: epochs to a level, or ahead at every epoch.")
     metric: str = Field(
         default=default_workload().selection_metric, description="A metric that every epoch reports, whose curve it is."
     )
@@ -46,6 +45,9 @@ class SoonerClaim(Claim):
             yield "level", "or every_epoch: true must be there, and not both"
         if self.every_epoch and self.by != "epochs":
             yield "by", "goes with level; at every epoch nothing is counted"
+        cost = COSTS.get(self.by)
+        if cost and not sweep.train and cost not in sweep.workload.metrics and cost not in sweep.metrics:
+            yield "by", f"{self.by} needs the metric {cost}, which trials do not report; write epochs"
         known = sweep.workload.metrics.get(self.metric) if not sweep.train else None
         if known and not known.per_epoch:
             curves = [name for name, metric in sweep.workload.metrics.items() if metric.per_epoch]
@@ -80,7 +82,7 @@ claims:
     control: {optimizer: sgd}
     metric: val_accuracy        # a metric that every epoch reports
     level: 0.95                 # or every_epoch: true, ahead at every epoch (then the margin is of the metric)
-    by: epochs                  # epochs, images or seconds (processor time of this machine)
+    by: epochs                  # or images, seconds, where trials report images_per_epoch or epoch_seconds
     direction: lower            # fewer epochs
     margin: 1
 """

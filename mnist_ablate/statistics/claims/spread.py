@@ -23,7 +23,6 @@ _DRAWN, _LARGEST = 600, 100.0  # simulated sweeps for a plan, and the largest ra
 class SpreadClaim(Claim):
     """Of a treatment whose results are claimed to vary less or more than those of the control."""
 
-    kind: str = Field(default="spread", description="spread: results vary more (less) over seeds.")
     scale: Scale = Field(default="ratio", description="Always ratio: the margin is that of the standard deviations.")
     never = ("reference", "versus")
 

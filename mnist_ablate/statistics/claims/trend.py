@@ -24,7 +24,6 @@ Per = Literal["doubling", "unit", "range"]
 class TrendClaim(FactorClaim):
     """The more of a factor, the more (lower: the less) of the metric."""
 
-    kind: str = Field(default="trend", description="trend: the slope of the metric along an ordered factor.")
     per: Per = Field(
         default="range", description="What the margin is a change per: doubling or unit of the factor, or its range."
     )

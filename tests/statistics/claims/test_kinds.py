@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from claim_examples import EXAMPLES, Example, rows
 
+from mnist_ablate.ledger.preregistration import digests
 from mnist_ablate.reports import charts, drawing, judging, markdown, terminal, wording
 from mnist_ablate.reports.report import Report
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.adaptive_schedule import look_schedule
+from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row
 
@@ -106,3 +109,25 @@ def test_a_level_that_one_side_never_reaches_can_be_judged() -> None:
     assert not np.isfinite(found.ci_low)
     assert np.isfinite(found.ci_high)
     assert found.verdict == "supported", found.reason
+
+
+@KINDS
+def test_a_claim_is_asked_again_across_settings_and_a_plan_knows_its_power(example: Example) -> None:
+    factors = dict(example.factors)
+    sweep = Sweep(
+        name="q", question="q", scientific=factors, across={"batch_size": [64, 128]}, seeds=30, claims=[example.claim]
+    )
+    every = [
+        replace(row, params={**row.params, "batch_size": size})
+        for size, value in ((64, example.true), (128, example.false))
+        for row in rows(example, value, 20)
+    ]
+    usual, other = judge(every, sweep.every_claim)
+    assert [usual.kind, other.kind] == [example.claim.kind] * 2
+    assert usual.name != other.name
+    assert (usual.effect, other.effect) != (usual.effect, usual.effect)
+    size = kind_of(example.claim).smallest_effect(example.claim, sweep, 30, 2, 0.05)
+    assert size > 0.0
+    found = judging.of_rows(sweep, every, {"planned": len(every), "complete": len(every)})
+    assert found.reach[0].settings[1].verdict == other.verdict
+    assert digests(make_plan(sweep, "d" * 8, 10**6))["claims"]
