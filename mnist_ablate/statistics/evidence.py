@@ -272,7 +272,11 @@ class Evidence:
 
     def _unknown(self, made: ClaimVerdict, collapsed: str) -> str:
         """Why there is no interval, and what to do."""
-        n, wanted, trained = made.n_pairs, made.seeds_needed, len(self.trained) or made.n_pairs
+        n, wanted, trained = (
+            made.n_pairs,
+            made.seeds_needed,
+            made.n_pairs if self.pairs.estimator else len(self.trained),
+        )
         if self.pairs.estimator and self.pairs.unpaired:
             few = (
                 f"{' and '.join(map(str, self.pairs.estimator.counts))} results without pairs do not show their spread"
