@@ -1,6 +1,6 @@
 """What one training run is asked to do, and what came back; knows nothing of how it is run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -102,13 +102,14 @@ class Outcome(BaseModel):
 
 @dataclass(frozen=True)
 class Row:
-    """What a verdict reads of a finished trial: factors, seed, metrics, status, and which images were `correct`."""
+    """What a verdict reads of a finished trial: factors, seed, metrics, status, `correct` images, epochs if known."""
 
     params: Mapping[str, Scalar]
     seed: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     status: Status = "complete"
     correct: str = ""
+    epochs: Sequence[Epoch] = ()
 
 
 @dataclass(frozen=True)

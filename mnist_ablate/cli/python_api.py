@@ -18,7 +18,8 @@ from mnist_ablate.cli.python_report import Report
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.processes import Interrupted
 from mnist_ablate.settings import MAX_TRIALS, Settings, default_home
-from mnist_ablate.sweep import checks, sweep, sweep_file
+from mnist_ablate.sweep import checks, claim, sweep, sweep_file
+from mnist_ablate.sweep.claim import keys_of
 from mnist_ablate.sweep.sweep import NAME_RULE, Range, is_name
 from mnist_ablate.sweep.yaml_reader import Finding, Mark, SourceFile, raise_if_any
 from mnist_ablate.text import plainly, shown
@@ -38,7 +39,7 @@ Train = Callable[..., Any] | str | Sequence[str]
 """A function, `module:function` of a file, or the parts of a command."""
 
 
-class Claim(sweep.Claim):
+class Claim(claim.Claim):
     """A statement about the mean difference of `metric`, treatment minus control, over pairs of seeds.
 
     `direction` is `lower`, `higher`, `not_lower`, `not_higher` or `same`. `margin` is the smallest difference that
@@ -49,10 +50,12 @@ class Claim(sweep.Claim):
         SweepError: a value is of another kind; a line for each problem.
     """
 
+    def __new__(cls, name: str = "", statement: str = "", **about: Any) -> Any:
+        """A claim of another kind than a comparison is of the class of its kind."""
+        return super().__new__(cls) if about.get("kind", "compare") == "compare" else _claim(name, statement, about)
+
     def __init__(self, name: str, statement: str, **about: Any) -> None:
-        content = _plain({"name": name, "statement": statement, **about})
-        _raise_found(f"claim {plainly(str(name))}", content, checks.claim_findings(content))
-        super().__init__(**content)
+        super().__init__(**_claim(name, statement, about).model_dump(exclude_unset=True))
 
 
 class Sweep(sweep.Sweep):
@@ -78,8 +81,15 @@ class Sweep(sweep.Sweep):
             content["train"] = function.text if function else _plain(train)
         found = _checked(name, content, Path.cwd(), function, any_factors=train is None)
         claims = content.pop("claims", [])
-        super().__init__(name=name, **content, claims=[sweep.Claim(**claim) for claim in claims])
+        super().__init__(name=name, **content, claims=[keys_of(each)(**each) for each in claims])
         self._folder, self._function = found._folder, function  # noqa: SLF001 - the base class's own
+
+
+def _claim(name: str, statement: str, about: Mapping[str, Any]) -> claim.Claim:
+    """A claim by the keys of its kind. Raises SweepError."""
+    content = _plain({"name": name, "statement": statement, **about})
+    _raise_found(f"claim {plainly(str(name))}", content, checks.claim_findings(content))
+    return keys_of(content)(**content)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ def list_(what: Annotated[Literal["sweeps", "choices"] | None, typer.Argument()]
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the sweep is called; NAME.yaml is written.")],
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="For one kind of claim: best, trend, spread and so on.")
+    ] = None,
 ) -> None:
     """Begin a sweep file: NAME.yaml with every key explained, ready for `plan`."""
     from mnist_ablate.sweep import sweep_file
@@ -47,10 +50,10 @@ def new(
         raise SweepError(f"{plainly(name)}: {NAME_RULE}")
     if name in sweep_file.shipped():
         raise SweepError(f"{name}: a shipped sweep has this name: choose another")
-    path = Path(f"{name}.yaml")
+    path, text = Path(f"{name}.yaml"), sweep_file.template(name, SCHEMA_FILE, kind)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(sweep_file.template(name, SCHEMA_FILE))
+            file.write(text)
     except FileExistsError:
         raise SweepError(f"{path}: exists already and is left as it is: choose another name") from None
     if not Path(SCHEMA_FILE).exists():

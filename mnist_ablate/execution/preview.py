@@ -11,12 +11,13 @@ from pydantic import JsonValue
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import templates
+from mnist_ablate.statistics.claim_verdict import ALPHA
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
-from mnist_ablate.statistics.paired_tests import smallest_effect
-from mnist_ablate.statistics.verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan, planned_settings
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.workloads.workload import Inputs
 
@@ -123,9 +124,9 @@ def _recorded(plan: Plan, ledger_url: str) -> int:
 
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
-    sd = claim.about.seed_sd
-    size = smallest_effect(seeds, len(sweep.every_claim), sd, alpha) if sd else math.inf
-    return ClaimPower(claim.name, claim.metric, claim.about.unit, claim.margin, size if math.isfinite(size) else None)
+    kind = kind_of(claim)
+    size = kind.smallest_effect(claim, sweep, seeds, len(sweep.every_claim), alpha)
+    return ClaimPower(claim.name, claim.metric, kind.unit(claim), claim.margin, size if math.isfinite(size) else None)
 
 
 def _warnings(sweep: Sweep) -> Iterator[str]:

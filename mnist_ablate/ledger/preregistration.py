@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
-from mnist_ablate.statistics.verdict import ALPHA
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.sweep.adaptive_schedule import SPENDING
 from mnist_ablate.sweep.plan import Plan
 from mnist_ablate.sweep.sweep import QUICK, Sweep
@@ -25,7 +25,13 @@ _LONGEST_VALUE = 60
 _UNNAMED = ("", "sweep", "fixed", "scientific")  # sections whose keys say enough alone: `epochs 5 -> 8`
 
 
-_LATER = {"positive_control": False, "estimand": "typical", "collapse_at": None}
+_LATER = {
+    "positive_control": False,
+    "estimand": "typical",
+    "collapse_at": None,
+    "kind": "compare",
+    "scale": "difference",
+}
 """Keys of a claim that older versions did not know, with the defaults that change no digest."""
 
 

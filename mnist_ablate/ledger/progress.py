@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.controls import ControlRuns
-from mnist_ablate.statistics.pairing import ArmRows, Factors, by_arm, compared
+from mnist_ablate.statistics.pairing import ArmRows, Factors, by_arm
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.adaptive_schedule import Look
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
-from mnist_ablate.sweep.sweep import Claim
 from mnist_ablate.trial import CONTROL_SEED, COUNTED, Params, RecordedTrial, Row, Scalar
 from mnist_ablate.workloads.workload import selection_score
 
@@ -148,7 +149,7 @@ def rows(plan: Plan, entries: Entries, trials: Trials | None = None) -> tuple[Ro
     wanted = verdict_trials(plan, entries) if trials is None else trials
     found = [(each, entries[each.id].outcome) for each in wanted if each.id in entries]
     found.sort(key=lambda each: places[label(each[0].arm.params)])
-    return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status, o.correct) for each, o in found)
+    return tuple(Row(each.arm.params, each.trial.seed, o.metrics, o.status, o.correct, o.epochs) for each, o in found)
 
 
 def counts(plan: Plan, entries: Entries, trials: Trials | None = None) -> dict[str, int]:
@@ -239,5 +240,5 @@ def _undecided(
     """The arms of the claims that need another look; a claim that cannot be judged at all does not."""
     for claim, found in zip(claims, judge(rows, claims, looks=looks), strict=True):
         if found.is_open and found.look == looks[-1].number:
-            for _, side in compared(recorded, claim)[0]:
+            for _, side in kind_of(claim).sides(recorded, claim):
                 yield from (frozenset(arm.params.items()) for arm in side)

@@ -20,7 +20,8 @@ from mnist_ablate.reports import drawing
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
 from mnist_ablate.reports.report import Reach, RecordedSweep, Report
 from mnist_ablate.reports.wording import estimate, is_known, minus, say, settings_in_words
-from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.workloads.workload import Curves, Metric
@@ -56,7 +57,8 @@ def main_chart(report: Report, record: RecordedSweep) -> Chart:
     if report.reach:
         return specifications(report, metric)
     if report.claims:
-        return claims([each for each in report.main_claims if each.metric == report.metric], metric)
+        first = report.main_claims[0]
+        return claims([each for each in report.main_claims if each.axis == first.axis], metric)
     if not report.arms:
         raise SweepError(f"{record.sweep.name}: no trial is recorded yet: run the sweep first")
     return arms(main_arms(report.arms, record.sweep, MOST_ROWS), record, metric)
@@ -77,31 +79,46 @@ def main_arms(every: Sequence[Arm], sweep: Sweep, most: int) -> Sequence[Arm]:
 def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
     """A forest plot: for each claim its interval over its seeds, the margin as a band, the verdict as sign and word."""
     shown, measure = every[:MOST_ROWS], measure_of(metric)
-    differences = [value for each in shown for value in (*each.differences.values(), each.effect)]
-    limits = [limit for each in shown for limit in (each.ci_low, each.ci_high)]
-    span = drawing.span_of_differences(differences, limits, [each.margin for each in shown])
+    first = shown[0] if shown else None
+    if first and first.measure != "difference":
+        measure = replace(measure, is_fraction=first.unit == "share", is_ratio=first.unit == "ratio")
+    called = f"{first.measure if first else 'difference'} in {measure.name}"
+    bounds = [(each.logarithm(each.ci_low), each.logarithm(each.ci_high)) for each in shown]
+    seeds_of = [{seed: each.logarithm(value) for seed, value in each.differences.items()} for each in shown]
+    differences = [
+        v for each, own in zip(shown, seeds_of, strict=True) for v in (*own.values(), each.logarithm(each.effect))
+    ]
+    sizes = [each.logarithm(each.margin) for each in shown]
+    span = drawing.span_of_differences(differences, [limit for each in bounds for limit in each], sizes)
     estimates = [minus(estimate(each)).replace(" pp)", ")") for each in shown]
     said = [f"{each.name}, {each.verdict}: {text}" for each, text in zip(shown, estimates, strict=True)]
-    margins = {measure.difference(each.margin).lstrip("+") for each in shown}
-    title = f"Forest plot: difference in {measure.name}, with interval and margin, for {len(shown)} claims"
+    margins = {measure.difference(size).lstrip("+") for size in sizes}
+    title = f"Forest plot: {called}, with interval and margin, for {len(shown)} claims"
     with canvas(title, "".join(f"{text}. " for text in said), 46.0 * max(len(shown), 1) + 76.0) as chart:
         axes = _rows(chart, [each.name for each in shown])
-        label = f"difference in {measure.name}{', percentage points' * measure.is_fraction}"
+        label = f"{called}{', percentage points' * measure.is_fraction}"
         set_scale(axes, "x", span, measure.difference_tick, label)
         axes.axvline(0.0, color=LIGHT["muted"], linewidth=1, zorder=1.5)
-        axes.text(0.0, -0.12, f"margin ±{margins.pop()}" if len(margins) == 1 else "margin of each claim", ha="center")
+        axes.text(
+            0.0,
+            -0.12,
+            f"margin {'±' * (not measure.is_ratio)}{margins.pop()}" if len(margins) == 1 else "margin of each claim",
+            ha="center",
+        )
         width = max((name.get_window_extent().width for name in axes.get_yticklabels()), default=0.0)
         axes.tick_params("y", pad=width + 14.0)
         for y, (name, each) in enumerate(zip(axes.get_yticklabels(), shown, strict=True)):
             name.set_horizontalalignment("left")
             _write(axes, (-width - 38.0, y + 0.5), str(y + 1), "muted", "bold")
             color, (symbol, size) = LIGHT[each.verdict], _SYMBOLS[each.verdict]
-            axes.barh(y + 0.5, 2.0 * each.margin, left=-each.margin, height=0.86, color=LIGHT["band"], zorder=0.2)
-            seeds = _points(each.name, each.differences, y + 0.74, measure.difference, MOST_POINTS // len(shown))
+            axes.barh(y + 0.5, 2.0 * sizes[y], left=-sizes[y], height=0.86, color=LIGHT["band"], zorder=0.2)
+            seeds = _points(each.name, seeds_of[y], y + 0.74, measure.difference, MOST_POINTS // len(shown))
             _plot(chart, axes, seeds, _SEED)
-            _bar(axes, (each.ci_low, each.ci_high), y + 0.39, color)
+            _bar(axes, bounds[y], y + 0.39, color)
             mean = {**_MEAN, "marker": symbol, "ms": size, "color": color}
-            _plot(chart, axes, [(each.effect, y + 0.39, said[y])], mean)
+            parts = [(each.logarithm(p.effect), y + 0.39, f"{p.name}, {p.verdict}") for p in each.parts]
+            _plot(chart, axes, parts, {**_MEAN, "marker": "|", "ms": 12, "mew": 1.5, "color": LIGHT["muted"]})
+            _plot(chart, axes, [(each.logarithm(each.effect), y + 0.39, said[y])], mean)
             _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
             _write(axes, (16.0, y + 0.71), estimates[y], "muted")
     return chart

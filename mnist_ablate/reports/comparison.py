@@ -8,10 +8,11 @@ from pydantic import Field
 from mnist_ablate.reports.report import Part
 from mnist_ablate.reports.selection import main_metric
 from mnist_ablate.reports.wording import templates
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.decision_rule import Verdict
 from mnist_ablate.statistics.paired_tests import t_interval
 from mnist_ablate.statistics.pairing import by_arm, shared_values
-from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, Row, Scalar
 

@@ -145,6 +145,7 @@ class Measure:
 
     name: str
     is_fraction: bool
+    is_ratio: bool = False  # its differences are logarithms of factors
 
     def value(self, value: float) -> str:
         """A value as text: `97.31%` or `0.1234`."""
@@ -152,6 +153,8 @@ class Measure:
 
     def difference(self, value: float) -> str:
         """A difference as text, with its sign: `+0.83 pp` or `+0.01234`; small ones with the digits they need."""
+        if self.is_ratio:
+            return f"\N{MULTIPLICATION SIGN}{math.exp(value):.3g}"
         if not self.is_fraction:
             return minus(f"{value + 0.0:+.4g}")
         points = 100.0 * value
@@ -163,6 +166,8 @@ class Measure:
 
     def difference_tick(self, value: float) -> str:
         """A round difference below an axis: `+0.5`, in percentage points for fractions."""
+        if self.is_ratio:
+            return f"\N{MULTIPLICATION SIGN}{math.exp(value):.3g}"
         return minus(f"{round(100.0 * value if self.is_fraction else value, 9):+.12g}") if value else "0"
 
 

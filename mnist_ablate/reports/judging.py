@@ -14,10 +14,11 @@ from mnist_ablate.ledger.results_table import Reading, ResultsTable
 from mnist_ablate.reports.report import Adaptive, Preregistration, Reach, ReachSetting, Report, Selection, TrialCounts
 from mnist_ablate.reports.selection import main_metric, select
 from mnist_ablate.statistics import anova, controls, effect_sizes
+from mnist_ablate.statistics.claim_verdict import ALPHA, ClaimVerdict
 from mnist_ablate.statistics.confounds import ClaimAudit, audit, confounded
 from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.pairing import by_arm
-from mnist_ablate.statistics.verdict import ALPHA, ClaimVerdict, arms, judge
+from mnist_ablate.statistics.verdict import arms, judge
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.settings_across import changes

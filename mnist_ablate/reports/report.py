@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from mnist_ablate.ledger.results_table import Reading
 from mnist_ablate.statistics.anova import FactorialEffects
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.statistics.confounds import ClaimAudit
 from mnist_ablate.statistics.controls import NegativeControl, PositiveControl
 from mnist_ablate.statistics.decision_rule import Verdict
 from mnist_ablate.statistics.effect_sizes import ClaimSizes
 from mnist_ablate.statistics.pairing import label
-from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Params, RecordedTrial, Scalar

@@ -7,8 +7,9 @@ from mnist_ablate.reports import wording
 from mnist_ablate.reports.report import Report
 from mnist_ablate.reports.wording import is_known, number, plain, say
 from mnist_ablate.statistics.anova import FactorialEffects
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.statistics.effect_sizes import Size
-from mnist_ablate.statistics.verdict import Arm, ClaimVerdict
+from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.workloads.workload import Section, Table
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports import report
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.paired_tests import t_interval
 from mnist_ablate.statistics.pairing import by_arm, shared_values
-from mnist_ablate.statistics.verdict import ALPHA, arms, judge
+from mnist_ablate.statistics.verdict import arms, judge
 from mnist_ablate.sweep.designs import CONFIGURATION
 from mnist_ablate.sweep.plan import Plan, label
 from mnist_ablate.sweep.sweep import Sweep

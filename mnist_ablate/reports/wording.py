@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
 from mnist_ablate.reports.report import Difference, ReachSetting, Report
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.controls import Check
 from mnist_ablate.statistics.decision_rule import Finding
+from mnist_ablate.statistics.evidence import MOST_SEEDS
 from mnist_ablate.statistics.pairing import label
-from mnist_ablate.statistics.verdict import MOST_SEEDS, ClaimVerdict
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.text import counted, value_name
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ def effect(value: float, unit: str, digits: int = 2) -> str:
     """A difference with its sign and unit; of shares in percentage points. A dash if there is none."""
     if math.isnan(value):
         return "-"
+    if unit == "ratio":
+        return f"\N{MULTIPLICATION SIGN}{value:.3g}"
     if unit != "share":
         return f"{value + 0.0:+.4g}"
     return f"{round(100 * value, digits) + 0.0:+.{digits}f} pp"  # + 0.0: no -0
@@ -106,7 +111,8 @@ def sentence(claim: ClaimVerdict, report: Report) -> str:
     """Difference, interval, what it says of the margin, pairs, and what would decide an open claim."""
     if not claim.is_judged:
         return explanation(claim)
-    difference = f"Difference {effect(claim.effect, claim.unit)}"
+    nearest = f" ({claim.nearest})" if claim.parts else ""
+    difference = f"{claim.measure[:1].upper()}{claim.measure[1:]}{nearest} {effect(claim.effect, claim.unit)}"
     if not is_known(claim.ci_low):
         return f"{difference}, no interval. {explanation(claim)}"
     called, look = "interval", ""
@@ -115,6 +121,20 @@ def sentence(claim: ClaimVerdict, report: Report) -> str:
     says = f"its {level(report, claim)} {called}, {interval(claim)}, {_says(claim)}"
     numbers = f"{evidence(claim)}, p={claim.p_value:.3g}{look}"
     return f"{difference}; {says}; {numbers}. {collapsed(claim)}{_open(claim)}".rstrip()
+
+
+def meanings(report: Report) -> str:
+    """What the effects of its claims are, a sentence for each kind."""
+    told = [kind_of(claim).glossary for claim in report.asked.claims]
+    ratio = "With scale ratio: treatment divided by control." * any(
+        claim.is_ratio and claim.kind != "spread" for claim in report.asked.claims
+    )
+    return " ".join(filter(None, (*dict.fromkeys(told), ratio)))
+
+
+def found_in_words(asked: Claim, found: ClaimVerdict) -> str:
+    """What was found of a claim, as its kind says it."""
+    return kind_of(asked).sentence(asked, effect(found.effect, found.unit), found.nearest)
 
 
 def evidence(claim: ClaimVerdict) -> str:
@@ -130,6 +150,7 @@ def caveats(claim: ClaimVerdict, report: Report) -> Iterator[str]:
         if audit.name == claim.name:
             yield from (f"confounded by {each}, which was accepted" for each in audit.confounded if each.accepted)
             yield from audit.caveats
+    yield from claim.notes
 
 
 def explanation(claim: ClaimVerdict) -> str:
@@ -165,7 +186,9 @@ def _open(claim: ClaimVerdict) -> str:
     if claim.verdict != "inconclusive" or not claim.is_open:
         return ""
     many = f"Not even {MOST_SEEDS:,}" if claim.seeds_needed is None else f"About {claim.seeds_needed:,}"
-    return f"{many} seeds would decide it at this mean and spread."
+    rest = [part.name for part in claim.parts if part.verdict != "supported"]
+    still = f" Open: {listed(rest, 4)}." if rest else ""
+    return f"{many} seeds would decide it at this mean and spread.{still}"
 
 
 def settings_in_words(setting: ReachSetting) -> str:
@@ -236,6 +259,7 @@ def templates() -> "Environment":
         label,
         level,
         margin,
+        meanings,
         number,
         plain,
         settings_in_words,

@@ -5,21 +5,19 @@ collapses make no normal mean: a seed in fifty that falls to chance moves it by 
 rarely show it. So they are counted by themselves, and typical effects are of the seeds that trained on every side.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 from scipy import special
 
 from mnist_ablate.statistics.paired_tests import Floats
-from mnist_ablate.statistics.pairing import ArmRows, compared, unusable
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.statistics.pairing import Contrast, unusable
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row
 
-SideName = Literal["treatment", "control", "treatment_versus", "control_versus"]
 BOUND_ALPHA = 0.05  # of the bound that is printed for each side, which is no verdict
 _RATES = np.linspace(0.0, 1.0, 129)  # of the null hypothesis, to find the largest p-value among
 
@@ -28,7 +26,7 @@ _RATES = np.linspace(0.0, 1.0, 129)  # of the null hypothesis, to find the large
 class SideCollapses:
     """Of the `n` seeds of a side so many collapsed; `upper`: rates above it are excluded, each side at 95%."""
 
-    side: SideName
+    side: str
     n: int
     collapsed: int
     upper: float
@@ -62,24 +60,22 @@ class Collapses:
         return barnard_p_value(times * more.collapsed, times * more.n, times * less.collapsed, times * less.n)
 
 
-def collapses(arms: Sequence[ArmRows], claim: Claim, first: int | None = None) -> Collapses:
+def collapses(contrast: Contrast, claim: Claim, first: int | None = None) -> Collapses:
     """Count the seeds of each side in which any of its trials collapsed; with `first` only the lowest seeds."""
-    sides, _ = compared(arms, claim)
-    seeds = sorted({seed for _, side in sides for arm in side for seed in arm.by_seed})[:first]
-    names: Sequence[SideName] = ("treatment", "control") if claim.control is not None else ("treatment",)
-    if claim.versus is not None:
-        names = (*names, "treatment_versus", "control_versus")
+    if not contrast.counts_collapses:
+        return Collapses((), frozenset(), 0.0)
+    seeds = sorted({seed for arm in contrast.arms for seed in arm.by_seed})[:first]
     counted, touched, excess = [], set[int](), 0.0
-    for name, (sign, side) in zip(names, sides, strict=False):
+    for side in contrast.sides:
         n, found = 0, set[int]()
         for seed in seeds:
-            rows = [row for arm in side if not unusable(row := arm.by_seed.get(seed), claim.metric)]
-            n += len(rows) == len(side)
+            rows = [row for arm in side.arms if not unusable(row := arm.by_seed.get(seed), contrast.metric)]
+            n += len(rows) == len(side.arms)
             if any(is_collapsed(row, claim) for row in rows if row):
                 touched.add(seed)
-                found |= {seed} if len(rows) == len(side) else set()
-        counted.append(SideCollapses(name, n, len(found), upper_bound(len(found), n)))
-        excess += sign * len(found) / n if n else 0.0
+                found |= {seed} if len(rows) == len(side.arms) else set()
+        counted.append(SideCollapses(side.name, n, len(found), upper_bound(len(found), n)))
+        excess += side.sign * len(found) / n if n else 0.0
     return Collapses(tuple(counted), frozenset(touched), excess)
 
 
@@ -88,7 +84,9 @@ def is_collapsed(row: Row, claim: Claim) -> bool:
     limit = threshold(claim)
     if row.status == "diverged" or limit is None:
         return row.status == "diverged"
-    value = row.metrics[claim.metric]
+    value = row.metrics.get(claim.metric)
+    if value is None:
+        return False  # of what follows from a curve; the row has it
     return value < limit if claim.about.better == "higher" else value > limit
 
 

@@ -12,10 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.decision_rule import Finding
-from mnist_ablate.statistics.pairing import ArmRows, by_arm, compared, label, shares_seeds, unusable
-from mnist_ablate.statistics.verdict import ClaimVerdict
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.statistics.pairing import ArmRows, by_arm, label, shares_seeds, unusable
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.workload import default_workload
@@ -136,7 +138,7 @@ class _Audit:
         return self.sweep.settings if self.sweep.train else default_workload().settings.model_fields
 
     def found(self) -> ClaimAudit:
-        sides = [side for _, side in compared(self.arms, self.claim)[0]]
+        sides = [side for _, side in kind_of(self.claim).sides(self.arms, self.claim)]
         if not sides:
             return ClaimAudit(self.claim.name)
         found: dict[str, Confound] = {}

@@ -10,6 +10,7 @@ moves all trials alike. The two sides share no seed, so its interval is wider th
 Positive control: a claim that is known to hold. If a sweep does not find it, its other verdicts cannot be trusted.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.decision_rule import Finding, Verdict
-from mnist_ablate.statistics.verdict import ClaimVerdict, judge
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Params, Row
 
 
@@ -52,13 +55,16 @@ class Check:
 
     @property
     def excludes(self) -> float:
-        """The interval excludes every difference that is larger than this, either way."""
+        """The interval excludes every difference (or factor) that is larger than this, either way."""
+        if self.unit == "ratio":
+            return max(1.0 / self.ci_low if self.ci_low > 0.0 else math.inf, self.ci_high)
         return max(abs(self.ci_low), abs(self.ci_high))
 
     @property
     def is_within(self) -> bool:
         """Whether the interval excludes every effect beyond the margin."""
-        return -self.margin <= self.ci_low and self.ci_high <= self.margin
+        least = 1.0 / self.margin if self.unit == "ratio" else -self.margin
+        return least <= self.ci_low and self.ci_high <= self.margin
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,13 @@ def negative_control(runs: ControlRuns, rows: Sequence[Row], claims: Sequence[Cl
 def _check(sides: Sequence[Row], asked: Claim, alpha: float) -> Check:
     """Compare both sides in the metric of a claim, seed by seed, at level 1 - alpha."""
     compared = {"treatment": {"side": "again"}, "control": {"side": "baseline"}, "where": {}, "direction": "higher"}
+    if not kind_of(asked).compares_two:
+        kept = asked.model_dump(include={"name", "statement", "metric", "margin", "scale", "estimand", "collapse_at"})
+        asked = asked.compared_plainly(**kept, **compared)
     (found,) = judge(sides, [asked.model_copy(update={**compared, "reference": None, "versus": None})], alpha)
     margin = asked.margin
-    is_beyond = found.ci_low - found.rounding > margin or found.ci_high + found.rounding < -margin
-    is_alarm = found.is_judged and (is_beyond or found.finding in (Finding.COLLAPSES, Finding.COLLAPSES_AGAINST))
+    by_collapses = found.finding in (Finding.COLLAPSES, Finding.COLLAPSES_AGAINST)
+    is_alarm = found.is_judged and (found.is_beyond_margin or by_collapses)
     return Check(found.metric, margin, found.n_pairs, found.effect, found.ci_low, found.ci_high, is_alarm, found.unit)
 
 

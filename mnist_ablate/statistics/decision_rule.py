@@ -6,7 +6,7 @@ docs/explanation/statistics.md states it in words, and benchmarks/verdict_simula
 from enum import StrEnum
 from typing import Literal
 
-from mnist_ablate.sweep.sweep import Direction
+from mnist_ablate.sweep.claim import Direction
 
 Verdict = Literal["supported", "equivalent", "refuted", "inconclusive"]
 COLLAPSE_SHARE = 0.2  # of a claim's error rate, for the test of collapses; the interval has the rest if any was seen

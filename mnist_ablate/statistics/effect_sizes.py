@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from mnist_ablate.statistics.verdict import ClaimVerdict
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.claims.kind import kind_of
+from mnist_ablate.sweep.claim import Claim
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ def sizes(claims: Sequence[Claim], verdicts: Sequence[ClaimVerdict], levels: Seq
     """The sizes of each claim; `levels` are the error rates of their intervals."""
     found = []
     for claim, verdict, level in zip(claims, verdicts, levels, strict=True):
-        values = np.array([*verdict.differences.values()], dtype=np.float64)
+        values = np.array([*map(verdict.logarithm, verdict.differences.values())], dtype=np.float64)
         sign = -1.0 if claim.about.better == "lower" else 1.0
-        better = None if claim.versus is not None else improvement(sign * values, level, verdict.rounding)
+        has_better = claim.versus is None and kind_of(claim).is_paired_difference
+        better = None if not has_better else improvement(sign * values, level, verdict.rounding)
         found.append(ClaimSizes(claim.name, standardized(values, level, verdict.rounding), better))
     return found
 

@@ -1,7 +1,7 @@
 """Arms that share no seeds: Welch's interval of a difference of means, in place of pairs. Knows no rows of a table."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ class Means:
     weights: tuple[float, ...]
     values: tuple[Floats, ...]
     offset: float = 0.0
+    called: str = " of Welch"
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -66,14 +67,3 @@ class Means:
         variance = float(parts.sum())
         freedom = variance**2 / float(sum(p**2 / (n - 1) for p, n in zip(parts, self.counts, strict=True)))
         return float(2 * special.stdtr(freedom, -abs(found.mean - null) / math.sqrt(variance)))
-
-    def least_times(self, decides: Callable[[float], bool], most: int) -> int | None:
-        """The fewest results an arm needs, up to `most`, for an interval that decides; None if no number does."""
-        now = min(self.counts, default=0)
-        low, high = now + 1, most
-        if now < LEAST or not decides(high / now):
-            return LEAST if now < LEAST else None
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if decides(middle / now) else (middle + 1, high)
-        return low

@@ -15,9 +15,10 @@ from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import settings_across, sources
+from mnist_ablate.sweep.claim import Claim, keys_of, kind_names
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
-from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Claim, Range, SeedRange, Sweep, is_name
+from mnist_ablate.sweep.sweep import NAME_RULE, SECTIONS, Choice, Range, SeedRange, Sweep, is_name
 from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Finding, Plain, Unreadable, child
 from mnist_ablate.text import guess, hint, listed, plainly, shown
 from mnist_ablate.trial import Params, Scalar
@@ -33,7 +34,6 @@ from mnist_ablate.workloads.workload import Workload, default_workload
 
 M = TypeVar("M", bound=BaseModel)
 _MODELS: Mapping[str | int, type[BaseModel]] = {
-    "claims": Claim,
     "nuisance": Range,
     "seeds": SeedRange,
     "settings": Setting,
@@ -56,6 +56,8 @@ _WANTED = {
     "less_than": "below {lt:g}",
 }
 _BLANK_CLAIM: Mapping[str, Plain] = {"statement": "?", "treatment": {}, "direction": "same", "margin": 0}
+_BLANKS: Mapping[object, Plain] = {str: "?", float: 1.0, int: 1}
+"""What stands for a value that a kind of claim needs and that is missing or wrong."""
 _RELATED = frozenset({"design", "tuning_trials", *DESIGN_SECTIONS})
 """The sections that are judged together: not with one of them unreliable."""
 _OTHER_ROLES = {
@@ -84,8 +86,7 @@ def check(
     claims: dict[int, Claim] = {}
     for index, item in enumerate(items) if isinstance(items, list) else ():
         if len(found) <= MAX_PROBLEMS:
-            blank = {"name": f"claim-{index}", **_BLANK_CLAIM}
-            claims[index], wrong = _sound(Claim, item, ("claims", index), blank)
+            claims[index], wrong = _sound_claim(item, ("claims", index), f"claim-{index}")
             found += wrong
     if not isinstance(items, list):
         text = "" if isinstance(items, Unreadable) else f"must be a list of claims, not {shown(items)}"
@@ -109,8 +110,20 @@ def check(
 
 def claim_findings(content: Plain) -> list[Finding]:
     """What is wrong with the values of a claim by itself. Whether it suits a sweep is another question."""
-    found = _sound(Claim, content, ("claims", 0), {"name": "claim", **_BLANK_CLAIM})[1]
+    found = _sound_claim(content, ("claims", 0), "claim")[1]
     return [Finding(each.address[2:], each.text, each.at_key) for each in found]
+
+
+def _sound_claim(content: Plain, base: Address, name: str) -> tuple[Claim, list[Finding]]:
+    """A claim by the keys of its kind, as `_sound` gives it."""
+    keys, kind = keys_of(content), child(content, "kind")
+    if isinstance(kind, str) and kind not in kind_names():
+        text = f"no such kind: {shown(kind)}; {hint(kind, kind_names())}"
+        return Claim.model_validate({**_BLANK_CLAIM, "name": name}), [Finding((*base, "kind"), text)]
+    needed = {key: field.annotation for key, field in keys.model_fields.items() if field.is_required()}
+    blank = {key: _BLANKS[type_] for key, type_ in needed.items() if type_ in _BLANKS}
+    usual = {key: value for key, value in _BLANK_CLAIM.items() if key not in keys.never}
+    return _sound(keys, content, base, {**blank, **usual, "name": name})
 
 
 def _workload_of(sweep: Sweep) -> tuple[Workload | None, list[Finding]]:
@@ -138,7 +151,7 @@ def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Pl
                     rest = str(part)
                 else:
                     address, value = (*address, part), inner
-            finding = _finding(address, rest, details)
+            finding = _finding(address, rest, details, model)
             found.setdefault(finding.address, finding)
     entries = content.items() if isinstance(content, dict) else ()
     sound = {key: dict(value) if isinstance(value, dict) else value for key, value in entries}
@@ -152,13 +165,15 @@ def _sound(model: type[M], content: Plain, base: Address, blank: Mapping[str, Pl
     return model.model_validate({**blank, **sound}, strict=True), list(found.values())
 
 
-def _finding(address: Address, rest: str, error: ErrorDetails) -> Finding:
-    model = _MODELS.get(address[0], Sweep) if len(address) > 1 else Sweep
+def _finding(address: Address, rest: str, error: ErrorDetails, model: type[BaseModel]) -> Finding:
+    if model is Sweep and len(address) > 1:
+        model = _MODELS.get(address[0], Sweep)
     value = error["input"]
     if error["type"] == "missing":
         return Finding((*address, rest), "is missing")
     if error["type"] == "extra_forbidden":
-        allowed = SECTIONS if model is Sweep else tuple(model.model_fields)
+        never = model.never if issubclass(model, Claim) else ()
+        allowed = SECTIONS if model is Sweep else tuple(key for key in model.model_fields if key not in never)
         return Finding(address, f"unknown key; {hint(address[-1], allowed)}", at_key=True)
     if isinstance(value, Unreadable):
         return Finding(address, "")
@@ -246,12 +261,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
     yield from _own_code(sweep, claims, lost, rules)
     yield from sources.findings(sweep, claims, lost, rules.workload)
-    earlier: set[str] = set()
-    for index, claim in claims.items():
-        problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _sides(claim)))
-        problems += () if "metrics" in lost else (*_estimand(claim, sweep),)
-        yield from (Finding(("claims", index, key), text) for key, text in problems)
-        earlier.add(claim.name)
+    yield from _claims(sweep, claims, lost, rules)
     if lost & _RELATED:
         return
     yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
@@ -261,6 +271,17 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         yield Finding(("seeds",), text)
     for index, claim in claims.items():
         yield from _arms(("claims", index), claim, sweep, is_sound=index not in lost)
+
+
+def _claims(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
+    """What is wrong with claims by themselves."""
+    earlier: set[str] = set()
+    for index, claim in claims.items():
+        problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _by_kind(claim, sweep)))
+        if "metrics" not in lost:
+            problems += (*_estimand(claim, sweep), *claim.scale_problems(is_declared=rules.workload is not None))
+        yield from (Finding(("claims", index, *key.split(".")), text) for key, text in problems)
+        earlier.add(claim.name)
 
 
 def _own_code(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
@@ -370,34 +391,12 @@ def _estimand(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
         yield "estimand", f"mean needs a metric with bounds, and {claim.metric} has none; use typical"
 
 
-def _sides(claim: Claim) -> Iterator[tuple[str, str]]:
-    """Whether the claim compares two things that differ in one way."""
-    if not claim.treatment:
-        yield "treatment", "is empty; name the arm that the claim is about: {factor: value}"
-    if claim.control is None and claim.reference is None:
-        yield "control", "is missing; give the arm to compare with, or reference: a number"
-    if claim.control is not None and claim.reference is not None:
-        yield "reference", "goes in place of control; remove one of them"
-    if claim.control is not None:
-        yield from _two("control", claim.control, "treatment", claim.treatment)
-    for key in (key for key in claim.where if key in claim.treatment):
-        yield "where", f"{plainly(key)} is in treatment too; remove it from one of them"
-    if claim.versus is None:
-        return
-    if claim.control is None:
-        yield "versus", "compares two differences, so it needs control"
-    if claim.where:
-        yield from _two("versus", claim.versus, "where", claim.where)
-    else:
-        yield "versus", "takes the place of where in the second difference; add where: {factor: value}"
-
-
-def _two(side: str, params: Params, other: str, others: Params) -> Iterator[tuple[str, str]]:
-    """Two sides of a comparison have the same factors with different values."""
-    if params.keys() != others.keys():
-        yield side, f"must have the factors of {other}: {listed(others)}; not: {listed(params) or 'none'}"
-    elif others and all(equal_values(params[key], others[key]) for key in params):
-        yield side, f"is the same as {other}; change one of them"
+def _by_kind(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
+    """Whether it has what its kind asks for."""
+    for key in claim.never:
+        if getattr(claim, key) != type(claim).model_fields[key].get_default():
+            yield key, f"kind: {claim.kind} has no {key}; remove it"
+    yield from claim.problems(sweep)
 
 
 def _arms(address: Address, claim: Claim, sweep: Sweep, *, is_sound: bool) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
+from mnist_ablate.sweep.claim import Claim, kind_named, kind_names
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, SECTIONS, Design
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.workloads.workload import default_workload
@@ -20,6 +21,7 @@ def schema() -> Schema:
     workload = default_workload()
     made = _schema_of(Sweep)
     own, models = made["properties"], made["$defs"]
+    kinds = {name: _claim(kind_named(name).keys) for name in kind_names() if name != "compare"}
     for model in models.values():
         model.pop("description", None)  # a docstring, which speaks of Python
     settings: Schema = _schema_of(workload.settings)["properties"]
@@ -36,7 +38,7 @@ def schema() -> Schema:
         "claims": {"items": _ref("KnownClaim")},
     }
     changed: dict[str, Schema] = {
-        "claims": {"type": "array", "items": _ref("Claim")},
+        "claims": {"type": "array", "items": {"allOf": [_by_kind(name) for name in ("compare", *kinds)]}},
         "nuisance": {
             "type": "object",
             "additionalProperties": {"anyOf": [{"type": "array", "minItems": 1, "uniqueItems": True}, _ref("Range")]},
@@ -77,12 +79,29 @@ def schema() -> Schema:
         ],
         "definitions": {
             **models,
+            **{f"Claim-{name}": model for name, model in kinds.items()},
             "KnownClaim": {"properties": {**sides, "metric": metrics}},
             "Arm": _mapping(values),
             "Side": {**_mapping({**values, CONFIGURATION: {"type": "string"}}), "minProperties": 1},
             **settings,
         },
     }
+
+
+def _claim(keys: type[Claim]) -> Schema:
+    """The keys of a kind of claim."""
+    made = _schema_of(keys)
+    for key in keys.never:
+        made["properties"].pop(key, None)
+    return {key: value for key, value in made.items() if key != "description"}
+
+
+def _by_kind(name: str) -> Schema:
+    """A claim that names a kind has its keys; one that names none is a comparison."""
+    is_it: Schema = {"properties": {"kind": {"const": name}}}
+    if name == "compare":
+        return {"if": is_it, "then": _ref("Claim")}
+    return {"if": {**is_it, "required": ["kind"]}, "then": _ref(f"Claim-{name}")}
 
 
 def _schema_of(model: type[BaseModel]) -> Schema:

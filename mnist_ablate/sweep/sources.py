@@ -9,7 +9,8 @@ from mnist_ablate.trial import SOURCES, USUAL_SOURCES
 from mnist_ablate.workloads.workload import Workload
 
 if TYPE_CHECKING:
-    from mnist_ablate.sweep.sweep import Claim, Sweep
+    from mnist_ablate.sweep.claim import Claim
+    from mnist_ablate.sweep.sweep import Sweep
 
 _SEEDED = tuple(source for source in SOURCES if source != "test")
 
@@ -50,6 +51,11 @@ def _of_images(claims: Mapping[int, "Claim"], workload: Workload | None) -> Iter
         if claim.metric not in known:
             text = f"vary: test needs a result of each test image, which {claim.metric} lacks; take {listed(known)}"
             yield Finding(("claims", index, "metric"), text)
+        if not claim.is_sum:
+            text = f"vary: test is for differences of means, and {claim.kind} asks no such; remove test from vary"
+            yield Finding(("claims", index, "kind"), text)
+        elif claim.is_ratio:
+            yield Finding(("claims", index, "scale"), "ratio is of logarithms, and vary names test; use difference")
         if claim.estimand == "mean":
             text = "mean is of the seeds alone, and vary names test; use typical, or remove test"
             yield Finding(("claims", index, "estimand"), text)

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
+from mnist_ablate.sweep.claim import AnyClaim, Claim, Model
 from mnist_ablate.sweep.designs import DESIGNS, DesignName
 from mnist_ablate.sweep.settings_across import changes, settings_across
 from mnist_ablate.trial import SOURCES, USUAL_SOURCES, Params, Scalar, Source
@@ -19,8 +20,6 @@ from mnist_ablate.workloads.bounds import metric_by_name
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting
 from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
-Direction = Literal["lower", "higher", "not_lower", "not_higher", "same"]
-Estimand = Literal["typical", "mean"]
 Pruning = Literal["none", "median", "asha"]
 QUICK = "-quick"  # how the names of sweeps end that `Sweep.quick` made
 QUICK_SEEDS = (3, 6)  # at first and at most
@@ -40,13 +39,7 @@ def is_name(text: str) -> bool:
     return len(text.encode()) <= _MAX_NAME_BYTES and unicodedata.is_normalized("NFC", text)
 
 
-class _Model(BaseModel):
-    """A frozen value without unknown keys; the schema for editors has the descriptions of its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Range(_Model):
+class Range(Model):
     """An interval to choose a value from."""
 
     low: float = Field(description="The lowest value to try.")
@@ -55,7 +48,7 @@ class Range(_Model):
     integer: bool = Field(default=False, description="Whole numbers only.")
 
 
-class SeedRange(_Model):
+class SeedRange(Model):
     """Seeds for every arm at first, and at most for the arms of a claim that stays open; see `Sweep.looks`."""
 
     min: int = Field(ge=1, le=1000, description="The number of seeds that every arm begins with.")
@@ -76,45 +69,7 @@ Seeds = Annotated[
 ]
 
 
-class Claim(_Model):
-    """A statement about the difference of `metric`, treatment minus control or reference, over seed pairs."""
-
-    name: str = Field(description="A short name for tables.")
-    statement: str = Field(description="The claim, in a sentence.")
-    treatment: Params = Field(description="The arm that the claim is about.")
-    control: Params | None = Field(default=None, description="The arm that it is compared with.")
-    reference: float | None = Field(default=None, description="The number that is claimed, in place of control.")
-    where: Params = Field(default={}, description="Other factors' values. A factor that is not named is averaged over.")
-    versus: Params | None = Field(default=None, description="Interaction: replaces where in a difference to subtract.")
-    metric: str = Field(default=default_workload().main_metric, description="What is compared.")
-    direction: Direction = Field(description="lower, higher: an effect. not_lower, not_higher: none such. same: none.")
-    margin: float = Field(
-        ge=0.0,
-        description="The smallest difference that matters (of a share, 0.002 is 0.2 pp). Choose it before any run.",
-    )
-    estimand: Estimand = Field(
-        default="typical",
-        description="typical: the effect of seeds that trained, with collapses counted apart. mean: over all seeds.",
-    )
-    collapse_at: float | None = Field(
-        default=None, description="A training whose metric is worse than this collapsed. Default: the metric's own."
-    )
-    positive_control: bool = Field(default=False, description="Known to hold: the report says first if it is missed.")
-    _about: Metric | None = PrivateAttr(default=None)
-    _samples_images: bool = PrivateAttr(default=False)
-
-    @property
-    def samples_images(self) -> bool:
-        """Whether its interval takes in that the test images are a sample: what its sweep says."""
-        return self._samples_images
-
-    @property
-    def about(self) -> Metric:
-        """What is known of its metric: what its sweep says; of a claim without a sweep, what the workload says."""
-        return self._about or default_workload().metrics.get(self.metric) or metric_by_name(self.metric)
-
-
-class Sweep(_Model):
+class Sweep(Model):
     """One question and the runs that answer it, as read from a sweep file.
 
     A factor is in one of `scientific`, `configurations`, `fixed`. A nuisance factor may be in `fixed` too, as written.
@@ -152,7 +107,7 @@ class Sweep(_Model):
     negative_control: Literal["baseline", "none"] = Field(
         default="baseline", description="Whether the baseline, trained with other seeds, is compared with itself."
     )
-    claims: list[Claim] = Field(default=[], description="What is claimed, and what would count as an effect.")
+    claims: list[AnyClaim] = Field(default=[], description="What is claimed, and what would count as an effect.")
     choices: str = Field(
         default="", description="Choices of your own: a .py file beside this one, or what an installed package offers."
     )

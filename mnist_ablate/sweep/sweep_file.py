@@ -11,6 +11,7 @@ import yaml
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.sweep import checks, yaml_reader
+from mnist_ablate.sweep.claim import AskedKind, kind_named, kind_names
 from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.sweep import NAME_RULE, QUICK, SECTIONS, Sweep, is_name
 from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Mark, Plain, SourceFile, child, raise_if_any
@@ -20,6 +21,17 @@ from mnist_ablate.workloads.workload import default_workload
 
 _PACKAGE = Path(__file__).parents[1]
 _SUFFIXES = (".yaml", ".yml")
+_KIND = Template("""\
+# yaml-language-server: $$schema=${schema}
+# A sweep with a claim of kind ${kind}. It asks: ${meaning}
+#   mnist-ablate plan ${name}.yaml            what it would train, how long, the smallest effect it can find
+#   mnist-ablate sweep ${name}.yaml           train, judge, show where to look
+# `mnist-ablate new OTHER` writes a file with every other key explained.
+
+question: Replace this with what is asked, in a sentence.
+source: replace this with the article, page and line
+
+${example}""")
 
 
 def load(  # noqa: PLR0913 - what each option of a command changes
@@ -67,10 +79,15 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def template(name: str, schema_file: str) -> str:
-    """The text of a new sweep file with every key explained, which names the file of its schema."""
+def template(name: str, schema_file: str, kind: str | None = None) -> str:
+    """The text of a new sweep file, which names the file of its schema: with every key explained, or for one kind."""
     designs = "\n".join(f"#   {design.name:<16} {design.__doc__}" for design in DESIGNS.values())
-    return Template(default_workload().template).substitute(name=name, schema=schema_file, designs=designs)
+    if kind is None or kind == "compare":
+        return Template(default_workload().template).substitute(name=name, schema=schema_file, designs=designs)
+    if kind not in kind_names():
+        raise SweepError(f"--kind {plainly(kind)}: no such kind; {hint(kind, kind_names())}")
+    found: AskedKind = kind_named(kind)
+    return _KIND.substitute(name=name, schema=schema_file, kind=kind, meaning=found.meaning, example=found.example)
 
 
 def reproduction(sweep: Sweep, data_digest: str) -> tuple[str, str]:

@@ -20,11 +20,12 @@ from mnist_ablate.ledger.raw_records import (
     final_of,
     missing_parts,
 )
-from mnist_ablate.statistics.pairing import by_arm, compared
+from mnist_ablate.statistics.claims.kind import kind_of
+from mnist_ablate.statistics.pairing import by_arm
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.trial import Params, Row, Scalar
+from mnist_ablate.trial import Epoch, Params, Row, Scalar
 from mnist_ablate.workloads.workload import selection_score
 
 _RESTORE = "restore the ledger from a copy, or begin anew with --fresh"
@@ -90,7 +91,7 @@ class CheckedLedger:
         self.missing = size - sum(each.id in self.finals for each in (*choosing, *judged, *others))
         if self.missing:
             yield f"ledger: {self.missing} of {size} planned trials are not recorded: run the sweep again"
-        self.rows = _rows(judged, self.finals)
+        self.rows = _rows(self.sweep, judged, self.finals)
         yield from self._misplaced(_places(choosing, judged, others))
 
     def _misplaced(self, places: set[tuple[str, str, str]]) -> Iterator[str]:
@@ -179,17 +180,28 @@ def wanted(plan: Plan, trials: Trials, finals: Finals) -> Trials:
         taken += [each for each in trials if each.trial.seed in seeds and _key(each.arm.params) in running]
         if any(each.id not in finals for each in taken):
             break
-        rows = _rows(taken, finals)
+        rows = _rows(plan.sweep, taken, finals)
         verdicts = zip(claims, judge(rows, claims, looks=plan.sweep.looks[: look.number]), strict=True)
         open_ = [claim for claim, found in verdicts if found.is_open and found.look == look.number]
-        sides = [side for claim in open_ for _, side in compared(by_arm(rows), claim)[0]]
+        sides = [side for claim in open_ for _, side in kind_of(claim).sides(by_arm(rows), claim)]
         running, earlier = {_key(arm.params) for side in sides for arm in side}, seeds.stop
     return taken if plan.sweep.looks else trials
 
 
-def _rows(trials: Trials, finals: Finals) -> list[Row]:
+def _rows(sweep: Sweep, trials: Trials, finals: Finals) -> list[Row]:
     found = [(each, finals[each.id].outcome) for each in trials if each.id in finals]
-    return [Row(each.arm.params, each.trial.seed, o["metrics"], o["status"], o.get("correct", "")) for each, o in found]
+    curves = trials and any(kind_of(claim).reads_curves for claim in sweep.claims)
+    return [
+        Row(
+            each.arm.params,
+            each.trial.seed,
+            o["metrics"],
+            o["status"],
+            o.get("correct", ""),
+            [Epoch.model_validate(epoch) for epoch in o["epochs"]] if curves else (),
+        )
+        for each, o in found
+    ]
 
 
 def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from quiet_time import quiet_s
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import results_table
 from mnist_ablate.statistics.verdict import judge
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row, Scalar
 from mnist_ablate.workloads.bounds import metric_by_name
 

@@ -19,7 +19,8 @@ from command import base_environment
 from mnist_ablate import errors
 from mnist_ablate.cli.app import app
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.sweep import SECTIONS, Claim
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import SECTIONS
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.workload import default_workload

@@ -27,7 +27,9 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.reports import charts, drawing
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, set_scale, short, to_png, to_svg, to_svg_file
 from mnist_ablate.reports.report import RecordedSweep
-from mnist_ablate.statistics.verdict import Arm, ClaimVerdict, Finding, Verdict
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.decision_rule import Finding, Verdict
+from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.text import arm_name
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.keras_mnist import sections

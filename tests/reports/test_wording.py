@@ -11,7 +11,8 @@ from mnist_ablate.ledger import progress
 from mnist_ablate.reports import judging, wording
 from mnist_ablate.reports.report import Report
 from mnist_ablate.reports.wording import effect, number
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row
 
 HURTS = Claim(

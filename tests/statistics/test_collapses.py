@@ -12,7 +12,7 @@ from mnist_ablate.statistics.bounded_mean import betting_interval
 from mnist_ablate.statistics.collapses import barnard_p_value, upper_bound
 from mnist_ablate.statistics.decision_rule import Finding, with_collapses
 from mnist_ablate.statistics.verdict import ClaimVerdict, judge
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row
 
 CHANCE = 0.1

@@ -22,8 +22,9 @@ from mnist_ablate.statistics import controls
 from mnist_ablate.statistics.controls import ControlRuns, NegativeControl, PositiveControl
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import sweep_file as sweep_files
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.run_format import run_name
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, RecordedTrial, Row
 

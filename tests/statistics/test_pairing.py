@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from mnist_ablate.errors import SweepError
+from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.pairing import Pairs, by_arm, pairs
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row, Scalar, Status
 
 
@@ -48,7 +49,8 @@ def found(rows: list[Row], **changes: Any) -> Pairs:
         "direction": "lower",
         "margin": 0.002,
     }
-    return pairs(by_arm(rows), Claim(**{**given, **changes}))
+    claim = Claim(**{**given, **changes})
+    return pairs(kind_of(claim).contrast(by_arm(rows), claim))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mnist_ablate.statistics.claims.compare import KIND
 from mnist_ablate.statistics.pairing import by_arm, pairs
 from mnist_ablate.statistics.unpaired import Means
 from mnist_ablate.statistics.verdict import judge
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row
 
 ONE, OTHER = np.array([0.97, 0.971, 0.9695, 0.9702]), np.array([0.96, 0.9604, 0.962, 0.9611, 0.9599, 0.9615])
@@ -54,8 +55,8 @@ def test_what_does_not_show_its_spread_has_no_interval(few: "np.ndarray[tuple[in
 @pytest.mark.parametrize(("first", "is_paired"), [(0, True), (2, True), (3, False), (100, False)])
 def test_pairs_are_taken_where_half_of_the_seeds_are_common(first: int, is_paired: bool) -> None:
     """Arm a has the seeds 0 to 3."""
-    found = pairs(by_arm([*rows("a", ONE), *rows("b", OTHER, first)]), CLAIM)
-    assert (found.means is None) == is_paired
+    found = pairs(KIND.contrast(by_arm([*rows("a", ONE), *rows("b", OTHER, first)]), CLAIM))
+    assert found.unpaired == (not is_paired)
     (verdict,) = judge([*rows("a", ONE), *rows("b", OTHER, first)], [CLAIM])
     if is_paired:
         assert verdict.n_results is None
@@ -67,8 +68,8 @@ def test_pairs_are_taken_where_half_of_the_seeds_are_common(first: int, is_paire
 def test_no_result_chooses_the_method() -> None:
     """Seeds that failed are seeds: with them the design is paired, and they are named."""
     failed = [Row({"arm": "b"}, n, {}, "failed") for n in range(3)]
-    found = pairs(by_arm([*rows("a", ONE), *failed, *rows("b", OTHER, 3)]), CLAIM)
-    assert found.means is None
+    found = pairs(KIND.contrast(by_arm([*rows("a", ONE), *failed, *rows("b", OTHER, 3)]), CLAIM))
+    assert not found.unpaired
     assert len(found.differences) == 1
     assert "seed 0: arm=b failed" in found.excluded
 

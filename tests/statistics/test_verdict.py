@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mnist_ablate.statistics.verdict import ClaimVerdict, Finding, arms, judge
-from mnist_ablate.sweep.sweep import Claim
+from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.trial import Row
 
 MARGIN = 0.002

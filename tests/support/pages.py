@@ -9,7 +9,8 @@ from rich.console import Console
 from mnist_ablate.reports import html, terminal
 from mnist_ablate.reports.report import Report
 from mnist_ablate.sweep import sweep_file
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import Sweep
 
 VOID = {"meta", "link", "br", "col"}
 

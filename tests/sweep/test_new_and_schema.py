@@ -19,7 +19,8 @@ from mnist_ablate.cli import sweeps as new
 from mnist_ablate.errors import SweepError
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import json_schema, sweep_file
-from mnist_ablate.sweep.sweep import SECTIONS, Claim, Range, SeedRange
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import SECTIONS, Range, SeedRange
 from mnist_ablate.trial import Row
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST

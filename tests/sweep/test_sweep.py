@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mnist_ablate.sweep.sweep import Claim, Range, SeedRange, Sweep, is_name
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import Range, SeedRange, Sweep, is_name
 
 SWEEP = Sweep(name="x", question="q", scientific={"activation": ["relu", "tanh"]}, fixed={"epochs": 5}, seeds=8)
 CLAIM = Claim(name="c", statement="s", treatment={"epochs": 50}, control={"epochs": 5}, direction="lower", margin=0.0)

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     labels = (np.arange(20) % 3).astype(np.uint8)
     for part, n in (("train", 20), ("t10k", 12)):
         tmp_path.joinpath(f"{part}-images-idx3-ubyte").write_bytes(idx(images[:n]))
-        tmp_path.joinpath(f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels[:n])))
+        tmp_path.joinpath(f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels[:n]), mtime=0))
     return tmp_path
 
 

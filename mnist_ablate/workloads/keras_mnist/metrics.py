@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import stdev
 
 from mnist_ablate.trial import Epoch
 from mnist_ablate.workloads.workload import Metric
@@ -26,6 +28,12 @@ class Curve:
         """The first epoch with this validation accuracy or more; one more than planned if there is none."""
         reached = (number for number, found in enumerate(self.accuracies, 1) if found >= accuracy)
         return float(next(reached, len(self.accuracies) + 1))
+
+    @property
+    def fluctuation(self) -> float:
+        """The standard deviation of the changes of accuracy from epoch to epoch in the second half; nan below three."""
+        changes = [b - a for a, b in pairwise(self.accuracies)][len(self.accuracies) // 2 - 1 :]
+        return stdev(changes) if len(self.accuracies) > 2 else math.nan  # noqa: PLR2004 - two changes have a spread
 
 
 def _accuracy(
@@ -69,6 +77,14 @@ CURVE_METRICS: Mapping[Metric, Callable[[Curve], float]] = {
     _epochs_to(95): lambda curve: curve.epochs_to(0.95),
     _epochs_to(97): lambda curve: curve.epochs_to(0.97),
     Metric(
+        "val_fluctuation",
+        "The standard deviation of the epoch-to-epoch change of validation accuracy in the second half; from 3 epochs.",
+        "lower",
+        "share",
+        0.0,
+        1.0,
+    ): lambda curve: curve.fluctuation,
+    Metric(
         "converged", "1 if the last validation loss is at most half of that of guessing, else 0.", low=0, high=1
     ): lambda curve: float(curve.losses[-1] <= math.log(curve.classes) / 2),
 }
@@ -84,7 +100,8 @@ def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[s
         [epoch.metrics["val_loss"] for epoch in epochs] + [math.log(classes)] * missing,
         classes,
     )
-    return {metric.name: measure(curve) for metric, measure in CURVE_METRICS.items()}
+    found = {metric.name: measure(curve) for metric, measure in CURVE_METRICS.items()}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def chance_metrics(classes: int, *, blind: bool = False) -> dict[str, float]:
