@@ -218,7 +218,7 @@ class Run:
             if search is not None:
                 search.learn(outcome)
         elif isinstance(event, Progress):
-            uploader.epoch(trial, event.epoch)
+            uploader.epoch(trial, arm, event.started_ms, event.epoch)
             if search is not None and search.gives_up(trial, event.epoch):
                 self._training().prune(trial.id)
         self._view.event(planned, event)

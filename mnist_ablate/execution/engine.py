@@ -54,10 +54,11 @@ class Preparing(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """The trial ended an epoch."""
+    """The trial ended an epoch. It started at `started_ms` by its worker's clock, in ms since 1970."""
 
     trial: Trial
     epoch: Epoch
+    started_ms: int = 0
 
 
 class Retried(NamedTuple):
@@ -94,6 +95,7 @@ class _Task:
     alone: bool = False
     worker: str = ""
     pid: int = 0
+    started_ms: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     loss: str = ""
     outcome: Outcome | None = None
@@ -193,6 +195,7 @@ class Engine:
     def _submit(self, task: _Task) -> None:
         task.submission += 1
         task.last_sign, task.worker, task.loss, task.outcome = time.monotonic(), "", "", None
+        task.started_ms = 0
         key = f"trial-{task.trial.id}-{task.submission}"
         arguments = (task.trial, self.plugin.name, task.submission)
         try:
@@ -216,6 +219,7 @@ class Engine:
                 yield Retried(task.trial, task.loss, task.losses)
                 task.loss = ""
             task.worker, task.pid, task.last_sign, task.outcome = message["started"], message["pid"], at, None
+            task.started_ms = message["started_ms"]
             yield Started(task.trial, task.worker)
         elif "outcome" in message:
             task.outcome = Outcome.model_validate(message["outcome"])
@@ -225,7 +229,7 @@ class Engine:
         else:
             self._epoch_s[self.plugin.workload.pace(task.trial.settings)].append(at - task.last_sign)
             task.last_sign = at
-            yield Progress(task.trial, Epoch(**message["epoch"]))
+            yield Progress(task.trial, Epoch(**message["epoch"]), task.started_ms)
 
     def _on_done(self, done: tuple[_Task, Any], _at: float) -> Iterator[Event]:
         task, future = done
@@ -325,4 +329,6 @@ def _outcome(task: _Task, future: Any) -> Outcome:
         with suppress(Exception):
             error = future.exception(timeout=1)
             reason = _KILLED if isinstance(error, KilledWorker) else f"{type(error).__name__}: {error}"
-    return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason))
+    seconds = max(0.0, time.time() - task.started_ms / 1000) if task.started_ms else 0.0
+    times = {"started_ms": task.started_ms, "seconds": seconds}
+    return Outcome(trial_id=task.trial.id, status="lost", reason=one_line(reason), **times)

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import tempfile
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from mnist_ablate.errors import mask
@@ -17,7 +18,7 @@ from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import planned_settings
 from mnist_ablate.tracking.mirror import Mirror
-from mnist_ablate.tracking.run_format import verdict_tag
+from mnist_ablate.tracking.run_format import ended_ms, verdict_tag
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
 
@@ -56,7 +57,8 @@ def open_mirror(record: Record, settings: Settings) -> Mirror:
     sweep = record.sweep
     where, run_tags = settings.tracking_uri, provenance(record.data_digest)
     digest = sweep.digest_with(record.data_digest)
-    return Mirror(where, sweep.name, digest, sweep.question, run_tags, sweep.workload)
+    started_ms = round(datetime.fromisoformat(record.registered).timestamp() * 1000)
+    return Mirror(where, sweep.name, digest, sweep.question, run_tags, sweep.workload, started_ms)
 
 
 def provenance(data_digest: str) -> dict[str, str]:
@@ -94,7 +96,8 @@ def publish(record: Record, records: int, mirror: Mirror, settings: Settings, re
         packed.write_bytes(content)
         note = markdown(report, record.sweep.question)
         said = {verdict_tag(claim.name): claim.verdict for claim in report.claims}
-        mirror.verdicts(note, effects, [page, packed], {"bundle_digest": digest, **said})
+        ends = [ended_ms(entry.outcome) or 0 for entry in record.records()]
+        mirror.verdicts(note, effects, [page, packed], {"bundle_digest": digest, **said}, max(ends, default=0) or None)
     record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
 
 

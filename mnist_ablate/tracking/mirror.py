@@ -7,7 +7,7 @@ can be carried out much later. So after a failure all runs are looked up again b
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -50,7 +50,8 @@ class _Index:
 class Mirror:
     """One sweep in MLflow: an experiment of its name, a parent run, a child run for each trial.
 
-    `run_tags` (git commit, versions) go on every run. `link` is the page of the sweep, empty until it was opened.
+    `run_tags` (git commit, versions) go on every run. The sweep began at `started_ms`, in ms since 1970.
+    `link` is the page of the sweep, empty until it was opened.
     Every method that sends raises `UnreachableError` with one line if it could not; call it again later.
     """
 
@@ -60,6 +61,7 @@ class Mirror:
     question: str
     run_tags: Mapping[str, str]
     workload: Workload = field(default_factory=default_workload)
+    started_ms: int = 0
     link: str = field(default="", init=False)
     _client: "MlflowClient | None" = field(default=None, init=False)
     _index: _Index | None = field(default=None, init=False)
@@ -72,16 +74,16 @@ class Mirror:
         """Finds or creates the experiment and the parent run."""
         self._do(lambda _index: None)
 
-    def epoch(self, trial: Trial, *epochs: Epoch) -> None:
+    def epoch(self, trial: Trial, arm: Mapping[str, Scalar], started_ms: int, *epochs: Epoch) -> None:
         """Sends epochs of a trial that is training, each once; a new attempt at a trial gets a new run."""
 
         def send(index: _Index) -> None:
             known = index.trials.get(trial.id)
             if known and known.finished:
                 return  # Trained again: its outcome will tell whether anything is new.
-            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(self.workload, trial)
+            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(trial, arm)
             new = run_format.points(metrics)
-            run_id, _ = self._run(index, trial, partial(run_format.same_attempt, new=new), epochs[0].ended_ms, tags)
+            run_id, _ = self._run(index, trial, partial(run_format.same_attempt, new=new), started_ms, tags)
             self._sent[run_id] |= new
             index.client.log_batch(run_id, metrics=metrics)
 
@@ -114,7 +116,14 @@ class Mirror:
 
         self._do(send)
 
-    def verdicts(self, text: str, metrics: Mapping[str, float], files: Sequence[Path], tags: Mapping[str, str]) -> None:
+    def verdicts(
+        self,
+        text: str,
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        tags: Mapping[str, str],
+        ended_ms: int | None = None,
+    ) -> None:
         """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files."""
 
         def send(index: _Index) -> None:
@@ -126,8 +135,8 @@ class Mirror:
             index.client.log_batch(index.parent_id, metrics=news, tags=said)
             if not index.shared:
                 index.client.set_experiment_tag(index.experiment_id, _NOTE, note)
-            if parent.info.status != "FINISHED":
-                index.client.set_terminated(index.parent_id, "FINISHED")
+            if parent.info.status != "FINISHED" or (ended_ms and parent.info.end_time != ended_ms):
+                index.client.set_terminated(index.parent_id, "FINISHED", ended_ms)
             for path in files:
                 index.client.log_artifact(index.parent_id, str(path))
 
@@ -154,7 +163,7 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         known = index.trials.get(trial.id)
-        if known and run_format.in_step(known, outcome):
+        if known and run_format.in_step(known, outcome) and self._keeps_its_start(index, known, outcome):
             return False
         metrics, tags = run_format.all_metrics(outcome), run_format.tags(trial, arm, outcome)
         own = run_format.points(metrics)
@@ -165,9 +174,15 @@ class Mirror:
         index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
         run = run_format.as_stored(run_id, outcome)
         index.client.set_terminated(run_id, run.status, run.ended_ms)
-        index.trials[trial.id] = run
+        index.trials[trial.id] = replace(run, started_ms=index.trials[trial.id].started_ms)
         del self._sent[run_id]
         return True
+
+    def _keeps_its_start(self, index: _Index, run: StoredRun, outcome: Outcome) -> bool:
+        """Whether a finished run began when its trial did, or must stay: a registered model came from it."""
+        if run_format.has_started_at(run, outcome.started_ms):
+            return True
+        return bool(index.client.search_model_versions(f"run_id = '{run.run_id}'", max_results=1))
 
     def _side_by_side(self, index: _Index, ended: Sequence[FinishedTrial], sent: dict[str, bool]) -> None:
         left, failed = iter([*ended]), threading.Event()
@@ -194,8 +209,10 @@ class Mirror:
         self, index: _Index, trial: Trial, fits: Callable[[set[Point]], bool], started_ms: int, tags: Mapping[str, str]
     ) -> tuple[str, bool]:
         """The id of the trial's run, and whether it was there, unfinished and fitting. If not, it is made anew."""
+        earlier: Mapping[str, str] = {}
         if run := index.trials.get(trial.id):
-            if not run.finished:
+            earlier = {name: value for name, value in run.tags.items() if name not in run_format.OUTCOME_TAGS}
+            if not run.finished and run_format.has_started_at(run, started_ms):
                 if run.run_id not in self._sent:  # somebody else filled it
                     curves = [index.client.get_metric_history(run.run_id, key) for key in run.metrics]
                     self._sent[run.run_id] = run_format.points(chain.from_iterable(curves))
@@ -204,9 +221,11 @@ class Mirror:
             index.client.delete_run(run.run_id)
             del index.trials[trial.id]
         own = {"kind": "trial", "sweep_digest": self.digest, "trial_id": trial.id, _PARENT: index.parent_id}
-        made = index.client.create_run(index.experiment_id, started_ms, {**self.run_tags, **tags, **own})
+        every = {**earlier, **self.run_tags, **tags, **own}
+        made = index.client.create_run(index.experiment_id, started_ms, every)
         run_id = str(made.info.run_id)
-        index.trials[trial.id], self._sent[run_id] = StoredRun(run_id), set()
+        index.trials[trial.id] = StoredRun(run_id, started_ms=made.info.start_time)
+        self._sent[run_id] = set()
         return run_id, False
 
     def _do(self, action: Callable[[_Index], T]) -> T:
@@ -235,9 +254,14 @@ class Mirror:
         self.link = deep_link(self.uri, experiment_id, self.workload.main_metric)
         runs = self._runs(client, experiment_id)
         parent = runs.pop("", None)
+        earlier = parent.data.tags if parent else {}
+        if parent and not run_format.has_started_at(_stored(parent), self.started_ms):
+            client.delete_run(parent.info.run_id)
+            parent = None
         if parent is None:
             own = {"kind": "sweep", "sweep_digest": self.digest, _NOTE: run_format.note(self.question)}
-            parent = client.create_run(experiment_id, tags={**self.run_tags, **own}, run_name=self.sweep)
+            tags = {**self.run_tags, **own, **earlier}
+            parent = client.create_run(experiment_id, self.started_ms, tags, run_name=self.sweep)
         parent_id = str(parent.info.run_id)
         for run in runs.values():
             if run.data.tags.get(_PARENT) != parent_id:
@@ -277,4 +301,5 @@ class Mirror:
 
 def _stored(run: "Run") -> StoredRun:
     info, data = run.info, run.data
-    return StoredRun(info.run_id, info.status, data.tags.get("outcome", ""), data.metrics, info.end_time)
+    outcome, times = data.tags.get("outcome", ""), (info.start_time, info.end_time)
+    return StoredRun(info.run_id, info.status, outcome, data.metrics, *times, data.tags)

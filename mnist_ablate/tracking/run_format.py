@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
+OUTCOME_TAGS = ("outcome", "reason", "worker")
 _LONGEST_NOTE = 5000
+SAME_TIME_MS = 50
+"""A worker starts its clock so long before the trainer does. A run that began live keeps that start."""
 
 Point = tuple[int, int]  # a step and its time in ms since 1970: two attempts at the same trial have different points
 
@@ -27,7 +30,9 @@ class StoredRun:
     status: str = "RUNNING"
     outcome: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    started_ms: int | None = None
     ended_ms: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -82,10 +87,9 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
     }
 
 
-def live_tags(workload: Workload, trial: Trial) -> dict[str, str]:
-    """A name for a run whose arm comes with its outcome."""
-    pace = {"pace": workload.pace(trial.settings)}
-    return {"mlflow.runName": run_name(pace, trial.seed), "seed": str(trial.seed)}
+def live_tags(trial: Trial, arm: Mapping[str, Scalar]) -> dict[str, str]:
+    """What is known of a run that trains."""
+    return {"mlflow.runName": run_name(arm, trial.seed), "arm": arm_name(arm, trial.seed), "seed": str(trial.seed)}
 
 
 def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
@@ -121,7 +125,13 @@ def ended_ms(outcome: Outcome) -> int | None:
 def as_stored(run_id: str, outcome: Outcome) -> StoredRun:
     """What MLflow holds when an outcome was sent: of each metric the latest value."""
     metrics = {metric.key: metric.value for metric in all_metrics(outcome)}
-    return StoredRun(run_id, STATUSES[outcome.status], outcome.status, metrics, ended_ms(outcome))
+    times = (outcome.started_ms or None, ended_ms(outcome))
+    return StoredRun(run_id, STATUSES[outcome.status], outcome.status, metrics, *times)
+
+
+def has_started_at(run: StoredRun, started_ms: int | None) -> bool:
+    """Whether a run began when its trial did. MLflow changes no start afterwards. True if that was never known."""
+    return not started_ms or (run.started_ms is not None and abs(run.started_ms - started_ms) <= SAME_TIME_MS)
 
 
 def in_step(run: StoredRun, outcome: Outcome) -> bool:

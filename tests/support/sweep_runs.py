@@ -91,7 +91,7 @@ class Tracker:
     def open(self) -> None:
         self._reach()
 
-    def epoch(self, _trial: Trial, *_epochs: Epoch) -> None:
+    def epoch(self, _trial: Trial, _arm: Mapping[str, Scalar], _started_ms: int, *_epochs: Epoch) -> None:
         self._reach()
 
     def outcome(self, trial: Trial, _arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
@@ -110,7 +110,12 @@ class Tracker:
         self.tags |= tags
 
     def verdicts(
-        self, note_markdown: str, _metrics: Mapping[str, float], _artifacts: Sequence[Path], _tags: Mapping[str, str]
+        self,
+        note_markdown: str,
+        _metrics: Mapping[str, float],
+        _artifacts: Sequence[Path],
+        _tags: Mapping[str, str],
+        _ended_ms: int | None = None,
     ) -> None:
         self._reach()
         self.notes.append(note_markdown)

@@ -30,6 +30,7 @@ from mlflow_helpers import (
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import mirror as mirror_module
+from mnist_ablate.tracking import run_format
 from mnist_ablate.tracking.mirror import SENDERS, FinishedTrial, Mirror
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
@@ -117,7 +118,7 @@ def test_sending_again_changes_nothing_but_of_another_digest(uri: str) -> None:
 
 def test_nothing_infinite_is_stored(uri: str) -> None:
     bad = epochs(1, train_loss=math.nan, val_loss=math.inf)
-    mirror(uri).epoch(trial(), *bad)
+    mirror(uri).epoch(trial(), ARM, START_MS, *bad)
     assert send(uri, status="diverged", epochs=bad)
     assert not send(uri, status="diverged", epochs=bad)
     stored = rows(uri, "select key, value, is_nan from metrics")
@@ -246,7 +247,7 @@ def test_lost_reply_leaves_one_run_and_one_row_per_point(uri: str, losing: Lose,
     sender = mirror(uri)
     actions: list[Callable[[], object]] = [sender.open, lambda: sender.outcome(*done())]
     if live:
-        actions.insert(0, lambda: sender.epoch(trial(), *epochs()[:2]))
+        actions.insert(0, lambda: sender.epoch(trial(), ARM, START_MS, *epochs()[:2]))
     for action in actions:
         losing(method)
         for _ in range(4):
@@ -292,9 +293,9 @@ def test_runs_follow_a_parent_that_had_to_be_made_again(uri: str) -> None:
 
 def test_run_deleted_while_it_trains_is_made_again(uri: str) -> None:
     sender = mirror(uri)
-    sender.epoch(trial(), epochs()[0])
+    sender.epoch(trial(), ARM, START_MS, epochs()[0])
     MlflowClient(tracking_uri=uri).delete_run(trial_runs(uri)[0].info.run_id)
-    sender.epoch(trial(), epochs()[1])
+    sender.epoch(trial(), ARM, START_MS, epochs()[1])
     sender.outcome(*done())
     assert len(points(uri)) == WHOLE
 
@@ -313,10 +314,10 @@ def test_deleted_experiment_is_restored(uri: str) -> None:
 @pytest.mark.parametrize("live_again", [3, 1, 0])
 def test_another_attempt_leaves_only_its_own_points(uri: str, killed: bool, live_again: int) -> None:
     sender = mirror(uri)
-    sender.epoch(trial(), *epochs(2, START_MS - 60_000))
+    sender.epoch(trial(), ARM, START_MS - 60_000, *epochs(2, START_MS - 60_000))
     sender = mirror(uri) if killed else sender
     for epoch in epochs()[:live_again]:
-        sender.epoch(trial(), epoch)
+        sender.epoch(trial(), ARM, START_MS, epoch)
     sender.outcome(*done())
     assert {row[3] for row in points(uri)} == {START_MS + 1000, START_MS + 2000, START_MS + 3000, START_MS + 3250}
     assert len(trial_runs(uri)) == 1
@@ -324,7 +325,7 @@ def test_another_attempt_leaves_only_its_own_points(uri: str, killed: bool, live
 
 def test_run_of_a_killed_driver_is_continued_where_it_fits_without_a_second_point(uri: str) -> None:
     for epoch in epochs():
-        mirror(uri).epoch(trial(), epoch)
+        mirror(uri).epoch(trial(), ARM, START_MS, epoch)
     send(uri)
     assert len(rows(uri, "select * from runs")) == 2  # the parent and one trial: nothing was thrown away
     assert [run.info.run_name for run in trial_runs(uri)] == ["centered relu seed 3"]
@@ -334,7 +335,7 @@ def test_run_of_a_killed_driver_is_continued_where_it_fits_without_a_second_poin
 def test_a_lost_trial_that_is_trained_again_becomes_complete(uri: str) -> None:
     sender = mirror(uri)
     sender.outcome(*done(status="lost", metrics={}, epochs=(), reason="worker killed"))
-    sender.epoch(trial(), epochs()[0])
+    sender.epoch(trial(), ARM, START_MS, epochs()[0])
     assert sender.outcome(*done())
     (run,) = trial_runs(uri)
     assert (run.info.status, run.data.tags["outcome"], run.data.tags["reason"]) == ("FINISHED", "complete", "")
@@ -350,9 +351,60 @@ def test_outcome_cut_off_by_a_crash_leaves_none_of_its_numbers(uri: str, monkeyp
 
 def test_settle_ends_what_nobody_runs(uri: str) -> None:
     sender = mirror(uri)
-    sender.epoch(trial(1), epochs()[0])
+    sender.epoch(trial(1), ARM, START_MS, epochs()[0])
     sender.outcome(*done(2))
     sender.settle()
     assert {row[2] for row in active_runs(uri)} == {"KILLED", "FINISHED"}
     send(uri, 1)
     assert {run.info.status for run in trial_runs(uri)} == {"FINISHED"}
+
+
+def test_runs_begin_and_end_with_their_trials_however_late_they_are_sent(uri: str) -> None:
+    sender = mirror(uri)
+    sender.started_ms = START_MS - 10_000
+    sender.epoch(trial(1), ARM, START_MS + 20, *epochs(1))  # a worker's clock starts before its trainer's
+    sender.epoch(trial(2), ARM, START_MS - 60_000, *epochs(1))  # of an attempt that was lost
+    live = {run.data.tags["seed"]: run.info.run_id for run in trial_runs(uri)}
+    for seed in (1, 2, 3):
+        sender.outcome(*done(seed))
+    sender.verdicts("note", {}, [], {}, START_MS + 5000)
+    ended = {run.data.tags["seed"]: run.info for run in trial_runs(uri)}
+    assert {seed: info.start_time - START_MS for seed, info in ended.items()} == {"1": 20, "2": 0, "3": 0}
+    assert {info.end_time for info in ended.values()} == {START_MS + 3250}
+    assert [ended[seed].run_id == live[seed] for seed in ("1", "2")] == [True, False]
+    (parent,) = MlflowClient(tracking_uri=uri).search_runs(["1"], "tags.kind = 'sweep'")
+    assert (parent.info.start_time, parent.info.end_time) == (START_MS - 10_000, START_MS + 5000)
+
+
+def test_sync_gives_runs_of_an_older_version_their_times_and_keeps_what_people_wrote(uri: str) -> None:
+    sender, client = mirror(uri), MlflowClient(tracking_uri=uri)
+    for seed in (1, 2):
+        sender.epoch(trial(seed), ARM, START_MS + 3000, *epochs())  # began at its first epoch, as runs once did
+        (run,) = (each for each in trial_runs(uri) if each.data.tags["seed"] == str(seed))
+        client.set_tag(run.info.run_id, "looked at", "by me")
+        stored = run_format.as_stored(run.info.run_id, outcome(trial(seed)))
+        client.log_batch(run.info.run_id, run_format.all_metrics(outcome(trial(seed))))
+        client.set_tag(run.info.run_id, "outcome", "complete")
+        client.set_terminated(run.info.run_id, "FINISHED", stored.ended_ms)
+    client.create_registered_model("winner")
+    client.create_model_version("winner", "source", run.info.run_id)
+    again = mirror(uri)
+    assert [again.outcome(*done(seed)) for seed in (1, 2)] == [True, False]  # what a model came from stays
+    assert {run.data.tags["seed"]: run.info.start_time for run in trial_runs(uri)} == {
+        "1": START_MS,
+        "2": START_MS + 3000,
+    }
+    assert {run.data.tags["looked at"] for run in trial_runs(uri)} == {"by me"}
+
+
+def test_a_parent_of_another_start_is_made_again_with_what_people_wrote(uri: str) -> None:
+    mirror(uri).open()
+    client = MlflowClient(tracking_uri=uri)
+    client.set_tag(client.search_runs(["1"])[0].info.run_id, "looked at", "by me")
+    send(uri)
+    again = mirror(uri)
+    again.started_ms = START_MS
+    again.open()
+    (parent,) = client.search_runs(["1"], "tags.kind = 'sweep'")
+    assert (parent.info.start_time, parent.data.tags["looked at"]) == (START_MS, "by me")
+    assert trial_runs(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id

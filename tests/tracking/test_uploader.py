@@ -64,7 +64,7 @@ class FakeMirror(Mirror):
     def open(self) -> None:
         self._record("open")
 
-    def epoch(self, trial: Trial, *epochs: Epoch) -> None:
+    def epoch(self, trial: Trial, _arm: Mapping[str, Scalar], _started_ms: int, *epochs: Epoch) -> None:
         self._record((trial.seed, [epoch.number for epoch in epochs]))
 
     def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
@@ -103,7 +103,7 @@ def send(sender: Uploader, *seeds: int) -> None:
 def send_epochs(sender: Uploader, seed: int, sent: Sequence[Epoch], every_s: float = 0.0) -> None:
     of = trial(seed)
     for epoch in sent:
-        sender.epoch(of, epoch)
+        sender.epoch(of, ARM, START_MS, epoch)
         if every_s:
             time.sleep(every_s)
 
@@ -231,7 +231,7 @@ def test_memory_for_epochs_is_bounded(sender: Uploader, fake: FakeMirror) -> Non
         send_epochs(sender, seed, epochs(300))
     fake.gate.clear()
     sender.start()
-    assert sum(len(queued) for _, queued in sender._epochs.values()) <= uploader.MAX_EPOCHS
+    assert sum(len(queued) for *_, queued in sender._epochs.values()) <= uploader.MAX_EPOCHS
     assert trial(9).id in sender._epochs
 
 
@@ -382,7 +382,7 @@ def test_server_killed_and_started_again_misses_nothing(tmp_path: Path, monkeypa
         sender.start()
         send(sender, 1)
         until(lambda: pending(sender) == 0, 30)
-        sender.epoch(trial(2), epochs()[0])
+        sender.epoch(trial(2), ARM, START_MS, epochs()[0])
     send(sender, 2, 3)
     until(lambda: said, 10)
     with mlflow_server(uri, port):
