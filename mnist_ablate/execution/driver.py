@@ -211,7 +211,7 @@ class Run:
         if isinstance(event, Finished):
             outcome = event.outcome
             self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
-            uploader.outcome(trial, arm, outcome)
+            uploader.outcome(trial, arm, outcome, planned.stage)
             if outcome.status == "failed":
                 self._failures[outcome.reason] += 1
                 (self._settings.log_dir / f"{trial.id}.log").write_text(outcome.traceback, encoding="utf-8")
@@ -259,7 +259,7 @@ class Run:
             self._stack.callback(lambda: uploader.close(STOPPING_S, settle=True))
             if not self.published:
                 for entry in self.entries.values():
-                    uploader.outcome(entry.trial, entry.params, entry.outcome)
+                    uploader.outcome(entry.trial, entry.params, entry.outcome, entry.stage)
         return self._uploader
 
 

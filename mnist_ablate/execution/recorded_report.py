@@ -17,7 +17,8 @@ from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import planned_settings
-from mnist_ablate.tracking.mirror import Mirror
+from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
+from mnist_ablate.tracking.page_view import page_view
 from mnist_ablate.tracking.run_format import ended_ms, verdict_tag
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
@@ -37,7 +38,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     record = Ledger(settings.ledger_url, reading=True).find(name)
     mirror, records = open_mirror(record, settings), record.records()
     entries = {entry.trial.id: entry for entry in records}
-    ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
+    ended = [FinishedTrial(each.trial, each.params, each.outcome, each.stage) for each in entries.values()]
     sent = mirror.outcomes_together(ended)
     alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
     publish(record, len(records), mirror, settings, _report(record))
@@ -58,7 +59,16 @@ def open_mirror(record: Record, settings: Settings) -> Mirror:
     where, run_tags = settings.tracking_uri, provenance(record.data_digest)
     digest = sweep.digest_with(record.data_digest)
     started_ms = round(datetime.fromisoformat(record.registered).timestamp() * 1000)
-    return Mirror(where, sweep.name, digest, sweep.question, run_tags, sweep.workload, started_ms)
+    return Mirror(
+        where,
+        sweep.name,
+        digest,
+        sweep.question,
+        run_tags,
+        sweep.workload,
+        started_ms,
+        page_view(record.plan, digest, started_ms),
+    )
 
 
 def provenance(data_digest: str) -> dict[str, str]:

@@ -8,8 +8,9 @@ import os
 import re
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
+from importlib.metadata import version
 from ipaddress import ip_address
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
@@ -107,11 +108,26 @@ def public_uri(tracking_uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-def deep_link(tracking_uri: str, experiment_id: str, metric: str) -> str:
-    """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
+def deep_link(tracking_uri: str, experiment_id: str, metric: str, view: str = "") -> str:
+    """The page of an experiment in a view that is stored there, else as a chart sorted by a metric.
+
+    MLflow's own default hides the runs of a sweep, and opens in the part for language models.
+    """
     host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else _EMBEDDED_HOST
     order = f"orderByKey=metrics.%60{quote(metric)}%60&orderByAsc=false"
-    return f"{host}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&{order}"
+    shown = f"viewStateShareKey={quote(view)}" if view else order
+    return f"{host}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&{shown}"
+
+
+def server_version(tracking_uri: str) -> str:
+    """The version of the MLflow whose page shows a store; empty if a server does not tell."""
+    if not tracking_uri.lower().startswith("http"):
+        return version("mlflow")
+    with suppress(OSError, HTTPException, ValueError):
+        address = f"{public_uri(tracking_uri)}/version"
+        with opener(tracking_uri).open(address, timeout=_ANSWER_TIMEOUT_S) as reply:
+            return str(reply.read(100).decode(errors="replace"))
+    return ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -11,12 +11,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mnist_ablate.errors import UnreachableError, mask
-from mnist_ablate.tracking import run_format
-from mnist_ablate.tracking.client import RefusedError, connect, deep_link, not_mlflow, translate_errors
+from mnist_ablate.tracking import page_view, run_format
+from mnist_ablate.tracking.client import (
+    RefusedError,
+    RejectedError,
+    connect,
+    deep_link,
+    not_mlflow,
+    server_version,
+    translate_errors,
+)
 from mnist_ablate.tracking.home_store import artifact_root, database
+from mnist_ablate.tracking.page_view import PageView
 from mnist_ablate.tracking.run_format import Point, StoredRun
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
 from mnist_ablate.workloads.workload import Workload, default_workload
@@ -26,8 +35,17 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 T = TypeVar("T")
-FinishedTrial = tuple[Trial, Mapping[str, Scalar], Outcome]
-"""A finished trial, the factors of its arm, and what came out."""
+
+
+class FinishedTrial(NamedTuple):
+    """A finished trial, the factors of its arm, what came out, and its stage in the plan, if it is known."""
+
+    trial: Trial
+    arm: Mapping[str, Scalar]
+    outcome: Outcome
+    stage: str = ""
+
+
 SENDERS = 4  # outcomes that a server is sent side by side
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
@@ -51,7 +69,7 @@ class Mirror:
     """One sweep in MLflow: an experiment of its name, a parent run, a child run for each trial.
 
     `run_tags` (git commit, versions) go on every run. The sweep began at `started_ms`, in ms since 1970.
-    `link` is the page of the sweep, empty until it was opened.
+    `link` is the page of the sweep, empty until it was opened. `notice` says why it does not show the `view`.
     Every method that sends raises `UnreachableError` with one line if it could not; call it again later.
     """
 
@@ -62,7 +80,9 @@ class Mirror:
     run_tags: Mapping[str, str]
     workload: Workload = field(default_factory=default_workload)
     started_ms: int = 0
+    view: PageView | None = None
     link: str = field(default="", init=False)
+    notice: str = field(default="", init=False)
     _client: "MlflowClient | None" = field(default=None, init=False)
     _index: _Index | None = field(default=None, init=False)
     _sent: dict[str, set[Point]] = field(default_factory=dict, init=False)
@@ -89,9 +109,9 @@ class Mirror:
 
         self._do(send)
 
-    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> bool:
         """Sends the whole run, again, and ends it; returns False if MLflow had it already."""
-        return self._do(lambda index: self._send(index, trial, arm, outcome))
+        return self._do(lambda index: self._send(index, trial, arm, outcome, stage))
 
     def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         """As `outcome` of each, at most one of a trial, `SENDERS` at a time, if a server is there to take them.
@@ -159,13 +179,17 @@ class Mirror:
         """The id of the run of a trial that was sent."""
         return self._do(lambda index: index.trials[trial.id].run_id)
 
-    def _send(self, index: _Index, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def _send(self, index: _Index, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> bool:
         from mlflow.entities import Param, RunTag
 
-        known = index.trials.get(trial.id)
+        known, tags = index.trials.get(trial.id), run_format.tags(trial, arm, outcome, stage)
         if known and run_format.in_step(known, outcome) and self._keeps_its_start(index, known, outcome):
-            return False
-        metrics, tags = run_format.all_metrics(outcome), run_format.tags(trial, arm, outcome)
+            news = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+            if news:  # an older version sent it
+                index.client.log_batch(known.run_id, tags=[RunTag(key, value) for key, value in news.items()])
+                index.trials[trial.id] = replace(known, tags={**known.tags, **news})
+            return bool(news)
+        metrics = run_format.all_metrics(outcome)
         own = run_format.points(metrics)
         run_id, is_live = self._run(index, trial, own.issuperset, outcome.started_ms, tags)
         self._sent[run_id] |= own
@@ -174,7 +198,7 @@ class Mirror:
         index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
         run = run_format.as_stored(run_id, outcome)
         index.client.set_terminated(run_id, run.status, run.ended_ms)
-        index.trials[trial.id] = replace(run, started_ms=index.trials[trial.id].started_ms)
+        index.trials[trial.id] = replace(run, started_ms=index.trials[trial.id].started_ms, tags=tags)
         del self._sent[run_id]
         return True
 
@@ -251,7 +275,9 @@ class Mirror:
         if experiment.name != self.sweep:
             raise not_mlflow(self.uri, 200)
         experiment_id = str(experiment.experiment_id)
-        self.link = deep_link(self.uri, experiment_id, self.workload.main_metric)
+        shared = "sweep" not in experiment.tags and _NOTE in experiment.tags
+        view = "" if shared else self._stored_view(client, experiment)
+        self.link = deep_link(self.uri, experiment_id, self.workload.main_metric, view)
         runs = self._runs(client, experiment_id)
         parent = runs.pop("", None)
         earlier = parent.data.tags if parent else {}
@@ -266,9 +292,24 @@ class Mirror:
         for run in runs.values():
             if run.data.tags.get(_PARENT) != parent_id:
                 client.set_tag(run.info.run_id, _PARENT, parent_id)
-        shared = "sweep" not in experiment.tags and _NOTE in experiment.tags
         trials = {trial_id: _stored(run) for trial_id, run in runs.items()}
         return _Index(client, experiment_id, shared, parent_id, trials)
+
+    def _stored_view(self, client: "MlflowClient", experiment: "Experiment") -> str:
+        """The key of the sweep's view, which is there now as it should be, or as a person saved it; else empty."""
+        if self.view is None:
+            return ""
+        stored, version = experiment.tags.get(page_view.TAG), server_version(self.uri)
+        try:
+            if version and not page_view.is_known(version):
+                raise ValueError(f"its version is {version}, views are known of 3.17 to 3.99")  # noqa: TRY301
+            if page_view.is_ours(stored) and stored != self.view.tag:
+                with translate_errors(self.uri):
+                    client.set_experiment_tag(experiment.experiment_id, page_view.TAG, self.view.tag)
+        except (ValueError, RefusedError, RejectedError) as error:
+            self.notice = f"MLflow's page shows all runs, not the view of the sweep: {error}"
+            return ""
+        return page_view.KEY
 
     def _open_experiment(self, client: "MlflowClient") -> "Experiment":
         """The experiment of the sweep's name: as it is, restored if it was deleted, or created."""

@@ -74,14 +74,13 @@ def params(workload: Workload, trial: Trial) -> dict[str, str]:
     return found | {"seed": str(trial.seed)}
 
 
-def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str, str]:
+def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> dict[str, str]:
     """What one looks runs up by, without the tags that make it this trial's run."""
     return {
-        "mlflow.runName": run_name(arm, trial.seed),
+        **live_tags(trial, arm),
+        **({"stage": stage} if stage else {}),
         "outcome": outcome.status,
         "reason": mask(outcome.reason)[:500],
-        "arm": arm_name(arm, trial.seed),
-        "seed": str(trial.seed),
         "data_digest": trial.data_digest,
         "worker": mask(outcome.worker),
     }
@@ -89,7 +88,9 @@ def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str,
 
 def live_tags(trial: Trial, arm: Mapping[str, Scalar]) -> dict[str, str]:
     """What is known of a run that trains."""
-    return {"mlflow.runName": run_name(arm, trial.seed), "arm": arm_name(arm, trial.seed), "seed": str(trial.seed)}
+    stage = "tuning" if trial.is_blind else "control" if trial.seed >= CONTROL_SEED else "verdict"
+    name, arm_in_words = run_name(arm, trial.seed), arm_name(arm, trial.seed)
+    return {"mlflow.runName": name, "arm": arm_in_words, "seed": str(trial.seed), "stage": stage}
 
 
 def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":

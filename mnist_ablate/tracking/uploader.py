@@ -62,11 +62,11 @@ class Uploader:
             self._epochs[trial.id] = (trial, arm, started_ms, own)
             self._news.notify()
 
-    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> None:
         """Queues a finished trial, whose own epochs then need not be sent before it."""
         with self._news:
             self._epochs.pop(trial.id, None)
-            self._outcomes.append((trial, arm, outcome))
+            self._outcomes.append(FinishedTrial(trial, arm, outcome, stage))
             self._news.notify()
 
     def tag(self, name: str, value: str) -> None:
@@ -111,6 +111,8 @@ class Uploader:
         while work := self._next():
             try:
                 work()
+                if self._mirror.notice and not self._opened:
+                    self._warn(self._mirror.notice)
                 self._opened, self._failures = True, 0
                 self._done += 1
                 if work == self._mirror.settle:
@@ -169,14 +171,14 @@ class Uploader:
             self._tags = {name: value for name, value in self._tags.items() if tags.get(name) != value}
 
     def _send_outcome(self) -> None:
-        trial, arm, outcome = self._outcomes[0]
+        finished = self._outcomes[0]
         try:
-            self._mirror.outcome(trial, arm, outcome)
+            self._mirror.outcome(*finished)
         except Exception as error:
             if isinstance(error, UnreachableError) and not isinstance(error, RefusedError):
                 raise
             self._refused += 1  # one outcome that cannot be sent must not hold up the others
-            self._complain(error, f"trial {trial.id} is in the ledger only")
+            self._complain(error, f"trial {finished.trial.id} is in the ledger only")
         self._outcomes.popleft()
 
     def _send_epochs(self) -> None:

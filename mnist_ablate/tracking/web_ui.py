@@ -10,13 +10,14 @@ import tempfile
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 from mnist_ablate.errors import SweepError, UnreachableError, one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.settings import Settings
+from mnist_ablate.tracking import page_view
 from mnist_ablate.tracking.client import check_answer, deep_link, opener
 from mnist_ablate.tracking.home_store import artifact_root, create_store, folder_to_serve
 from mnist_ablate.workloads.workload import default_workload
@@ -106,10 +107,15 @@ def _pages(server: subprocess.Popen[bytes], log: IO[bytes], port: int) -> dict[s
             with opener(host).open(request, timeout=_START_TIMEOUT_S) as reply:
                 found = json.load(reply).get("experiments", [])
             metric = default_workload().main_metric
-            pages = {each["name"]: deep_link(host, each["experiment_id"], metric) for each in found}
+            pages = {each["name"]: deep_link(host, each["experiment_id"], metric, _view(each)) for each in found}
             return pages or {"no sweep yet": host}
         time.sleep(_POLL_S)
     raise UnreachableError(f"MLflow's server did not answer within {_START_TIMEOUT_S:.0f} s: {_last_line(log)}")
+
+
+def _view(experiment: Mapping[str, Any]) -> str:
+    """The key of the view of a sweep, empty if its experiment has none."""
+    return page_view.KEY if any(tag["key"] == page_view.TAG for tag in experiment.get("tags", ())) else ""
 
 
 def _last_line(log: IO[bytes]) -> str:

@@ -82,7 +82,7 @@ class Tracker:
         self.notes: list[str] = []
         self.tags: dict[str, str] = {}
         self.settled = 0
-        self.link = "http://tracker/#/experiments/1"
+        self.link, self.notice = "http://tracker/#/experiments/1", ""
 
     def _reach(self) -> None:
         if self.down:
@@ -94,7 +94,7 @@ class Tracker:
     def epoch(self, _trial: Trial, _arm: Mapping[str, Scalar], _started_ms: int, *_epochs: Epoch) -> None:
         self._reach()
 
-    def outcome(self, trial: Trial, _arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def outcome(self, trial: Trial, _arm: Mapping[str, Scalar], outcome: Outcome, _stage: str = "") -> bool:
         self._reach()
         known = self.outcomes.get(trial.id) == outcome
         self.outcomes[trial.id] = outcome

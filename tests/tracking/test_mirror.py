@@ -40,7 +40,7 @@ WHOLE = 3 * 4 + 4
 
 
 def done(seed: int = 3, status: str = "complete", **changes: object) -> FinishedTrial:
-    return trial(seed), ARM, outcome(trial(seed), status, **changes)
+    return FinishedTrial(trial(seed), ARM, outcome(trial(seed), status, **changes))
 
 
 def send(uri: str, *args: Any, **changes: object) -> bool:

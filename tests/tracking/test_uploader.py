@@ -67,15 +67,15 @@ class FakeMirror(Mirror):
     def epoch(self, trial: Trial, _arm: Mapping[str, Scalar], _started_ms: int, *epochs: Epoch) -> None:
         self._record((trial.seed, [epoch.number for epoch in epochs]))
 
-    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, _stage: str = "") -> bool:
         assert (arm, outcome.trial_id) == (ARM, trial.id)
         self._record(trial.seed, self.refused.get(trial.seed))
         return True
 
     def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         taken = [each for each in ended if each[0].seed in self.together]
-        self.calls.extend([{of.seed: told.seconds for of, _, told in taken}] if taken else [])
-        return {of.id: True for of, _, _ in taken}
+        self.calls.extend([{of.seed: told.seconds for of, _, told, _ in taken}] if taken else [])
+        return {of.id: True for of, *_ in taken}
 
     def settle(self) -> None:
         self._record("settle")
