@@ -76,6 +76,8 @@ class Run:
         self._interrupts = stack.enter_context(Interrupts(view.message))
         self._lock = stack.enter_context(ledger.driving(sweep.name))
         self.record = ledger.begin(plan, fresh=settings.fresh)
+        if not self.record.origin:
+            self.record.origin = recorded_report.origin()
         if not self.record.fingerprints:
             self.record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
         records = self.record.records()

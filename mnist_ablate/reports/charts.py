@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.reports import drawing
+from mnist_ablate.reports import drawing, wording
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
 from mnist_ablate.reports.report import Reach, RecordedSweep, Report
 from mnist_ablate.reports.wording import estimate, is_known, minus, settings_in_words
@@ -25,7 +25,6 @@ from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.workloads.workload import Curves, Metric
 
-SIGNS = {"supported": "✓", "refuted": "✗", "equivalent": "≈", "inconclusive": "?"}
 """A sign for each verdict, so that color is never alone."""
 MOST_ROWS = 60  # claims or arms in one chart; further ones are left out
 MOST_PANELS = 24  # of curves; further ones are left out
@@ -98,7 +97,7 @@ def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
             _bar(axes, (each.ci_low, each.ci_high), y + 0.39, color)
             mean = {**_MEAN, "marker": symbol, "ms": size, "color": color}
             _plot(chart, axes, [(each.effect, y + 0.39, said[y])], mean)
-            _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
+            _write(axes, (16.0, y + 0.34), f"{wording.SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
             _write(axes, (16.0, y + 0.71), estimates[y], "muted")
     return chart
 

@@ -18,6 +18,8 @@ from mnist_ablate.tracking import page_view, run_format
 from mnist_ablate.tracking.client import (
     RefusedError,
     RejectedError,
+    addresses,
+    comparison_address,
     connect,
     deep_link,
     not_mlflow,
@@ -26,9 +28,9 @@ from mnist_ablate.tracking.client import (
 )
 from mnist_ablate.tracking.home_store import artifact_root, database
 from mnist_ablate.tracking.page_view import PageView
-from mnist_ablate.tracking.run_format import Point, StoredRun
+from mnist_ablate.tracking.run_format import Data, Point, StoredRun
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
-from mnist_ablate.workloads.workload import Workload, default_workload
+from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,6 +49,8 @@ class FinishedTrial(NamedTuple):
 
 
 SENDERS = 4  # outcomes that a server is sent side by side
+_MOST_COMPARED = 6
+_SOURCE = ("mlflow.source.name", "mlflow.source.type", "mlflow.user")
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
@@ -81,6 +85,7 @@ class Mirror:
     workload: Workload = field(default_factory=default_workload)
     started_ms: int = 0
     view: PageView | None = None
+    data: Data | None = None
     link: str = field(default="", init=False)
     notice: str = field(default="", init=False)
     _client: "MlflowClient | None" = field(default=None, init=False)
@@ -138,27 +143,34 @@ class Mirror:
 
     def verdicts(
         self,
-        text: str,
+        texts: tuple[str, str],
         metrics: Mapping[str, float],
         files: Sequence[Path],
         tags: Mapping[str, str],
         ended_ms: int | None = None,
     ) -> None:
-        """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files."""
+        """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files.
+
+        In the texts of both `artifact:NAME` stands for the address of a file of the parent, `page:NAME` for its page.
+        """
 
         def send(index: _Index) -> None:
             from mlflow.entities import RunTag
 
-            parent, note = index.client.get_run(index.parent_id), run_format.note(text)
+            # Files first: a page that is open loads the picture when it sees the text.
+            for path in files:
+                index.client.log_artifact(index.parent_id, str(path))
+            parent, others = index.client.get_run(index.parent_id), self._other_sweeps(index)
+            addressed = [addresses(text, index.experiment_id, index.parent_id) for text in texts]
+            note, description = (run_format.note(run_format.beside(text, others)) for text in addressed)
             news = run_format.changed(metrics, parent.data.metrics)
+            self._log_data(index, index.parent_id, is_there=bool(parent.inputs and parent.inputs.dataset_inputs))
             said = [RunTag(name, value) for name, value in {_NOTE: note, **tags}.items()]
             index.client.log_batch(index.parent_id, metrics=news, tags=said)
             if not index.shared:
-                index.client.set_experiment_tag(index.experiment_id, _NOTE, note)
+                index.client.set_experiment_tag(index.experiment_id, _NOTE, description)
             if parent.info.status != "FINISHED" or (ended_ms and parent.info.end_time != ended_ms):
                 index.client.set_terminated(index.parent_id, "FINISHED", ended_ms)
-            for path in files:
-                index.client.log_artifact(index.parent_id, str(path))
 
         self._index = None  # A request that hung may have made a run meanwhile: the last look finds it.
         self._do(send)
@@ -183,12 +195,15 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         known, tags = index.trials.get(trial.id), run_format.tags(trial, arm, outcome, stage)
+        metric = self.workload.metrics.get(self.workload.main_metric, Metric(self.workload.main_metric))
+        tags[_NOTE] = run_format.trial_note(arm, trial, outcome, metric)
         if known and run_format.in_step(known, outcome) and self._keeps_its_start(index, known, outcome):
             news = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+            news |= {key: value for key, value in self.run_tags.items() if key in _SOURCE and key not in known.tags}
             if news:  # an older version sent it
                 index.client.log_batch(known.run_id, tags=[RunTag(key, value) for key, value in news.items()])
                 index.trials[trial.id] = replace(known, tags={**known.tags, **news})
-            return bool(news)
+            return self._log_data(index, known.run_id, is_there=known.has_data) or bool(news)
         metrics = run_format.all_metrics(outcome)
         own = run_format.points(metrics)
         run_id, is_live = self._run(index, trial, own.issuperset, outcome.started_ms, tags)
@@ -196,10 +211,20 @@ class Mirror:
         params = [Param(key, value) for key, value in run_format.params(self.workload, trial).items()]
         said = [RunTag(key, value) for key, value in tags.items()] if is_live else ()
         index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
+        self._log_data(index, run_id, is_there=index.trials[trial.id].has_data)
         run = run_format.as_stored(run_id, outcome)
         index.client.set_terminated(run_id, run.status, run.ended_ms)
-        index.trials[trial.id] = replace(run, started_ms=index.trials[trial.id].started_ms, tags=tags)
+        index.trials[trial.id] = replace(
+            run, started_ms=index.trials[trial.id].started_ms, tags={**self.run_tags, **tags}, has_data=True
+        )
         del self._sent[run_id]
+        return True
+
+    def _log_data(self, index: _Index, run_id: str, *, is_there: bool) -> bool:
+        """Tells what a run was trained on, if that is known and not there yet; whether it was news."""
+        if is_there or self.data is None:
+            return False
+        index.client.log_inputs(run_id, datasets=self.data.inputs())
         return True
 
     def _keeps_its_start(self, index: _Index, run: StoredRun, outcome: Outcome) -> bool:
@@ -295,6 +320,19 @@ class Mirror:
         trials = {trial_id: _stored(run) for trial_id, run in runs.items()}
         return _Index(client, experiment_id, shared, parent_id, trials)
 
+    def _other_sweeps(self, index: _Index) -> dict[str, str]:
+        """Addresses of comparisons with the runs of other sweeps, by name, those that ended last."""
+        found = index.client.search_experiments(filter_string="tags.sweep LIKE '%'", max_results=_MOST_COMPARED)
+        names = {str(each.experiment_id): each.name for each in found}
+        runs = index.client.search_runs([*names], "tags.kind = 'sweep'", max_results=_MOST_COMPARED) if names else []
+        return {
+            f"{names[run.info.experiment_id]} {run.data.tags['sweep_digest'][:6]}": comparison_address(
+                {index.parent_id: index.experiment_id, run.info.run_id: run.info.experiment_id}
+            )
+            for run in runs
+            if run.info.run_id != index.parent_id and "sweep_digest" in run.data.tags
+        }
+
     def _stored_view(self, client: "MlflowClient", experiment: "Experiment") -> str:
         """The key of the sweep's view, which is there now as it should be, or as a person saved it; else empty."""
         if self.view is None:
@@ -343,4 +381,12 @@ class Mirror:
 def _stored(run: "Run") -> StoredRun:
     info, data = run.info, run.data
     outcome, times = data.tags.get("outcome", ""), (info.start_time, info.end_time)
-    return StoredRun(info.run_id, info.status, outcome, data.metrics, *times, data.tags)
+    return StoredRun(
+        info.run_id,
+        info.status,
+        outcome,
+        data.metrics,
+        *times,
+        data.tags,
+        bool(run.inputs and run.inputs.dataset_inputs),
+    )

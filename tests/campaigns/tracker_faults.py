@@ -93,7 +93,7 @@ def _send(proxy: Losing, name: str) -> None:
         sender = _started(mirror)
     for _ in range(100):
         try:
-            mirror.verdicts("done", {"effect.x": 0.1}, [], {})
+            mirror.verdicts(("done", "done"), {"effect.x": 0.1}, [], {})
         except UnreachableError:  # a lost reply; the command `sync` would be given again
             continue
         return

@@ -111,14 +111,14 @@ class Tracker:
 
     def verdicts(
         self,
-        note_markdown: str,
+        texts: tuple[str, str],
         _metrics: Mapping[str, float],
         _artifacts: Sequence[Path],
         _tags: Mapping[str, str],
         _ended_ms: int | None = None,
     ) -> None:
         self._reach()
-        self.notes.append(note_markdown)
+        self.notes.append(texts[0])
 
     def settle(self) -> None:
         self._reach()

@@ -87,9 +87,20 @@ def test_outcome_arrives_whole(uri: str) -> None:
     own |= {"data_digest": "d1" * 32, "git_commit": "abc123", "sweep_digest": DIGEST}
     assert own.items() <= run.data.tags.items()
     assert "mlflow.parentRunId" in run.data.tags
-    assert not {"mlflow.source.name", "mlflow.source.git.commit"} & set(run.data.tags)
+    assert run.data.tags["mlflow.note.content"] == "centered relu, seed 3.\n\nComplete, test_accuracy 97%."
     curve = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_accuracy")
     assert [(each.step, each.timestamp) for each in curve] == [(n, START_MS + n * 1000) for n in (1, 2, 3)]
+
+
+def test_data_is_told_of_every_run_once_and_of_the_parent(uri: str) -> None:
+    for _ in range(2):
+        sender = mirror(uri)
+        sender.data = run_format.Data("digits", "d1" * 32, "digits.npz")
+        sender.outcome(*done())
+        sender.verdicts(("note", "note"), {}, [], {})
+    runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
+    told = [[(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs] for run in runs]
+    assert told == [[("digits", "d1" * 18)]] * 2
 
 
 def test_status_and_reason_are_told_and_a_trial_that_never_started_has_an_end(uri: str) -> None:
@@ -137,12 +148,13 @@ def test_verdicts_stand_on_top_and_are_said_once(uri: str, tmp_path: Path) -> No
     report.write_text("<p>refuted</p>")
     for _ in range(2):
         effects = {"claim/effect": -0.01, "claim/p_value": math.nan}
-        mirror(uri).verdicts("**refuted**", effects, [report], {"bundle_digest": "ab"})
+        mirror(uri).verdicts(("**refuted**", "![it](artifact:report.html)"), effects, [report], {"bundle_digest": "ab"})
     client = MlflowClient(tracking_uri=uri)
     (parent,) = client.search_runs(["1"])
     assert (parent.info.status, parent.data.tags["bundle_digest"]) == ("FINISHED", "ab")
     note = client.get_experiment("1").tags["mlflow.note.content"]
-    assert parent.data.tags["mlflow.note.content"] == "**refuted**" == note
+    assert parent.data.tags["mlflow.note.content"] == "**refuted**"
+    assert note == f"![it](get-artifact?path=report.html&run_uuid={parent.info.run_id})"
     assert rows(uri, "select key, value from metrics") == [("claim/effect", -0.01)]
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     stored = list((tmp_path / "home" / "mlartifacts").rglob("report.html"))
@@ -150,7 +162,7 @@ def test_verdicts_stand_on_top_and_are_said_once(uri: str, tmp_path: Path) -> No
 
 
 def test_note_longer_than_mlflow_takes_is_cut_at_a_line(uri: str) -> None:
-    mirror(uri).verdicts("| row | of | table |\n" * 1000, {}, [], {})
+    mirror(uri).verdicts(("", "| row | of | table |\n" * 1000), {}, [], {})
     ((note,),) = rows(uri, "select value from experiment_tags where key = 'mlflow.note.content'")
     assert len(note) <= 5000
     assert note.endswith("table |\n\n(cut: the whole report is among the artifacts)")
@@ -159,7 +171,7 @@ def test_note_longer_than_mlflow_takes_is_cut_at_a_line(uri: str) -> None:
 def test_description_of_an_experiment_that_is_not_ours_stays(uri: str) -> None:
     client = MlflowClient(tracking_uri=uri)
     made = client.create_experiment("normalization", tags={"mlflow.note.content": "mine"})
-    mirror(uri).verdicts("theirs", {}, [], {})
+    mirror(uri).verdicts(("theirs", "theirs"), {}, [], {})
     assert client.get_experiment(made).tags == {"mlflow.note.content": "mine"}
 
 
@@ -176,7 +188,7 @@ def test_no_secret_reaches_the_store(uri: str, monkeypatch: pytest.MonkeyPatch, 
     leak = "postgresql+psycopg2://me:canary-in-a-uri@db/x canary-in-the-environment"
     sender = mirror(uri, tags={"command": leak})
     sender.outcome(*done(status="failed", reason=leak, worker=leak))
-    sender.verdicts(leak, {}, [], {})
+    sender.verdicts((leak, leak), {}, [], {})
     assert b"canary" not in (tmp_path / "home" / "mlflow.db").read_bytes()
 
 
@@ -367,7 +379,7 @@ def test_runs_begin_and_end_with_their_trials_however_late_they_are_sent(uri: st
     live = {run.data.tags["seed"]: run.info.run_id for run in trial_runs(uri)}
     for seed in (1, 2, 3):
         sender.outcome(*done(seed))
-    sender.verdicts("note", {}, [], {}, START_MS + 5000)
+    sender.verdicts(("note", "note"), {}, [], {}, START_MS + 5000)
     ended = {run.data.tags["seed"]: run.info for run in trial_runs(uri)}
     assert {seed: info.start_time - START_MS for seed, info in ended.items()} == {"1": 20, "2": 0, "3": 0}
     assert {info.end_time for info in ended.values()} == {START_MS + 3250}
@@ -389,7 +401,9 @@ def test_sync_gives_runs_of_an_older_version_their_times_and_keeps_what_people_w
     client.create_registered_model("winner")
     client.create_model_version("winner", "source", run.info.run_id)
     again = mirror(uri)
-    assert [again.outcome(*done(seed)) for seed in (1, 2)] == [True, False]  # what a model came from stays
+    assert [again.outcome(*done(seed)) for seed in (1, 2)] == [True, True]
+    assert not again.outcome(*done(2))
+    assert run.info.run_id in {each.info.run_id for each in trial_runs(uri)}  # what a model came from stays
     assert {run.data.tags["seed"]: run.info.start_time for run in trial_runs(uri)} == {
         "1": START_MS,
         "2": START_MS + 3000,

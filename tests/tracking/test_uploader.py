@@ -364,7 +364,7 @@ def test_everything_arrives_once_whatever_the_server_does(server: tuple[str, int
     until(lambda: pending(sender) == 0, 60)
     assert sender.close(10)
     until(lambda: not proxy.busy, 10)  # what hung may be carried out after it was given up and done again
-    copy.verdicts("done", {}, [], {})
+    copy.verdicts(("done", "done"), {}, [], {})
     after = (points(server[0]), active_runs(server[0]))
     assert len(after[0]) - len(before[0]) == 3 * (3 * 4 + 4)
     assert len(after[1]) - len(before[1]) == 3 + 1
