@@ -197,13 +197,16 @@ class Mirror:
         known, tags = index.trials.get(trial.id), run_format.tags(trial, arm, outcome, stage)
         metric = self.workload.metrics.get(self.workload.main_metric, Metric(self.workload.main_metric))
         tags[_NOTE] = run_format.trial_note(arm, trial, outcome, metric)
-        if known and run_format.in_step(known, outcome) and self._keeps_its_start(index, known, outcome):
+        is_same = known is not None and run_format.in_step(known, outcome)
+        if known and is_same and self._keeps_its_start(index, known, outcome):
             news = {key: value for key, value in tags.items() if known.tags.get(key) != value}
             news |= {key: value for key, value in self.run_tags.items() if key in _SOURCE and key not in known.tags}
             if news:  # an older version sent it
                 index.client.log_batch(known.run_id, tags=[RunTag(key, value) for key, value in news.items()])
                 index.trials[trial.id] = replace(known, tags={**known.tags, **news})
             return self._log_data(index, known.run_id, is_there=known.has_data) or bool(news)
+        if known and is_same:  # made again for its start: it still comes from the versions and the commit of then
+            tags = {key: value for key, value in known.tags.items() if key in self.run_tags} | tags
         metrics = run_format.all_metrics(outcome)
         own = run_format.points(metrics)
         run_id, is_live = self._run(index, trial, own.issuperset, outcome.started_ms, tags)

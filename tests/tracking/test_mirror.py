@@ -400,8 +400,9 @@ def test_sync_gives_runs_of_an_older_version_their_times_and_keeps_what_people_w
         client.set_terminated(run.info.run_id, "FINISHED", stored.ended_ms)
     client.create_registered_model("winner")
     client.create_model_version("winner", "source", run.info.run_id)
-    again = mirror(uri)
+    again = mirror(uri, tags={"git_commit": "of a later version"})
     assert [again.outcome(*done(seed)) for seed in (1, 2)] == [True, True]
+    assert {each.data.tags["git_commit"] for each in trial_runs(uri)} == {"abc123"}
     assert not again.outcome(*done(2))
     assert run.info.run_id in {each.info.run_id for each in trial_runs(uri)}  # what a model came from stays
     assert {run.data.tags["seed"]: run.info.start_time for run in trial_runs(uri)} == {
