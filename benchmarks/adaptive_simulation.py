@@ -31,7 +31,8 @@ from verdict_simulation import (
 )
 
 from mnist_ablate.ledger.progress import seeds_wanted
-from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.statistics.claim_verdict import ALPHA
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.adaptive_schedule import Look, look_schedule
 from mnist_ablate.trial import Row
 

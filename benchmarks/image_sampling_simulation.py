@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mnist_ablate.image_results import encoded
-from mnist_ablate.statistics.verdict import ALPHA, judge
-from mnist_ablate.sweep.sweep import Claim, Sweep
+from mnist_ablate.statistics.claim_verdict import ALPHA
+from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row
 
 Floats = NDArray[np.float64]

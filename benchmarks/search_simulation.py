@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.paired_tests import t_quantile
-from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Row

@@ -33,10 +33,11 @@ from verdict_simulation import (
     wrong_share,
 )
 
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.collapses import barnard_p_value
 from mnist_ablate.statistics.decision_rule import COLLAPSE_SHARE
 from mnist_ablate.statistics.unpaired import LEAST
-from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.trial import Row
 
 SD = 0.001

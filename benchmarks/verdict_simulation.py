@@ -28,10 +28,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.collapses import barnard_p_value
 from mnist_ablate.statistics.decision_rule import COLLAPSE_SHARE, FEWEST_PAIRS
 from mnist_ablate.statistics.paired_tests import t_quantile
-from mnist_ablate.statistics.verdict import ALPHA, judge
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.claim import Claim, Direction
 from mnist_ablate.trial import Row
 

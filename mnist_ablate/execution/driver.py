@@ -76,6 +76,8 @@ class Run:
         self._interrupts = stack.enter_context(Interrupts(view.message))
         self._lock = stack.enter_context(ledger.driving(sweep.name))
         self.record = ledger.begin(plan, fresh=settings.fresh)
+        if not self.record.origin:
+            self.record.origin = recorded_report.origin()
         if not self.record.fingerprints:
             self.record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
         records = self.record.records()
@@ -214,13 +216,13 @@ class Run:
         if isinstance(event, Finished):
             outcome = event.outcome
             self.entries[trial.id] = self._settled[trial.id] = RecordedTrial(trial, arm, planned.stage, outcome)
-            uploader.outcome(trial, arm, outcome)
+            uploader.outcome(trial, arm, outcome, planned.stage)
             if outcome.status == "failed":
                 (self._settings.log_dir / f"{trial.id}.log").write_text(outcome.traceback, encoding="utf-8")
             if search is not None:
                 search.learn(outcome)
         elif isinstance(event, Progress):
-            uploader.epoch(trial, event.epoch)
+            uploader.epoch(trial, arm, event.started_ms, event.epoch)
             if search is not None and search.gives_up(trial, event.epoch):
                 self._training().prune(trial.id)
         self._view.event(planned, event)
@@ -261,7 +263,7 @@ class Run:
             self._stack.callback(lambda: uploader.close(STOPPING_S, settle=True))
             if not self.published:
                 for entry in self.entries.values():
-                    uploader.outcome(entry.trial, entry.params, entry.outcome)
+                    uploader.outcome(entry.trial, entry.params, entry.outcome, entry.stage)
         return self._uploader
 
 

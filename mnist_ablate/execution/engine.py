@@ -57,10 +57,11 @@ class Preparing(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """The trial ended an epoch."""
+    """The trial ended an epoch. It started at `started_ms` by its worker's clock, in ms since 1970."""
 
     trial: Trial
     epoch: Epoch
+    started_ms: int = 0
 
 
 class Retried(NamedTuple):
@@ -98,6 +99,7 @@ class _Task:
     alone: bool = False
     worker: str = ""
     pid: int = 0
+    started_ms: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     loss: str = ""
 
@@ -215,7 +217,7 @@ class Engine:
     def _submit(self, tasks: Sequence[_Task]) -> None:
         for task in tasks:
             task.submission += 1
-            task.last_sign, task.worker, task.loss = time.monotonic(), "", ""
+            task.last_sign, task.worker, task.loss, task.started_ms = time.monotonic(), "", "", 0
         given = [(task.trials, task.submission) for task in tasks]
         key = f"trial-{tasks[0].trial.id}-{tasks[0].submission}"
         try:
@@ -241,6 +243,7 @@ class Engine:
                 yield Retried(task.trial, task.loss, task.losses)
                 task.loss = ""
             task.worker, task.pid, task.last_sign = message["started"], message["pid"], at
+            task.started_ms = message["started_ms"]
             yield Started(task.trial, task.worker)
         elif "outcome" in message:
             yield from self._on_outcome(task, Outcome.model_validate(message["outcome"]), at)
@@ -250,7 +253,7 @@ class Engine:
         else:
             self._epoch_s[self.plugin.workload.pace(task.trial.settings)].append(at - task.last_sign)
             task.last_sign = at
-            yield Progress(task.trial, Epoch(**message["epoch"]))
+            yield Progress(task.trial, Epoch(**message["epoch"]), task.started_ms)
 
     def _on_outcome(self, task: _Task, outcome: Outcome, at: float) -> Iterator[Event]:
         for other in self._running.values():
@@ -271,7 +274,9 @@ class Engine:
                 yield from self._settle(task, [outcomes[trial.id] for trial in task.trials])
             elif problem or task.worker:
                 reason = task.loss or problem or "its result was lost"
-                yield from self._settle(task, [Outcome(trial_id=task.trial.id, status="lost", reason=reason)])
+                seconds = max(0.0, time.time() - task.started_ms / 1000) if task.started_ms else 0.0
+                times = {"started_ms": task.started_ms, "seconds": seconds}
+                yield from self._settle(task, [Outcome(trial_id=task.trial.id, status="lost", reason=reason, **times)])
             else:
                 del self._running[task.trial.id]
                 self._waiting.appendleft(task)

@@ -1,25 +1,38 @@
 """What is recorded of a sweep: its report, its bundle, and MLflow brought in step with it. Trains nothing."""
 
+import getpass
 import math
 import platform
+import shlex
 import subprocess
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from mnist_ablate.errors import mask
+from mnist_ablate.errors import SweepError, mask
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
-from mnist_ablate.reports import judging
+from mnist_ablate.reports import judging, trial_table
 from mnist_ablate.reports.bundle import pack
-from mnist_ablate.reports.markdown import markdown
+from mnist_ablate.reports.markdown import headline, markdown
 from mnist_ablate.reports.report import RecordedSweep, Report
+from mnist_ablate.reports.training_times import ended_ms, trained
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep.plan import planned_settings
-from mnist_ablate.tracking.mirror import Mirror
-from mnist_ablate.tracking.run_format import verdict_tag
+from mnist_ablate.sweep.sweep_file import as_yaml, reproduction
+from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
+from mnist_ablate.tracking.page_view import page_view
+from mnist_ablate.tracking.run_format import Data, verdict_tag
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
+
+_PICTURE = "verdicts.png"
+_LINKS = (
+    "[The sweep's run](page:) · [report](page:report.html) · [trials](page:trials.csv) · [sweep file](page:sweep.yaml)"
+)
 
 
 def report(name: str, settings: Settings) -> tuple[Report, Record]:
@@ -36,7 +49,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     record = Ledger(settings.ledger_url, reading=True).find(name)
     mirror, records = open_mirror(record, settings), record.records()
     entries = {entry.trial.id: entry for entry in records}
-    ended = [(entry.trial, entry.params, entry.outcome) for entry in entries.values()]
+    ended = [FinishedTrial(each.trial, each.params, each.outcome, each.stage) for each in entries.values()]
     sent = mirror.outcomes_together(ended)
     alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
     publish(record, len(records), mirror, settings, _report(record))
@@ -54,9 +67,52 @@ def _report(record: Record) -> Report:
 def open_mirror(record: Record, settings: Settings) -> Mirror:
     """The mirror of a record; it connects when it is first used."""
     sweep = record.sweep
-    where, run_tags = settings.tracking_uri, provenance(record.data_digest)
+    where, run_tags = settings.tracking_uri, {**provenance(record.data_digest), **_source(record)}
     digest = sweep.digest_with(record.data_digest)
-    return Mirror(where, sweep.name, digest, sweep.question, run_tags, sweep.workload)
+    started_ms = round(datetime.fromisoformat(record.registered).timestamp() * 1000)
+    return Mirror(
+        where,
+        sweep.name,
+        digest,
+        sweep.question,
+        run_tags,
+        sweep.workload,
+        started_ms,
+        page_view(record.plan, digest, started_ms),
+        _data(record, settings),
+    )
+
+
+def origin() -> dict[str, str]:
+    """Who begins a sweep now, and how. In a notebook no command was typed."""
+    program, *words = sys.argv
+    typed = shlex.join([Path(program).name, *words]) if Path(program).name.startswith("mnist-ablate") else ""
+    with suppress(OSError, KeyError, ImportError):
+        return {"command": mask(typed), "user": getpass.getuser(), "commit": _git_commit()}
+    return {"command": mask(typed), "commit": _git_commit()}
+
+
+def _source(record: Record) -> dict[str, str]:
+    """Where MLflow's page says that runs come from: the command that began the sweep, else one that runs the same."""
+    who, again = record.origin, reproduction(record.sweep, record.data_digest)[0]
+    commit = who.get("commit", "unknown")
+    return {
+        "mlflow.source.name": who.get("command") or again,
+        "mlflow.source.type": "LOCAL",
+        **({"mlflow.source.git.commit": commit} if commit != "unknown" else {}),
+        **({"mlflow.user": who["user"]} if "user" in who else {}),
+    }
+
+
+def _data(record: Record, settings: Settings) -> Data | None:
+    """What trials are trained on. Nothing is known of what users' own code reads."""
+    sweep, digest = record.sweep, record.data_digest
+    if sweep.train:
+        return None
+    if digest == sweep.workload.shipped_digest:
+        return Data(sweep.workload.shipped_name.removeprefix("the "), digest, "mnist-ablate")
+    source = mask(str(sweep.data or settings.data or "own images"))
+    return Data(Path(source).name, digest, source)
 
 
 def provenance(data_digest: str) -> dict[str, str]:
@@ -84,17 +140,27 @@ def publish(record: Record, records: int, mirror: Mirror, settings: Settings, re
     The run gets the bundle's digest as a tag: whoever has the bundle can compare. Raises UnreachableError if MLflow
     cannot be reached.
     """
-    from mnist_ablate.reports import html  # here, because it imports matplotlib
+    from mnist_ablate.reports import charts, drawing, html  # here, because they import matplotlib
 
+    shown = recorded_sweep(record)
     effects = {f"effect.{claim.name}": claim.effect for claim in report.claims if math.isfinite(claim.effect)}
     with tempfile.TemporaryDirectory() as folder:
-        page, packed = Path(folder) / "report.html", Path(folder) / "bundle.zip"
-        html.write(report, recorded_sweep(record), page)
+        files = {name: Path(folder) / name for name in ("report.html", "bundle.zip", "sweep.yaml", "trials.csv")}
+        html.write(report, shown, files["report.html"])
         content, digest = bundle(record, settings, report)
-        packed.write_bytes(content)
-        note = markdown(report, record.sweep.question)
+        files["bundle.zip"].write_bytes(content)
+        files["sweep.yaml"].write_text(as_yaml(record.sweep), encoding="utf-8")
+        files["trials.csv"].write_text(trial_table.table(record.plan, record.entries()), encoding="utf-8")
+        with suppress(SweepError):  # nothing is recorded that could be drawn
+            drawing.to_png(charts.main_chart(report, shown), Path(folder) / _PICTURE)
+            files[_PICTURE] = Path(folder) / _PICTURE
+        description = headline(report, record.sweep.question, f"artifact:{_PICTURE}" if _PICTURE in files else "")
+        outcomes = [entry.outcome for entry in shown.every]
+        when = f"Trained from {times}." if (times := trained(outcomes)) else ""
+        note = "\n\n".join((description, _LINKS, when, markdown(report, "")))
         said = {verdict_tag(claim.name): claim.verdict for claim in report.claims}
-        mirror.verdicts(note, effects, [page, packed], {"bundle_digest": digest, **said})
+        texts, tags = (note, f"{description}\n{_LINKS}"), {"bundle_digest": digest, **said}
+        mirror.verdicts(texts, effects, [*files.values()], tags, ended_ms(outcomes))
     record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
 
 

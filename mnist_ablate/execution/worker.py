@@ -141,8 +141,8 @@ def _train(
     def on_wait(text: str) -> None:
         tell(preparing=text)
 
-    tell(started=address, pid=os.getpid())
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
+    tell(started=address, pid=os.getpid(), started_ms=started_ms)
     plugin.pruned.discard(trial.id)
     try:
         if trials == (trial,):
@@ -150,22 +150,18 @@ def _train(
         else:
             for outcome in plugin.trainer.train_together(trials, on_epoch, on_wait):
                 reached(outcome)
+        return None  # noqa: TRY300 - what follows is what cut it off
     except _PrunedError:
-        return Outcome(
-            trial_id=trial.id,
-            status="pruned",
-            epochs=tuple(epochs),
-            reason=f"stopped after epoch {len(epochs)}{f' of {planned}' if planned else ''}",
-            started_ms=started_ms,
-            seconds=time.perf_counter() - clock,
-            worker=socket.gethostname(),
-        )
+        reason = f"stopped after epoch {len(epochs)}{f' of {planned}' if planned else ''}"
+        ended: dict[str, Any] = {"status": "pruned", "epochs": tuple(epochs), "reason": reason}
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
         kind, text, trace = type(error).__name__, one_line(str(error)), mask(traceback.format_exc())
         if kind in {"MemoryError", "ResourceExhaustedError"}:
-            return Outcome(trial_id=trial.id, status="lost", reason=OUT_OF_MEMORY, traceback=trace)
-        return Outcome(trial_id=trial.id, status="failed", reason=f"{kind}: {text}" if text else kind, traceback=trace)
-    return None
+            ended = {"status": "lost", "reason": OUT_OF_MEMORY, "traceback": trace}
+        else:
+            ended = {"status": "failed", "reason": f"{kind}: {text}" if text else kind, "traceback": trace}
+    times = {"started_ms": started_ms, "seconds": time.perf_counter() - clock, "worker": socket.gethostname()}
+    return Outcome(trial_id=trial.id, **ended, **times)
 
 
 def _follow_driver(log: Path) -> None:

@@ -4,7 +4,7 @@ A trial is written when it has ended, in one transaction: a crash leaves it whol
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -189,6 +189,16 @@ class Record:
     def mirrored(self, seen: Mirrored) -> None:
         with translate_errors(self._url):
             self._study.set_user_attr("mirrored", vars(seen))
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Who began it: `command` as it was typed, `user`, `commit`. Older versions wrote none."""
+        return dict(self._study.user_attrs.get("origin", {}))
+
+    @origin.setter
+    def origin(self, who: Mapping[str, str]) -> None:
+        with translate_errors(self._url):
+            self._study.set_user_attr("origin", dict(who))
 
     def add(self, planned: PlannedTrial, outcome: Outcome) -> None:
         """Write a finished trial."""

@@ -19,15 +19,13 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.reports import drawing
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, Options, canvas, measure_of, set_scale, short
 from mnist_ablate.reports.report import Reach, RecordedSweep, Report
-from mnist_ablate.reports.wording import estimate, is_known, minus, say, settings_in_words
+from mnist_ablate.reports.wording import SIGNS, estimate, is_known, minus, say, settings_in_words
 from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.workloads.workload import Curves, Metric
 
-SIGNS = {"supported": "✓", "refuted": "✗", "equivalent": "≈", "inconclusive": "?"}
-"""A sign for each verdict, so that color is never alone."""
 MOST_ROWS = 60  # claims or arms in one chart; further ones are left out
 MOST_PANELS = 24  # of curves; further ones are left out
 MOST_POINTS = 2400  # single seeds in one chart: more make the file large and cannot be told apart

@@ -1,13 +1,13 @@
 """A report as one HTML file that needs nothing else: no script, no font, no request; it opens offline."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
 from mnist_ablate.errors import mask
 from mnist_ablate.reports import charts, drawing, sections, wording
 from mnist_ablate.reports.report import RecordedSweep, Report
+from mnist_ablate.reports.training_times import trained
 from mnist_ablate.reports.wording import number, plain
 from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.sweep.sweep_file import reproduction
@@ -38,7 +38,7 @@ def html(report: Report, record: RecordedSweep) -> str:
         failures=_failures(record),
         shared=_shared_settings(record),
         again=reproduction(record.sweep, record.data_digest),
-        trained=_trained(record),
+        trained=trained(entry.outcome for entry in record.every),
     )
 
 
@@ -132,16 +132,3 @@ def _shared_settings(record: RecordedSweep) -> dict[str, str]:
         for name, value in settings[0].items()
         if name not in record.sweep.columns and all(each[name] == value and used(name, each) for each in settings)
     }
-
-
-def _trained(record: RecordedSweep) -> str:
-    """From when to when, how long; empty if nothing is known of that."""
-    every = (*record.entries, *record.tuning, *record.control)
-    outcomes = [entry.outcome for entry in every if entry.outcome.started_ms]
-    if not outcomes:
-        return ""
-    first = min(outcome.started_ms for outcome in outcomes)
-    last = max(outcome.started_ms + 1000 * outcome.seconds for outcome in outcomes)
-    start, end = (datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") for ms in (first, last))
-    minutes = sum(outcome.seconds for outcome in outcomes) / 60
-    return f"{start} to {end}, {minutes:,.1f} minutes of training in {len(outcomes):,} trials"

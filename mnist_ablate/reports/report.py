@@ -246,6 +246,11 @@ class RecordedSweep:
     provenance: Mapping[str, str]
     control: tuple[RecordedTrial, ...] = ()
 
+    @property
+    def every(self) -> tuple[RecordedTrial, ...]:
+        """Every trial that is recorded."""
+        return (*self.entries, *self.tuning, *self.control)
+
     @cached_property
     def by_arm(self) -> Mapping[str, list[RecordedTrial]]:
         """The trials that verdicts read, by the label of their arm."""

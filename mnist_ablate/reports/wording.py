@@ -20,6 +20,8 @@ from mnist_ablate.text import counted, value_name
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
 
+SIGNS = {"supported": "✓", "refuted": "✗", "equivalent": "≈", "inconclusive": "?"}
+
 
 def number(value: float | None, unit: str) -> str:
     """A metric: shares in percent to two digits, anything else to four significant ones; a dash if there is none."""

@@ -4,12 +4,14 @@
 with urllib: requests would send the credentials of a `.netrc`, and urllib3 reads no proxy from the environment.
 """
 
+import json
 import os
 import re
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
+from importlib.metadata import version
 from ipaddress import ip_address
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _EMBEDDED_HOST = "http://127.0.0.1:5000"  # where `ui` shows a store that has no server
 _ANSWER_TIMEOUT_S = 2.5
+_TRAINING = "workflowType=machine_learning"  # else the page opens in the part for language models
 _FORCED = {
     # A request repeated inside MLflow after a lost reply would create a second run.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -107,11 +110,40 @@ def public_uri(tracking_uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-def deep_link(tracking_uri: str, experiment_id: str, metric: str) -> str:
-    """The page of an experiment as a sorted chart: MLflow's own default view hides the runs of a sweep."""
+def deep_link(tracking_uri: str, experiment_id: str, metric: str, view: str = "") -> str:
+    """The page of an experiment in a view that is stored there, else as a chart sorted by a metric.
+
+    MLflow's own default hides the runs of a sweep, and opens in the part for language models.
+    """
     host = public_uri(tracking_uri) if tracking_uri.lower().startswith("http") else _EMBEDDED_HOST
     order = f"orderByKey=metrics.%60{quote(metric)}%60&orderByAsc=false"
-    return f"{host}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&{order}"
+    shown = f"viewStateShareKey={quote(view)}" if view else order
+    return f"{host}/#/experiments/{experiment_id}/runs?{_TRAINING}&compareRunsMode=CHART&{shown}"
+
+
+def addresses(text: str, experiment_id: str, run_id: str) -> str:
+    """A text for MLflow's page whose `artifact:NAME` and `page:NAME` become addresses of files of a run."""
+    page = f"#/experiments/{experiment_id}/runs/{run_id}"
+    text = re.sub(r"\(artifact:([\w.]+)\)", rf"(get-artifact?path=\1&run_uuid={run_id})", text)
+    text = re.sub(r"\(page:([\w.]+)\)", rf"({page}/artifacts/\1?{_TRAINING})", text)
+    return text.replace("(page:)", f"({page}?{_TRAINING})")
+
+
+def comparison_address(runs: Mapping[str, str]) -> str:
+    """The page that compares these runs, whose experiments are given."""
+    both = (quote(json.dumps(each, separators=(",", ":"))) for each in ([*runs], [*dict.fromkeys(runs.values())]))
+    return "#/compare-runs?runs={}&experiments={}&".format(*both) + _TRAINING
+
+
+def server_version(tracking_uri: str) -> str:
+    """The version of the MLflow whose page shows a store; empty if a server does not tell."""
+    if not tracking_uri.lower().startswith("http"):
+        return version("mlflow")
+    with suppress(OSError, HTTPException, ValueError):
+        address = f"{public_uri(tracking_uri)}/version"
+        with opener(tracking_uri).open(address, timeout=_ANSWER_TIMEOUT_S) as reply:
+            return str(reply.read(100).decode(errors="replace"))
+    return ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

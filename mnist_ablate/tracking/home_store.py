@@ -106,7 +106,8 @@ def folder_to_serve(path: Path) -> Iterator[Path]:
 def _bring_home(path: Path, root: str) -> None:
     """After a home was renamed or copied: addresses of the artifacts where it was become those where it is.
 
-    MLflow's own default experiment keeps its artifacts wherever the program was started. It gets a place in the home.
+    MLflow's own default experiment keeps its artifacts wherever the program was started. It gets a place in the home,
+    and is deleted while it is empty: it stands for nothing here, and MLflow can restore it.
     """
     with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path, timeout=30)) as connection, connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -114,6 +115,8 @@ def _bring_home(path: Path, root: str) -> None:
             return
         stray = "artifact_location LIKE '%/mlruns/0' AND experiment_id NOT IN (SELECT experiment_id FROM runs)"
         connection.execute(f"UPDATE experiments SET artifact_location = ? WHERE {stray}", (f"{root}/0",))  # noqa: S608
+        empty = "experiment_id = 0 AND name = 'Default' AND experiment_id NOT IN (SELECT experiment_id FROM runs)"
+        connection.execute(f"UPDATE experiments SET lifecycle_stage = 'deleted' WHERE {empty}")  # noqa: S608
         for old in _old_roots(connection, root):
             for table, column in _ADDRESSES:
                 if table in tables:

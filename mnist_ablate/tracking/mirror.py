@@ -7,28 +7,50 @@ can be carried out much later. So after a failure all runs are looked up again b
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mnist_ablate.errors import UnreachableError, mask
-from mnist_ablate.tracking import run_format
-from mnist_ablate.tracking.client import RefusedError, connect, deep_link, not_mlflow, translate_errors
+from mnist_ablate.tracking import page_view, run_format
+from mnist_ablate.tracking.client import (
+    RefusedError,
+    RejectedError,
+    addresses,
+    comparison_address,
+    connect,
+    deep_link,
+    not_mlflow,
+    server_version,
+    translate_errors,
+)
 from mnist_ablate.tracking.home_store import artifact_root, database
-from mnist_ablate.tracking.run_format import Point, StoredRun
+from mnist_ablate.tracking.page_view import PageView
+from mnist_ablate.tracking.run_format import Data, Point, StoredRun
 from mnist_ablate.trial import Epoch, Outcome, Scalar, Trial
-from mnist_ablate.workloads.workload import Workload, default_workload
+from mnist_ablate.workloads.workload import Metric, Workload, default_workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 T = TypeVar("T")
-FinishedTrial = tuple[Trial, Mapping[str, Scalar], Outcome]
-"""A finished trial, the factors of its arm, and what came out."""
+
+
+class FinishedTrial(NamedTuple):
+    """A finished trial, the factors of its arm, what came out, and its stage in the plan, if it is known."""
+
+    trial: Trial
+    arm: Mapping[str, Scalar]
+    outcome: Outcome
+    stage: str = ""
+
+
 SENDERS = 4  # outcomes that a server is sent side by side
+_MOST_COMPARED = 6
+_SOURCE = ("mlflow.source.name", "mlflow.source.type", "mlflow.user")
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
@@ -50,7 +72,8 @@ class _Index:
 class Mirror:
     """One sweep in MLflow: an experiment of its name, a parent run, a child run for each trial.
 
-    `run_tags` (git commit, versions) go on every run. `link` is the page of the sweep, empty until it was opened.
+    `run_tags` (git commit, versions) go on every run. The sweep began at `started_ms`, in ms since 1970.
+    `link` is the page of the sweep, empty until it was opened. `notice` says why it does not show the `view`.
     Every method that sends raises `UnreachableError` with one line if it could not; call it again later.
     """
 
@@ -60,7 +83,11 @@ class Mirror:
     question: str
     run_tags: Mapping[str, str]
     workload: Workload = field(default_factory=default_workload)
+    started_ms: int = 0
+    view: PageView | None = None
+    data: Data | None = None
     link: str = field(default="", init=False)
+    notice: str = field(default="", init=False)
     _client: "MlflowClient | None" = field(default=None, init=False)
     _index: _Index | None = field(default=None, init=False)
     _sent: dict[str, set[Point]] = field(default_factory=dict, init=False)
@@ -72,24 +99,24 @@ class Mirror:
         """Finds or creates the experiment and the parent run."""
         self._do(lambda _index: None)
 
-    def epoch(self, trial: Trial, *epochs: Epoch) -> None:
+    def epoch(self, trial: Trial, arm: Mapping[str, Scalar], started_ms: int, *epochs: Epoch) -> None:
         """Sends epochs of a trial that is training, each once; a new attempt at a trial gets a new run."""
 
         def send(index: _Index) -> None:
             known = index.trials.get(trial.id)
             if known and known.finished:
                 return  # Trained again: its outcome will tell whether anything is new.
-            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(self.workload, trial)
+            metrics, tags = run_format.epoch_metrics(epochs), run_format.live_tags(trial, arm)
             new = run_format.points(metrics)
-            run_id, _ = self._run(index, trial, partial(run_format.same_attempt, new=new), epochs[0].ended_ms, tags)
+            run_id, _ = self._run(index, trial, partial(run_format.same_attempt, new=new), started_ms, tags)
             self._sent[run_id] |= new
             index.client.log_batch(run_id, metrics=metrics)
 
         self._do(send)
 
-    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> bool:
         """Sends the whole run, again, and ends it; returns False if MLflow had it already."""
-        return self._do(lambda index: self._send(index, trial, arm, outcome))
+        return self._do(lambda index: self._send(index, trial, arm, outcome, stage))
 
     def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         """As `outcome` of each, at most one of a trial, `SENDERS` at a time, if a server is there to take them.
@@ -114,22 +141,36 @@ class Mirror:
 
         self._do(send)
 
-    def verdicts(self, text: str, metrics: Mapping[str, float], files: Sequence[Path], tags: Mapping[str, str]) -> None:
-        """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files."""
+    def verdicts(
+        self,
+        texts: tuple[str, str],
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        tags: Mapping[str, str],
+        ended_ms: int | None = None,
+    ) -> None:
+        """Shows the verdicts as Markdown on the parent run and the experiment; the parent ends, with tags and files.
+
+        In the texts of both `artifact:NAME` stands for the address of a file of the parent, `page:NAME` for its page.
+        """
 
         def send(index: _Index) -> None:
             from mlflow.entities import RunTag
 
-            parent, note = index.client.get_run(index.parent_id), run_format.note(text)
+            # Files first: a page that is open loads the picture when it sees the text.
+            for path in files:
+                index.client.log_artifact(index.parent_id, str(path))
+            parent, others = index.client.get_run(index.parent_id), self._other_sweeps(index)
+            addressed = [addresses(text, index.experiment_id, index.parent_id) for text in texts]
+            note, description = (run_format.note(run_format.beside(text, others)) for text in addressed)
             news = run_format.changed(metrics, parent.data.metrics)
+            self._log_data(index, index.parent_id, is_there=bool(parent.inputs and parent.inputs.dataset_inputs))
             said = [RunTag(name, value) for name, value in {_NOTE: note, **tags}.items()]
             index.client.log_batch(index.parent_id, metrics=news, tags=said)
             if not index.shared:
-                index.client.set_experiment_tag(index.experiment_id, _NOTE, note)
-            if parent.info.status != "FINISHED":
-                index.client.set_terminated(index.parent_id, "FINISHED")
-            for path in files:
-                index.client.log_artifact(index.parent_id, str(path))
+                index.client.set_experiment_tag(index.experiment_id, _NOTE, description)
+            if parent.info.status != "FINISHED" or (ended_ms and parent.info.end_time != ended_ms):
+                index.client.set_terminated(index.parent_id, "FINISHED", ended_ms)
 
         self._index = None  # A request that hung may have made a run meanwhile: the last look finds it.
         self._do(send)
@@ -150,24 +191,50 @@ class Mirror:
         """The id of the run of a trial that was sent."""
         return self._do(lambda index: index.trials[trial.id].run_id)
 
-    def _send(self, index: _Index, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def _send(self, index: _Index, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> bool:
         from mlflow.entities import Param, RunTag
 
-        known = index.trials.get(trial.id)
-        if known and run_format.in_step(known, outcome):
-            return False
-        metrics, tags = run_format.all_metrics(outcome), run_format.tags(trial, arm, outcome)
+        known, tags = index.trials.get(trial.id), run_format.tags(trial, arm, outcome, stage)
+        metric = self.workload.metrics.get(self.workload.main_metric, Metric(self.workload.main_metric))
+        tags[_NOTE] = run_format.trial_note(arm, trial, outcome, metric)
+        is_same = known is not None and run_format.in_step(known, outcome)
+        if known and is_same and self._keeps_its_start(index, known, outcome):
+            news = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+            news |= {key: value for key, value in self.run_tags.items() if key in _SOURCE and key not in known.tags}
+            if news:  # an older version sent it
+                index.client.log_batch(known.run_id, tags=[RunTag(key, value) for key, value in news.items()])
+                index.trials[trial.id] = replace(known, tags={**known.tags, **news})
+            return self._log_data(index, known.run_id, is_there=known.has_data) or bool(news)
+        if known and is_same:  # made again for its start: it still comes from the versions and the commit of then
+            tags = {key: value for key, value in known.tags.items() if key in self.run_tags} | tags
+        metrics = run_format.all_metrics(outcome)
         own = run_format.points(metrics)
         run_id, is_live = self._run(index, trial, own.issuperset, outcome.started_ms, tags)
         self._sent[run_id] |= own
         params = [Param(key, value) for key, value in run_format.params(self.workload, trial).items()]
         said = [RunTag(key, value) for key, value in tags.items()] if is_live else ()
         index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
+        self._log_data(index, run_id, is_there=index.trials[trial.id].has_data)
         run = run_format.as_stored(run_id, outcome)
         index.client.set_terminated(run_id, run.status, run.ended_ms)
-        index.trials[trial.id] = run
+        index.trials[trial.id] = replace(
+            run, started_ms=index.trials[trial.id].started_ms, tags={**self.run_tags, **tags}, has_data=True
+        )
         del self._sent[run_id]
         return True
+
+    def _log_data(self, index: _Index, run_id: str, *, is_there: bool) -> bool:
+        """Tells what a run was trained on, if that is known and not there yet; whether it was news."""
+        if is_there or self.data is None:
+            return False
+        index.client.log_inputs(run_id, datasets=self.data.inputs())
+        return True
+
+    def _keeps_its_start(self, index: _Index, run: StoredRun, outcome: Outcome) -> bool:
+        """Whether a finished run began when its trial did, or must stay: a registered model came from it."""
+        if run_format.has_started_at(run, outcome.started_ms):
+            return True
+        return bool(index.client.search_model_versions(f"run_id = '{run.run_id}'", max_results=1))
 
     def _side_by_side(self, index: _Index, ended: Sequence[FinishedTrial], sent: dict[str, bool]) -> None:
         left, failed = iter([*ended]), threading.Event()
@@ -194,8 +261,10 @@ class Mirror:
         self, index: _Index, trial: Trial, fits: Callable[[set[Point]], bool], started_ms: int, tags: Mapping[str, str]
     ) -> tuple[str, bool]:
         """The id of the trial's run, and whether it was there, unfinished and fitting. If not, it is made anew."""
+        earlier: Mapping[str, str] = {}
         if run := index.trials.get(trial.id):
-            if not run.finished:
+            earlier = {name: value for name, value in run.tags.items() if name not in run_format.OUTCOME_TAGS}
+            if not run.finished and run_format.has_started_at(run, started_ms):
                 if run.run_id not in self._sent:  # somebody else filled it
                     curves = [index.client.get_metric_history(run.run_id, key) for key in run.metrics]
                     self._sent[run.run_id] = run_format.points(chain.from_iterable(curves))
@@ -204,9 +273,11 @@ class Mirror:
             index.client.delete_run(run.run_id)
             del index.trials[trial.id]
         own = {"kind": "trial", "sweep_digest": self.digest, "trial_id": trial.id, _PARENT: index.parent_id}
-        made = index.client.create_run(index.experiment_id, started_ms, {**self.run_tags, **tags, **own})
+        every = {**earlier, **self.run_tags, **tags, **own}
+        made = index.client.create_run(index.experiment_id, started_ms, every)
         run_id = str(made.info.run_id)
-        index.trials[trial.id], self._sent[run_id] = StoredRun(run_id), set()
+        index.trials[trial.id] = StoredRun(run_id, started_ms=made.info.start_time)
+        self._sent[run_id] = set()
         return run_id, False
 
     def _do(self, action: Callable[[_Index], T]) -> T:
@@ -232,19 +303,54 @@ class Mirror:
         if experiment.name != self.sweep:
             raise not_mlflow(self.uri, 200)
         experiment_id = str(experiment.experiment_id)
-        self.link = deep_link(self.uri, experiment_id, self.workload.main_metric)
+        shared = "sweep" not in experiment.tags and _NOTE in experiment.tags
+        view = "" if shared else self._stored_view(client, experiment)
+        self.link = deep_link(self.uri, experiment_id, self.workload.main_metric, view)
         runs = self._runs(client, experiment_id)
         parent = runs.pop("", None)
+        earlier = parent.data.tags if parent else {}
+        if parent and not run_format.has_started_at(_stored(parent), self.started_ms):
+            client.delete_run(parent.info.run_id)
+            parent = None
         if parent is None:
             own = {"kind": "sweep", "sweep_digest": self.digest, _NOTE: run_format.note(self.question)}
-            parent = client.create_run(experiment_id, tags={**self.run_tags, **own}, run_name=self.sweep)
+            tags = {**self.run_tags, **own, **earlier}
+            parent = client.create_run(experiment_id, self.started_ms, tags, run_name=self.sweep)
         parent_id = str(parent.info.run_id)
         for run in runs.values():
             if run.data.tags.get(_PARENT) != parent_id:
                 client.set_tag(run.info.run_id, _PARENT, parent_id)
-        shared = "sweep" not in experiment.tags and _NOTE in experiment.tags
         trials = {trial_id: _stored(run) for trial_id, run in runs.items()}
         return _Index(client, experiment_id, shared, parent_id, trials)
+
+    def _other_sweeps(self, index: _Index) -> dict[str, str]:
+        """Addresses of comparisons with the runs of other sweeps, by name, those that ended last."""
+        found = index.client.search_experiments(filter_string="tags.sweep LIKE '%'", max_results=_MOST_COMPARED)
+        names = {str(each.experiment_id): each.name for each in found}
+        runs = index.client.search_runs([*names], "tags.kind = 'sweep'", max_results=_MOST_COMPARED) if names else []
+        return {
+            f"{names[run.info.experiment_id]} {run.data.tags['sweep_digest'][:6]}": comparison_address(
+                {index.parent_id: index.experiment_id, run.info.run_id: run.info.experiment_id}
+            )
+            for run in runs
+            if run.info.run_id != index.parent_id and "sweep_digest" in run.data.tags
+        }
+
+    def _stored_view(self, client: "MlflowClient", experiment: "Experiment") -> str:
+        """The key of the sweep's view, which is there now as it should be, or as a person saved it; else empty."""
+        if self.view is None:
+            return ""
+        stored, version = experiment.tags.get(page_view.TAG), server_version(self.uri)
+        try:
+            if version and not page_view.is_known(version):
+                raise ValueError(f"its version is {version}, views are known of 3.17 to 3.99")  # noqa: TRY301
+            if page_view.is_ours(stored) and stored != self.view.tag:
+                with translate_errors(self.uri):
+                    client.set_experiment_tag(experiment.experiment_id, page_view.TAG, self.view.tag)
+        except (ValueError, RefusedError, RejectedError) as error:
+            self.notice = f"MLflow's page shows all runs, not the view of the sweep: {error}"
+            return ""
+        return page_view.KEY
 
     def _open_experiment(self, client: "MlflowClient") -> "Experiment":
         """The experiment of the sweep's name: as it is, restored if it was deleted, or created."""
@@ -277,4 +383,13 @@ class Mirror:
 
 def _stored(run: "Run") -> StoredRun:
     info, data = run.info, run.data
-    return StoredRun(info.run_id, info.status, data.tags.get("outcome", ""), data.metrics, info.end_time)
+    outcome, times = data.tags.get("outcome", ""), (info.start_time, info.end_time)
+    return StoredRun(
+        info.run_id,
+        info.status,
+        outcome,
+        data.metrics,
+        *times,
+        data.tags,
+        bool(run.inputs and run.inputs.dataset_inputs),
+    )

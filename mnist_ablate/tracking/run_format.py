@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
-from mnist_ablate.trial import CONTROL_SEED, Epoch, Outcome, Scalar, Trial
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Epoch, Outcome, Scalar, Trial
+from mnist_ablate.workloads.workload import Metric as MetricMeaning
 from mnist_ablate.workloads.workload import Workload
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
+    from mlflow.entities import DatasetInput, Metric
 
 STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
+OUTCOME_TAGS = ("outcome", "reason", "worker")
 _LONGEST_NOTE = 5000
+_LONGEST_ARM = 28
+_MARKED = {"control": CONTROL_SEED, "tuning": TUNING_SEED}
+SAME_TIME_MS = 50
+"""A worker starts its clock so long before the trainer does. A run that began live keeps that start."""
 
 Point = tuple[int, int]  # a step and its time in ms since 1970: two attempts at the same trial have different points
 
@@ -27,12 +33,31 @@ class StoredRun:
     status: str = "RUNNING"
     outcome: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    started_ms: int | None = None
     ended_ms: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    has_data: bool = False
 
     @property
     def finished(self) -> bool:
         """Everything was sent: the status goes last."""
         return self.status != "RUNNING" and bool(self.outcome)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a sweep is trained on, as MLflow's page names it."""
+
+    name: str
+    digest: str
+    source: str
+
+    def inputs(self) -> "list[DatasetInput]":
+        """One data set for all uses: MLflow keeps one use of each name and digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset(self.name[:500], self.digest[:36], "local", self.source)
+        return [DatasetInput(data, [InputTag("mlflow.data.context", "train, validation, test")])]
 
 
 def verdict_tag(claim: str) -> str:
@@ -58,8 +83,25 @@ def arm_name(arm: Mapping[str, Scalar], seed: int) -> str:
 
 
 def run_name(arm: Mapping[str, Scalar], seed: int) -> str:
-    """The arm and the seed: `centered relu seed 3`."""
-    return f"{arm_name(arm, seed)} seed {seed}".lstrip()
+    """The arm, as much as fits the column, and the seed: `centered relu seed 3`, `relu tuning 0`, `relu control 3`."""
+    which = next((word for word, first in _MARKED.items() if seed >= first), "seed")
+    name = arm_name(arm, 0)
+    short = name if len(name) <= _LONGEST_ARM else f"{name[: _LONGEST_ARM - 1]}…"
+    return f"{short} {which} {seed - _MARKED.get(which, 0)}".lstrip()
+
+
+def trial_note(arm: Mapping[str, Scalar], trial: Trial, outcome: Outcome, metric: MetricMeaning) -> str:
+    """Two lines: which arm and seed, and what came out or why nothing did."""
+    use = {"tuning": ", to choose values", "control": ", for the negative control"}.get(_stage(trial), "")
+    value = outcome.metrics.get(metric.name)
+    unit = "%" if metric.is_share else f" {metric.unit}".rstrip()
+    shown = "" if value is None else f", {metric.name} {100 * value if metric.is_share else value:.4g}{unit}"
+    came = f"{outcome.status.capitalize()}{shown}" + (f": {mask(outcome.reason)[:300]}" if outcome.reason else "")
+    return f"{arm_name(arm, 0) or 'The only arm'}, seed {trial.seed}{use}.\n\n{came}."
+
+
+def _stage(trial: Trial) -> str:
+    return "tuning" if trial.is_blind else "control" if trial.seed >= CONTROL_SEED else "verdict"
 
 
 def params(workload: Workload, trial: Trial) -> dict[str, str]:
@@ -69,23 +111,22 @@ def params(workload: Workload, trial: Trial) -> dict[str, str]:
     return found | {"seed": str(trial.seed)}
 
 
-def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> dict[str, str]:
+def tags(trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> dict[str, str]:
     """What one looks runs up by, without the tags that make it this trial's run."""
     return {
-        "mlflow.runName": run_name(arm, trial.seed),
+        **live_tags(trial, arm),
+        **({"stage": stage} if stage else {}),
         "outcome": outcome.status,
         "reason": mask(outcome.reason)[:500],
-        "arm": arm_name(arm, trial.seed),
-        "seed": str(trial.seed),
         "data_digest": trial.data_digest,
         "worker": mask(outcome.worker),
     }
 
 
-def live_tags(workload: Workload, trial: Trial) -> dict[str, str]:
-    """A name for a run whose arm comes with its outcome."""
-    pace = {"pace": workload.pace(trial.settings)}
-    return {"mlflow.runName": run_name(pace, trial.seed), "seed": str(trial.seed)}
+def live_tags(trial: Trial, arm: Mapping[str, Scalar]) -> dict[str, str]:
+    """What is known of a run that trains."""
+    name, arm_in_words = run_name(arm, trial.seed), arm_name(arm, trial.seed)
+    return {"mlflow.runName": name, "arm": arm_in_words, "seed": str(trial.seed), "stage": _stage(trial)}
 
 
 def epoch_metrics(epochs: Sequence[Epoch]) -> "list[Metric]":
@@ -121,7 +162,13 @@ def ended_ms(outcome: Outcome) -> int | None:
 def as_stored(run_id: str, outcome: Outcome) -> StoredRun:
     """What MLflow holds when an outcome was sent: of each metric the latest value."""
     metrics = {metric.key: metric.value for metric in all_metrics(outcome)}
-    return StoredRun(run_id, STATUSES[outcome.status], outcome.status, metrics, ended_ms(outcome))
+    times = (outcome.started_ms or None, ended_ms(outcome))
+    return StoredRun(run_id, STATUSES[outcome.status], outcome.status, metrics, *times)
+
+
+def has_started_at(run: StoredRun, started_ms: int | None) -> bool:
+    """Whether a run began when its trial did. MLflow changes no start afterwards. True if that was never known."""
+    return not started_ms or (run.started_ms is not None and abs(run.started_ms - started_ms) <= SAME_TIME_MS)
 
 
 def in_step(run: StoredRun, outcome: Outcome) -> bool:
@@ -141,6 +188,15 @@ def changed(metrics: Mapping[str, float], stored: Mapping[str, float]) -> "list[
     now_ms = int(time.time() * 1000)
     news = {key: value for key, value in metrics.items() if math.isfinite(value) and stored.get(key) != value}
     return [Metric(key, value, now_ms, 0) for key, value in news.items()]
+
+
+def beside(text: str, others: Mapping[str, str]) -> str:
+    """A text with links to comparisons after its first paragraphs, where a long text is not cut."""
+    if not others:
+        return text
+    links = "Compare with " + ", ".join(f"[{name}]({address})" for name, address in others.items())
+    head, mark, rest = text.partition("\n\n[The sweep's run]")
+    return f"{head}\n\n{links}{mark}{rest}" if mark else f"{text}\n\n{links}"
 
 
 def note(markdown: str) -> str:

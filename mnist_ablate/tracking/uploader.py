@@ -39,7 +39,7 @@ class Uploader:
         self._mirror, self._warn = mirror, warn
         self._first_wait_s, self._longest_wait_s = first_wait_s, longest_wait_s
         self._outcomes: deque[FinishedTrial] = deque()
-        self._epochs: dict[str, tuple[Trial, list[Epoch]]] = {}
+        self._epochs: dict[str, tuple[Trial, Mapping[str, Scalar], int, list[Epoch]]] = {}
         self._tags: dict[str, str] = {}  # of the sweep's own run
         self._news, self._closing = threading.Condition(), threading.Event()
         self._opened = self._settle = self._in_step = False
@@ -52,20 +52,21 @@ class Uploader:
         """Starts the thread, which opens the mirror and warns at once if it cannot."""
         self._thread.start()
 
-    def epoch(self, trial: Trial, epoch: Epoch) -> None:
+    def epoch(self, trial: Trial, arm: Mapping[str, Scalar], started_ms: int, epoch: Epoch) -> None:
         """Queues an epoch of a trial that is training; a lower number than before is another attempt."""
         with self._news:
-            if sum(len(epochs) for _, epochs in self._epochs.values()) >= MAX_EPOCHS:
+            if sum(len(epochs) for *_, epochs in self._epochs.values()) >= MAX_EPOCHS:
                 del self._epochs[next(iter(self._epochs))]
-            _, queued = self._epochs.setdefault(trial.id, (trial, []))
-            queued[:] = [earlier for earlier in queued if earlier.number < epoch.number] + [epoch]
+            *_, queued = self._epochs.get(trial.id, ([],))
+            own = [earlier for earlier in queued if earlier.number < epoch.number] + [epoch]
+            self._epochs[trial.id] = (trial, arm, started_ms, own)
             self._news.notify()
 
-    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> None:
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, stage: str = "") -> None:
         """Queues a finished trial, whose own epochs then need not be sent before it."""
         with self._news:
             self._epochs.pop(trial.id, None)
-            self._outcomes.append((trial, arm, outcome))
+            self._outcomes.append(FinishedTrial(trial, arm, outcome, stage))
             self._news.notify()
 
     def tag(self, name: str, value: str) -> None:
@@ -110,6 +111,8 @@ class Uploader:
         while work := self._next():
             try:
                 work()
+                if self._mirror.notice and not self._opened:
+                    self._warn(self._mirror.notice)
                 self._opened, self._failures = True, 0
                 self._done += 1
                 if work == self._mirror.settle:
@@ -168,24 +171,24 @@ class Uploader:
             self._tags = {name: value for name, value in self._tags.items() if tags.get(name) != value}
 
     def _send_outcome(self) -> None:
-        trial, arm, outcome = self._outcomes[0]
+        finished = self._outcomes[0]
         try:
-            self._mirror.outcome(trial, arm, outcome)
+            self._mirror.outcome(*finished)
         except Exception as error:
             if isinstance(error, UnreachableError) and not isinstance(error, RefusedError):
                 raise
             self._refused += 1  # one outcome that cannot be sent must not hold up the others
-            self._complain(error, f"trial {trial.id} is in the ledger only")
+            self._complain(error, f"trial {finished.trial.id} is in the ledger only")
         self._outcomes.popleft()
 
     def _send_epochs(self) -> None:
         with self._news:
             if not self._epochs:
                 return
-            trial, epochs = self._epochs.pop(next(iter(self._epochs)))
+            trial, arm, started_ms, epochs = self._epochs.pop(next(iter(self._epochs)))
         began = time.monotonic()
         try:
-            self._mirror.epoch(trial, *epochs)
+            self._mirror.epoch(trial, arm, started_ms, *epochs)
         finally:
             ended = time.monotonic()
             pause_s = max(EPOCH_PAUSE_S, (ended - began) / EPOCHS_SHARE)

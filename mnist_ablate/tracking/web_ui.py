@@ -10,19 +10,104 @@ import tempfile
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 from mnist_ablate.errors import SweepError, UnreachableError, one_line
 from mnist_ablate.processes import Interrupted, raising
 from mnist_ablate.settings import Settings
+from mnist_ablate.tracking import page_view
 from mnist_ablate.tracking.client import check_answer, deep_link, opener
 from mnist_ablate.tracking.home_store import artifact_root, create_store, folder_to_serve
 from mnist_ablate.workloads.workload import default_workload
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S, _STOP_TIMEOUT_S, _POLL_S = 120.0, 4.0, 0.2
+_REFUSED = frozenset(
+    [
+        *(
+            1,
+            7,
+            9,
+            11,
+            13,
+            15,
+            17,
+            19,
+            20,
+            21,
+            22,
+            23,
+            25,
+            37,
+            42,
+            43,
+            53,
+            69,
+            77,
+            79,
+            87,
+            95,
+            101,
+            102,
+            103,
+            104,
+            109,
+            110,
+        ),
+        *(
+            111,
+            113,
+            115,
+            117,
+            119,
+            123,
+            135,
+            137,
+            139,
+            143,
+            161,
+            179,
+            389,
+            427,
+            465,
+            512,
+            513,
+            514,
+            515,
+            526,
+            530,
+            531,
+            532,
+        ),
+        *(
+            540,
+            548,
+            554,
+            556,
+            563,
+            587,
+            601,
+            636,
+            989,
+            990,
+            993,
+            995,
+            1719,
+            1720,
+            1723,
+            2049,
+            3659,
+            4045,
+            4190,
+            5060,
+            5061,
+        ),
+        *(6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+    ]
+)
+"""The "bad ports" of the Fetch standard, which no browser opens."""
 _ENVIRONMENT = {
     # Eight job consumers would take 1.5 GB and 12 seconds, for language models.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -41,6 +126,8 @@ def serve(settings: Settings, port: int, *, open_browser: bool = False, show: Ca
     `show` gets a line for each sweep: its name and its page. An empty store is made if there is none.
     Raises SweepError if the port is taken, UnreachableError if the store cannot be opened or the server ends by itself.
     """
+    if port in _REFUSED:
+        raise SweepError(f"port {port}: browsers refuse to open a page there: choose another with --port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -106,10 +193,15 @@ def _pages(server: subprocess.Popen[bytes], log: IO[bytes], port: int) -> dict[s
             with opener(host).open(request, timeout=_START_TIMEOUT_S) as reply:
                 found = json.load(reply).get("experiments", [])
             metric = default_workload().main_metric
-            pages = {each["name"]: deep_link(host, each["experiment_id"], metric) for each in found}
-            return pages or {"no sweep yet": host}
+            pages = {each["name"]: deep_link(host, each["experiment_id"], metric, _view(each)) for each in found}
+            return pages or {"no sweep yet": f"{host}/#/experiments?workflowType=machine_learning"}
         time.sleep(_POLL_S)
     raise UnreachableError(f"MLflow's server did not answer within {_START_TIMEOUT_S:.0f} s: {_last_line(log)}")
+
+
+def _view(experiment: Mapping[str, Any]) -> str:
+    """The key of the view of a sweep, empty if its experiment has none."""
+    return page_view.KEY if any(tag["key"] == page_view.TAG for tag in experiment.get("tags", ())) else ""
 
 
 def _last_line(log: IO[bytes]) -> str:

@@ -16,6 +16,7 @@ _SYNC = "run sync"
 _ANEW = "delete that run in MLflow, then run sync"
 _OVER = "FINISHED"
 _MOST_TOLD = 2
+_SAME_TIME_MS = 100
 _PUBLISHED = ("report.html", "bundle.zip")
 Points = Iterable[tuple[str, int, int, float]]  # key, step, time in ms since 1970 and value of each
 
@@ -43,6 +44,7 @@ def problems(ledger: CheckedLedger, experiment: RawExperiment | None) -> Iterato
             ):
                 more = f" and {len(wrong) - _MOST_TOLD} more" * (len(wrong) > _MOST_TOLD)
                 yield f"MLflow: run of trial {trial_id} has {', '.join(wrong[:_MOST_TOLD])}{more}: {_ANEW}"
+            yield from _wrong_times(run, final)
     yield from _unfetched(own)
     if len(parents) == 1 and not ledger.missing:
         yield from _wrong_effects(ledger, parents[0])
@@ -94,6 +96,16 @@ def _differences(run: RawRun, final: FinalRecord, parent: str | None, workload: 
         for name in {**wanted, **told}
         if not _is_same(told.get(name), wanted.get(name))
     ]
+
+
+def _wrong_times(run: RawRun, final: FinalRecord) -> Iterator[str]:
+    """The run must begin and end when its trial did, unless that was never known."""
+    started_ms = final.outcome["started_ms"]
+    ended_ms = started_ms + round(final.outcome["seconds"] * 1000)
+    for what, told, wanted in (("starts", run.started_ms, started_ms), ("ends", run.ended_ms, ended_ms)):
+        off_ms = abs((told or 0) - wanted)
+        if started_ms and off_ms > _SAME_TIME_MS:
+            yield f"MLflow: run of trial {final.trial_id} {what} {off_ms / 1000:.1f} s off its trial: {_SYNC}"
 
 
 def _named(kind: str, values: Mapping[str, str | None]) -> dict[str, object]:

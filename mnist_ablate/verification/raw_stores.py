@@ -88,7 +88,7 @@ def _decoded(value: float, distribution: str) -> Any:
 class RawRun:
     """A run that is not deleted; `points` has every stored row: key, step, time in ms since 1970, value.
 
-    `artifacts` are by name what keeps each from being fetched, '' for nothing.
+    `artifacts` are by name what keeps each from being fetched, '' for nothing. Its times are in ms since 1970.
     """
 
     run_id: str
@@ -97,6 +97,8 @@ class RawRun:
     tags: Mapping[str, str] = field(default_factory=dict)
     points: tuple[tuple[str, int, int, float], ...] = ()
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    started_ms: int | None = None
+    ended_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _from_database(connection: sqlalchemy.Connection, name: str, uri: str) -> Ra
     params, tags = by_run("params", "t.key, t.value"), by_run("tags", "t.key, t.value")
     points = by_run("metrics", "t.key, t.step, t.timestamp, t.value")
     active = "experiment_id = :of AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid"
-    runs = rows(f"SELECT run_uuid, status, artifact_uri FROM runs WHERE {active}", id_)  # noqa: S608
+    runs = rows(f"SELECT run_uuid, status, artifact_uri, start_time, end_time FROM runs WHERE {active}", id_)  # noqa: S608
     path = database(uri)
     client = None if path else connect(uri)
     return RawExperiment(
@@ -155,8 +157,9 @@ def _from_database(connection: sqlalchemy.Connection, name: str, uri: str) -> Ra
                 dict(tags[run]),
                 tuple(points[run]),
                 artifacts.in_home(path, address) if path else artifacts.of_server(client, uri, run),
+                *times,
             )
-            for run, status, address in runs
+            for run, status, address, *times in runs
         ),
     )
 
@@ -181,4 +184,5 @@ def _run(client: Any, uri: str, run: Any) -> RawRun:
     curves = (client.get_metric_history(run_id, key) for key in run.data.metrics)
     points = tuple((point.key, point.step, point.timestamp, point.value) for curve in curves for point in curve)
     stored = artifacts.of_server(client, uri, run_id)
-    return RawRun(run_id, run.info.status, run.data.params, run.data.tags, points, stored)
+    times = (run.info.start_time, run.info.end_time)
+    return RawRun(run_id, run.info.status, run.data.params, run.data.tags, points, stored, *times)

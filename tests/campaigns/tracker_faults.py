@@ -26,7 +26,7 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlflow_helpers import ARM, DIGEST, epochs, free_port, mirror, new_home, outcome, pending, trial, until
+from mlflow_helpers import ARM, DIGEST, START_MS, epochs, free_port, mirror, new_home, outcome, pending, trial, until
 from mlflow_stub import Reply, Stub, mlflow_server, running
 
 from mnist_ablate.errors import UnreachableError
@@ -86,14 +86,14 @@ def _send(proxy: Losing, name: str) -> None:
     sender = _started(mirror)
     for seed in range(TRIALS):
         for epoch in epochs(3):
-            sender.epoch(trial(seed), epoch)
+            sender.epoch(trial(seed), ARM, START_MS, epoch)
         sender.outcome(trial(seed), ARM, outcome(trial(seed)))
     until(lambda: pending(sender) == 0, 120)
     while not sender.close(20, settle=True):
         sender = _started(mirror)
     for _ in range(100):
         try:
-            mirror.verdicts("done", {"effect.x": 0.1}, [], {})
+            mirror.verdicts(("done", "done"), {"effect.x": 0.1}, [], {})
         except UnreachableError:  # a lost reply; the command `sync` would be given again
             continue
         return
@@ -188,7 +188,7 @@ def _turn(turn: int, sender: Uploader, done: Callable[[], int]) -> tuple[float, 
     began, before, cpu = time.monotonic(), done(), time.process_time()
     for step in range(STEPS):
         of = trial(turn * 100 + step)
-        sender.epoch(of, epochs(1)[0])
+        sender.epoch(of, ARM, START_MS, epochs(1)[0])
         if step == 0:
             sender.outcome(of, ARM, outcome(of))
         time.sleep(EVERY_S)

@@ -24,7 +24,7 @@ from rich.cells import cell_len
 from sweep_runs import small
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.reports import charts, drawing
+from mnist_ablate.reports import charts, drawing, wording
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, set_scale, short, to_png, to_svg, to_svg_file
 from mnist_ablate.reports.report import RecordedSweep
 from mnist_ablate.statistics.claim_verdict import ClaimVerdict
@@ -207,10 +207,10 @@ def test_a_verdict_is_told_by_color_sign_word_and_symbol() -> None:
     symbols = set()
     for verdict in get_args(Verdict):
         chart = charts.claims([replace(HURTS, verdict=verdict)], about(METRIC))
-        assert f"{charts.SIGNS[verdict]} {verdict}" in texts(chart)
+        assert f"{wording.SIGNS[verdict]} {verdict}" in texts(chart)
         assert f"var(--{verdict})" in to_svg(chart)
         symbols.add(chart.figure.axes[0].lines[-1].get_marker())
-    assert len(symbols) == len(charts.SIGNS)
+    assert len(symbols) == len(wording.SIGNS)
 
 
 def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrow() -> None:
@@ -373,7 +373,7 @@ def test_every_pair_and_every_trial_of_a_report_is_drawn_with_its_numbers_in_wor
     assert len(re.findall(", seed \\d+: ", text)) == sum(claim.n_pairs for claim in report.claims)
     for claim in report.claims:
         assert claim.name in text
-        assert f"{charts.SIGNS[claim.verdict]} {claim.verdict}" in text
+        assert f"{wording.SIGNS[claim.verdict]} {claim.verdict}" in text
     assert "margin ±0.20 pp" in text
     text = to_svg(charts.arms(report.arms, record, about(METRIC)))
     assert len(re.findall(", seed \\d+: ", text)) == report.trials.complete + report.trials.diverged

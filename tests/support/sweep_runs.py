@@ -82,7 +82,7 @@ class Tracker:
         self.notes: list[str] = []
         self.tags: dict[str, str] = {}
         self.settled = 0
-        self.link = "http://tracker/#/experiments/1"
+        self.link, self.notice = "http://tracker/#/experiments/1", ""
 
     def _reach(self) -> None:
         if self.down:
@@ -91,10 +91,10 @@ class Tracker:
     def open(self) -> None:
         self._reach()
 
-    def epoch(self, _trial: Trial, *_epochs: Epoch) -> None:
+    def epoch(self, _trial: Trial, _arm: Mapping[str, Scalar], _started_ms: int, *_epochs: Epoch) -> None:
         self._reach()
 
-    def outcome(self, trial: Trial, _arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def outcome(self, trial: Trial, _arm: Mapping[str, Scalar], outcome: Outcome, _stage: str = "") -> bool:
         self._reach()
         known = self.outcomes.get(trial.id) == outcome
         self.outcomes[trial.id] = outcome
@@ -110,10 +110,15 @@ class Tracker:
         self.tags |= tags
 
     def verdicts(
-        self, note_markdown: str, _metrics: Mapping[str, float], _artifacts: Sequence[Path], _tags: Mapping[str, str]
+        self,
+        texts: tuple[str, str],
+        _metrics: Mapping[str, float],
+        _artifacts: Sequence[Path],
+        _tags: Mapping[str, str],
+        _ended_ms: int | None = None,
     ) -> None:
         self._reach()
-        self.notes.append(note_markdown)
+        self.notes.append(texts[0])
 
     def settle(self) -> None:
         self._reach()

@@ -30,6 +30,7 @@ from mlflow_helpers import (
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.tracking import mirror as mirror_module
+from mnist_ablate.tracking import run_format
 from mnist_ablate.tracking.mirror import SENDERS, FinishedTrial, Mirror
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
@@ -39,7 +40,7 @@ WHOLE = 3 * 4 + 4
 
 
 def done(seed: int = 3, status: str = "complete", **changes: object) -> FinishedTrial:
-    return trial(seed), ARM, outcome(trial(seed), status, **changes)
+    return FinishedTrial(trial(seed), ARM, outcome(trial(seed), status, **changes))
 
 
 def send(uri: str, *args: Any, **changes: object) -> bool:
@@ -86,9 +87,20 @@ def test_outcome_arrives_whole(uri: str) -> None:
     own |= {"data_digest": "d1" * 32, "git_commit": "abc123", "sweep_digest": DIGEST}
     assert own.items() <= run.data.tags.items()
     assert "mlflow.parentRunId" in run.data.tags
-    assert not {"mlflow.source.name", "mlflow.source.git.commit"} & set(run.data.tags)
+    assert run.data.tags["mlflow.note.content"] == "centered relu, seed 3.\n\nComplete, test_accuracy 97%."
     curve = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_accuracy")
     assert [(each.step, each.timestamp) for each in curve] == [(n, START_MS + n * 1000) for n in (1, 2, 3)]
+
+
+def test_data_is_told_of_every_run_once_and_of_the_parent(uri: str) -> None:
+    for _ in range(2):
+        sender = mirror(uri)
+        sender.data = run_format.Data("digits", "d1" * 32, "digits.npz")
+        sender.outcome(*done())
+        sender.verdicts(("note", "note"), {}, [], {})
+    runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
+    told = [[(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs] for run in runs]
+    assert told == [[("digits", "d1" * 18)]] * 2
 
 
 def test_status_and_reason_are_told_and_a_trial_that_never_started_has_an_end(uri: str) -> None:
@@ -117,7 +129,7 @@ def test_sending_again_changes_nothing_but_of_another_digest(uri: str) -> None:
 
 def test_nothing_infinite_is_stored(uri: str) -> None:
     bad = epochs(1, train_loss=math.nan, val_loss=math.inf)
-    mirror(uri).epoch(trial(), *bad)
+    mirror(uri).epoch(trial(), ARM, START_MS, *bad)
     assert send(uri, status="diverged", epochs=bad)
     assert not send(uri, status="diverged", epochs=bad)
     stored = rows(uri, "select key, value, is_nan from metrics")
@@ -136,12 +148,13 @@ def test_verdicts_stand_on_top_and_are_said_once(uri: str, tmp_path: Path) -> No
     report.write_text("<p>refuted</p>")
     for _ in range(2):
         effects = {"claim/effect": -0.01, "claim/p_value": math.nan}
-        mirror(uri).verdicts("**refuted**", effects, [report], {"bundle_digest": "ab"})
+        mirror(uri).verdicts(("**refuted**", "![it](artifact:report.html)"), effects, [report], {"bundle_digest": "ab"})
     client = MlflowClient(tracking_uri=uri)
     (parent,) = client.search_runs(["1"])
     assert (parent.info.status, parent.data.tags["bundle_digest"]) == ("FINISHED", "ab")
     note = client.get_experiment("1").tags["mlflow.note.content"]
-    assert parent.data.tags["mlflow.note.content"] == "**refuted**" == note
+    assert parent.data.tags["mlflow.note.content"] == "**refuted**"
+    assert note == f"![it](get-artifact?path=report.html&run_uuid={parent.info.run_id})"
     assert rows(uri, "select key, value from metrics") == [("claim/effect", -0.01)]
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     stored = list((tmp_path / "home" / "mlartifacts").rglob("report.html"))
@@ -149,7 +162,7 @@ def test_verdicts_stand_on_top_and_are_said_once(uri: str, tmp_path: Path) -> No
 
 
 def test_note_longer_than_mlflow_takes_is_cut_at_a_line(uri: str) -> None:
-    mirror(uri).verdicts("| row | of | table |\n" * 1000, {}, [], {})
+    mirror(uri).verdicts(("", "| row | of | table |\n" * 1000), {}, [], {})
     ((note,),) = rows(uri, "select value from experiment_tags where key = 'mlflow.note.content'")
     assert len(note) <= 5000
     assert note.endswith("table |\n\n(cut: the whole report is among the artifacts)")
@@ -158,7 +171,7 @@ def test_note_longer_than_mlflow_takes_is_cut_at_a_line(uri: str) -> None:
 def test_description_of_an_experiment_that_is_not_ours_stays(uri: str) -> None:
     client = MlflowClient(tracking_uri=uri)
     made = client.create_experiment("normalization", tags={"mlflow.note.content": "mine"})
-    mirror(uri).verdicts("theirs", {}, [], {})
+    mirror(uri).verdicts(("theirs", "theirs"), {}, [], {})
     assert client.get_experiment(made).tags == {"mlflow.note.content": "mine"}
 
 
@@ -175,7 +188,7 @@ def test_no_secret_reaches_the_store(uri: str, monkeypatch: pytest.MonkeyPatch, 
     leak = "postgresql+psycopg2://me:canary-in-a-uri@db/x canary-in-the-environment"
     sender = mirror(uri, tags={"command": leak})
     sender.outcome(*done(status="failed", reason=leak, worker=leak))
-    sender.verdicts(leak, {}, [], {})
+    sender.verdicts((leak, leak), {}, [], {})
     assert b"canary" not in (tmp_path / "home" / "mlflow.db").read_bytes()
 
 
@@ -246,7 +259,7 @@ def test_lost_reply_leaves_one_run_and_one_row_per_point(uri: str, losing: Lose,
     sender = mirror(uri)
     actions: list[Callable[[], object]] = [sender.open, lambda: sender.outcome(*done())]
     if live:
-        actions.insert(0, lambda: sender.epoch(trial(), *epochs()[:2]))
+        actions.insert(0, lambda: sender.epoch(trial(), ARM, START_MS, *epochs()[:2]))
     for action in actions:
         losing(method)
         for _ in range(4):
@@ -292,9 +305,9 @@ def test_runs_follow_a_parent_that_had_to_be_made_again(uri: str) -> None:
 
 def test_run_deleted_while_it_trains_is_made_again(uri: str) -> None:
     sender = mirror(uri)
-    sender.epoch(trial(), epochs()[0])
+    sender.epoch(trial(), ARM, START_MS, epochs()[0])
     MlflowClient(tracking_uri=uri).delete_run(trial_runs(uri)[0].info.run_id)
-    sender.epoch(trial(), epochs()[1])
+    sender.epoch(trial(), ARM, START_MS, epochs()[1])
     sender.outcome(*done())
     assert len(points(uri)) == WHOLE
 
@@ -313,10 +326,10 @@ def test_deleted_experiment_is_restored(uri: str) -> None:
 @pytest.mark.parametrize("live_again", [3, 1, 0])
 def test_another_attempt_leaves_only_its_own_points(uri: str, killed: bool, live_again: int) -> None:
     sender = mirror(uri)
-    sender.epoch(trial(), *epochs(2, START_MS - 60_000))
+    sender.epoch(trial(), ARM, START_MS - 60_000, *epochs(2, START_MS - 60_000))
     sender = mirror(uri) if killed else sender
     for epoch in epochs()[:live_again]:
-        sender.epoch(trial(), epoch)
+        sender.epoch(trial(), ARM, START_MS, epoch)
     sender.outcome(*done())
     assert {row[3] for row in points(uri)} == {START_MS + 1000, START_MS + 2000, START_MS + 3000, START_MS + 3250}
     assert len(trial_runs(uri)) == 1
@@ -324,7 +337,7 @@ def test_another_attempt_leaves_only_its_own_points(uri: str, killed: bool, live
 
 def test_run_of_a_killed_driver_is_continued_where_it_fits_without_a_second_point(uri: str) -> None:
     for epoch in epochs():
-        mirror(uri).epoch(trial(), epoch)
+        mirror(uri).epoch(trial(), ARM, START_MS, epoch)
     send(uri)
     assert len(rows(uri, "select * from runs")) == 2  # the parent and one trial: nothing was thrown away
     assert [run.info.run_name for run in trial_runs(uri)] == ["centered relu seed 3"]
@@ -334,7 +347,7 @@ def test_run_of_a_killed_driver_is_continued_where_it_fits_without_a_second_poin
 def test_a_lost_trial_that_is_trained_again_becomes_complete(uri: str) -> None:
     sender = mirror(uri)
     sender.outcome(*done(status="lost", metrics={}, epochs=(), reason="worker killed"))
-    sender.epoch(trial(), epochs()[0])
+    sender.epoch(trial(), ARM, START_MS, epochs()[0])
     assert sender.outcome(*done())
     (run,) = trial_runs(uri)
     assert (run.info.status, run.data.tags["outcome"], run.data.tags["reason"]) == ("FINISHED", "complete", "")
@@ -350,9 +363,63 @@ def test_outcome_cut_off_by_a_crash_leaves_none_of_its_numbers(uri: str, monkeyp
 
 def test_settle_ends_what_nobody_runs(uri: str) -> None:
     sender = mirror(uri)
-    sender.epoch(trial(1), epochs()[0])
+    sender.epoch(trial(1), ARM, START_MS, epochs()[0])
     sender.outcome(*done(2))
     sender.settle()
     assert {row[2] for row in active_runs(uri)} == {"KILLED", "FINISHED"}
     send(uri, 1)
     assert {run.info.status for run in trial_runs(uri)} == {"FINISHED"}
+
+
+def test_runs_begin_and_end_with_their_trials_however_late_they_are_sent(uri: str) -> None:
+    sender = mirror(uri)
+    sender.started_ms = START_MS - 10_000
+    sender.epoch(trial(1), ARM, START_MS + 20, *epochs(1))  # a worker's clock starts before its trainer's
+    sender.epoch(trial(2), ARM, START_MS - 60_000, *epochs(1))  # of an attempt that was lost
+    live = {run.data.tags["seed"]: run.info.run_id for run in trial_runs(uri)}
+    for seed in (1, 2, 3):
+        sender.outcome(*done(seed))
+    sender.verdicts(("note", "note"), {}, [], {}, START_MS + 5000)
+    ended = {run.data.tags["seed"]: run.info for run in trial_runs(uri)}
+    assert {seed: info.start_time - START_MS for seed, info in ended.items()} == {"1": 20, "2": 0, "3": 0}
+    assert {info.end_time for info in ended.values()} == {START_MS + 3250}
+    assert [ended[seed].run_id == live[seed] for seed in ("1", "2")] == [True, False]
+    (parent,) = MlflowClient(tracking_uri=uri).search_runs(["1"], "tags.kind = 'sweep'")
+    assert (parent.info.start_time, parent.info.end_time) == (START_MS - 10_000, START_MS + 5000)
+
+
+def test_sync_gives_runs_of_an_older_version_their_times_and_keeps_what_people_wrote(uri: str) -> None:
+    sender, client = mirror(uri), MlflowClient(tracking_uri=uri)
+    for seed in (1, 2):
+        sender.epoch(trial(seed), ARM, START_MS + 3000, *epochs())  # began at its first epoch, as runs once did
+        (run,) = (each for each in trial_runs(uri) if each.data.tags["seed"] == str(seed))
+        client.set_tag(run.info.run_id, "looked at", "by me")
+        stored = run_format.as_stored(run.info.run_id, outcome(trial(seed)))
+        client.log_batch(run.info.run_id, run_format.all_metrics(outcome(trial(seed))))
+        client.set_tag(run.info.run_id, "outcome", "complete")
+        client.set_terminated(run.info.run_id, "FINISHED", stored.ended_ms)
+    client.create_registered_model("winner")
+    client.create_model_version("winner", "source", run.info.run_id)
+    again = mirror(uri, tags={"git_commit": "of a later version"})
+    assert [again.outcome(*done(seed)) for seed in (1, 2)] == [True, True]
+    assert {each.data.tags["git_commit"] for each in trial_runs(uri)} == {"abc123"}
+    assert not again.outcome(*done(2))
+    assert run.info.run_id in {each.info.run_id for each in trial_runs(uri)}  # what a model came from stays
+    assert {run.data.tags["seed"]: run.info.start_time for run in trial_runs(uri)} == {
+        "1": START_MS,
+        "2": START_MS + 3000,
+    }
+    assert {run.data.tags["looked at"] for run in trial_runs(uri)} == {"by me"}
+
+
+def test_a_parent_of_another_start_is_made_again_with_what_people_wrote(uri: str) -> None:
+    mirror(uri).open()
+    client = MlflowClient(tracking_uri=uri)
+    client.set_tag(client.search_runs(["1"])[0].info.run_id, "looked at", "by me")
+    send(uri)
+    again = mirror(uri)
+    again.started_ms = START_MS
+    again.open()
+    (parent,) = client.search_runs(["1"], "tags.kind = 'sweep'")
+    assert (parent.info.start_time, parent.data.tags["looked at"]) == (START_MS, "by me")
+    assert trial_runs(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -8,7 +8,7 @@ from mlflow_helpers import START_MS, epochs, outcome, trial
 
 from mnist_ablate.ledger import raw_records
 from mnist_ablate.tracking import run_format
-from mnist_ablate.trial import Status
+from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED, Status
 from mnist_ablate.verification import mlflow_check
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
@@ -61,3 +61,16 @@ def test_every_way_to_end_has_a_word_in_each_store() -> None:
     assert set(run_format.STATUSES) == set(raw_records.STATES) == set(get_args(Status))
     assert run_format.STATUSES == mlflow_check._STATUSES
     assert (run_format.STATUSES["pruned"], raw_records.STATES["pruned"]) == ("KILLED", "PRUNED")
+
+
+def test_names_fit_the_column_with_arm_before_seed_and_mark_what_no_verdict_reads() -> None:
+    assert run_format.run_name({"activation": "relu"}, TUNING_SEED + 1) == "relu tuning 1"
+    long = run_format.run_name({"normalizer": "a" * 40}, 3)
+    assert long == "a" * 27 + "… seed 3"
+
+
+def test_a_note_says_which_arm_and_what_came_out_or_why_nothing_did() -> None:
+    metric = KERAS_MNIST.metrics["test_accuracy"]
+    failed = outcome(trial(), "failed", metrics={}, reason="no such layer")
+    said = run_format.trial_note({"activation": "relu"}, trial(CONTROL_SEED + 1), failed, metric)
+    assert said == f"relu, seed {CONTROL_SEED + 1}, for the negative control.\n\nFailed: no such layer."

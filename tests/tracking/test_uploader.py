@@ -64,18 +64,18 @@ class FakeMirror(Mirror):
     def open(self) -> None:
         self._record("open")
 
-    def epoch(self, trial: Trial, *epochs: Epoch) -> None:
+    def epoch(self, trial: Trial, _arm: Mapping[str, Scalar], _started_ms: int, *epochs: Epoch) -> None:
         self._record((trial.seed, [epoch.number for epoch in epochs]))
 
-    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome) -> bool:
+    def outcome(self, trial: Trial, arm: Mapping[str, Scalar], outcome: Outcome, _stage: str = "") -> bool:
         assert (arm, outcome.trial_id) == (ARM, trial.id)
         self._record(trial.seed, self.refused.get(trial.seed))
         return True
 
     def outcomes_together(self, ended: Sequence[FinishedTrial]) -> dict[str, bool]:
         taken = [each for each in ended if each[0].seed in self.together]
-        self.calls.extend([{of.seed: told.seconds for of, _, told in taken}] if taken else [])
-        return {of.id: True for of, _, _ in taken}
+        self.calls.extend([{of.seed: told.seconds for of, _, told, _ in taken}] if taken else [])
+        return {of.id: True for of, *_ in taken}
 
     def settle(self) -> None:
         self._record("settle")
@@ -103,7 +103,7 @@ def send(sender: Uploader, *seeds: int) -> None:
 def send_epochs(sender: Uploader, seed: int, sent: Sequence[Epoch], every_s: float = 0.0) -> None:
     of = trial(seed)
     for epoch in sent:
-        sender.epoch(of, epoch)
+        sender.epoch(of, ARM, START_MS, epoch)
         if every_s:
             time.sleep(every_s)
 
@@ -231,7 +231,7 @@ def test_memory_for_epochs_is_bounded(sender: Uploader, fake: FakeMirror) -> Non
         send_epochs(sender, seed, epochs(300))
     fake.gate.clear()
     sender.start()
-    assert sum(len(queued) for _, queued in sender._epochs.values()) <= uploader.MAX_EPOCHS
+    assert sum(len(queued) for *_, queued in sender._epochs.values()) <= uploader.MAX_EPOCHS
     assert trial(9).id in sender._epochs
 
 
@@ -364,7 +364,7 @@ def test_everything_arrives_once_whatever_the_server_does(server: tuple[str, int
     until(lambda: pending(sender) == 0, 60)
     assert sender.close(10)
     until(lambda: not proxy.busy, 10)  # what hung may be carried out after it was given up and done again
-    copy.verdicts("done", {}, [], {})
+    copy.verdicts(("done", "done"), {}, [], {})
     after = (points(server[0]), active_runs(server[0]))
     assert len(after[0]) - len(before[0]) == 3 * (3 * 4 + 4)
     assert len(after[1]) - len(before[1]) == 3 + 1
@@ -382,7 +382,7 @@ def test_server_killed_and_started_again_misses_nothing(tmp_path: Path, monkeypa
         sender.start()
         send(sender, 1)
         until(lambda: pending(sender) == 0, 30)
-        sender.epoch(trial(2), epochs()[0])
+        sender.epoch(trial(2), ARM, START_MS, epochs()[0])
     send(sender, 2, 3)
     until(lambda: said, 10)
     with mlflow_server(uri, port):

@@ -23,6 +23,8 @@ from mnist_ablate.tracking import home_store, web_ui
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's tables, SQLAlchemy 2.1
 
+EXPERIMENTS = "/#/experiments?workflowType=machine_learning"
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -55,7 +57,7 @@ def test_page_shows_the_sweep(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("supported")
     sender = mirror(settings.embedded_uri)
     sender.outcome(trial(), ARM, outcome(trial()))
-    sender.verdicts("note", {}, [tmp_path / "report.md"], {})
+    sender.verdicts(("note", "note"), {}, [tmp_path / "report.md"], {})
     with page(settings, port) as process:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == f"normalization: {sender.link}".replace("5000", str(port))
@@ -73,7 +75,7 @@ def test_page_of_an_empty_home_starts_and_ends_whole(settings: Settings, number:
     port = free_port()
     with page(settings, port) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == f"no sweep yet: http://127.0.0.1:{port}\n"
+        assert process.stdout.readline() == f"no sweep yet: http://127.0.0.1:{port}{EXPERIMENTS}\n"
         assert len(processes_on(port)) == 3  # the command, the server, its worker
         process.send_signal(number)
         process.send_signal(number)  # a second one must not cut the clean-up short
@@ -92,13 +94,21 @@ def test_port_in_use_and_a_store_that_is_no_database_are_told_before_anything_st
         web_ui.serve(settings, free_port())
 
 
+@pytest.mark.parametrize("port", [1, 5060, 6000, 10080])
+def test_a_port_that_no_browser_opens_is_refused_in_words(settings: Settings, port: int) -> None:
+    with pytest.raises(SweepError, match=f"port {port}: browsers refuse to open a page there: choose another"):
+        web_ui.serve(settings, port)
+
+
 def test_the_page_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_ui, "_START_TIMEOUT_S", 1.0)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     with running(Stub(Reply(200, b"{}"))) as stub:
-        assert web_ui._pages(Mock(poll=lambda: None), io.BytesIO(), stub.port) == {"no sweep yet": stub.uri}
+        assert web_ui._pages(Mock(poll=lambda: None), io.BytesIO(), stub.port) == {
+            "no sweep yet": f"{stub.uri}{EXPERIMENTS}"
+        }
         with pytest.raises(UnreachableError, match="did not answer within 1 s: last words"):
             web_ui._pages(Mock(poll=lambda: None), io.BytesIO(b"words\nlast words\n"), free_port())
 
