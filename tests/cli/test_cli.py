@@ -17,6 +17,7 @@ from mlflow_helpers import new_home
 from postgres import Postgres
 from sweep_runs import starts, sweep_file
 
+from mnist_ablate.execution.worker import BUNDLE_S
 from mnist_ablate.tracking.home_store import database
 
 
@@ -201,11 +202,12 @@ def test_a_sweep_with_mlflow_is_0_then_imports_neither_keras_nor_mlflow(
 def test_a_full_disk_is_5_and_what_was_recorded_stays(command: Command, images: Path, fake: Path) -> None:
     sweep_file(command.folder, seeds=60)
     arguments = ("sweep", "small.yaml", "--jobs", "2", "--data", str(images), "--home", "disk")
+    alone = {"FAKE_EPOCH_S": str(0.75 * BUNDLE_S)}  # no two trials go to a worker together
     disk = command.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=260k", "tmpfs", disk], check=True)
     try:
-        done = command(*arguments)
+        done = command(*arguments, **alone)
         assert done.code == 5, done.err
         assert done.err.splitlines()[-1].startswith(f"no space on, or no right to write, {disk}: free it and run again")
         assert "Traceback" not in done.err
@@ -213,7 +215,7 @@ def test_a_full_disk_is_5_and_what_was_recorded_stays(command: Command, images: 
         assert 0 < begun < 120
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
         (fake / "starts").unlink()
-        again = command(*arguments, "--json")
+        again = command(*arguments, "--json", **alone)
         assert again.code == 7
         assert again.document["trials"]["complete"] == 120
         assert len(starts(fake)) <= 120 - begun + 3  # what ran when the disk was full

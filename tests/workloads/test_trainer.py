@@ -45,7 +45,7 @@ def test_every_choice_trains_to_a_complete_outcome(trainer, tmp_path, monkeypatc
         settings["learning_rate"] = default_learning_rate(name)
     outcome = trainer.train(trial(**settings))
     assert outcome.status == "complete"
-    assert set(METRICS) <= set(outcome.metrics)
+    assert set(METRICS) - set(outcome.metrics) == {"val_fluctuation"}  # one epoch fluctuates about nothing
     assert len(outcome.epochs) == 1
     assert all(math.isfinite(value) for value in (*outcome.metrics.values(), *outcome.diagnostics.values()))
 
