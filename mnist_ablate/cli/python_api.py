@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from mnist_ablate.cli.live_view import Watch
     from mnist_ablate.execution.driver import Run
     from mnist_ablate.execution.preview import Preview
-    from mnist_ablate.ledger.ledger import Record
     from mnist_ablate.ledger.table_file import TableFile
-    from mnist_ablate.reports import report as reports
 
 __all__ = ["Claim", "Plan", "Range", "Report", "Sweep", "judge", "load", "open_report", "plan", "run"]
 
@@ -236,7 +234,7 @@ def open_report(name: str | Path, *, home: str | Path | None = None) -> Report:
 
     settings = Settings(_path(home) or default_home())
     found, record = recorded_report.report(name_of(str(name)), settings)
-    return _report(found, record, settings)
+    return Report.of_record(found, record, settings)
 
 
 def judge(
@@ -395,11 +393,4 @@ def _finished(done: "Run", settings: Settings, watch: "Watch") -> Report:
     code = 128 + done.interrupted if done.interrupted else int(done.broken)
     if settings.webhook and (failure := webhook.ended(settings.webhook, done.report, done.link, code)):
         watch.message(failure)
-    return _report(done.report, done.record, settings)
-
-
-def _report(found: "reports.Report", record: "Record", settings: Settings) -> Report:
-    from mnist_ablate.execution import recorded_report
-
-    recorded = recorded_report.recorded_sweep(record)
-    return Report(found, recorded, (), lambda: recorded_report.bundle(record, settings, found))
+    return Report.of_record(done.report, done.record, settings)

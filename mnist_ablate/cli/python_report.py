@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mnist_ablate.cli.records import SUFFIXES, as_text
 from mnist_ablate.errors import SweepError
@@ -15,7 +15,9 @@ from mnist_ablate.trial import Params, RecordedTrial, Row
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mnist_ablate.ledger.ledger import Record
     from mnist_ablate.reports import report as reports
+    from mnist_ablate.settings import Settings
 
 _HEIGHT_PX = 720
 _CLAIM_COLUMNS = (
@@ -35,6 +37,20 @@ class Report:
     _recorded: "reports.RecordedSweep | None" = None
     _rows: Sequence[Row] = ()
     _bundle: "Callable[[], tuple[bytes, str]] | None" = None
+    _table: "Callable[[], str] | None" = None
+
+    @classmethod
+    def of_record(cls, found: "reports.Report", record: "Record", settings: "Settings") -> Self:
+        """That of a sweep in a home."""
+        from mnist_ablate.execution import recorded_report
+        from mnist_ablate.reports import trial_table
+
+        return cls(
+            found,
+            recorded_report.recorded_sweep(record),
+            _bundle=lambda: recorded_report.bundle(record, settings, found),
+            _table=lambda: trial_table.table(record.plan, record.entries()),
+        )
 
     @property
     def claims(self) -> "pd.DataFrame":
@@ -89,7 +105,7 @@ class Report:
             had = "a table that was judged has no records; save .md, .json, .txt or .csv"
             raise SweepError(f"{plainly(str(path))}: {had}")
         if suffix == ".csv":
-            content = self.trials.to_csv(index=False).encode()
+            content = (self._table() if self._table else self.trials.to_csv(index=False)).encode()
         elif suffix == ".zip" and self._bundle is not None:
             content, _ = self._bundle()
         else:

@@ -77,10 +77,8 @@ def main_arms(every: Sequence[Arm], sweep: Sweep, most: int) -> Sequence[Arm]:
 def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
     """A forest plot: for each claim its interval over its seeds, the margin as a band, the verdict as sign and word."""
     shown, measure = every[:MOST_ROWS], measure_of(metric)
-    first = shown[0] if shown else None
-    if first and first.measure != "difference":
-        measure = replace(measure, is_fraction=first.unit == "share", is_ratio=first.unit == "ratio")
-    called = f"{first.measure if first else 'difference'} in {measure.name}"
+    measure = _measured(shown[0], measure) if shown else measure
+    called = f"{shown[0].measure if shown else 'difference'} in {measure.name}"
     bounds = [(each.logarithm(each.ci_low), each.logarithm(each.ci_high)) for each in shown]
     seeds_of = [{seed: each.logarithm(value) for seed, value in each.differences.items()} for each in shown]
     differences = [
@@ -134,28 +132,37 @@ def specifications(report: Report, metric: Metric) -> Chart:
         for i, each in enumerate(found):
             shown = [(by_name[setting.claim], settings_in_words(setting)) for setting in each.settings]
             shown.sort(key=lambda one: -math.inf if math.isnan(one[0].effect) else one[0].effect)
-            axes = chart.figure.add_subplot(rows, columns, i + 1, title=short(each.name, 40), ylim=(most, 0))
+            first, as_shown = shown[0][0], _measured(shown[0][0], measure)
+            title = (
+                short(each.name, 40) if first.measure == "difference" else f"{short(each.name, 30)} ({first.measure})"
+            )
+            axes = chart.figure.add_subplot(rows, columns, i + 1, title=title, ylim=(most, 0))
             labels = [f"{SIGNS[claim.verdict]} {short(name, 16)}" for claim, name in shown]
             axes.set_yticks([y + 0.5 for y in range(len(shown))], labels)
-            limits = [limit for claim, _ in shown for limit in (claim.ci_low, claim.ci_high)]
-            span = drawing.span_of_differences((claim.effect for claim, _ in shown), limits, [shown[0][0].margin])
-            set_scale(axes, "x", span, measure.difference_tick, "", 4)
+            effects = [claim.logarithm(claim.effect) for claim, _ in shown]
+            bounds = [(claim.logarithm(claim.ci_low), claim.logarithm(claim.ci_high)) for claim, _ in shown]
+            margin = first.logarithm(first.margin)
+            span = drawing.span_of_differences(effects, [limit for both in bounds for limit in both], [margin])
+            set_scale(axes, "x", span, as_shown.difference_tick, "", 4)
             axes.axvline(0.0, color=LIGHT["muted"], linewidth=1, zorder=1.5)
-            axes.axvspan(-shown[0][0].margin, shown[0][0].margin, color=LIGHT["band"], zorder=0.2)
+            axes.axvspan(-margin, margin, color=LIGHT["band"], zorder=0.2)
             for y, (label, (claim, name)) in enumerate(zip(axes.get_yticklabels(), shown, strict=True)):
                 color, (symbol, size) = LIGHT[claim.verdict], _SYMBOLS[claim.verdict]
                 label.set_color(color)
-                _bar(axes, (claim.ci_low, claim.ci_high), y + 0.5, color)
+                _bar(axes, bounds[y], y + 0.5, color)
                 text = f"{each.name}, {name}, {claim.verdict}: {minus(estimate(claim))}"
-                _plot(
-                    chart,
-                    axes,
-                    [(claim.effect, y + 0.5, text)],
-                    {**_MEAN, "marker": symbol, "ms": size, "color": color},
-                )
+                mean = {**_MEAN, "marker": symbol, "ms": size, "color": color}
+                _plot(chart, axes, [(effects[y], y + 0.5, text)], mean)
         unit = ", percentage points" * measure.is_fraction
         chart.figure.supxlabel(f"difference in {measure.name}{unit}; each panel has its own scale", fontsize=12)
     return chart
+
+
+def _measured(claim: ClaimVerdict, measure: Measure) -> Measure:
+    """How the effect of a claim is written."""
+    if claim.measure == "difference":
+        return measure
+    return replace(measure, is_fraction=claim.unit == "share", is_ratio=claim.unit == "ratio")
 
 
 def specification(report: Report, found: Reach, metric: Metric) -> Chart:

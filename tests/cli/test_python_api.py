@@ -18,8 +18,10 @@ import pytest
 from command import NO_TRACKER, base_environment, wait_for
 from ledger_records import recorded
 from sweep_runs import small, sweep_file
+from typer.testing import CliRunner
 
 import mnist_ablate as ma
+from mnist_ablate.cli.app import app
 from mnist_ablate.errors import AblateError, ConflictError, SweepError
 from mnist_ablate.verification import bundle_check
 
@@ -90,11 +92,13 @@ def shown(home):
     return ma.open_report("small", home=home)
 
 
-def test_a_report_is_saved_by_its_suffix(shown, tmp_path):
+def test_a_report_is_saved_by_its_suffix(shown, home, tmp_path):
     saved = {suffix: shown.save(tmp_path / "new" / f"r.{suffix}") for suffix in ("md", "json", "csv", "txt", "zip")}
     assert saved["md"].read_text().startswith("#")
     assert json.loads(saved["json"].read_text())["sweep"] == "small"
     assert len(pd.read_csv(saved["csv"])) == 6
+    command = CliRunner().invoke(app, ["report", "small", "--home", str(home), "--format", "csv"])
+    assert saved["csv"].read_text() == command.stdout
     assert saved["txt"].read_text() == repr(shown)
     assert not bundle_check.check(saved["zip"]).problems
     with pytest.raises(SweepError, match=r"r\.doc: no format has this suffix; known: \.txt, \.md, \.html, "):

@@ -112,3 +112,13 @@ def test_a_sentence_says_what_verdicts_generalize_over(vary: str, sentence: str)
     told = Sweep(name="x", question="q", seeds=3).workload.generalization(vary.split())  # type: ignore[arg-type]
     assert told.startswith("The verdicts generalize over ")
     assert sentence in told
+
+
+def test_images_are_a_sample_for_differences_of_means_alone(tmp_path: Path) -> None:
+    text = changed(USUAL, "[init, test]", TEXT)
+    ratio = changed("margin: 0.01", "margin: 2\n    scale: ratio", text)
+    problem = "ratio is of logarithms, and vary names test; use difference"
+    assert problems(tmp_path, ratio) == [f"x.yaml:13:12: claims.c.scale: {problem}"]
+    spread = changed("margin: 0.01", "margin: 2\n    kind: spread", text)
+    (found, *_) = problems(tmp_path, spread)
+    assert found.endswith("vary: test is for differences of means, and spread asks no such; remove test from vary")

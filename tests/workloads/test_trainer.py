@@ -30,7 +30,8 @@ def trial(seed=0, **settings):
 
 
 def numbers(outcome):
-    return (outcome.metrics, outcome.diagnostics, [e.model_copy(update={"ended_ms": 0}) for e in outcome.epochs])
+    epochs = [each.model_copy(update={"ended_ms": 0}) for each in outcome.epochs]
+    return (outcome.metrics, outcome.diagnostics, epochs, outcome.correct)
 
 
 @pytest.mark.slow
