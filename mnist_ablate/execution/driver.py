@@ -237,7 +237,8 @@ class Run:
                 workload=workload,
                 environment={**workload.environment(settings.weights), **own},
             )
-            engine = Engine(plugin, settings.jobs, settings.cluster, settings.tls, settings.trial_timeout_s)
+            left = max(1, self.plan.size - progress.done(self.plan, self._settled))
+            engine = Engine(plugin, min(settings.jobs, left), settings.cluster, settings.tls, settings.trial_timeout_s)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
             if self._interrupts.stopping:
