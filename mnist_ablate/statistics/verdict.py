@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
@@ -138,17 +138,22 @@ class ClaimVerdict:
 
 
 def judge(
-    rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA, looks: Sequence[Look] = ()
+    rows: Sequence[Row],
+    claims: Sequence[Claim],
+    alpha: float = ALPHA,
+    looks: Sequence[Look] = (),
+    waiting: Collection[str] = (),
 ) -> tuple[ClaimVerdict, ...]:
     """One verdict for each claim, in order. In an adaptive sweep the first of its `looks` that decides gives it.
 
     A look is taken once all of its seeds are there. The first one is taken with the seeds that are there.
+    The `waiting` claims are not judged but count: what they find later can only confirm the verdicts of the others.
     Raises SweepError if an arm has two rows with one seed.
     """
     arm_rows = by_arm(rows)
     verdicts: dict[int, ClaimVerdict] = {}
     p_raw = [1.0] * len(claims)
-    open_ = [*range(len(claims))]
+    open_ = [i for i, claim in enumerate(claims) if claim.name not in waiting]
     for look in looks or SINGLE_LOOK:
         found = {i: _pairs(arm_rows, claims[i], look.seeds) for i in open_}
         taken = {
@@ -161,7 +166,7 @@ def judge(
         p_values = holm(p_raw)
         verdicts |= {i: evidence.verdict(p_raw[i], p_values[i]) for i, evidence in taken.items()}
         open_ = [i for i in taken if verdicts[i].is_open]
-    return tuple(verdicts[i] for i in range(len(claims)))
+    return tuple(verdicts[i] for i in sorted(verdicts))
 
 
 def _pairs(arm_rows: Sequence[ArmRows], claim: Claim, first: int | None) -> Pairs:
