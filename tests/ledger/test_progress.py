@@ -182,17 +182,20 @@ def test_every_report_says_how_seeds_were_added_what_that_saved_and_where_each_c
 
 
 def test_claims_are_decided_one_by_one_and_what_comes_later_changes_no_verdict() -> None:
-    """Of every prefix of every round: what is said of the claims that have their trials is what is said at the end."""
+    """Whenever a claim has its trials: what is said of those that have theirs is what is said at the end."""
     plan, all_entries, rounds = finished()
     sweep, entries, early = plan.sweep, {}, 0
     last = {each.name: each for each in judge(progress.rows(plan, all_entries), sweep.claims, looks=sweep.looks)}
     for due in rounds:
         awaited = progress.awaited(plan, due)
+        waiting = {name for name, own in awaited.items() if own}
         for each in due:
             entries[each.id] = all_entries[each.id]
             for own in awaited.values():
                 own.discard(each.id)
-            waiting = {name for name, own in awaited.items() if own}
+            before, waiting = waiting, {name for name, own in awaited.items() if own}
+            if waiting == before:
+                continue
             for found in judge(progress.rows(plan, entries), sweep.claims, looks=sweep.looks, waiting=waiting):
                 assert found.name not in waiting
                 if not found.is_open:
