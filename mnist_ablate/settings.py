@@ -17,6 +17,11 @@ def default_home() -> Path:
     return Path(os.environ.get("MNIST_ABLATE_HOME") or ".mnist-ablate")
 
 
+def user_cache() -> Path:
+    """What this program keeps for the user between homes: in XDG_CACHE_HOME, else in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist-ablate"
+
+
 def _sqlite(path: Path) -> str:
     return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")
 

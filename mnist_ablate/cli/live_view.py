@@ -125,11 +125,9 @@ class Watch(AbstractContextManager["Watch"]):
             self._scores[arm].append(outcome.metrics[metric])
 
     def _status(self) -> str:
-        time_left, found = "time left: measuring", self._left.seconds(self._workers, time.monotonic())
-        if found:
-            seconds, is_all = found
+        time_left, seconds = "time left: measuring", self._left.seconds(self._workers, time.monotonic())
+        if seconds is not None:
             time_left = f"{seconds / 60:.1f} min left" if seconds > 90 else f"{seconds:.0f} s left"  # noqa: PLR2004 - seconds read well so far
-            time_left = time_left if is_all else f"over {time_left}"
         return f"{self._done} of {self._total} trials, {len(self._running)} running, {time_left}"
 
     def _table(self) -> RenderableType:
@@ -215,6 +213,10 @@ class TimeLeft:
         self._times: dict[str, list[float]] = {}  # of each trial that runs: when it began and when its epochs ended
         self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
+        self._first_s: dict[str, float] = {}  # of an epoch that compiled, for a pace of which no other is known
+        self._compiled: set[tuple[str, str]] = set()  # paces, and workers that ended an epoch of them
+        self._cold_s: dict[str, tuple[str, float]] = {}  # by trial: its pace and that epoch, if it had one
+        self._workers: dict[str, str] = {}
 
     def event(self, event: Event, arm: str, at: float) -> None:
         """Take in what happened to a trial of an arm. Others of the arm take about as long as one that has ended."""
@@ -224,14 +226,24 @@ class TimeLeft:
                 pass
             case Started() | Preparing():  # the time before was preparation, which no later trial needs
                 self._times[id_] = [at]
+                if isinstance(event, Started):
+                    self._workers[id_] = event.worker
             case Progress() if times:
-                self._epoch_s[self._workload.pace(event.trial.settings)].append(at - times[-1])
-                times.append(at)
+                pace = self._workload.pace(event.trial.settings)
+                cold = pace, self._workers.get(id_, "")
+                if cold in self._compiled:
+                    self._epoch_s[pace].append(at - times[-1])
+                    times.append(at)
+                else:  # this epoch compiled, which no later one of its worker does
+                    self._compiled.add(cold)
+                    self._first_s[pace] = at - times[-1]
+                    self._cold_s[id_] = pace, at - times[-1]
+                    times.append(at)
             case Retried() if times:
                 del self._times[id_]
             case Finished():
                 if times:
-                    self._trial_s[arm].append(at - times[0])
+                    self._trial_s[arm].append(at - times[0] - self._compiling_s(id_))
                     del self._times[id_]
                 self.recorded(arm)
 
@@ -242,30 +254,39 @@ class TimeLeft:
         else:
             self._others = max(0, self._others - 1)
 
-    def seconds(self, workers: int, at: float) -> tuple[float, bool] | None:
-        """What so many workers need, and whether that is all: nothing may be known of an arm. None if of no arm."""
-        costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
-        known = [cost for cost in costs.values() if cost is not None]
-        if not known:
-            return None
-        usual = fmean(known)
-        work = sum(self._work(arms, costs, usual) for arms in self._together)
-        spent = sum(at - began for began, *_ in self._times.values())
-        is_all = all(cost is not None for arm, cost in costs.items() if self._left[arm])
-        return max(0.0, work + self._others * usual - spent) / max(1, workers), is_all
+    def _usual_epoch_s(self, pace: str) -> float:
+        """That of an epoch which compiles nothing; until there is one, that of the one that did."""
+        return median(self._epoch_s[pace]) if self._epoch_s[pace] else self._first_s[pace]
 
-    def _work(self, arms: list[str], costs: dict[str, float | None], usual: float) -> float:
+    def _compiling_s(self, id_: str) -> float:
+        """How long a trial compiled, as far as it is known."""
+        pace, first_s = self._cold_s.get(id_, ("", 0.0))
+        return max(0.0, first_s - self._usual_epoch_s(pace)) if pace else 0.0
+
+    def seconds(self, workers: int, at: float) -> float | None:
+        """What so many workers need. None until something is known of each arm that has trials left."""
+        costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
+        known = {arm: cost for arm, cost in costs.items() if cost is not None}
+        if not known or any(self._left[arm] and arm not in known for arm in costs):
+            return None
+        work = sum(self._work(arms, known) for arms in self._together)
+        spent = sum(at - began - self._compiling_s(id_) for id_, (began, *_) in self._times.items())
+        return max(0.0, work + self._others * fmean(known.values()) - spent) / max(1, workers)
+
+    def _work(self, arms: list[str], costs: dict[str, float]) -> float:
         """Seconds of the trainings of arms that share them: an arm needs its own beyond those of longer ones."""
         seconds, trained = 0.0, 0
         for arm in reversed(arms):
-            cost = costs[arm]
-            seconds += max(0, self._left[arm] - trained) * (usual if cost is None else cost)
+            seconds += max(0, self._left[arm] - trained) * costs.get(arm, 0.0)
             trained = max(trained, self._left[arm])
         return seconds
 
     def _cost(self, arm: str, settings: Params) -> float | None:
         if taken := self._trial_s[arm]:
             return fmean(taken)
-        epochs = self._epoch_s[self._workload.pace(settings)]
-        planned = epochs_of(self._workload, settings)
-        return planned * median(epochs) if epochs and planned else None
+        pace, planned = self._workload.pace(settings), epochs_of(self._workload, settings)
+        if pace in self._first_s and planned:
+            return planned * self._usual_epoch_s(pace)
+        known = ((self._workload.pace(other), self._trial_s[arm]) for arm, other in self._settings.items())
+        alike = [seconds for other_pace, taken in known if other_pace == pace for seconds in taken]
+        return fmean(alike) if alike else None

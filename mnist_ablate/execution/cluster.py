@@ -14,11 +14,11 @@ import dask
 from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
+from mnist_ablate import environment
 from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution.dask_settings import (
     CONNECT_TIMEOUT_S,
     SETTINGS,
-    WORKER_ENVIRONMENT,
     Tls,
     send_at_once,
     silence,
@@ -28,7 +28,7 @@ from mnist_ablate.processes import call_within, sigint_blocked
 
 _SET_UP_S = 300
 _SET_UPS = 3
-_SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
+_SET_BY_DASK = "__DASK_PARENT_PID"
 _WORKER_PROCESS = "Dask Worker process (from Nanny)"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -41,10 +41,13 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
     """
     silence()
     send_at_once()
-    with dask.config.set(SETTINGS), ExitStack() as stack:
+    # Workers here are ours alone. Those elsewhere may need what the user set to be reached.
+    users = {} if address is None else dask.config.config
+    with dask.config.set(dask.config.merge(*dask.config.defaults, users) | SETTINGS), ExitStack() as stack:
         if address is None:
             resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
-            stack.enter_context(_unchanged_environment())
+            # Workers get the variables of this process, which may be a notebook. Dask sets one of its own there.
+            stack.enter_context(environment.overridden({**environment.TRAINING, _SET_BY_DASK: str(os.getpid())}))
             stack.enter_context(_main_left_alone())
             with sigint_blocked():
                 cluster = LocalCluster(
@@ -88,20 +91,6 @@ def _main_left_alone() -> Iterator[None]:
         yield
     finally:
         spawn.get_preparation_data = usual
-
-
-@contextmanager
-def _unchanged_environment() -> Iterator[None]:
-    """Dask sets the variables of its workers in this process too, which may be a notebook; take that back."""
-    before = {name: os.environ.get(name) for name in (*WORKER_ENVIRONMENT, *_SET_BY_DASK)}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def scheduler_id(client: Any) -> str:

@@ -9,19 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnist_ablate import environment
 from mnist_ablate.errors import SweepError, mask
 
 CONNECT_TIMEOUT_S = 6
 TLS_SCHEME = "tls://"
 
-WORKER_ENVIRONMENT = {
-    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 SETTINGS: dict[str, object] = {
     "distributed.scheduler.allowed-failures": 0,  # retries are ours, so that each is told and counted
     "distributed.worker.memory.target": False,
@@ -35,7 +28,7 @@ SETTINGS: dict[str, object] = {
     "distributed.worker.profile.enabled": False,  # walks the stack of the training thread a hundred times a second
     "distributed.scheduler.worker-ttl": None,  # it goes by the clock, which may jump; the engine sees who hangs
     "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s after a kill it would close the nanny that restarts
-    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    "distributed.nanny.pre-spawn-environ": environment.TRAINING,  # a variable of the process wins over them
 }
 
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")

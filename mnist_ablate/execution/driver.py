@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Protocol
@@ -94,6 +94,7 @@ class Run:
         self.mirror = recorded_report.open_mirror(self.record, settings)
         self._failures: Counter[str] = Counter()
         self._announced: set[str] = set()
+        self._awaited: dict[str, set[str]] = {}
         self._engine: Engine | None = None
         self._uploader: Uploader | None = None
         view.opened(plan, self.entries)
@@ -141,8 +142,8 @@ class Run:
             self._train(((each,) for each in search.trials()), search)
             search.check_not_exhausted()
         while due := progress.due(self.plan, self._settled):
+            self._awaited = progress.awaited(self.plan, due)
             self._train(trainings(self.plan.sweep.workload, due))
-            self._announce()
             if any(each.id not in self._settled for each in due):
                 break
         self.delivered = self.published and self._uploader is None  # seen to be in step, and nothing is new
@@ -152,12 +153,15 @@ class Run:
             self.delivered = self._uploading().close(wait_s, settle=True, patient=patient)
             _check_credentials(self._uploading())
 
-    def _announce(self) -> None:
-        """Tell the person and MLflow the verdicts that stand after a round of an adaptive sweep, each once."""
+    def _announce(self, ended: Collection[str]) -> None:
+        """Tell the person and MLflow each verdict of an adaptive sweep, once the trials that it needs are there."""
         claims, looks = self.plan.sweep.every_claim, self.plan.sweep.looks
-        if not looks or self._interrupts.stopping:
+        is_news = any(own and own <= {*ended} for own in self._awaited.values())
+        self._awaited = {name: own.difference(ended) for name, own in self._awaited.items()}
+        if not is_news or self._interrupts.stopping:
             return
-        for found in judge(progress.rows(self.plan, self._settled), claims, looks=looks):
+        waiting = {name for name, own in self._awaited.items() if own}
+        for found in judge(progress.rows(self.plan, self._settled), claims, looks=looks, waiting=waiting):
             if found.verdict != "inconclusive" and found.name not in self._announced:
                 self._announced.add(found.name)
                 self._view.message(f"{found.name}: {found.verdict} after {found.n_pairs} seeds, {estimate(found)}")
@@ -191,6 +195,7 @@ class Run:
                 if isinstance(event, Finished) and event.outcome.status == "failed" and event.trial.id in longest:
                     self._failures[event.outcome.reason] += 1
                 self._take(taken[event.trial.id], event, search)
+            self._announce([event.trial.id for event in events if isinstance(event, Finished)])
             for reason, times in self._failures.most_common(1):
                 if times >= SAME_FAILURES:
                     alike = f"{self.plan.sweep.name}: stopped, {times} trials failed alike: {reason}"
@@ -241,7 +246,8 @@ class Run:
                 workload=workload,
                 environment={**workload.environment(settings.weights), **own},
             )
-            engine = Engine(plugin, settings.jobs, settings.cluster, settings.tls, settings.trial_timeout_s)
+            left = max(1, self.plan.size - progress.done(self.plan, self._settled))
+            engine = Engine(plugin, min(settings.jobs, left), settings.cluster, settings.tls, settings.trial_timeout_s)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
             if self._interrupts.stopping:

@@ -4,7 +4,7 @@ They follow from the plan and the records alone, so after a crash the same trial
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
@@ -211,8 +211,31 @@ def due(plan: Plan, entries: Entries) -> Trials:
     judged = verdict_trials(plan, entries) + control_trials(plan, entries)
     for found in (chosen_by, judged + as_written_trials(plan, entries) if judged else ()):
         if missing := {each.id: each for each in found if each.id not in entries}:
-            return tuple(missing.values())
+            return tuple(sorted(missing.values(), key=_claim_order(plan)))
     return ()
+
+
+def awaited(plan: Plan, due: Iterable[PlannedTrial]) -> dict[str, set[str]]:
+    """By claim of an adaptive sweep the ids of the trials of this round that it needs."""
+    judged = [each for each in due if each.stage == "verdict"]
+    arms = _arms_of_claims(plan)
+    return {name: {each.id for each in judged if label(each.arm.params) in own} for name, own in arms.items()}
+
+
+def _claim_order(plan: Plan) -> Callable[[PlannedTrial], int]:
+    """In an adaptive sweep, the place of the first claim that a trial decides: so claims are decided one by one."""
+    order: dict[str, int] = {}
+    for place, own in enumerate(_arms_of_claims(plan).values()):
+        order |= {arm: place for arm in own if arm not in order}
+    return lambda each: order.get(label(each.arm.params), len(order)) if each.stage == "verdict" else len(order)
+
+
+def _arms_of_claims(plan: Plan) -> dict[str, set[str]]:
+    """The labels of the arms that each claim of an adaptive sweep compares; of another sweep nothing."""
+    arms, claims = [ArmRows(arm.params, {}) for arm in plan.arms], plan.sweep.every_claim if plan.sweep.looks else ()
+    return {
+        each.name: {label(arm.params) for _, own in kind_of(each).sides(arms, each) for arm in own} for each in claims
+    }
 
 
 def seeds_wanted(

@@ -14,6 +14,7 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, Status
 
+from mnist_ablate.environment import TRAINING, override
 from mnist_ablate.errors import SweepError, mask, one_line
 from mnist_ablate.execution import dask_settings
 from mnist_ablate.execution.dask_settings import Tls
@@ -116,8 +117,9 @@ def serve_scheduler(host: str, port: int, tls: Tls | None, say: Callable[[str], 
 
 def _run(parts: list[Coroutine[Any, Any, None]]) -> int:
     dask_settings.send_at_once()
-    environment = {**dask_settings.WORKER_ENVIRONMENT, **dask_settings.SILENT_ENVIRONMENT}
-    settings = {**dask_settings.SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
+    override(TRAINING)
+    variables = {**TRAINING, **dask_settings.SILENT_ENVIRONMENT}
+    settings = {**dask_settings.SETTINGS, "distributed.nanny.pre-spawn-environ": variables}
     resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     # Workers inherit the mask and see no Ctrl-C of the terminal's; this thread takes it for the command.
     threading.Thread(target=threading.Event().wait, name="signals", daemon=True).start()

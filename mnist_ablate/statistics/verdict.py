@@ -1,7 +1,7 @@
 """From rows and claims to verdicts. `evidence` has what one contrast shows, `claims` what each kind compares."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mnist_ablate.statistics.claim_verdict import ALPHA, ClaimVerdict
@@ -30,18 +30,23 @@ class Arm:
 
 
 def judge(
-    rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA, looks: Sequence[Look] = ()
+    rows: Sequence[Row],
+    claims: Sequence[Claim],
+    alpha: float = ALPHA,
+    looks: Sequence[Look] = (),
+    waiting: Collection[str] = (),
 ) -> tuple[ClaimVerdict, ...]:
     """One verdict for each claim, in order. In an adaptive sweep the first of its `looks` that decides gives it.
 
     A look is taken once all of its seeds are there. The first one is taken with the seeds that are there.
+    The `waiting` claims are not judged but count: what they find later can only confirm the verdicts of the others.
     Raises SweepError if an arm has two rows with one seed.
     """
     arm_rows = by_arm(rows)
     contrasts = [kind_of(claim).contrasts(arm_rows, claim) for claim in claims]
     verdicts: dict[int, ClaimVerdict] = {}
     p_raw = [1.0] * len(claims)
-    open_ = [*range(len(claims))]
+    open_ = [i for i, claim in enumerate(claims) if claim.name not in waiting]
     for look in looks or SINGLE_LOOK:
         found = {i: [_evidence(claims[i], each, len(claims), alpha, look) for each in contrasts[i]] for i in open_}
         taken = {
@@ -54,7 +59,7 @@ def judge(
         p_values = holm(p_raw)
         verdicts |= {i: _verdict(parts, p_raw[i], p_values[i]) for i, parts in taken.items()}
         open_ = [i for i in taken if verdicts[i].is_open]
-    return tuple(verdicts[i] for i in range(len(claims)))
+    return tuple(verdicts[i] for i in sorted(verdicts))
 
 
 def _evidence(claim: Claim, contrast: Contrast, n_claims: int, alpha: float, look: Look) -> Evidence:

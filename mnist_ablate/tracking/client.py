@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
+from mnist_ablate.environment import override
 from mnist_ablate.errors import UnreachableError, mask, one_line
 from mnist_ablate.tracking.home_store import create_store, without_stray_folders
 
@@ -56,9 +57,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
     Sets MLflow's environment variables for this process: MLflow reads its time-outs nowhere else.
     Raises UnreachableError: nothing answers there, or not MLflow, or the credentials are refused.
     """
-    os.environ.update(_FORCED)
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    override({**{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}, **_FORCED})
     create_store(tracking_uri)
     check_answer(tracking_uri)
     from mlflow import MlflowClient
@@ -165,7 +164,7 @@ def opener(address: str) -> urllib.request.OpenerDirector:
         is_here = host == "localhost"
     exempt = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "").split(",")
     if is_here and not {"*", host} & set(exempt):
-        os.environ["no_proxy"] = ",".join([*filter(None, exempt), host])
+        override({"no_proxy": ",".join([*filter(None, exempt), host])})
     proxies = urllib.request.ProxyHandler({} if is_here else None)  # None: as the environment says
     return urllib.request.build_opener(_NoRedirect, proxies)
 

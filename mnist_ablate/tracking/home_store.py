@@ -1,5 +1,7 @@
 """The MLflow store in a home: made once, and at home again wherever the home was moved. Knows no run and no sweep."""
 
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -9,11 +11,14 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.processes import locked_file
+from mnist_ablate.processes import locked_file, whole_file
+from mnist_ablate.settings import user_cache
 
 ARTIFACTS = "mlartifacts"
 _PREFIX = "sqlite:///"
@@ -78,17 +83,46 @@ def is_creating() -> bool:
 
 
 def _create(path: Path) -> None:
-    scratch = path.parent / ".mlflow-new"
+    """A copy of the template for the migrations that are installed; without one, they run and it is kept for later."""
+    scratch, prefix = path.parent / ".mlflow-new", f"mlflow-{_migrations()}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
+    made = scratch / "mlflow.db"
+    templates = user_cache() / "stores"
+    for template in templates.glob(f"{prefix}-*.db"):
+        shutil.copyfile(template, made)
+        if template.stem == f"{prefix}-{_digest(made)}":
+            break
+        made.unlink()  # it was damaged
+    else:
+        _migrate(scratch)
+        with suppress(OSError):  # there is no place for it: the next store takes as long
+            templates.mkdir(parents=True, exist_ok=True)
+            with whole_file(templates / f"{prefix}-{_digest(made)}.db") as template:
+                shutil.copyfile(made, template)
+    made.rename(path)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _migrations() -> str:
+    """The version of MLflow, and a digest of the names of the migrations that are installed."""
+    spec = find_spec("mlflow")
+    folder = Path(spec.origin or "").parent / "store" / "db_migrations" / "versions" if spec else Path()
+    names = sorted(each.name for each in folder.glob("*.py"))
+    return f"{version('mlflow')}-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]}"
+
+
+def _migrate(scratch: Path) -> None:
     # MLflow makes the folder of a database as its address spells it, with every % in it. A relative one has none.
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
     command = [sys.executable, "-c", _PROGRAM]
     subprocess.run(  # noqa: S603 - ours
         command, cwd=scratch, env=environment, check=True, capture_output=True, timeout=_CREATION_TIMEOUT_S
     )
-    (scratch / "mlflow.db").rename(path)
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from mnist_ablate.environment import TRAINING
 from mnist_ablate.errors import AblateError, one_line
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Record
@@ -66,7 +67,7 @@ def _trained(workload: Workload, found: RecordedTrial, folder: Path, settings: S
     trial = found.trial.model_dump_json()
     command = [sys.executable, "-m", "mnist_ablate.tracking.registered_model", str(folder)]
     command += [settings.trainer or workload.trainer, *([settings.data] if settings.data else [])]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **workload.environment(settings.weights)}
+    environment = {**os.environ, **TRAINING, **workload.environment(settings.weights)}
     done = subprocess.run(command, env=environment, input=trial, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:
         last = one_line("\n".join(reversed(done.stderr.splitlines())))

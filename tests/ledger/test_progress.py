@@ -26,6 +26,7 @@ from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import Selection
 from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
+from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
 from mnist_ablate.verification import ledger_check, raw_stores
@@ -178,6 +179,33 @@ def test_every_report_says_how_seeds_were_added_what_that_saved_and_where_each_c
     assert "6 pairs, p=0.281, look 1 of 5." in told
     assert "corrected for 2 claims and the looks" in told
     assert "not run yet" not in told
+
+
+def test_claims_are_decided_one_by_one_and_what_comes_later_changes_no_verdict() -> None:
+    """Whenever a claim has its trials: what is said of those that have theirs is what is said at the end."""
+    plan, all_entries, rounds = finished()
+    sweep, entries, early = plan.sweep, {}, 0
+    last = {each.name: each for each in judge(progress.rows(plan, all_entries), sweep.claims, looks=sweep.looks)}
+    for due in rounds:
+        awaited = progress.awaited(plan, due)
+        waiting = {name for name, own in awaited.items() if own}
+        for each in due:
+            entries[each.id] = all_entries[each.id]
+            for own in awaited.values():
+                own.discard(each.id)
+            before, waiting = waiting, {name for name, own in awaited.items() if own}
+            if waiting == before:
+                continue
+            for found in judge(progress.rows(plan, entries), sweep.claims, looks=sweep.looks, waiting=waiting):
+                assert found.name not in waiting
+                if not found.is_open:
+                    assert (found.verdict, found.look) == (last[found.name].verdict, last[found.name].look)
+                    early += bool(waiting)
+    assert early
+    first, *_ = sweep.claims
+    needed = len(progress.awaited(plan, rounds[0])[first.name])
+    assert needed < len(rounds[0])
+    assert {each.id for each in rounds[0][:needed]} == progress.awaited(plan, rounds[0])[first.name]
 
 
 def test_a_sweep_with_a_fixed_number_of_seeds_has_no_looks() -> None:

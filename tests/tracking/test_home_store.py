@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -33,6 +34,72 @@ def test_address_leads_back_to_the_file_if_there_is_one(tmp_path: Path) -> None:
     for name in ("plain", "with space", "50%25", "a?b", "a#b", "名前"):
         assert home_store.database(uri(tmp_path / name)) == tmp_path / name / "mlflow.db"
     assert [home_store.database(each) for each in ("http://host:5000", "postgresql+psycopg2://db/x")] == [None, None]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, in which nothing is yet."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def migrated(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where the migrations ran. They leave one table in place of MLflow's, and a number in it that counts them."""
+    folders: list[Path] = []
+
+    def migrate(scratch: Path) -> None:
+        folders.append(scratch)
+        with closing(sqlite3.connect(scratch / "mlflow.db")) as connection, connection:
+            connection.execute("CREATE TABLE made AS SELECT ? AS time", (len(folders),))
+
+    monkeypatch.setattr(home_store, "_migrate", migrate)
+    return folders
+
+
+def made(home: Path) -> int:
+    home_store.create_store(uri(home))
+    assert sorted(path.name for path in home.iterdir()) == [".mlflow.lock", "mlflow.db"]
+    with closing(sqlite3.connect(home / "mlflow.db")) as connection:
+        return int(connection.execute("SELECT time FROM made").fetchone()[0])
+
+
+def test_migrations_run_for_the_first_store_of_a_user_and_its_copies_are_apart(
+    tmp_path: Path, migrated: list[Path]
+) -> None:
+    assert [made(tmp_path / name) for name in ("a", "b")] == [1, 1]
+    assert migrated == [tmp_path / "a" / ".mlflow-new"]
+    (tmp_path / "b" / "mlflow.db").write_bytes(b"")
+    assert made(tmp_path / "c") == 1
+
+
+@pytest.mark.usefixtures("migrated")
+def test_no_store_is_made_of_another_versions_template_or_of_a_damaged_one(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert made(tmp_path / "first") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(home_store, "version", lambda _package: "3.99")
+        assert made(tmp_path / "other version") == 2
+    (migrations := tmp_path / "mlflow" / "store" / "db_migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "mlflow" / "__init__.py").touch()
+    (migrations / "one_more.py").touch()
+    with monkeypatch.context() as patch:
+        spec = SimpleNamespace(origin=str(tmp_path / "mlflow" / "__init__.py"))
+        patch.setattr(home_store, "find_spec", lambda _name: spec)
+        assert made(tmp_path / "other migrations") == 3
+    assert made(tmp_path / "again") == 1
+    for template in cache.rglob("*.db"):
+        template.write_bytes(template.read_bytes()[:-1] + b"x")
+    assert made(tmp_path / "damaged") == 4
+    assert made(tmp_path / "mended") == 4
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path, cache: Path, migrated: list[Path]) -> None:
+    (cache / "mnist-ablate").write_text("no folder")
+    assert [made(tmp_path / name) for name in ("a", "b")] == [1, 2]
+    assert len(migrated) == 2
 
 
 def creator(home: Path) -> "subprocess.Popen[bytes]":

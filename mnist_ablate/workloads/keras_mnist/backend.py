@@ -1,10 +1,11 @@
 """TensorFlow and Keras, set up the same for every trial. Import them from here; builds and trains nothing."""
 
-import os
 import sys
 
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # by default on with AVX-512 only; without, a convolutional epoch takes 1.5x
+from mnist_ablate.errors import AblateError
+from mnist_ablate.workloads.keras_mnist.keras_settings import BACKEND, other_backend, override_environment
 
+override_environment()
 _hidden = [name for name in ("pandas", "sklearn", "matplotlib") if name not in sys.modules]
 """Modules that keras imports only if they are installed. They cost each worker 2 s."""
 sys.modules.update(dict.fromkeys(_hidden))  # type: ignore[arg-type]  # None marks a module as absent
@@ -15,6 +16,12 @@ finally:
     for _name in _hidden:
         del sys.modules[_name]
 
+if _other := other_backend():
+    raise AblateError(f"keras runs on {_other} in this process: train where it is not imported, or on {BACKEND}")
+# keras.json of the user may say otherwise.
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from mnist_ablate.errors import DataError, DiskError
 from mnist_ablate.processes import locked_file, whole_file
+from mnist_ablate.settings import user_cache
 from mnist_ablate.workloads import versions
 from mnist_ablate.workloads.keras_mnist import weights_download
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
@@ -173,8 +174,7 @@ class FeatureCache:
         if self._own and source.normalizer not in SHIPPED.normalizers:
             content["code"] = self._own.digest
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-        own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist-ablate"
-        shared = Path(os.environ.get(CACHE) or own)
+        shared = Path(os.environ.get(CACHE) or user_cache())
         return shared / "features" / f"{source.base}-{source.weights}-{source.normalizer}-{key}"
 
     @cached_property

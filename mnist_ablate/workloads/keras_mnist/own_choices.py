@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_ablate.errors import AblateError, SweepError, one_line
 from mnist_ablate.text import hint, plainly
+from mnist_ablate.workloads.keras_mnist.keras_settings import override_environment
 from mnist_ablate.workloads.own_code import source_code
 from mnist_ablate.workloads.own_code.source_code import SourceCode
 
@@ -86,6 +87,7 @@ class OwnChoices:
 
     def _imported(self) -> Any:
         """The module, afresh: this process may have imported another version of it for another sweep."""
+        override_environment()
         if self.is_installed:
             if not self.source.is_in(self.source.folder):
                 raise SweepError(f"choices: {self.module} is installed here in another version; install the same")

@@ -19,6 +19,7 @@ from mnist_ablate.workloads.keras_mnist import own_choices, sections, weights_do
 from mnist_ablate.workloads.keras_mnist.choices import frozen_bases, layers
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate
+from mnist_ablate.workloads.keras_mnist.keras_settings import other_backend
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
 from mnist_ablate.workloads.workload import Cost, Inputs, PlannedSettings
@@ -182,9 +183,11 @@ class KerasMnist:
         return [about_images(inputs, known, [name for name in names if name not in known]), *found]
 
     def cost(self, inputs: Any, arms: Sequence[Params]) -> Cost | None:
-        """Seconds, measured. None if an arm has a choice of the user's own: a plan does not run it."""
+        """Seconds, measured. None if an arm has a choice of the user's own, or Keras runs on another backend here."""
         own = self.own.names if self.own else {}
         if isinstance(inputs, Unseen) or any(arm[key] in names for arm in arms for key, names in own.items()):
+            return None
+        if other_backend():
             return None
         with _without_stderr():
             from mnist_ablate.workloads.keras_mnist.trainer import cost

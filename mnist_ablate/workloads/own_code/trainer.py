@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mnist_ablate.environment import TRAINING, of_user
 from mnist_ablate.errors import mask, one_line
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.own_code.workload import Code
@@ -121,15 +122,15 @@ class _Runner:
 
     def __init__(self, code: Code, folder: Path) -> None:
         ours, theirs = socket.socketpair()
-        threads = {name: os.environ.get(name, "1") for name in _THREADS}
-        if (gpus := len([*Path("/dev").glob("nvidia[0-9]*")])) and "CUDA_VISIBLE_DEVICES" not in os.environ:
-            worker = os.environ.get("MNIST_ABLATE_WORKER", "0")
-            threads["CUDA_VISIBLE_DEVICES"] = str(int(worker) % gpus if worker.isdecimal() else 0)
+        variables = {**dict.fromkeys(_THREADS, "1"), "PYTHONHASHSEED": TRAINING["PYTHONHASHSEED"], **of_user()}
+        if (gpus := len([*Path("/dev").glob("nvidia[0-9]*")])) and "CUDA_VISIBLE_DEVICES" not in variables:
+            worker = variables.get("MNIST_ABLATE_WORKER", "0")
+            variables["CUDA_VISIBLE_DEVICES"] = str(int(worker) % gpus if worker.isdecimal() else 0)
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "mnist_ablate.workloads.own_code.runner", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **threads},
+            env=variables,
         )
         theirs.close()
         self._socket, self._lines, self._rest = ours, deque[bytes](), b""

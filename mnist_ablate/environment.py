@@ -1,0 +1,62 @@
+"""Variables that a process sets for itself, and what its user had in their place. Starts no process."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+_USERS = "_MNIST_ABLATE_USERS"
+"""In a process with such variables and its children: by name, what the user had and what is set in its place."""
+TRAINING = {
+    # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "6640",  # Dask would set it to this, whatever the user has
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+"""For a process that trains. They must be there when it starts."""
+_changing = threading.Lock()
+
+
+def override(variables: Mapping[str, str | None]) -> None:
+    """Set variables of this process and its children, or remove them. What the user had is remembered."""
+    with _changing:
+        users: dict[str, list[str | None]] = json.loads(os.environ.get(_USERS) or "{}")
+        for name, value in variables.items():
+            had, ours = users.get(name, (None, None))
+            now = os.environ.get(name)
+            users[name] = [had if name in users and now == ours else now, value]
+            _put(name, value)
+        os.environ[_USERS] = json.dumps(users)
+
+
+@contextmanager
+def overridden(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """The same for a while: afterwards this process has what its user had."""
+    override(variables)
+    try:
+        yield
+    finally:
+        with _changing:
+            users = of_user()
+            for name in variables:
+                _put(name, users.get(name))
+
+
+def of_user() -> dict[str, str]:
+    """The variables as they would be without `override`. What the user changed after it stays."""
+    found: dict[str, str | None] = {**os.environ}
+    for name, (had, ours) in json.loads(found.pop(_USERS, None) or "{}").items():
+        if found.get(name) == ours:
+            found[name] = had
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _put(name: str, value: str | None) -> None:
+    if value is not None:
+        os.environ[name] = value
+    else:
+        os.environ.pop(name, None)
