@@ -225,7 +225,7 @@ def test_time_left_counts_a_training_that_serves_several_arms_once() -> None:
     left.event(Started(each[5].trial, "w"), "", 0.0)
     for epochs in (1, 2, 5):
         left.event(finished(each[epochs]), f"relu {epochs}", 2.0 * epochs)
-    assert left.seconds(1, 10.0) == (5 * 10.0, False), "two more of relu, and three of tanh that take as long"
+    assert left.seconds(1, 10.0) == 5 * 10.0, "two more of relu, and three of tanh that take as long"
     for arm in ("relu 5", "relu 5", "tanh 5", "tanh 5", "tanh 5"):
         left.recorded(arm)
     assert left.seconds(1, 10.0) == ((2 + 3) * 10.0, False), "what is left of the shorter ones trains by itself"
