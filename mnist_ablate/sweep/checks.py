@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep import settings_across, sources
+from mnist_ablate.sweep import conflicts, settings_across, sources
 from mnist_ablate.sweep.claim import Claim, keys_of, kind_names
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
@@ -266,6 +266,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         return
     yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
     yield from settings_across.findings(sweep.model_copy(update={"claims": [*claims.values()]}))
+    yield from conflicts.findings(sweep, rules.workload)
     if sweep.looks and not claims and "claims" not in lost:
         text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
         yield Finding(("seeds",), text)
