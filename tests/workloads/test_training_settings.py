@@ -55,6 +55,7 @@ def test_settings_that_are_off_leave_ids_and_programs_as_they_were():
         assert usual != program_key(Recipe(**{name: one})) == program_key(Recipe(**{name: other})), name
 
 
+@pytest.mark.slow
 def test_weight_decay_takes_its_share_of_each_weight_times_the_rate(dataset, begun):
     before, plain, _ = change_of(dataset, begun, images=32)
     _, decayed, _ = change_of(dataset, begun, images=32, weight_decay=0.5)
@@ -62,6 +63,7 @@ def test_weight_decay_takes_its_share_of_each_weight_times_the_rate(dataset, beg
         np.testing.assert_allclose(other, one - 0.05 * start, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_momentum_repeats_a_part_of_the_step_before(dataset, begun):
     first = change_of(dataset, begun, images=32)[1]
     two, both = (change_of(dataset, begun, momentum=momentum)[1] for momentum in (0.0, 0.9))
@@ -72,6 +74,7 @@ def test_momentum_repeats_a_part_of_the_step_before(dataset, begun):
         begun(Recipe(momentum=0.9))
 
 
+@pytest.mark.slow
 def test_label_smoothing_pulls_to_all_classes_and_the_loss_is_told_without_it(dataset, begun):
     _, plain, loss = change_of(dataset, begun, images=32)
     _, smooth, same = change_of(dataset, begun, images=32, label_smoothing=0.4)
@@ -111,6 +114,7 @@ def test_each_number_of_epochs_is_trained_for_itself_where_the_rate_follows_it()
     assert len(found) == 2 * 3 + 2 * 3 * 3
 
 
+@pytest.mark.slow
 def test_the_rate_of_each_step_is_the_schedules(dataset, begun):
     """Two steps of plain SGD from zero rate: with warm-up the first is half as long."""
     first, warm = (change_of(dataset, begun, images=32, **more)[1] for more in ({}, {"learning_rate": 0.05}))
