@@ -105,6 +105,7 @@ def check(
     rules = _Rules(workload, workload.choices if workload else {}, {**default_workload().metrics, **sweep.metrics})
     claims = dict(zip(claims, sweep.claims, strict=True))
     found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
+    found += () if found or unreliable else conflicts.findings(sweep, workload)
     return sweep, found
 
 
@@ -266,7 +267,6 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         return
     yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
     yield from settings_across.findings(sweep.model_copy(update={"claims": [*claims.values()]}))
-    yield from conflicts.findings(sweep, rules.workload)
     if sweep.looks and not claims and "claims" not in lost:
         text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
         yield Finding(("seeds",), text)

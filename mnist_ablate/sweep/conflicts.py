@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.yaml_reader import Address, Finding
 from mnist_ablate.text import plainly
@@ -19,28 +17,25 @@ _MOST = 2000  # arms that are looked at
 
 
 def findings(sweep: "Sweep", workload: Workload | None) -> Iterator[Finding]:
-    """The first arm with each conflict, at the place that gives the setting its value."""
+    """The first arm with each conflict, at the place that gives the setting its value. All else must make sense."""
     seen: set[tuple[str, str]] = set()
-    for settings in islice(_each(sweep), _MOST) if workload else ():
-        try:
-            found = [*workload.conflicts(workload.complete({**sweep.fixed, **settings}))] if workload else []
-        except ValidationError:  # said elsewhere, with its place
-            continue
-        for setting, text in found:
+    for settings, tried in islice(_each(sweep), _MOST) if workload else ():
+        every = workload.complete({**sweep.fixed, **settings}) if workload else {}
+        for setting, text in workload.conflicts(every) if workload and sweep.is_active(tried, every) else ():
             if (setting, text) not in seen:
                 seen.add((setting, text))
                 yield Finding(_place(sweep, setting, settings), text, at_key=True)
 
 
-def _each(sweep: "Sweep") -> Iterator[Params]:
+def _each(sweep: "Sweep") -> Iterator[tuple[Params, str]]:
     """What arms have: as written, in the settings of `across`, and with one value of each factor that is tried."""
     design = DESIGNS[sweep.design]
     for _, settings in design.arms(sweep):
-        yield from ({**settings, **setting} for setting in sweep.settings_across)
+        yield from (({**settings, **setting}, "") for setting in sweep.settings_across)
         for name, choice in design.tried(sweep).items():
             tried = {**settings, name: _one(choice)}
             others = sweep.scientific if design.searches else {}
-            yield from (each for each in [tried, *_varied(tried, others)] if sweep.is_active(name, each))
+            yield from ((each, name) for each in (tried, *_varied(tried, others)))
 
 
 def _varied(settings: Params, others: Mapping[str, list[Scalar]]) -> Iterator[Params]:
