@@ -28,8 +28,10 @@ fixed: {learning_rate: 0.1}
             "4:51: configurations.b.depth: model cnn has layers of its own; take 1, or model mlp",
         ),
         (
-            "scientific: {width: [1, 2]}\nacross: {model: [mlp, cnn], depth: [1, 2]}\ncrossed: true\nclaims:\n"
-            "  - {name: a, statement: b, treatment: {width: 1}, control: {width: 2}, direction: same, margin: 1}\n",
+            (
+                "scientific: {width: [1, 2]}\nacross: {model: [mlp, cnn], depth: [1, 2]}\ncrossed: true\nclaims:\n"
+                "  - {name: a, statement: b, treatment: {width: 1}, control: {width: 2}, direction: same, margin: 1}\n"
+            ),
             "4:29: across.depth: model cnn has layers of its own",
         ),
         (
