@@ -63,6 +63,7 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
     os.environ.setdefault(TRIALS, tempfile.mkdtemp(prefix="mnist-ablate-check-"))
     trainer: Trainer = resolve_name(os.environ.get("MNIST_ABLATE_TRAINER") or workload.trainer)(inputs)
     outcomes: list[Outcome] = []
+    of_machine = {name for name, metric in workload.metrics.items() if metric.of_machine}
 
     def train(what: str, params: Params, seed: int = 0) -> Mapping[str, float]:
         say(what)
@@ -71,7 +72,7 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
         if outcome.status not in ("complete", "diverged"):
             raise AblateError(f"{sweep.name}: {what}: {outcome.status}: {outcome.reason}")
         outcomes.append(outcome)
-        return outcome.metrics
+        return {name: value for name, value in outcome.metrics.items() if name not in of_machine}
 
     first = plan.arms[0].settings
     once, again = train("a trial", first), train("the same trial again", first)

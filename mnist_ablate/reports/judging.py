@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from mnist_ablate.errors import SweepError
+from mnist_ablate.errors import SweepError, mask
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.preregistration import Earlier, Registration, document
 from mnist_ablate.ledger.raw_records import RawStudy, recorded_trial
@@ -23,7 +23,7 @@ from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK, SPENDING
 from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.settings_across import changes
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.text import hint, plainly
+from mnist_ablate.text import hint, listed, plainly
 from mnist_ablate.trial import USUAL_SOURCES, RecordedTrial, Row
 
 Fingerprints = Sequence[Mapping[str, JsonValue]]  # what the inputs are like; none if that is unknown
@@ -34,7 +34,8 @@ class About:
     """What a report says beside the verdicts.
 
     `control` are the runs of the negative control, if there is one. `preregistration` says what was written down before
-    the first trial, if anything was. `reading` and `audits` are those of a table from elsewhere.
+    the first trial, if anything was. `reading` and `audits` are those of a table from elsewhere. `machines` are those
+    that trained.
     """
 
     fingerprints: Fingerprints = ()
@@ -43,6 +44,7 @@ class About:
     selection: Selection = field(default_factory=Selection)
     reading: Reading | None = None
     audits: Sequence[ClaimAudit] = ()
+    machines: Sequence[str] = ()
 
 
 NOTHING = About()
@@ -63,7 +65,7 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
         digest=sweep.digest,
         metric=metric,
         alpha=ALPHA,
-        generalizes_over=_generalization(sweep, is_table=about.reading is not None),
+        generalizes_over=_generalization(sweep, about),
         trials=trials,
         arms=arms(rows, metric),
         claims=judged,
@@ -81,11 +83,18 @@ def of_rows(sweep: Sweep, rows: Sequence[Row], counts: Mapping[str, int], about:
     )
 
 
-def _generalization(sweep: Sweep, *, is_table: bool) -> str:
+def _generalization(sweep: Sweep, about: About) -> str:
     """What verdicts generalize over. A table does not say it, unless its sweep file does."""
-    if is_table and sweep.vary == [*USUAL_SOURCES]:
-        return "The verdicts generalize over what differs between the seeds of an arm; the table does not say what."
-    return sweep.workload.generalization(sweep.vary)
+    over = sweep.workload.generalization(sweep.vary)
+    if about.reading is not None and sweep.vary == [*USUAL_SOURCES]:
+        over = "The verdicts generalize over what differs between the seeds of an arm; the table does not say what."
+    measured = [claim.name for claim in sweep.claims if sweep.metric(claim.measured_metric).of_machine]
+    if not measured:
+        return over
+    where = f" ({', '.join(map(mask, about.machines))})" if about.machines else ""
+    return (
+        f"{over} What is measured in seconds or bytes ({listed(measured)}) holds for the machine that trained{where}."
+    )
 
 
 def _seeded(sweep: Sweep, rows: Sequence[Row], verdicts: tuple[ClaimVerdict, ...]) -> tuple[ClaimVerdict, ...]:
@@ -155,7 +164,8 @@ def of_records(
 ) -> Report:
     """Judge recorded trials, which are given by their ids."""
     registered = Preregistration.model_validate(document(plan, registration))
-    about = About(fingerprints, progress.again(plan, entries), registered, select(plan, entries))
+    machines = sorted({entry.outcome.worker for entry in entries.values() if entry.outcome.worker})
+    about = About(fingerprints, progress.again(plan, entries), registered, select(plan, entries), machines=machines)
     return of_rows(plan.sweep, progress.rows(plan, entries), progress.counts(plan, entries), about)
 
 

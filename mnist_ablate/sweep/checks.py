@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep import settings_across, sources
+from mnist_ablate.sweep import conflicts, settings_across, sources
 from mnist_ablate.sweep.claim import Claim, keys_of, kind_names
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
@@ -105,6 +105,7 @@ def check(
     rules = _Rules(workload, workload.choices if workload else {}, {**default_workload().metrics, **sweep.metrics})
     claims = dict(zip(claims, sweep.claims, strict=True))
     found += islice(_sense(sweep, claims, unreliable, rules), MAX_PROBLEMS + 1)
+    found += () if found or unreliable else conflicts.findings(sweep, workload)
     return sweep, found
 
 

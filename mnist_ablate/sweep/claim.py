@@ -88,6 +88,11 @@ class Claim(Model):
         return self._about or default_workload().metrics.get(self.metric) or metric_by_name(self.metric)
 
     @property
+    def measured_metric(self) -> str:
+        """The metric that its effect has the unit of."""
+        return self.metric
+
+    @property
     def is_ratio(self) -> bool:
         """Whether its effect is a factor and not a difference."""
         return self.scale == "ratio"

@@ -130,8 +130,9 @@ def trainings(workload: Workload, trials: Iterable[PlannedTrial]) -> list[tuple[
     """
     found: defaultdict[object, list[PlannedTrial]] = defaultdict(list)
     for each in trials:
-        others = {name: value for name, value in each.trial.settings.items() if name != workload.budget}
-        found[(each.trial.seed, *others.items()) if workload.shares_trainings else each.id].append(each)
+        settings = each.trial.settings
+        others = {name: value for name, value in settings.items() if name != workload.budget}
+        found[(each.trial.seed, *others.items()) if workload.shares_trainings(settings) else each.id].append(each)
     return [tuple(sorted(each, key=lambda one: one.trial.settings.get(workload.budget, 0))) for each in found.values()]
 
 

@@ -26,19 +26,21 @@ class Metric:
     shares when it is read. `per_epoch` says that every epoch reports it too.
     `seed_sd` is the usual standard deviation of its paired differences between seeds, if it is known before a sweep.
     A trial whose value is worse than `collapse_at` has collapsed; None if no value tells that. `of_test_images`: it is
-    the share of the test images that are right, and trials record which.
+    the share of the test images that are right, and trials record which. `of_machine`: it depends on the machine and
+    the moment, so a trial that is repeated has another one.
     """
 
     name: str
     meaning: str = ""
     better: Literal["higher", "lower"] = "higher"
-    unit: Literal["share", "percent", "nats", "epochs", ""] = ""
+    unit: Literal["share", "percent", "nats", "epochs", "seconds", "bytes", ""] = ""
     low: float = -math.inf
     high: float = math.inf
     per_epoch: bool = False
     seed_sd: float | None = None
     collapse_at: float | None = None
     of_test_images: bool = False
+    of_machine: bool = False
 
     @property
     def is_share(self) -> bool:
@@ -141,8 +143,7 @@ class Cost:
 class Workload(Protocol):
     """What can be trained: its settings, its metrics, its inputs, and the trainer that runs one trial.
 
-    `budget` is the setting that counts the epochs of a trial, if there is one. `shares_trainings` says that a training
-    passes through the outcomes of all smaller budgets, to the bit. `version` is part of every trial id: it
+    `budget` is the setting that counts the epochs of a trial, if there is one. `version` is part of every trial id: it
     is raised when the same trial would give other numbers. `fixed_defaults` says that a changed default raises it too:
     then ids leave defaults out. `trainer` is `module:factory`, called once in each worker with the inputs.
     `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `sources` are
@@ -153,7 +154,6 @@ class Workload(Protocol):
     version: int
     fixed_defaults: bool
     budget: str
-    shares_trainings: bool
     trainer: str
     shipped_name: str
     sources: tuple[Source, ...]
@@ -196,6 +196,12 @@ class Workload(Protocol):
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         """Every setting with the value that is trained: defaults filled in, numbers in their declared type."""
+
+    def conflicts(self, settings: Params) -> Iterator[tuple[str, str]]:
+        """Settings that have no meaning beside the others and were changed all the same, each with what to do."""
+
+    def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
+        """Whether a training passes through the outcomes of all smaller budgets, to the bit."""
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Whether a setting has a meaning beside the others."""

@@ -3,7 +3,7 @@
 import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -60,7 +60,6 @@ class CoinWorkload:
     main_metric = "late_heads"
     selection_metric = "heads"
     budget = "rounds"
-    shares_trainings = False
     derived: Mapping[str, str] = {}
     trainer = "coin_workload:Hand"
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
@@ -73,6 +72,12 @@ class CoinWorkload:
 
     def complete(self, settings: Mapping[str, Scalar]) -> Params:
         return Toss.model_validate(settings).model_dump()
+
+    def conflicts(self, settings: Params) -> Iterator[tuple[str, str]]:
+        yield from ()
+
+    def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
+        return False
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         return True

@@ -1,5 +1,6 @@
 """Protects that a wrong key, type, range, setting or claim is named with its place and what was allowed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_every_choice_can_be_fixed(tmp_path: Path, field: str) -> None:
 def test_every_default_of_a_recipe_is_legal(tmp_path: Path) -> None:
     for field, value in Recipe().model_dump().items():
         text = f"question: q\nscientific: {{{'width' if field != 'width' else 'epochs'}: [1, 2]}}\nseeds: 1\n"
-        assert problems(tmp_path, f"{text}fixed: {{{field}: {value}}}\n") == []
+        assert problems(tmp_path, f"{text}fixed: {{{field}: {json.dumps(value)}}}\n") == []
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,6 @@ def test_a_record_brings_back_a_claim_of_its_kind(tmp_path: Path) -> None:
         ("kind: spread, treatment: {optimizer: adam}, direction: higher, margin: 2", RATES, "control: is missing"),
         (f"kind: contribution, {SIDES}, component: dropout, margin: 1", RATES, "dropout is not in treatment"),
         (f"kind: sooner, {SIDES}, margin: 1", RATES, "or every_epoch: true must be there, and not both"),
-        (f"kind: sooner, {SIDES}, level: 0.9, by: seconds, margin: 1", RATES, "needs the metric epoch_seconds"),
         (f"kind: sooner, {SIDES}, level: 0.9, metric: test_accuracy, margin: 1", RATES, "test_accuracy has no curve"),
         (f"{SIDES}, scale: ratio, margin: 0.5", RATES, "is a factor with scale: ratio, 1 at least"),
     ],

@@ -202,7 +202,7 @@ def test_a_training_to_the_longest_budget_serves_the_others() -> None:
     assert {len(each) for each in trainings(found.sweep.workload, without)} == {1, 2}, (
         "what is decided is not waited for"
     )
-    own = SimpleNamespace(budget="epochs", shares_trainings=False)
+    own = SimpleNamespace(budget="epochs", shares_trainings=lambda _settings: False)
     assert [len(each) for each in trainings(own, found.verdict_trials())] == [1] * 24  # type: ignore[arg-type]
 
 

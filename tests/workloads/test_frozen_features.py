@@ -20,7 +20,8 @@ from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES, Base
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, FeatureCache, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
-from mnist_ablate.workloads.keras_mnist.trainer import Classifier, Trainer, cost
+from mnist_ablate.workloads.keras_mnist.saved_model import Classifier
+from mnist_ablate.workloads.keras_mnist.trainer import Trainer, cost
 from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 UNIT = InputSource("unit", "tiny", "random")

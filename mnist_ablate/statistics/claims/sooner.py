@@ -37,6 +37,11 @@ class SoonerClaim(Claim):
     never = ("reference", "versus", "scale")
     is_sum = False
 
+    @property
+    def measured_metric(self) -> str:
+        """What an epoch costs, if that is counted."""
+        return COSTS.get(self.by, self.metric)
+
     def problems(self, sweep: "Sweep") -> Iterator[Problem]:
         """Whether there is a curve, and one thing that is asked of it."""
         if self.control is None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,16 @@ import numpy.typing as npt
 
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
 from mnist_ablate.workloads.keras_mnist.backend import keras, tf
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import takes_momentum
+from mnist_ablate.workloads.keras_mnist.choices.schedules import Steps
 from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED, Tables
+from mnist_ablate.workloads.keras_mnist.costs import multiply_adds
 from mnist_ablate.workloads.keras_mnist.keras_network import KerasNetwork
 from mnist_ablate.workloads.keras_mnist.network import Dense, MaskedDropout, Network
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError
+from mnist_ablate.workloads.keras_mnist.recipe import OF_TRAINING_IMAGES, Recipe
+
+_USUAL = Recipe()
 
 
 class EvaluationBatch(NamedTuple):
@@ -37,10 +44,13 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
 
 def program_key(recipe: Recipe, tables: Tables = SHIPPED) -> Recipe:
     """The recipe without what does not change the program. Recipes with equal keys share one."""
-    if recipe.model in tables.keras_builders:  # its function may read all else
-        return recipe.model_copy(update={"normalizer": "", "learning_rate": 0.0, "epochs": 1})
-    same = {"normalizer": "", "initializer": "", "weights": "", "learning_rate": 0.0, "epochs": 1}
-    return recipe.model_copy(update={**same, "dropout": 0.5 if recipe.dropout else 0.0})
+    images = {name: getattr(_USUAL, name) for name in OF_TRAINING_IMAGES}
+    same = {"normalizer": "", "learning_rate": 0.0, "epochs": 1, **images}
+    if recipe.model not in tables.keras_builders:  # such a function may read all else
+        same |= {"initializer": "", "weights": "", "dropout": 0.5 if recipe.dropout else 0.0}
+        same |= {name: 0.1 for name in ("weight_decay", "label_smoothing") if getattr(recipe, name)}
+        same["schedule"] = "constant" if recipe.schedule == "constant" else "step"  # the rates come from outside
+    return recipe.model_copy(update=same)
 
 
 class Program:
@@ -66,10 +76,16 @@ class Program:
             self.network = Network(shape, image_shape, classes, tables)
         self.model = self.network.model
         self._tables = tables
-        self.optimizer = tables.optimizers[shape.optimizer](keras.optimizers)
+        self.optimizer = _optimizer(shape, tables)
+        self._decay, self._smoothing = (
+            tf.Variable(value) if value else None for value in (shape.weight_decay, shape.label_smoothing)
+        )
+        if self._decay is not None:
+            self.optimizer.weight_decay = self._decay
         self.optimizer.build(self.model.trainable_variables)
         self._own_rate = float(self.optimizer.learning_rate)
-        self.compiled = is_faster_compiled(self.network, image_shape) if compiled is None else compiled
+        self._image_shape, self._rates = image_shape, None
+        self.compiled = is_faster_compiled(self.forward) if compiled is None else compiled
         self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
         self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
         self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled)
@@ -83,6 +99,18 @@ class Program:
         if isinstance(self.network, KerasNetwork):
             found["ends_in_softmax"] = float(self.network.ends_in_softmax)
         return found
+
+    @cached_property
+    def forward(self) -> Any:
+        """The graph of a forward pass of two images in training."""
+        return forward_graph(self.network, self._image_shape)
+
+    @cached_property
+    def size(self) -> dict[str, float]:
+        """What the network costs, as metrics; without what its graph does not tell."""
+        trained = sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
+        found = {"parameters": float(trained), "multiply_adds": multiply_adds(self.forward)}
+        return {name: value for name, value in found.items() if not np.isnan(value)}
 
     def reset(self, recipe: Recipe, seed: int, layer_seed: int | None = None) -> None:
         """Put every variable at its start and draw the kernels from the seed. Nothing of the last trial remains.
@@ -104,6 +132,23 @@ class Program:
             if isinstance(layer, MaskedDropout):
                 layer.scale.assign(1.0 / (1.0 - recipe.dropout))
         self.optimizer.learning_rate.assign(recipe.learning_rate or self._own_rate)
+        self._rates = None
+        for variable, value in ((self._decay, recipe.weight_decay), (self._smoothing, recipe.label_smoothing)):
+            if variable is not None:
+                variable.assign(value)
+
+    def set_rates(self, recipe: Recipe, number: int, images: int) -> None:
+        """Set the learning rate of each step of an epoch, unless it stays as it is."""
+        if recipe.schedule == "constant":
+            return
+        steps = -(-images // self.batch_size)
+        done = number - 1 + np.arange(steps) / steps
+        factors = np.asarray(self._tables.schedules[recipe.schedule](Steps(done, recipe.epochs)), np.float64)
+        if factors.shape != done.shape or not np.isfinite(factors).all():
+            raise ChoiceError(
+                f"schedule {recipe.schedule}: gives {factors.shape} factors for {steps} steps, or no numbers"
+            )
+        self._rates = tf.constant((recipe.learning_rate or self._own_rate) * factors, tf.float32)
 
     @contextmanager
     def state_kept(self) -> Iterator[None]:
@@ -120,7 +165,7 @@ class Program:
 
         `columns` are those of this order, for networks with a dense first layer. Then images come minus the background.
         """
-        loss, correct = self._epoch(images, labels, tf.constant(order), masks, columns)
+        loss, correct = self._epoch((images, labels), tf.constant(order), masks, columns, self._rates)
         return float(loss) / len(order), float(correct) / len(order)
 
     def evaluate(self, slices: Sequence[EvaluationBatch]) -> tuple[float, float]:
@@ -139,7 +184,7 @@ class Program:
         return {name: float(value) for name, value in self._probe(images, labels).items()}
 
     def _run_epoch(
-        self, images: Any, labels: Any, order: Any, masks: list[Any], columns: Columns | None
+        self, split: tuple[Any, Any], order: Any, masks: list[Any], columns: Columns | None, rates: Any
     ) -> tuple[Any, Any]:
         size = self.batch_size
         steps, rest = divmod(order.shape[0], size)
@@ -148,7 +193,9 @@ class Program:
             index = tf.slice(order, [i * size], [rows])
             batch_masks = [tf.slice(mask, [i * size, 0], [rows, mask.shape[1]]) for mask in masks]
             batch_columns = columns and Columns(columns.index[i], columns.position[i], columns.background)
-            x, y = tf.gather(images, index), tf.gather(labels, index)
+            x, y = (tf.gather(each, index) for each in split)
+            if rates is not None:
+                self.optimizer.learning_rate.assign(rates[i])
             batch_loss, batch_correct = self._step(x, y, batch_masks, batch_columns)
             return loss + batch_loss, correct + batch_correct
 
@@ -171,6 +218,9 @@ class Program:
                 logits = self.network.rest([output, *masks], training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             mean = tf.reduce_mean(losses)
+            if self._smoothing is not None:
+                uniform = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)
+                mean += self._smoothing * tf.reduce_mean(uniform - losses)
             for penalty in self.network.penalties:
                 mean += penalty
         self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
@@ -219,14 +269,26 @@ own clock would let noise choose between two programs that round differently, an
 """
 
 
-def is_faster_compiled(network: Network | KerasNetwork, image_shape: tuple[int, ...]) -> bool:
-    """Whether all operations of a network's forward pass in training are of kinds that are faster compiled."""
+def forward_graph(network: Network | KerasNetwork, image_shape: tuple[int, ...]) -> Any:
+    """The graph of a network's forward pass of two images in training."""
     images = tf.TensorSpec((2, *image_shape), tf.float32)
     masks = [tf.TensorSpec((2, units), tf.bool) for units in network.mask_units]
     forward = tf.function(lambda images, masks: network(images, masks, training=True)[0])
-    graph = forward.get_concrete_function(images, masks).graph.as_graph_def()
+    return forward.get_concrete_function(images, masks).graph
+
+
+def is_faster_compiled(forward: Any) -> bool:
+    """Whether all operations of a forward pass are of kinds that are faster compiled."""
+    graph = forward.as_graph_def()
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     return {node.op for node in nodes} <= _FAST_COMPILED
+
+
+def _optimizer(shape: Recipe, tables: Tables) -> Any:
+    build = tables.optimizers[shape.optimizer]
+    if shape.momentum and not takes_momentum(build):
+        raise ChoiceError(f"optimizer {shape.optimizer}: takes no momentum; give its function that parameter")
+    return build(keras.optimizers, **({"momentum": shape.momentum} if shape.momentum else {}))
 
 
 def _hits(labels: Any, logits: Any) -> Any:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import stdev
+from statistics import median, stdev
 
 from mnist_ablate.trial import Epoch
 from mnist_ablate.workloads.workload import Metric
@@ -89,7 +89,28 @@ CURVE_METRICS: Mapping[Metric, Callable[[Curve], float]] = {
     ): lambda curve: float(curve.losses[-1] <= math.log(curve.classes) / 2),
 }
 """How each metric of the validation curve follows from it. A new metric is an entry here."""
-METRICS: dict[str, Metric] = {each.name: each for each in (*_MEASURED, *CURVE_METRICS)}
+_COSTS = (
+    Metric("parameters", "The numbers that are trained; without a frozen base.", "lower", low=0.0),
+    Metric("multiply_adds", "Of matrix products and convolutions for an image, forward.", "lower", low=0.0),
+    Metric("images_per_epoch", "The training images of an epoch.", "lower", low=1.0),
+    Metric(
+        "epoch_seconds",
+        "Processor seconds of the trial's thread for an epoch with its validation, the median from the second on.",
+        "lower",
+        "seconds",
+        0.0,
+        of_machine=True,
+    ),
+    Metric(
+        "peak_memory",
+        "The most memory of the process while it trained, in bytes, with TensorFlow and what it keeps of other trials.",
+        "lower",
+        "bytes",
+        0.0,
+        of_machine=True,
+    ),
+)
+METRICS: dict[str, Metric] = {each.name: each for each in (*_MEASURED, *CURVE_METRICS, *_COSTS)}
 
 
 def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[str, float]:
@@ -102,6 +123,11 @@ def curve_metrics(epochs: Sequence[Epoch], planned: int, classes: int) -> dict[s
     )
     found = {metric.name: measure(curve) for metric, measure in CURVE_METRICS.items()}
     return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def cost_metrics(seconds: Sequence[float], images: int) -> dict[str, float]:
+    """What epochs of these processor seconds cost. The first one compiles, so it tells nothing."""
+    return {"images_per_epoch": float(images), **({"epoch_seconds": median(seconds[1:])} if seconds[1:] else {})}
 
 
 def chance_metrics(classes: int, *, blind: bool = False) -> dict[str, float]:

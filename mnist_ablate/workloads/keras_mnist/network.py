@@ -108,6 +108,11 @@ class Network:
             (f"dropout_{i}", units, None) for i, units in enumerate(self.mask_units, 1)
         ]
 
+    @property
+    def depth(self) -> int:
+        """How many hidden layers the recipe wants, of a model that leaves it open."""
+        return self._recipe.depth
+
     def __call__(self, images: Any, masks: list[Any], *, training: bool) -> Any:
         """Logits, and the pre-activations by hidden layer."""
         return self.model([images, *masks], training=training)

@@ -35,6 +35,8 @@ DICTS = {
     "OPTIMIZERS": "optimizer",
     "NORM_LAYERS": "norm_layer",
     "INITIALIZERS": "initializer",
+    "SCHEDULES": "schedule",
+    "AUGMENTATIONS": "augmentation",
 }
 _FIELDS = {setting: f"{setting}s" for setting in DICTS.values()}
 _BUILDER_PARAMETERS = 3

@@ -26,6 +26,41 @@ class Recipe(BaseModel):
     width: int = Field(default=500, ge=1, le=8192, description="Units of a hidden layer.")
     batch_size: int = Field(default=128, ge=1, le=42_000, description="Images per step.")
     epochs: int = Field(default=5, ge=1, le=10_000, description="Passes over the 42,000 training images.")
+    depth: int = Field(default=1, ge=1, le=20, description="Hidden layers of model mlp, each with its dropout.")
+    momentum: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Of sgd, article_sgd and rmsprop; 0 stands for the optimizer's own."
+    )
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Decoupled: each step takes this times the learning rate of each weight; 0: the optimizer's own.",
+    )
+    schedule: str = Field(default="constant", description="How the learning rate changes while it is trained.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="The share of a training label that goes to all classes alike."
+    )
+    augmentation: str = Field(default="none", description="How training images are altered, in each epoch anew.")
+    train_fraction: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="The share of training images; at a seed the smaller is in the larger.",
+    )
+    class_imbalance: float = Field(
+        default=1.0, ge=1.0, le=10_000, description="How often the most frequent class is there for each of the rarest."
+    )
+    label_noise: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="The share of training images that get the label of another class."
+    )
+    size_matched: bool = Field(
+        default=False,
+        description="A control: as many images removed at random, in place of class_imbalance and label_noise.",
+    )
+
+
+OF_TRAINING_IMAGES = ("augmentation", "train_fraction", "class_imbalance", "label_noise", "size_matched")
+"""The settings that change the images which are trained on, and no program."""
 
 
 def recipe_of(trial: Trial) -> Recipe:

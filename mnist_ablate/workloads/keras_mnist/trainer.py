@@ -1,5 +1,6 @@
-"""Trains a trial: settings in, outcome out. Saves its network and opens it again. The only place that fits a model."""
+"""Trains a trial: settings in, outcome out. Saves its network. The only place that fits a model."""
 
+import dataclasses
 import json
 import math
 import socket
@@ -13,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate.errors import DataError
 from mnist_ablate.image_results import encoded
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.keras_mnist import data
@@ -23,24 +23,22 @@ from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import Transform
 from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED
 from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.costs import forget_peak_memory, peak_memory
 from mnist_ablate.workloads.keras_mnist.data_gate import input_statistics
-from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, FeatureCache, InputSource, input_source
-from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, curve_metrics
-from mnist_ablate.workloads.keras_mnist.network import Network
+from mnist_ablate.workloads.keras_mnist.frozen_features import FeatureCache, InputSource, input_source
+from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, cost_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError, naming_place
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
+from mnist_ablate.workloads.keras_mnist.saved_model import ABOUT, EVALUATION_ROWS, WEIGHTS, input_shape
+from mnist_ablate.workloads.keras_mnist.training_images import ImageChoice, drawn, image_choice
 from mnist_ablate.workloads.workload import Cost
 
 Array = npt.NDArray[Any]
 PROGRAMS_KEPT = 8
 INPUTS_KEPT = 2
-EVALUATION_ROWS = 2000
-"""Rows per evaluation call: bounds memory for convolutions, and keeps a dense layer's rows in cache."""
 MIN_IMAGES = 10_000
 """With fewer images, compiling for another number of columns costs an epoch more than leaving columns out saves."""
 TIMED_PART = 10  # an epoch is timed on every tenth image
-ABOUT, WEIGHTS = "model.json", "model.weights.h5"
-"""The files of a model's folder: its trial with the shape of its inputs, and its weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ class Inputs:
 
     For a network whose first layer is dense on images, `active_pixels` has those of the training images, and the tensor
     of their difference from the background. `test` has the test images in `test_order`. `probe` is the first piece of
-    the validation split, whole images.
+    the validation split, whole images. `altered` makes the training images of an epoch; None if they stay.
     """
 
     train: tuple[Any, Any]
@@ -59,6 +57,7 @@ class Inputs:
     test_order: npt.NDArray[np.int64]
     probe: tuple[Any, Any]
     statistics: dict[str, float]
+    altered: Callable[[np.random.Generator], Any] | None = None
 
 
 class Trainer:
@@ -106,16 +105,22 @@ class Trainer:
         source = input_source(recipe)
         if source.base and self.cache.missing(source):
             self.cache.features(source, on_wait)
-        program, inputs = self.program(self.key(recipe)), self.inputs(recipe, trials[-1].split_seed)
+        forget_peak_memory()
+        program = self.program(self.key(recipe))
+        inputs = self.inputs(recipe, trials[-1].split_seed, trials[-1].seed_of("order"))
         program.reset(recipe, trials[-1].seed_of("init"), trials[-1].seed_of("dropout"))
         start = {**inputs.statistics, **_probed(program, inputs, "start")}
         if self.dataset.own:
             start |= program.kind
         epochs: list[Epoch] = []
+        seconds: list[float] = []
         diverged = False
         for trial, planned in ((each, recipe_of(each).epochs) for each in trials):
             while not diverged and len(epochs) < planned:
-                if epoch := _epoch(program, inputs, trials[-1], len(epochs) + 1):
+                begun = time.thread_time()
+                epoch = _epoch(program, inputs, trials[-1], len(epochs) + 1)
+                seconds.append(time.thread_time() - begun)
+                if epoch:
                     epochs.append(epoch)
                     on_epoch(epoch)
                 diverged = epoch is None
@@ -129,7 +134,13 @@ class Trainer:
             yield Outcome(
                 trial_id=trial.id,
                 status="diverged" if diverged else "complete",
-                metrics={**final, **curve_metrics(epochs, planned, self.dataset.classes)},
+                metrics={
+                    **final,
+                    **curve_metrics(epochs, planned, self.dataset.classes),
+                    **cost_metrics(seconds, len(inputs.train[0])),
+                    **program.size,
+                    **peak_memory(),
+                },
                 diagnostics={name: value for name, value in diagnostics.items() if math.isfinite(value)},
                 epochs=tuple(epochs),
                 reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
@@ -163,7 +174,7 @@ class Trainer:
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     def _program(self, shape: Recipe) -> Program:
-        seen = _input_shape(input_source(shape), self.dataset.image_shape)
+        seen = input_shape(input_source(shape), self.dataset.image_shape)
         return Program(shape, seen, self.dataset.classes, tables=self.tables)
 
     def key(self, recipe: Recipe) -> Recipe:
@@ -174,9 +185,17 @@ class Trainer:
         """The images as a seed splits them; None: as they are."""
         return self.dataset if seed is None else self.dataset.with_split(random_stream(seed, "split"))
 
-    def _fitted(self, normalizer: str, split_seed: int | None) -> Transform:
+    def _chosen(self, split_seed: int | None, choice: ImageChoice | None) -> tuple[data.Dataset, Array | None]:
+        """The images, and the rows of the training images that are used; None if all are."""
+        dataset = self._dataset(split_seed)
+        if choice is None:
+            return dataset, None
+        rows, labels = drawn(dataset.y_train, choice, partial(random_stream, choice.seed))
+        return dataclasses.replace(dataset, x_train=dataset.x_train[rows], y_train=labels), rows
+
+    def _fitted(self, normalizer: str, split_seed: int | None, choice: ImageChoice | None) -> Transform:
         """A normalizer, fitted. What is the user's may not write to the images that all trials share."""
-        fit, images = self.tables.normalizers[normalizer], self._dataset(split_seed).x_train
+        fit, images = self.tables.normalizers[normalizer], self._chosen(split_seed, choice)[0].x_train
         if normalizer in SHIPPED.normalizers:
             return cast("Transform", fit(images))
         transform = fit(_read_only(images))
@@ -192,18 +211,36 @@ class Trainer:
 
         return checked
 
-    def inputs(self, recipe: Recipe, split_seed: int | None = None) -> Inputs:
+    def inputs(self, recipe: Recipe, split_seed: int | None = None, image_seed: int = 0) -> Inputs:
         """What the recipe's network is fed. It is kept for the next trial that is fed the same."""
-        first = self.program(self.key(recipe)).network.first
-        return self._inputs(input_source(recipe), split_seed, first_is_dense=first is not None)
+        first, choice = self.program(self.key(recipe)).network.first, image_choice(recipe, image_seed)
+        augmentation = "" if recipe.augmentation == "none" else recipe.augmentation
+        return self._inputs(input_source(recipe), split_seed, choice, augmentation, first_is_dense=first is not None)
 
-    def _load(self, source: InputSource, split_seed: int | None, *, first_is_dense: bool) -> Inputs:
+    def _load(
+        self,
+        source: InputSource,
+        split_seed: int | None,
+        choice: ImageChoice | None,
+        augmentation: str,
+        *,
+        first_is_dense: bool,
+    ) -> Inputs:
+        dataset, rows = self._chosen(split_seed, choice)
         if source.base:  # computed once: its normalizer stays fitted on the data set's own training images
             features = self.cache.features(source)
             if split_seed is not None:
                 features = data.split_anew(features, self.dataset.order(random_stream(split_seed, "split")))
-            return _inputs_of(features, self._dataset(split_seed).labels)
-        dataset, transform = self._dataset(split_seed), self._transform(source.normalizer, split_seed)
+            if rows is not None:
+                features = {**features, "train": features["train"][rows]}
+            return _inputs_of(features, dataset.labels)
+        transform = self._transform(source.normalizer, split_seed, choice)
+        if augmentation:
+            alter = self.tables.augmentations[augmentation]
+            found = _inputs_of(dataset.images, dataset.labels, transform)
+            return dataclasses.replace(
+                found, altered=lambda rng: tf.constant(transform(_altered(augmentation, alter, dataset.x_train, rng)))
+            )
         if not first_is_dense or len(dataset.y_train) < MIN_IMAGES:
             return _inputs_of(dataset.images, dataset.labels, transform)
         background = transform(np.zeros_like(dataset.x_train[:1]))
@@ -232,6 +269,15 @@ def _inputs_of(
         probe=(tf.constant(val[:EVALUATION_ROWS]), tf.constant(labels["val"][:EVALUATION_ROWS])),
         statistics=input_statistics(train),
     )
+
+
+def _altered(name: str, alter: Callable[..., Any], images: Array, rng: np.random.Generator) -> Array:
+    """Training images altered, checked to be such images."""
+    found = np.asarray(alter(_read_only(images), rng))
+    if (found.shape, found.dtype) != (images.shape, images.dtype):
+        made = f"{found.dtype} {found.shape} of images {images.dtype} {images.shape}"
+        raise ChoiceError(f"augmentation {name}: makes {made}; images of the same shape and type are expected")
+    return found
 
 
 def _read_only(images: Array) -> Array:
@@ -276,8 +322,11 @@ def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch
         for name, units, own_rate in program.network.dropouts
     ]
     (images, labels), columns = inputs.train, None
+    if inputs.altered:
+        images = inputs.altered(random_stream(trial.seed_of("order"), f"augmentation/{number}"))
     if inputs.active_pixels and (columns := inputs.active_pixels[0].columns(order, program.batch_size)):
         images = inputs.active_pixels[1]
+    program.set_rates(recipe_of(trial), number, n)
     train_loss, train_accuracy = program.epoch(images, labels, order, masks, columns)
     val_loss, val_accuracy = program.evaluate(inputs.val)
     if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
@@ -298,10 +347,6 @@ def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
     return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
 
 
-def _input_shape(source: InputSource, image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    return BASES[source.base].outputs if source.base else image_shape
-
-
 def _tested(program: Program, inputs: Inputs) -> tuple[dict[str, float], str]:
     """The metrics of the test set, and which of its images are right, in the order of the data set."""
     loss, hits = program.evaluate_images(inputs.test)
@@ -318,38 +363,11 @@ def _probed(program: Program, inputs: Inputs, when: str) -> dict[str, float]:
 def cost(dataset: data.Dataset, recipes: Sequence[Recipe]) -> Cost:
     """Seconds of one core for an epoch of each recipe on all images, and for missing features of frozen bases."""
     trainer = Trainer(dataset.every(TIMED_PART))
-    shapes = {trainer.key(recipe): recipe for recipe in recipes}
+
+    def kind(recipe: Recipe) -> tuple[object, ...]:
+        return trainer.key(recipe), image_choice(recipe, 0), recipe.augmentation
+
+    shapes = {kind(recipe): recipe for recipe in recipes}
     epoch_s = {shape: TIMED_PART * trainer.epoch_seconds(recipe) for shape, recipe in shapes.items()}
     preparation_s = FeatureCache(dataset, trainer.tables).missing_seconds(map(input_source, recipes))
-    return Cost([epoch_s[trainer.key(recipe)] for recipe in recipes], preparation_s)
-
-
-class Classifier:
-    """A saved network as MLflow's registry serves it. A frozen base finds its weights as it did for the training."""
-
-    def __init__(self, folder: Path) -> None:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        trial, dataset = Trial.model_validate(about["trial"]), data.load()
-        if dataset.digest != trial.data_digest:
-            raise DataError(
-                f"the model {folder} was trained on other images than MNIST or with choices of your own, which it needs"
-            )
-        recipe, self._shape = recipe_of(trial), tuple(about["image_shape"])
-        source = input_source(recipe)
-        if trial.split_seed is not None and not source.base:
-            dataset = dataset.with_split(random_stream(trial.split_seed, "split"))
-        fit = partial(Extractor, source) if source.base else SHIPPED.normalizers[source.normalizer]
-        self._transform: Transform = fit(dataset.x_train)
-        self._network = Network(recipe, _input_shape(source, self._shape), about["classes"])
-        self._network.model.load_weights(folder / WEIGHTS)
-
-    def predict(self, images: npt.ArrayLike, params: object = None) -> npt.NDArray[np.int64]:  # noqa: ARG002 - MLflow's
-        """Images uint8 (n, 28, 28), 0-255, to the digits (n,)."""
-        given = np.asarray(images, np.uint8).reshape(-1, *self._shape)
-        digits = [np.zeros(0, np.int64)]
-        for start in range(0, len(given), EVALUATION_ROWS):
-            part = given[start : start + EVALUATION_ROWS]
-            masks = [np.zeros((len(part), units), bool) for units in self._network.mask_units]
-            logits = self._network.model([self._transform(part), *masks], training=False)[0]
-            digits.append(np.asarray(logits).argmax(axis=1))
-        return np.concatenate(digits)
+    return Cost([epoch_s[kind(recipe)] for recipe in recipes], preparation_s)

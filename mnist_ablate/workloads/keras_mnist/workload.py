@@ -18,7 +18,7 @@ from mnist_ablate.trial import SOURCES, Outcome, Params, Scalar
 from mnist_ablate.workloads.keras_mnist import own_choices, sections, weights_download
 from mnist_ablate.workloads.keras_mnist.choices import frozen_bases, layers
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
-from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate
+from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate, takes_momentum
 from mnist_ablate.workloads.keras_mnist.keras_settings import other_backend
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
@@ -56,7 +56,6 @@ class KerasMnist:
     main_metric = "test_accuracy"
     selection_metric = "val_accuracy"
     budget = "epochs"
-    shares_trainings = True
     derived = MappingProxyType({"learning_rate": "optimizer"})
     trainer = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
     shipped_name = "the MNIST that ships"
@@ -112,12 +111,31 @@ class KerasMnist:
             found["learning_rate"] = found["learning_rate"] or default_learning_rate(str(found["optimizer"]))
         return found
 
+    def conflicts(self, settings: Params) -> Iterator[tuple[str, str]]:
+        """What a choice of the user's own makes of a setting is known where it is built."""
+        optimizer, model = str(settings["optimizer"]), str(settings["model"])
+        if settings["momentum"] and optimizer in OPTIMIZERS and not takes_momentum(OPTIMIZERS[optimizer]):
+            others = [name for name, build in OPTIMIZERS.items() if takes_momentum(build)]
+            yield "momentum", f"optimizer {optimizer} has none that can be set; take 0, or one of {listed(others)}"
+        if settings["depth"] != 1 and model in MODELS and not MODELS[model].any_depth:
+            others = [name for name in MODELS if MODELS[name].any_depth]
+            yield "depth", f"model {model} has layers of its own; take 1, or model {listed(others)}"
+        if settings["augmentation"] != "none" and _has_frozen_base(model):
+            yield "augmentation", f"the features of model {model} are computed once; take none, or another model"
+
+    def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
+        """Unless the learning rate follows the number of epochs."""
+        from mnist_ablate.workloads.keras_mnist.choices.schedules import WHATEVER_FOLLOWS
+
+        return settings["schedule"] in WHATEVER_FOLLOWS
+
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Weights have a meaning only for a model with a frozen base."""
         return setting != "weights" or _has_frozen_base(settings["model"])
 
     def pace(self, settings: Mapping[str, Scalar]) -> str:
-        return str(settings["model"])
+        altered = settings.get("augmentation", "none")
+        return f"{settings['model']} {altered}" if altered != "none" else str(settings["model"])
 
     def load(self, source: Path | str | bytes | None, *, run_code: bool = True) -> Inputs:
         """What only a function can give is `Unseen` if it must not be run."""
@@ -212,7 +230,7 @@ class KerasMnist:
         return MNIST_CLASSES if data_digest == self.shipped_digest else None
 
     def open_model(self, folder: Path) -> Any:
-        from mnist_ablate.workloads.keras_mnist.trainer import Classifier
+        from mnist_ablate.workloads.keras_mnist.saved_model import Classifier
 
         return Classifier(folder)
 
@@ -223,7 +241,9 @@ def keras_workload(folder: Path, choices: str, data: str) -> KerasMnist:
 
 
 def _shipped_choices() -> dict[str, dict[str, str]]:
+    from mnist_ablate.workloads.keras_mnist.choices.augmentations import AUGMENTATIONS
     from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
+    from mnist_ablate.workloads.keras_mnist.choices.schedules import SCHEDULES
 
     tables: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "model": {name: model.build for name, model in MODELS.items()},
@@ -233,6 +253,8 @@ def _shipped_choices() -> dict[str, dict[str, str]]:
         "norm_layer": layers.NORM_LAYERS,
         "initializer": layers.INITIALIZERS,
         "weights": frozen_bases.WEIGHTS,
+        "schedule": SCHEDULES,
+        "augmentation": AUGMENTATIONS,
     }
     return {
         setting: {name: (entry.__doc__ or "").partition("\n")[0] for name, entry in table.items()}

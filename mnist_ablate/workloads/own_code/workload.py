@@ -6,7 +6,7 @@ Nothing here runs it. A worker's `trainer` does, in a process of its own.
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +50,6 @@ class OwnCode:
     version = 1
     fixed_defaults = False
     budget = "epochs"
-    shares_trainings = False
     derived: Mapping[str, str] = field(default_factory=dict, init=False)
     trainer = "mnist_ablate.workloads.own_code.trainer:trainer"
     shipped_digest = ""
@@ -162,6 +161,14 @@ class OwnCode:
         """The settings with the defaults of those that have one."""
         found: Params = self.settings.model_validate(settings).model_dump()
         return found
+
+    def conflicts(self, settings: Params) -> Iterator[tuple[str, str]]:
+        """Only the code knows which settings go together."""
+        yield from ()
+
+    def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
+        """The code may look at its budget."""
+        return False
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Every setting may have a meaning."""

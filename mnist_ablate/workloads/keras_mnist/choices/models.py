@@ -9,18 +9,22 @@ from typing import Any
 class Model:
     """How a network is built, the filters of a first convolution, and the entry of `BASES` whose features it gets.
 
-    Images of less than `smallest` pixels in height or width leave it nothing.
+    Images of less than `smallest` pixels in height or width leave it nothing. `any_depth`: its number of hidden layers
+    is a setting.
     """
 
     build: Callable[[Any, Any], Any]
     filters: int = 0
     frozen_base: str = ""
     smallest: int = 1
+    any_depth: bool = False
 
 
 def mlp(net: Any, x: Any) -> Any:
-    """784-500-10 with one dropout."""
-    x = net.dropout(net.hidden(net.flatten(x)))
+    """784-500-10 with one dropout; see depth."""
+    x = net.flatten(x)
+    for _layer in range(net.depth):
+        x = net.dropout(net.hidden(x))
     return net.logits(x)
 
 
@@ -58,7 +62,7 @@ def vgg16(net: Any, x: Any) -> Any:
 
 
 MODELS: dict[str, Model] = {
-    "mlp": Model(mlp),
+    "mlp": Model(mlp, any_depth=True),
     "mlp_relu": Model(mlp_relu),
     "mlp3": Model(mlp3),
     "linear": Model(linear),

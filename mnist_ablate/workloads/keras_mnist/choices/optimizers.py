@@ -1,4 +1,7 @@
-"""Optimizers. Each function gets `keras.optimizers` and a learning rate whose default is the optimizer's own."""
+"""Optimizers. Each function gets `keras.optimizers` and a learning rate whose default is the optimizer's own.
+
+One that has a momentum takes that too, with its own as the default.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from typing import Any
 from mnist_ablate.workloads.keras_mnist.choices import choice
 
 
-def article_sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
+def article_sgd(optimizers: Any, learning_rate: float = 0.01, momentum: float = 0.9) -> Any:
     """The article's SGD: momentum 0.9, Nesterov, rate / (1 + 1e-6 * step)."""
     from keras import ops
 
@@ -18,7 +21,7 @@ def article_sgd(optimizers: Any, learning_rate: float = 0.01) -> Any:
             decay = 1.0 + 1e-6 * ops.cast(self.iterations, "float32")
             super().update_step(gradient, variable, learning_rate / decay)
 
-    return DecayingSGD(learning_rate, momentum=0.9, nesterov=True)
+    return DecayingSGD(learning_rate, momentum=momentum, nesterov=True)
 
 
 def _keras(name: str, learning_rate: float, summary: str, **settings: float) -> Callable[..., Any]:
@@ -30,17 +33,31 @@ def _keras(name: str, learning_rate: float, summary: str, **settings: float) -> 
     return choice(summary, build)
 
 
+def _with_momentum(name: str, learning_rate: float, summary: str) -> Callable[..., Any]:
+    """The same of one that can have a momentum, and by itself has none."""
+
+    def build(optimizers: Any, learning_rate: float = learning_rate, momentum: float = 0.0) -> Any:
+        return getattr(optimizers, name)(learning_rate, momentum=momentum)
+
+    return choice(summary, build)
+
+
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "article_sgd": article_sgd,
-    "sgd": _keras("SGD", 0.01, "Plain stochastic gradient descent, no momentum."),
+    "sgd": _with_momentum("SGD", 0.01, "Plain stochastic gradient descent, no momentum."),
     "adam": _keras("Adam", 0.001, "Adam with Keras's defaults (Kingma and Ba 2014)."),
     "adamw": _keras(
         "AdamW", 0.001, "Adam with decoupled weight decay 0.004 (Loshchilov and Hutter 2017).", weight_decay=0.004
     ),
-    "rmsprop": _keras("RMSprop", 0.001, "RMSprop, discount 0.9 (Tieleman and Hinton 2012)."),
+    "rmsprop": _with_momentum("RMSprop", 0.001, "RMSprop, discount 0.9 (Tieleman and Hinton 2012)."),
     "adagrad": _keras("Adagrad", 0.001, "Adagrad with Keras's initial accumulator 0.1 (Duchi et al. 2011)."),
     "lion": _keras("Lion", 0.001, "Lion: the sign of an interpolated momentum (Chen et al. 2023)."),
 }
+
+
+def takes_momentum(optimizer: Callable[..., Any]) -> bool:
+    """Whether an optimizer has a momentum that can be set."""
+    return "momentum" in inspect.signature(optimizer).parameters
 
 
 def default_learning_rate(name: str) -> float:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mnist_ablate.workloads.keras_mnist.choices.augmentations import AUGMENTATIONS
 from mnist_ablate.workloads.keras_mnist.choices.layers import ACTIVATIONS, INITIALIZERS, NORM_LAYERS
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS, Model
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
+from mnist_ablate.workloads.keras_mnist.choices.schedules import SCHEDULES
 
 Function = Callable[..., Any]
 
@@ -23,10 +25,12 @@ class Tables:
     optimizers: Mapping[str, Function]
     norm_layers: Mapping[str, Function]
     initializers: Mapping[str, Function]
+    schedules: Mapping[str, Function]
+    augmentations: Mapping[str, Function]
 
     def with_own(self, own: Mapping[str, Mapping[str, Function]]) -> "Tables":
         """The same with more entries, by the name of their field."""
         return replace(self, **{field: {**getattr(self, field), **entries} for field, entries in own.items()})
 
 
-SHIPPED = Tables(MODELS, {}, ACTIVATIONS, NORMALIZERS, OPTIMIZERS, NORM_LAYERS, INITIALIZERS)
+SHIPPED = Tables(MODELS, {}, ACTIVATIONS, NORMALIZERS, OPTIMIZERS, NORM_LAYERS, INITIALIZERS, SCHEDULES, AUGMENTATIONS)
