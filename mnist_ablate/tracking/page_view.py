@@ -129,7 +129,7 @@ def _curve(plan: Plan) -> str:
 
 
 def _columns(main: str) -> Sequence[str]:
-    return ("tags.`arm`", "params.`seed`", f"metrics.`{main}`", "tags.`outcome`", "attributes.`Dataset`")
+    return ("tags.`arm`", "params.`seed`", f"metrics.`{main}`", "tags.`outcome`")
 
 
 def _section(ident: str, name: str, *, is_open: bool = True, columns: int = 3) -> dict[str, Any]:

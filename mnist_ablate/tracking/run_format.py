@@ -36,7 +36,6 @@ class StoredRun:
     started_ms: int | None = None
     ended_ms: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    has_data: bool = False
 
     @property
     def finished(self) -> bool:
