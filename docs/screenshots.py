@@ -98,7 +98,7 @@ def parent(link: str) -> str:
     )
     with urllib.request.urlopen(request, timeout=30) as reply:
         run = json.load(reply)["runs"][0]["info"]["run_id"]
-    return f"{host}/#/experiments/{experiment}/runs/{run}"
+    return f"{host}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
 
 
 def terminal(name: str, settings: Settings) -> str:
