@@ -69,9 +69,6 @@ def pictures(tab: Browser, home: Path, link: str) -> None:
     tab.open(link)
     tab.click(CLOSE)
     tab.until(PLOTS)
-    tab.until("document.querySelector('input[placeholder=\"Search metric charts\"]')?.focus() ?? true")
-    tab.call("Input.insertText", text="^(test|val)_(accuracy|loss)$")
-    tab.until(f"{PLOTS} > 3")
     tab.value(NO_MOUSE)
     time.sleep(SETTLE_S)
     tab.picture(IMAGES / "runs.png")
@@ -101,7 +98,7 @@ def parent(link: str) -> str:
     )
     with urllib.request.urlopen(request, timeout=30) as reply:
         run = json.load(reply)["runs"][0]["info"]["run_id"]
-    return f"{host}/#/experiments/{experiment}/runs/{run}"
+    return f"{host}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
 
 
 def terminal(name: str, settings: Settings) -> str:

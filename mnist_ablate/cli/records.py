@@ -177,8 +177,10 @@ def sync(
         raise SweepError("sync takes the name of a sweep, or --all")
     settings = settings_of(home)
     for name in Ledger(settings.ledger_url, reading=True).names() if everything else [name_of(source)]:
-        sent, total = recorded_report.sync(name, settings)
+        sent, total, notice = recorded_report.sync(name, settings)
         typer.echo(f"{name}: MLflow has all {total} trials ({sent} sent now)")
+        if notice:
+            typer.echo(f"{name}: {notice}", err=True)
 
 
 def export(

@@ -23,7 +23,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings, trainings
 from mnist_ablate.sweep.sweep import Sweep
-from mnist_ablate.tracking.run_format import verdict_tag
+from mnist_ablate.tracking.run_format import claim_key
 from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.bounds import checked
@@ -165,7 +165,7 @@ class Run:
             if found.verdict != "inconclusive" and found.name not in self._announced:
                 self._announced.add(found.name)
                 self._view.message(f"{found.name}: {found.verdict} after {found.n_pairs} seeds, {estimate(found)}")
-                self._uploading().tag(verdict_tag(found.name), found.verdict)
+                self._uploading().tag(claim_key("verdict", found.name), found.verdict)
 
     def _train(self, planned: Iterable[tuple[PlannedTrial, ...]], search: Search | None = None) -> None:
         """Run these trainings. With a search they are its suggestions, and it decides by what it is told.

@@ -25,11 +25,13 @@ from mnist_ablate.sweep.plan import planned_settings
 from mnist_ablate.sweep.sweep_file import as_yaml, reproduction
 from mnist_ablate.tracking.mirror import FinishedTrial, Mirror
 from mnist_ablate.tracking.page_view import page_view
-from mnist_ablate.tracking.run_format import Data, verdict_tag
+from mnist_ablate.tracking.run_format import Data, claim_key
 from mnist_ablate.verification import raw_stores
 from mnist_ablate.workloads.versions import installed_versions
 
 _PICTURE = "verdicts.png"
+_PICTURE_WIDTH = 760  # MLflow's page scales none, and a wider one pushes what it says about a run off the screen
+_OPEN = " Open this line: each claim, its interval and the picture."
 _LINKS = (
     "[The sweep's run](page:) · [report](page:report.html) · [trials](page:trials.csv) · [sweep file](page:sweep.yaml)"
 )
@@ -41,8 +43,8 @@ def report(name: str, settings: Settings) -> tuple[Report, Record]:
     return _report(record), record
 
 
-def sync(name: str, settings: Settings) -> tuple[int, int]:
-    """Send MLflow what it lacks of a recorded sweep; how many runs were sent, and how many there are.
+def sync(name: str, settings: Settings) -> tuple[int, int, str]:
+    """Send MLflow what it lacks of a recorded sweep: how many runs were sent, how many there are, what to tell.
 
     Raises UnreachableError if MLflow cannot be reached.
     """
@@ -53,7 +55,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int]:
     sent = mirror.outcomes_together(ended)
     alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
     publish(record, len(records), mirror, settings, _report(record))
-    return sum(sent.values()) + sum(alone), len(entries)
+    return sum(sent.values()) + sum(alone), len(entries), mirror.notice
 
 
 def _report(record: Record) -> Report:
@@ -143,7 +145,7 @@ def publish(record: Record, records: int, mirror: Mirror, settings: Settings, re
     from mnist_ablate.reports import charts, drawing, html  # here, because they import matplotlib
 
     shown = recorded_sweep(record)
-    effects = {f"effect.{claim.name}": claim.effect for claim in report.claims if math.isfinite(claim.effect)}
+    effects = {claim_key("effect", claim.name): claim.effect for claim in report.claims if math.isfinite(claim.effect)}
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / name for name in ("report.html", "bundle.zip", "sweep.yaml", "trials.csv")}
         html.write(report, shown, files["report.html"])
@@ -152,14 +154,17 @@ def publish(record: Record, records: int, mirror: Mirror, settings: Settings, re
         files["sweep.yaml"].write_text(as_yaml(record.sweep), encoding="utf-8")
         files["trials.csv"].write_text(trial_table.table(record.plan, record.entries()), encoding="utf-8")
         with suppress(SweepError):  # nothing is recorded that could be drawn
-            drawing.to_png(charts.main_chart(report, shown), Path(folder) / _PICTURE)
+            drawing.to_png(charts.main_chart(report, shown), Path(folder) / _PICTURE, _PICTURE_WIDTH)
             files[_PICTURE] = Path(folder) / _PICTURE
         description = headline(report, record.sweep.question, f"artifact:{_PICTURE}" if _PICTURE in files else "")
         outcomes = [entry.outcome for entry in shown.every]
         when = f"Trained from {times}." if (times := trained(outcomes)) else ""
         note = "\n\n".join((description, _LINKS, when, markdown(report, "")))
-        said = {verdict_tag(claim.name): claim.verdict for claim in report.claims}
-        texts, tags = (note, f"{description}\n{_LINKS}"), {"bundle_digest": digest, **said}
+        said = {claim_key("verdict", claim.name): claim.verdict for claim in report.claims}
+        # MLflow's page shows the first line of an experiment's description, folded.
+        first, blank, rest = description.partition("\n\n")
+        folded = f"{first}{_OPEN if report.claims else ''}{blank}{rest}\n{_LINKS}"
+        texts, tags = (note, folded), {"bundle_digest": digest, **said}
         mirror.verdicts(texts, effects, [*files.values()], tags, ended_ms(outcomes))
     record.mirrored = Mirrored(records, mask(settings.tracking_uri), mirror.link)
 

@@ -86,10 +86,11 @@ def to_svg_file(chart: Chart) -> str:
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def to_png(chart: Chart, path: Path) -> None:
-    """Write the chart in light colors to a PNG file, 1,840 pixels wide."""
-    with _settings():  # a little more than 144 dots an inch, because matplotlib cuts off a fraction of a pixel
-        chart.figure.savefig(path, format="png", dpi=144 + 1e-4, metadata={"Software": None})
+def to_png(chart: Chart, path: Path, width: int = 1840) -> None:
+    """Write the chart in light colors to a PNG file, so many pixels wide."""
+    inches = chart.figure.get_size_inches()[0]
+    with _settings():  # a little more than that, because matplotlib cuts off a fraction of a pixel
+        chart.figure.savefig(path, format="png", dpi=width / inches + 1e-4, metadata={"Software": None})
 
 
 def _element(chart: Chart, ident: str) -> ET.Element:

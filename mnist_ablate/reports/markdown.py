@@ -4,6 +4,7 @@ import re
 
 from mnist_ablate.reports import sections, wording
 from mnist_ablate.reports.report import Report
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 
 
 def markdown(report: Report, question: str) -> str:
@@ -23,18 +24,24 @@ def headline(report: Report, question: str, picture: str) -> str:
     Where only a line is shown, it is a sentence.
     """
     claims = report.main_claims
+    reach = {found.name: f"; {_inline(wording.say('reach', found))}" for found in report.reach}
     said = [
         f"- {wording.SIGNS[each.verdict]} **{each.verdict}**{wording.mark(report)}: {_inline(each.statement)} "
-        f"{wording.estimate(each)}"
+        f"{_measure(each)}{wording.estimate(each)}{reach.get(each.name, '')}"
         for each in claims
     ]
-    about = f"In parentheses: {wording.level(report)} intervals of the difference, treatment minus control."
+    about = f"In parentheses: {wording.level(report)} intervals. {wording.meanings(report)}"
     told = [f"{wording.say('tally', report)}.", "\n".join(said), about] if claims else []
     told += [
         *(f"**{_inline(alarm)}**" for alarm in wording.alarms(report)),
         f"![The verdicts]({picture})" if picture else "",
     ]
     return "\n\n".join(filter(None, [*told, _inline(question)])) + "\n"
+
+
+def _measure(claim: ClaimVerdict) -> str:
+    """What a number is that is no plain difference: `Slope per doubling of width: `."""
+    return "" if claim.measure == "difference" else f"{_inline(claim.measure[:1].upper() + claim.measure[1:])}: "
 
 
 def _inline(text: str) -> str:

@@ -50,7 +50,7 @@ class FinishedTrial(NamedTuple):
 
 SENDERS = 4  # outcomes that a server is sent side by side
 _MOST_COMPARED = 6
-_SOURCE = ("mlflow.source.name", "mlflow.source.type", "mlflow.user")
+_SOURCE = ("mlflow.source.name", "mlflow.source.type", "mlflow.user", "data")
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
@@ -93,7 +93,8 @@ class Mirror:
     _sent: dict[str, set[Point]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.run_tags = {key: mask(value) for key, value in self.run_tags.items()}
+        known = {"data": self.data.name} if self.data else {}
+        self.run_tags = {key: mask(value) for key, value in {**self.run_tags, **known}.items()}
 
     def open(self) -> None:
         """Finds or creates the experiment and the parent run."""
@@ -164,7 +165,9 @@ class Mirror:
             addressed = [addresses(text, index.experiment_id, index.parent_id) for text in texts]
             note, description = (run_format.note(run_format.beside(text, others)) for text in addressed)
             news = run_format.changed(metrics, parent.data.metrics)
-            self._log_data(index, index.parent_id, is_there=bool(parent.inputs and parent.inputs.dataset_inputs))
+            if self.data and not (parent.inputs and parent.inputs.dataset_inputs):
+                # Trials name it in a tag: a request more for each of them would cost a fifth of all sending.
+                index.client.log_inputs(index.parent_id, datasets=self.data.inputs())
             said = [RunTag(name, value) for name, value in {_NOTE: note, **tags}.items()]
             index.client.log_batch(index.parent_id, metrics=news, tags=said)
             if not index.shared:
@@ -204,7 +207,7 @@ class Mirror:
             if news:  # an older version sent it
                 index.client.log_batch(known.run_id, tags=[RunTag(key, value) for key, value in news.items()])
                 index.trials[trial.id] = replace(known, tags={**known.tags, **news})
-            return self._log_data(index, known.run_id, is_there=known.has_data) or bool(news)
+            return bool(news)
         if known and is_same:  # made again for its start: it still comes from the versions and the commit of then
             tags = {key: value for key, value in known.tags.items() if key in self.run_tags} | tags
         metrics = run_format.all_metrics(outcome)
@@ -214,20 +217,12 @@ class Mirror:
         params = [Param(key, value) for key, value in run_format.params(self.workload, trial).items()]
         said = [RunTag(key, value) for key, value in tags.items()] if is_live else ()
         index.client.log_batch(run_id, metrics=metrics, params=params, tags=said)
-        self._log_data(index, run_id, is_there=index.trials[trial.id].has_data)
         run = run_format.as_stored(run_id, outcome)
         index.client.set_terminated(run_id, run.status, run.ended_ms)
         index.trials[trial.id] = replace(
-            run, started_ms=index.trials[trial.id].started_ms, tags={**self.run_tags, **tags}, has_data=True
+            run, started_ms=index.trials[trial.id].started_ms, tags={**self.run_tags, **tags}
         )
         del self._sent[run_id]
-        return True
-
-    def _log_data(self, index: _Index, run_id: str, *, is_there: bool) -> bool:
-        """Tells what a run was trained on, if that is known and not there yet; whether it was news."""
-        if is_there or self.data is None:
-            return False
-        index.client.log_inputs(run_id, datasets=self.data.inputs())
         return True
 
     def _keeps_its_start(self, index: _Index, run: StoredRun, outcome: Outcome) -> bool:
@@ -391,5 +386,4 @@ def _stored(run: "Run") -> StoredRun:
         data.metrics,
         *times,
         data.tags,
-        bool(run.inputs and run.inputs.dataset_inputs),
     )

@@ -15,7 +15,7 @@ from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.client import connect, translate_errors
 from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.registered_model import OUTCOME
-from mnist_ablate.tracking.run_format import arm_name, run_name, verdict_tag
+from mnist_ablate.tracking.run_format import arm_name, claim_key, run_name
 from mnist_ablate.trial import Outcome, RecordedTrial
 from mnist_ablate.workloads.workload import Workload
 
@@ -48,7 +48,7 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
         tags = {
             **own,
             **_tags(sweep.workload, found, outcome),
-            **{verdict_tag(claim): verdict for claim, verdict in verdicts.items()},
+            **{claim_key("verdict", claim): verdict for claim, verdict in verdicts.items()},
         }
         with translate_errors(settings.tracking_uri):
             _describe(Path(folder), run_id)

@@ -89,7 +89,12 @@ def page_view(plan: Plan, digest: str, since_ms: int) -> PageView:
         "modelVersionFilter": "All Runs",
         "selectedColumns": _columns(main),
         "columnOrder": [*_COLUMN_WIDTHS, *_columns(main), "duration"],
-        "columnWidths": {**_COLUMN_WIDTHS, **dict.fromkeys(_columns(main), 110), "tags.`arm`": 160, "duration": 90},
+        "columnWidths": {
+            **_COLUMN_WIDTHS,
+            **dict.fromkeys(_columns(main), 110),
+            f"metrics.`{main}`": 190,
+            "duration": 90,
+        },
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
         "compareRunSections": [section for section in sections if section["uuid"] in shown],
@@ -129,7 +134,8 @@ def _curve(plan: Plan) -> str:
 
 
 def _columns(main: str) -> Sequence[str]:
-    return ("tags.`arm`", "params.`seed`", f"metrics.`{main}`", "tags.`outcome`", "attributes.`Dataset`")
+    """No arm: a group and the name of each run say it. The seed as a tag: of params a group shows an average."""
+    return ("tags.`seed`", f"metrics.`{main}`", "tags.`outcome`", "tags.`data`")
 
 
 def _section(ident: str, name: str, *, is_open: bool = True, columns: int = 3) -> dict[str, Any]:

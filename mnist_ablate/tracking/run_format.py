@@ -1,6 +1,7 @@
 """A trial and its outcome in MLflow's words: names, statuses, metrics, params and tags. Pure; sends nothing."""
 
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 STATUSES = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "lost": "KILLED", "pruned": "KILLED"}
 OUTCOME_TAGS = ("outcome", "reason", "worker")
 _LONGEST_NOTE = 5000
+_LONGEST_KEY = 250
 _LONGEST_ARM = 28
 _MARKED = {"control": CONTROL_SEED, "tuning": TUNING_SEED}
 SAME_TIME_MS = 50
@@ -36,7 +38,6 @@ class StoredRun:
     started_ms: int | None = None
     ended_ms: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    has_data: bool = False
 
     @property
     def finished(self) -> bool:
@@ -60,9 +61,9 @@ class Data:
         return [DatasetInput(data, [InputTag("mlflow.data.context", "train, validation, test")])]
 
 
-def verdict_tag(claim: str) -> str:
-    """The tag of a sweep's own run that says what became of a claim."""
-    return f"verdict.{claim}"
+def claim_key(kind: str, claim: str) -> str:
+    """What the sweep's own run calls the verdict or the effect of a claim, in characters that MLflow takes."""
+    return re.sub(r"[^\w.\-]", "_", f"{kind}.{claim}")[:_LONGEST_KEY]
 
 
 def points(metrics: "Iterable[Metric]") -> set[Point]:

@@ -1,6 +1,7 @@
 """Does MLflow show what the ledger holds? One run a trial, every number once; shares no code with the mirror."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -146,6 +147,6 @@ def _wrong_effects(ledger: CheckedLedger, parent: RawRun) -> Iterator[str]:
         yield f"MLflow: the run of the sweep is {parent.status}: {_SYNC}"
     latest = {key: value for key, _, _, value in sorted(parent.points, key=lambda point: point[2])}
     for verdict in judge(ledger.rows, ledger.sweep.every_claim, looks=ledger.sweep.looks):
-        told = latest.get(f"effect.{verdict.name}")
+        told = latest.get(re.sub(r"[^\w.\-]", "_", f"effect.{verdict.name}")[:250])
         if math.isfinite(verdict.effect) and not _is_same(told, verdict.effect):
             yield f"MLflow: effect.{verdict.name} is {shown(told)}, the trials say {shown(verdict.effect)}: {_SYNC}"

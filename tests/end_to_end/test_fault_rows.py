@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import Command, Done, wait_for
-from mlflow_helpers import new_home, points
-from mlflow_stub import Reply, Stub, running
+from mlflow_helpers import active_runs, free_port, new_home, points, rows
+from mlflow_stub import Reply, Stub, mlflow_server, running
 from sweep_runs import starts, sweep_file
 
+from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.settings import Settings
 
 TESTS = Path(__file__).parents[1]
@@ -83,6 +84,29 @@ def test_sync_restores_a_wiped_mlflow_and_twice_changes_nothing(
     assert "(0 sent now)" in stored("sync", "small").out
     assert points(uri) == before
     assert stored("verify", "small").code == 0
+
+
+def test_runs_last_as_long_as_their_trials_though_the_tracker_was_down_meanwhile(
+    command: Command, sweep: tuple[str, ...], tmp_path: Path
+) -> None:
+    store, port = new_home(tmp_path / "server"), free_port()
+    said = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "FAKE_EPOCH_S": "1", "FAKE_TRIAL_S": "2.25"}
+    with mlflow_server(store, port):
+        training = command.start(*sweep, **said)
+        wait_for(lambda: any(kind == "trial" for kind, *_ in active_runs(store)), 90)
+    training.communicate(timeout=120)
+    with mlflow_server(store, port):
+        assert "MLflow has all 6 trials" in command("sync", "small", **said).out
+    times = """select t.value, r.start_time, r.end_time from runs r join tags t using (run_uuid)
+        where t.key = 'trial_id' and r.lifecycle_stage = 'active' and r.status = 'FINISHED'"""
+    found = {of: (start, end) for of, start, end in rows(store, times)}
+    record = Ledger(Settings(home=command.folder / ".mnist-ablate").ledger_url, reading=True).find("small")
+    ended = [each.outcome for each in record.records()]
+    assert found.keys() == {each.trial_id for each in ended}
+    for each in ended:
+        began, end = found[each.trial_id]
+        assert abs(began - each.started_ms) < 100
+        assert abs(end - began - 1000 * each.seconds) < 100
 
 
 def test_a_bad_data_file_is_4_in_one_line_and_nothing_is_made(

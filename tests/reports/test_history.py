@@ -110,10 +110,10 @@ def test_sync_sends_what_is_missing_then_the_verdicts_and_remembers(
     settings: Settings, plan: Plan, tracker: Tracker
 ) -> None:
     record = recorded(settings, plan, *plan.verdict_trials())
-    assert recorded_report.sync("small", settings) == (6, 6)
+    assert recorded_report.sync("small", settings)[:2] == (6, 6)
     assert "Tanh hurts." in tracker.notes[0]
     assert (record.mirrored.records, record.mirrored.link) == (6, tracker.link)
-    assert recorded_report.sync("small", settings) == (0, 6)
+    assert recorded_report.sync("small", settings)[:2] == (0, 6)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -129,7 +129,7 @@ def test_sync_beside_a_running_sweep_remembers_only_what_it_sent(
         return send(ended)
 
     monkeypatch.setattr(tracker, "outcomes_together", sent_while_another_ends)
-    assert recorded_report.sync("small", settings) == (5, 5)
+    assert recorded_report.sync("small", settings)[:2] == (5, 5)
     assert (record.mirrored.records, len(record.records())) == (5, 6)
 
 

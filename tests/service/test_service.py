@@ -7,6 +7,8 @@ import pytest
 from command import Command, Done
 from service_stack import ADMIN, Stack, stack
 
+from mnist_ablate.tracking import page_view
+
 pytestmark = pytest.mark.service
 
 REAL = """
@@ -23,8 +25,13 @@ def service() -> Iterator[Stack]:
         yield running
 
 
+NOTE = {"key": "mlflow.note.content", "value": "mine"}
+
+
 @pytest.fixture(scope="module")
 def swept(service: Stack) -> list[Done]:
+    """A sweep beside an experiment of somebody else."""
+    service.call("/api/2.0/mlflow/experiments/create", {"name": "theirs", "tags": [NOTE]}, user=ADMIN)
     (service.folder / "person").mkdir()
     return service.swept(service.folder / "person")
 
@@ -45,6 +52,15 @@ def test_runs_are_visible_with_an_account(service: Stack, swept: list[Done], use
     found = service.call("/api/2.0/mlflow/runs/search", wanted, user=user)["runs"]
     assert len(found) == 6
     assert {run["info"]["status"] for run in found} == {"FINISHED"}
+
+
+def test_the_link_opens_the_view_of_the_sweep_and_experiments_of_others_stay(service: Stack, swept: list[Done]) -> None:
+    assert f"viewStateShareKey={page_view.KEY}" in swept[0].err
+    found = service.call("/api/2.0/mlflow/experiments/search", {"max_results": 10}, user=ADMIN)["experiments"]
+    tags = {each["name"]: {tag["key"]: tag["value"] for tag in each.get("tags", ())} for each in found}
+    assert page_view.is_ours(tags["small"][page_view.TAG])
+    assert "supported" in tags["small"]["mlflow.note.content"]
+    assert tags["theirs"] == {NOTE["key"]: "mine"}
 
 
 def test_wrong_password_and_no_certificate_are_one_line(service: Stack, swept: list[Done], tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_a_home_that_moved_is_at_home_where_it_is(tmp_path: Path, how: str) -> N
     (page,) = (new / "mlartifacts").rglob("report.html")
     written = page.stat().st_mtime_ns
     assert verify.problems("small", settings) == []
-    assert recorded_report.sync("small", settings) == (0, 6)
+    assert recorded_report.sync("small", settings)[:2] == (0, 6)
     assert all(path.is_file() for path in artifacts(settings).values())
     assert [*(new / "mlartifacts").rglob("report.html")] == [page]
     assert page.stat().st_mtime_ns > written

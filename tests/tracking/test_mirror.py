@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -92,15 +93,15 @@ def test_outcome_arrives_whole(uri: str) -> None:
     assert [(each.step, each.timestamp) for each in curve] == [(n, START_MS + n * 1000) for n in (1, 2, 3)]
 
 
-def test_data_is_told_of_every_run_once_and_of_the_parent(uri: str) -> None:
+def test_data_is_told_once_on_the_sweep_s_run_and_named_by_every_trial(uri: str) -> None:
     for _ in range(2):
-        sender = mirror(uri)
-        sender.data = run_format.Data("digits", "d1" * 32, "digits.npz")
+        sender = replace(mirror(uri), data=run_format.Data("digits", "d1" * 32, "digits.npz"))
         sender.outcome(*done())
         sender.verdicts(("note", "note"), {}, [], {})
     runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
-    told = [[(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs] for run in runs]
-    assert told == [[("digits", "d1" * 18)]] * 2
+    told = [(each.dataset.name, each.dataset.digest) for run in runs for each in run.inputs.dataset_inputs]
+    assert told == [("digits", "d1" * 18)]
+    assert [run.data.tags["data"] for run in runs] == ["digits"] * 2
 
 
 def test_status_and_reason_are_told_and_a_trial_that_never_started_has_an_end(uri: str) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow_helpers import DIGEST, START_MS, mirror
 from sweep_runs import small
 
+from mnist_ablate.cli import records
+from mnist_ablate.execution import recorded_report
 from mnist_ablate.sweep.plan import make_plan
 from mnist_ablate.tracking import mirror as mirror_module
 from mnist_ablate.tracking import page_view
@@ -115,3 +118,24 @@ def test_a_view_that_is_too_long_or_refused_is_told_in_a_line_and_the_sweep_goes
     made.open()
     assert PLAIN in made.link
     assert "\n" not in made.notice
+
+
+def test_sync_says_in_a_line_that_the_page_does_not_show_the_view(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mirror_module, "server_version", lambda _uri: "2.22.0")
+    made = viewing(uri)
+    made.open()
+    monkeypatch.setattr(recorded_report, "sync", lambda *_: (0, 6, made.notice))
+    records.sync("small", home=tmp_path)
+    told = capsys.readouterr()
+    assert told.out == "small: MLflow has all 6 trials (0 sent now)\n"
+    assert told.err == f"small: {made.notice}\n"
+    assert made.notice
+
+
+def test_every_column_fits_a_page_of_1500_pixels() -> None:
+    state = view().state
+    assert "tags.`arm`" not in state["selectedColumns"]  # empty beside a group, whose name it is
+    shown = [*state["columnWidths"].values(), 150, 90]  # when it was made, which is there if runs are sorted by it
+    assert sum(shown) < 1500 - 280  # what stands on the left of the table

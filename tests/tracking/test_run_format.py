@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name, _validate_tag
 from mlflow_helpers import START_MS, epochs, outcome, trial
 
 from mnist_ablate.ledger import raw_records
@@ -74,3 +75,11 @@ def test_a_note_says_which_arm_and_what_came_out_or_why_nothing_did() -> None:
     failed = outcome(trial(), "failed", metrics={}, reason="no such layer")
     said = run_format.trial_note({"activation": "relu"}, trial(CONTROL_SEED + 1), failed, metric)
     assert said == f"relu, seed {CONTROL_SEED + 1}, for the negative control.\n\nFailed: no such layer."
+
+
+def test_claims_of_any_name_have_keys_that_mlflow_takes() -> None:
+    names = ["hurts.learning_rate-1e+16.optimizer-sgd", "\u0e01\u0e34", "a" * 300]
+    assert run_format.claim_key("verdict", "hurts.epochs-10") == "verdict.hurts.epochs-10"
+    for name in names:
+        _validate_tag(run_format.claim_key("verdict", name), "supported")
+        _validate_metric_name(run_format.claim_key("effect", name))

@@ -131,3 +131,13 @@ def test_a_claim_is_asked_again_across_settings_and_a_plan_knows_its_power(examp
     found = judging.of_rows(sweep, every, {"planned": len(every), "complete": len(every)})
     assert found.reach[0].settings[1].verdict == other.verdict
     assert digests(make_plan(sweep, "d" * 8, 10**6))["claims"]
+
+
+@KINDS
+def test_the_note_on_mlflow_s_page_says_what_each_number_is(example: Example) -> None:
+    found = report(example, rows(example, example.true))
+    text = markdown.headline(found, "q", "")
+    (claim,) = found.claims
+    assert f"{claim.verdict}**: {claim.statement} " in text
+    assert claim.measure == "difference" or f"{claim.measure[1:]}: {wording.effect(claim.effect, claim.unit)} (" in text
+    assert wording.meanings(found) in text
