@@ -228,7 +228,7 @@ def test_time_left_counts_a_training_that_serves_several_arms_once() -> None:
     assert left.seconds(1, 10.0) == 5 * 10.0, "two more of relu, and three of tanh that take as long"
     for arm in ("relu 5", "relu 5", "tanh 5", "tanh 5", "tanh 5"):
         left.recorded(arm)
-    assert left.seconds(1, 10.0) == ((2 + 3) * 10.0, False), "what is left of the shorter ones trains by itself"
+    assert left.seconds(1, 10.0) == (2 + 3) * 10.0, "what is left of the shorter ones trains by itself"
 
 
 def test_a_notebook_shows_one_bar_that_is_replaced(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
