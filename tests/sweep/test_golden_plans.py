@@ -10,8 +10,12 @@ from mnist_ablate.sweep.plan import make_plan
 GOLDEN = {
     "activation": ("d100c6eeea68a6dd", 270, "6dafbf28924baab8", "c08bcfcaee7620ed"),
     "activation-quick": ("68c26c81f88b3475", 54, "0050aefa78de8af6", "998b9e31cc2c8600"),
-    "article": ("b182bcae79d89a5f", 240, "b9e8839b358c9728", "f339cac03aa5b905"),
-    "article-quick": ("fa4e860cd52663f1", 48, "004ce490bac21768", "fabf180c77f3644e"),
+    "article": ("4f404de70cc47755", 270, "b9e8839b358c9728", "5f735bb8055a9283"),
+    "article-quick": ("d8802fcf59db6030", 54, "004ce490bac21768", "4f5d8a34185f322a"),
+    "components": ("4a1281b74ae8bcb5", 396, "f47767d271b20124", "9f3f5b77df4f083a"),
+    "components-quick": ("387b0aaa5fc51810", 198, "e15889e01a714263", "7dd6b4bec4b5ba22"),
+    "data": ("d466cd83a0895818", 500, "de3f72d20f5b3f67", "e88579ef987ac3ee"),
+    "data-quick": ("2172643e671db3a0", 150, "827c8a47e2e41cdb", "f8f9e1238aa693a2"),
     "dropout": ("7489fcb859feeb74", 270, "dafa03b7f382f8b2", "d31d621efb1ad8b3"),
     "dropout-quick": ("9fbc5e5a8890d499", 54, "9bcc08e6dfbdc91e", "ab9150bee37f1868"),
     "normalization": ("9aafdc1ca9240d19", 390, "51e8f0df8320f76b", "3be175edb773d60a"),
@@ -24,6 +28,8 @@ GOLDEN = {
     "optimizer-quick": ("6006b41b18df8704", 104, "ca5d303045133ea1", "b95854fd8596f23a"),
     "search": ("a83e3f71fad1792a", 170, "6dafbf28924baab8", "d4baebfaa202da0f"),
     "search-quick": ("0f26875092ba2a05", 20, "0050aefa78de8af6", "1572709e7cb9d809"),
+    "sensitivity": ("4e7c63908729f5f4", 620, "b4087419bf0aee87", "958ba7fc4b00d6b9"),
+    "sensitivity-quick": ("dae6dfc024daa026", 186, "cd75c1950548b642", "3cd82150d1f508ad"),
     "vgg16": ("c962ffb664190d0e", 120, "6d9ad6e07a6d4aa4", "55f31b717611978d"),
     "vgg16-quick": ("4b99a7a40e01b618", 24, "6036179115296479", "c660ac80a88f0ec5"),
 }
