@@ -3,10 +3,9 @@
 What only one design asks for is in `designs`. Without a workload the factors are columns of a table, with any values.
 """
 
-import math
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mnist_ablate.errors import SweepError
-from mnist_ablate.sweep import conflicts, settings_across, sources
+from mnist_ablate.sweep import claim_checks, conflicts, settings_across, sources
 from mnist_ablate.sweep.claim import Claim, keys_of, kind_names
 from mnist_ablate.sweep.designs import CONFIGURATION, DESIGNS, contains_value, equal_values
 from mnist_ablate.sweep.designs import SECTIONS as DESIGN_SECTIONS
@@ -262,7 +261,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         yield Finding(("question",), "is empty; say in a sentence what the sweep asks")
     yield from _own_code(sweep, claims, lost, rules)
     yield from sources.findings(sweep, claims, lost, rules.workload)
-    yield from _claims(sweep, claims, lost, rules)
+    yield from claim_checks.findings(sweep, claims, lost, rules.workload)
     if lost & _RELATED:
         return
     yield from DESIGNS[sweep.design].findings(sweep, rules.workload)
@@ -271,18 +270,7 @@ def _sense(sweep: Sweep, claims: dict[int, Claim], lost: set[str | int], rules: 
         text = "min and max add seeds while a claim is undecided, and there is no claim; write one number"
         yield Finding(("seeds",), text)
     for index, claim in claims.items():
-        yield from _arms(("claims", index), claim, sweep, is_sound=index not in lost)
-
-
-def _claims(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
-    """What is wrong with claims by themselves."""
-    earlier: set[str] = set()
-    for index, claim in claims.items():
-        problems = (*_texts(claim, earlier, rules.workload), *(() if index in lost else _by_kind(claim, sweep)))
-        if "metrics" not in lost:
-            problems += (*_estimand(claim, sweep), *claim.scale_problems(is_declared=rules.workload is not None))
-        yield from (Finding(("claims", index, *key.split(".")), text) for key, text in problems)
-        earlier.add(claim.name)
+        yield from claim_checks.of_arms(("claims", index), claim, sweep, is_sound=index not in lost)
 
 
 def _own_code(sweep: Sweep, claims: Mapping[int, Claim], lost: set[str | int], rules: _Rules) -> Iterator[Finding]:
@@ -372,46 +360,3 @@ def _configurations(sweep: Sweep, rules: _Rules) -> Iterator[Finding]:
         first = earlier.setdefault(frozenset(settings.items()), name)
         if first != name:
             yield Finding(("configurations", name), f"is the same as {shown(first)}; remove one", at_key=True)
-
-
-def _texts(claim: Claim, earlier: Container[str], workload: Workload | None) -> Iterator[tuple[str, str]]:
-    if not is_name(claim.name):
-        yield "name", f"{shown(claim.name)}: {NAME_RULE}"
-    if claim.name in earlier:
-        yield "name", f"{shown(claim.name)} is there twice; give each claim its own name"
-    if not claim.statement.strip():
-        yield "statement", "is empty; say in a sentence what is claimed"
-    if workload and claim.metric not in workload.metrics:
-        yield "metric", f"no such metric: {shown(claim.metric)}; {hint(claim.metric, workload.metrics)}"
-
-
-def _estimand(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
-    """Whether the mean of all seeds can be asked for."""
-    metric = sweep.metric(claim.metric)
-    if claim.estimand == "mean" and not (math.isfinite(metric.low) and math.isfinite(metric.high)):
-        yield "estimand", f"mean needs a metric with bounds, and {claim.metric} has none; use typical"
-
-
-def _by_kind(claim: Claim, sweep: Sweep) -> Iterator[tuple[str, str]]:
-    """Whether it has what its kind asks for."""
-    for key in claim.never:
-        if getattr(claim, key) != type(claim).model_fields[key].get_default():
-            yield key, f"kind: {claim.kind} has no {key}; remove it"
-    yield from claim.problems(sweep)
-
-
-def _arms(address: Address, claim: Claim, sweep: Sweep, *, is_sound: bool) -> Iterator[Finding]:
-    """Factors and values of a claim that no arm has, else combinations of them that the design leaves out."""
-    factors = sweep.factors
-    for side in ("treatment", "control", "where", "versus"):
-        for key, value in (getattr(claim, side) or {}).items():
-            if key not in factors:
-                text, is_sound = f"not a factor of this sweep; {hint(key, factors, 'factors')}", False
-                yield Finding((*address, side, key), text, at_key=True)
-            elif not contains_value(factors[key], value):
-                text, is_sound = f"no arm has {shown(value)}; {hint(value, factors[key], 'values')}", False
-                yield Finding((*address, side, key), text)
-    for context, side in product(("where", "versus"), ("treatment", "control")) if is_sound else ():
-        one, other = getattr(claim, context), getattr(claim, side)
-        if None not in (one, other) and (text := DESIGNS[sweep.design].missing_arm(sweep, {**one, **other})):
-            yield Finding((*address, "versus" if context == "versus" else side), text)
