@@ -14,7 +14,7 @@ from mnist_ablate.sweep.plan import Plan, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import counted
 from mnist_ablate.trial import Outcome, Params, Scalar
-from mnist_ablate.workloads.workload import Trainer, trial_of
+from mnist_ablate.workloads.workload import Trainer, repeatable, trial_of
 
 Repeats = Literal["to the bit", "to rounding", "no"]
 _ROUNDING = 1e-5
@@ -63,7 +63,6 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
     os.environ.setdefault(TRIALS, tempfile.mkdtemp(prefix="mnist-ablate-check-"))
     trainer: Trainer = resolve_name(os.environ.get("MNIST_ABLATE_TRAINER") or workload.trainer)(inputs)
     outcomes: list[Outcome] = []
-    of_machine = {name for name, metric in workload.metrics.items() if metric.of_machine}
 
     def train(what: str, params: Params, seed: int = 0) -> Mapping[str, float]:
         say(what)
@@ -72,7 +71,7 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
         if outcome.status not in ("complete", "diverged"):
             raise AblateError(f"{sweep.name}: {what}: {outcome.status}: {outcome.reason}")
         outcomes.append(outcome)
-        return {name: value for name, value in outcome.metrics.items() if name not in of_machine}
+        return repeatable(workload, outcome.metrics)
 
     first = plan.arms[0].settings
     once, again = train("a trial", first), train("the same trial again", first)

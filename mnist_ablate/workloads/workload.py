@@ -303,6 +303,12 @@ def selection_score(workload: Workload, metrics: Mapping[str, float]) -> float:
     return known.low - 1.0 if value is None else value
 
 
+def repeatable(workload: Workload, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that a trial has again, to the bit, when it is trained again."""
+    of_machine = {name for name, metric in workload.metrics.items() if metric.of_machine}
+    return {name: value for name, value in metrics.items() if name not in of_machine}
+
+
 @cache
 def default_workload() -> Workload:
     """The workload of a sweep that names none: that of MNIST_ABLATE_WORKLOAD, `module:object`, else Keras on MNIST."""

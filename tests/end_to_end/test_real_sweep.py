@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 from command import Command, base_environment, wait_for
+from keras_trials import to_the_bit
 from mlflow_helpers import new_home
 
 from mnist_ablate.ledger.ledger import Ledger
@@ -37,7 +38,7 @@ def numbers(real, home):
     """Everything that was measured, to the bit; times left out."""
     entries = Ledger(f"sqlite:///{real.folder / home / 'ledger.db'}").find("centered").entries()
     outcomes = {id_: entry.outcome for id_, entry in entries.items()}
-    return {id_: (o.metrics, o.diagnostics, [epoch.metrics for epoch in o.epochs]) for id_, o in outcomes.items()}
+    return {id_: (to_the_bit(o), o.diagnostics, [epoch.metrics for epoch in o.epochs]) for id_, o in outcomes.items()}
 
 
 def recorded(ledger):

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from command import Command, base_environment
+from keras_trials import to_the_bit
 from tiny_images import write_images
 
 from mnist_ablate.environment import TRAINING
@@ -79,7 +80,7 @@ def users(tmp_path):
 def numbers(folder, home):
     entries = Ledger(f"sqlite:///{folder / home / 'ledger.db'}").find("digits").entries()
     found = {id_: entry.outcome for id_, entry in entries.items()}
-    return {id_: (o.status, o.metrics, o.diagnostics, [e.metrics for e in o.epochs]) for id_, o in found.items()}
+    return {id_: (o.status, to_the_bit(o), o.diagnostics, [e.metrics for e in o.epochs]) for id_, o in found.items()}
 
 
 def test_numbers_are_the_same_bits_whatever_the_user_set_for_other_programs(tmp_path, users):

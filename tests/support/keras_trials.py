@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from mnist_ablate.execution.engine import Engine, Event
-from mnist_ablate.trial import Trial
+from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
-from mnist_ablate.workloads.workload import default_workload, trial_of
+from mnist_ablate.workloads.workload import default_workload, repeatable, trial_of
 
 
 def keras_trial(recipe: Recipe, seed: int, data_digest: str) -> Trial:
@@ -24,3 +24,8 @@ def each_event(engine: Engine, asked: Iterable[Trial]) -> Iterator[Event]:
     """The events of these trials, one by one: each is handled before the next trial is taken."""
     for events in engine.batches(((trial,) for trial in asked), ahead=False):
         yield from events
+
+
+def to_the_bit(outcome: Outcome) -> dict[str, float]:
+    """The metrics that the same trial has again."""
+    return repeatable(default_workload(), outcome.metrics)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras_trials import keras_trial
+from keras_trials import keras_trial, to_the_bit
 
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.active_pixels import BLOCK, ActivePixels, group_by_active_pixels
@@ -103,11 +103,11 @@ def test_a_split_in_parts_is_evaluated_as_the_whole_images_are(dataset, monkeypa
 @pytest.mark.slow
 def test_a_trial_has_the_same_bits_again_and_nearly_the_numbers_of_whole_images(dataset, monkeypatch):
     trial = keras_trial(Recipe(width=8, normalizer="centered", epochs=1, learning_rate=0.01), 1, "")
-    whole = Trainer(dataset).train(trial).metrics
+    whole = to_the_bit(Trainer(dataset).train(trial))
     monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
     trainer = Trainer(dataset)
-    split_up = trainer.train(trial).metrics
-    assert trainer.train(trial).metrics == split_up == Trainer(dataset).train(trial).metrics
+    split_up = to_the_bit(trainer.train(trial))
+    assert to_the_bit(trainer.train(trial)) == split_up == to_the_bit(Trainer(dataset).train(trial))
     assert split_up == pytest.approx(whole, rel=1e-3)
 
 
