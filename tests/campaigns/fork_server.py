@@ -7,6 +7,7 @@ not when a process is killed.
 
 import errno
 import gc
+import itertools
 import json
 import logging
 import os
@@ -53,7 +54,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "plan.open": ("mnist_ablate.execution.driver:Ledger.__init__", 1),
     "plan.begin": ("mnist_ablate.ledger.ledger:Ledger.begin", 1),
     "plan.register": ("optuna:Study.set_user_attr", 4),
-    "run.start": ("mnist_ablate.execution.driver:_Run._training", 1),
+    "run.start": ("mnist_ablate.execution.driver:Run._training", 1),
     "run.event": ("mnist_ablate.cli.live_view:Watch.event", 6),
     "run.epoch": ("mnist_ablate.tracking.uploader:Uploader.epoch", 3),
     "record.add": ("mnist_ablate.ledger.ledger:Record.add_all", 2),
@@ -105,8 +106,13 @@ class Engine(nullcontext):
     def drain(self, *, at_once: bool = False) -> None:  # noqa: ARG002 - as the engine has it
         self.draining = True
 
-    def batches(self, trials: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:  # noqa: ARG002 - as the real one
-        for event in self.events(trials):
+    def batches(
+        self,
+        trainings: Iterable[tuple[Trial, ...]],
+        *,
+        ahead: bool,  # noqa: ARG002 - as the real one
+    ) -> Iterator[list[Event]]:
+        for event in self.events(itertools.chain.from_iterable(trainings)):
             yield [event]
 
     def events(self, trials: Iterable[Trial]) -> Iterator[Event]:
@@ -121,7 +127,7 @@ class Engine(nullcontext):
                 failed = {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
                 outcome = Outcome(trial_id=trial.id, status="failed", **failed)
             for epoch in epochs:
-                yield Progress(trial, epoch)
+                yield Progress(trial, epoch, outcome.started_ms)
             yield Finished(trial, outcome)
             with suppress(AssertionError):  # a sweep would be over before its first run is sent
                 until(lambda: not pending(_uploaders[-1]), UPLOAD_S)

@@ -174,7 +174,8 @@ def _worst(real: Any, plan: Any, entries: Any) -> Any:
 
 
 _DELETED = "lifecycle_stage = 'deleted'"
-_ONE_TRIAL = "select run_uuid from tags where key = 'trial_id' limit 1"
+_ACTIVE = "select run_uuid from runs where lifecycle_stage = 'active'"
+_ONE_TRIAL = f"select run_uuid from tags where key = 'trial_id' and run_uuid in ({_ACTIVE}) limit 1"
 _WORSE = "replace(value_json, '\"test_accuracy\": 0.9', '\"test_accuracy\": 0.8')"
 _NO_DELETION = _around(MlflowClient, "delete_run", lambda *_: None)
 _TRIED_AGAIN = _around(driver, "_is_tried_again", lambda *_: True)
