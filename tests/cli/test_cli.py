@@ -65,7 +65,7 @@ def test_failed_trials_are_1_and_the_same_command_repairs_them(
 def test_three_failures_alike_are_1_and_one_line(call: Call, sweep: tuple[str, ...], fake: Path) -> None:
     done = call(*sweep, "--seeds", "9", FAKE_FAULTS='{"*/*": "raise"}')
     assert done.code == 1
-    stopped = "small: stopped, [34] trials failed alike: RuntimeError: no such layer;"  # two may come together
+    stopped = "small: stopped, [3-7] trials failed alike: RuntimeError: no such layer;"  # some may come together
     assert re.match(stopped, done.err.splitlines()[-1])
     assert "Traceback" not in done.err
     assert len(starts(fake)) < 8

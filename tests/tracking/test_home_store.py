@@ -189,7 +189,7 @@ def own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_home_of_any_name_leaves_nothing_beside_it(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "homes"
     settings = filled(folder / name)
-    assert sorted(artifacts(settings)) == ["bundle.zip", "report.html"]
+    assert sorted(artifacts(settings)) == ["bundle.zip", "report.html", "sweep.yaml", "trials.csv", "verdicts.png"]
     assert verify.problems("small", settings) == []
     assert names(folder) == [name]
     assert names(tmp_path / "here") == []
