@@ -17,7 +17,7 @@ from mnist_ablate.tracking.mirror import Mirror
 from mnist_ablate.tracking.registered_model import OUTCOME
 from mnist_ablate.tracking.run_format import arm_name, claim_key, run_name
 from mnist_ablate.trial import Outcome, RecordedTrial
-from mnist_ablate.workloads.workload import Workload
+from mnist_ablate.workloads.workload import Workload, repeatable
 
 
 def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mapping[str, str]) -> str:
@@ -57,8 +57,11 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
                 client.create_registered_model(name, description=sweep.question)
             source = f"{client.get_run(run_id).info.artifact_uri}/model"
             made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
-    same = outcome.metrics == found.outcome.metrics
-    differs = "" if same else "; trained again here, its numbers differ: see its tags"
+    differs = (
+        ""
+        if _same_numbers(sweep.workload, found, outcome)
+        else "; trained again here, its numbers differ: see its tags"
+    )
     return f"registered: {name} version {made.version} ({arm}){differs}"
 
 
@@ -77,6 +80,11 @@ def _trained(workload: Workload, found: RecordedTrial, folder: Path, settings: S
     return outcome
 
 
+def _same_numbers(workload: Workload, found: RecordedTrial, outcome: Outcome) -> bool:
+    """Whether training again gave what was recorded, but for what it cost."""
+    return repeatable(workload, outcome.metrics) == repeatable(workload, found.outcome.metrics)
+
+
 def _describe(folder: Path, run_id: str) -> None:
     """The file that tells MLflow how to load the model, without a pickle."""
     from mlflow import pyfunc
@@ -93,7 +101,7 @@ def _tags(workload: Workload, found: RecordedTrial, outcome: Outcome) -> dict[st
         "arm": arm_name(found.params, found.trial.seed),
         "seed": str(found.trial.seed),
         "chosen_by": f"mean {workload.selection_metric} of its arm",
-        "same_numbers_as_recorded": str(outcome.metrics == found.outcome.metrics).lower(),
+        "same_numbers_as_recorded": str(_same_numbers(workload, found, outcome)).lower(),
         "data_digest": found.trial.data_digest,
         **{name: str(value) for name, value in outcome.metrics.items() if name in shown},
     }

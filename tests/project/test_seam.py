@@ -57,7 +57,7 @@ def test_a_sweep_of_another_workload_ends_in_a_verdict_that_verify_confirms(coin
     assert all(word in shown for word in ("late heads", "%", "pp"))
     run(coin, "report", "coin", "--output", "coin.html")
     page = (coin.folder / "coin.html").read_text()
-    assert "The seeds vary the tosses." in page
+    assert "The verdicts generalize over tosses; the coins stay the same." in page
     assert not re.search("image|accuracy", page)
     run(coin, "verify", "coin")
     assert json.loads(run(coin, "report", "coin", "--format", "json")) == report
