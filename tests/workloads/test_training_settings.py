@@ -177,3 +177,10 @@ def test_all_of_it_together_trains_and_repeats_to_the_bit(dataset):
     assert [first[name] for name in repeats] == [again[name] for name in repeats]
     plain = trainer.train(keras_trial(Recipe(width=8, batch_size=32, epochs=3), 3, "")).metrics
     assert plain["val_loss"] != first["val_loss"]
+
+
+@pytest.mark.slow
+def test_an_epoch_costs_what_every_thread_computes_for_it(dataset):
+    recipes = (Recipe(model="cnn", batch_size=32, epochs=3), Recipe(model="mlp", width=8, batch_size=32, epochs=3))
+    cnn, mlp = (Trainer(dataset).train(keras_trial(each, 0, "")).metrics["epoch_seconds"] for each in recipes)
+    assert cnn > 5 * mlp

@@ -95,7 +95,7 @@ _COSTS = (
     Metric("images_per_epoch", "The training images of an epoch.", "lower", low=1.0),
     Metric(
         "epoch_seconds",
-        "Processor seconds of the trial's thread for an epoch with its validation, the median from the second on.",
+        "Processor seconds of the process for an epoch with its validation, the median from the second on.",
         "lower",
         "seconds",
         0.0,
