@@ -131,6 +131,7 @@ class Engine:
         self._arrived: queue.SimpleQueue[tuple[_Handler, Any, float]] = queue.SimpleQueue()
         self._waiting: deque[_Task] = deque()
         self._running: dict[str, _Task] = {}
+        self._held: set[str] = set()  # keys of what workers were given, until Dask says that it is over
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
         self._trial_s: deque[float] = deque([math.inf], maxlen=_BUNDLE)
         self._draining_since: float | None = None
@@ -227,6 +228,7 @@ class Engine:
         for task in tasks:
             task.future = future
             self._running[task.trial.id] = task
+        self._held.add(key)
         future.add_done_callback(lambda done: self._put(self._on_done, (tasks, done)))
 
     def _on_message(self, message: dict[str, Any], at: float) -> Iterator[Event]:
@@ -267,6 +269,7 @@ class Engine:
     def _on_done(self, done: tuple[Sequence[_Task], Any], _at: float) -> Iterator[Event]:
         """Settle the trials whose last message has not come. What its worker had no time for waits again."""
         tasks, future = done
+        self._held.discard(future.key)
         left = [task for task in tasks if self._running.get(task.trial.id) is task and task.future is future]
         outcomes, problem = _results(future) if left else ({}, "")
         for task in reversed(left):  # those that wait again keep their order
@@ -340,9 +343,13 @@ class Engine:
         return self.trial_timeout_s or usual_s
 
     def _worker_that_holds(self, key: str) -> str:
-        """The worker that holds this trial and nothing else, not even a trial of another sweep. Empty if none does."""
+        """The worker that holds this trial and no other that runs, not even of another sweep. Empty if none does.
+
+        It may hold one whose outcome came, if it froze before it said that nothing follows.
+        """
         given = self._query_scheduler(self._client.scheduler.processing, workers=None)
-        return next((worker for worker, keys in given.items() if [*keys] == [key]), "")
+        over = self._held - {task.future.key for task in self._running.values()}
+        return next((worker for worker, keys in given.items() if {*keys} - over == {key}), "")
 
     def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
         """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place."""

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import wait_for
@@ -97,6 +98,20 @@ def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(run: Run, fake
     told = run(relu_1="kill_once")
     assert told.retries == [("worker killed", 1)]
     assert told.numbers == undisturbed.numbers
+
+
+def test_a_worker_that_froze_after_an_outcome_holds_the_next_trial_alone(
+    plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, task = Engine(plugin), engine._Task((trials(digest, seeds=1)[0],), SimpleNamespace(key="next"))
+    running._client = SimpleNamespace(scheduler=SimpleNamespace(processing=None))
+    running._running, running._held = {"next": task}, {"told", "next"}
+    for keys, holder in ((["next"], "w"), (["told", "next"], "w"), (["told"], ""), (["next", "of another sweep"], "")):
+        monkeypatch.setattr(running, "_query_scheduler", lambda *_, keys=keys, **__: {"v": [], "w": keys})
+        assert running._worker_that_holds("next") == holder
+    running._running["told"] = engine._Task(task.trials, SimpleNamespace(key="told"))
+    monkeypatch.setattr(running, "_query_scheduler", lambda *_, **__: {"w": ["told", "next"]})
+    assert not running._worker_that_holds("next"), "it waits for one that runs"
 
 
 def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
