@@ -34,6 +34,7 @@ def check_parent(server: str, folder: Path) -> None:
     assert note.startswith("1 claim: ")
     assert experiment.tags["mlflow.note.content"].startswith("1 claim: ")
     assert "Does tanh hurt?" in note
+    assert "| claim | verdict |" in note
     run_id = parent.info.run_id
     assert sorted(file.path for file in client.list_artifacts(run_id)) == [
         *("bundle.zip", "report.html", "sweep.yaml", "trials.csv", "verdicts.png")
