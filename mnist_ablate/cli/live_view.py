@@ -233,12 +233,11 @@ class TimeLeft:
                 cold = pace, self._workers.get(id_, "")
                 if cold in self._compiled:
                     self._epoch_s[pace].append(at - times[-1])
-                    times.append(at)
                 else:  # this epoch compiled, which no later one of its worker does
                     self._compiled.add(cold)
                     self._first_s[pace] = at - times[-1]
                     self._cold_s[id_] = pace, at - times[-1]
-                    times.append(at)
+                times.append(at)
             case Retried() if times:
                 del self._times[id_]
             case Finished():

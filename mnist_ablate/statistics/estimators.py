@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
 from mnist_ablate.statistics.paired_tests import Floats, Interval, equal_interval, t_interval, t_quantile
-
-LEAST = 3  # pairs: from fewer nothing is concluded
 
 
 def least_times(
@@ -23,8 +22,8 @@ def least_times(
     `interval` is that of so many times the results.
     """
     low, high = now + 1, most
-    if now < LEAST or not decides(interval(high / now)):
-        return LEAST if now < LEAST else None
+    if now < FEWEST_PAIRS or not decides(interval(high / now)):
+        return FEWEST_PAIRS if now < FEWEST_PAIRS else None
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if decides(interval(middle / now)) else (middle + 1, high)
@@ -51,13 +50,13 @@ class Fraction:
     @property
     def is_known(self) -> bool:
         """Whether both sides show their size, which numbers that are all zero do not."""
-        return self.above.size >= LEAST and bool(self.above.any() and self.below.any())
+        return self.above.size >= FEWEST_PAIRS and bool(self.above.any() and self.below.any())
 
     def interval(self, alpha: float, rounding: float = 0.0, times: float = 1.0) -> Interval:  # noqa: ARG002
         """As the class says, with so many times the pairs."""
         if not self.is_known:
             return Interval(math.nan, math.nan, -math.inf, math.inf)
-        n = max(LEAST, round(self.above.size * times))
+        n = max(FEWEST_PAIRS, round(self.above.size * times))
         top = max(float(self.above.max()), float(self.below.max()))
         x, y = self.above / top, self.below / top
         squared = t_quantile(n, alpha) ** 2 / n
@@ -103,7 +102,7 @@ class PartlyKnown:
     def interval(self, alpha: float, rounding: float = 0.0, times: float = 1.0) -> Interval:
         """As the class says, with so many times the pairs."""
         mean = float(self.shown.mean()) if self.shown.size else math.nan
-        if self.shown.size < LEAST:
+        if self.shown.size < FEWEST_PAIRS:
             return Interval(mean, math.nan, -math.inf, math.inf)
         low, high = (self._limits(each, alpha, rounding, times) for each in (self.least, self.most))
         return Interval(mean, float(self.shown.std(ddof=1)), low[0], high[1])
@@ -111,7 +110,7 @@ class PartlyKnown:
     def _limits(self, values: Floats, alpha: float, rounding: float, times: float) -> tuple[float, float]:
         if not np.isfinite(values).all():
             return -math.inf, math.inf
-        n = max(LEAST, round(values.size * times))
+        n = max(FEWEST_PAIRS, round(values.size * times))
         if float(np.ptp(values)) <= rounding:
             return equal_interval(float(values.mean()), n, alpha, self.span)
         found = t_interval(values, alpha)
@@ -122,7 +121,7 @@ class PartlyKnown:
         """Twice the smaller one of both t tests: the null lies below the least, or above the most; 1 if unknown."""
         tails = [1.0]
         for values, sign in ((self.least, 1.0), (self.most, -1.0)):
-            if values.size >= LEAST and np.isfinite(values).all() and float(np.ptp(values)) > rounding:
+            if values.size >= FEWEST_PAIRS and np.isfinite(values).all() and float(np.ptp(values)) > rounding:
                 t = sign * (float(values.mean()) - null) / float(values.std(ddof=1)) * math.sqrt(values.size)
                 tails.append(2.0 * float(special.stdtr(values.size - 1, -t)))
         return min(1.0, *tails)

@@ -22,7 +22,7 @@ from mnist_ablate.statistics.decision_rule import (
     by_interval,
     with_collapses,
 )
-from mnist_ablate.statistics.estimators import LEAST, least_times
+from mnist_ablate.statistics.estimators import least_times
 from mnist_ablate.statistics.image_sampling import half_width, image_differences, image_variance
 from mnist_ablate.statistics.paired_tests import (
     Floats,
@@ -307,7 +307,7 @@ class Evidence:
             few = (
                 f"{' and '.join(map(str, self.pairs.estimator.counts))} results without pairs do not show their spread"
             )
-            return f"{few}; each arm needs at least {wanted or LEAST}"
+            return f"{few}; each arm needs at least {wanted or FEWEST_PAIRS}"
         if self.span and trained >= FEWEST_PAIRS:
             return f"{n} equal differences do not show their spread, and {made.metric} has no known bounds"
         why = {0: "no seed has every side", 1: "one pair has no spread"}.get(n, f"{n} pairs are too few")

@@ -379,11 +379,4 @@ class Mirror:
 def _stored(run: "Run") -> StoredRun:
     info, data = run.info, run.data
     outcome, times = data.tags.get("outcome", ""), (info.start_time, info.end_time)
-    return StoredRun(
-        info.run_id,
-        info.status,
-        outcome,
-        data.metrics,
-        *times,
-        data.tags,
-    )
+    return StoredRun(info.run_id, info.status, outcome, data.metrics, *times, data.tags)

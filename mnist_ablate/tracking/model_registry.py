@@ -57,11 +57,8 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
                 client.create_registered_model(name, description=sweep.question)
             source = f"{client.get_run(run_id).info.artifact_uri}/model"
             made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
-    differs = (
-        ""
-        if _same_numbers(sweep.workload, found, outcome)
-        else "; trained again here, its numbers differ: see its tags"
-    )
+    same = _same_numbers(sweep.workload, found, outcome)
+    differs = "" if same else "; trained again here, its numbers differ: see its tags"
     return f"registered: {name} version {made.version} ({arm}){differs}"
 
 

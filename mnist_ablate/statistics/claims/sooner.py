@@ -1,7 +1,7 @@
 """Sooner: epochs (images, seconds) to a level, which some may never reach; or ahead at every epoch."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -98,7 +98,12 @@ claims:
         asked = cast("SoonerClaim", claim)
         if asked.level is not None:
             found = two_sides([_with_times(arm, asked) for arm in arms], claim, claim.treatment, claim.control or {})
-            about = Metric(_time(asked), better="lower", low=0.0, high=_longest(arms, asked))
+            about = Metric(
+                _time(asked),
+                better="lower",
+                low=0.0,
+                high=_last_epoch(arms) + 1.0 if asked.by == "epochs" else math.inf,
+            )
             return (
                 replace(
                     found,
@@ -108,7 +113,7 @@ claims:
                     estimator=lambda results: _partly_known(results, found.weights),
                 ),
             )
-        last = max((len(row.epochs) for arm in arms for row in arm.by_seed.values()), default=0)
+        last = _last_epoch(arms)
         if not last:
             return (Contrast(problem=f"the results have no curve of {claim.metric}", metric=claim.metric),)
         curves = [_with_curve(arm, claim.metric) for arm in arms]
@@ -146,9 +151,8 @@ def _at(metric: str, epoch: int) -> str:
     return f"{metric} at epoch {epoch}"
 
 
-def _longest(arms: Sequence[ArmRows], claim: SoonerClaim) -> float:
-    last = max((len(row.epochs) for arm in arms for row in arm.by_seed.values()), default=0)
-    return last + 1.0 if claim.by == "epochs" else math.inf
+def _last_epoch(arms: Iterable[ArmRows]) -> int:
+    return max((len(row.epochs) for arm in arms for row in arm.by_seed.values()), default=0)
 
 
 def _with_curve(arm: ArmRows, metric: str) -> ArmRows:
@@ -161,7 +165,7 @@ def _with_curve(arm: ArmRows, metric: str) -> ArmRows:
 def _with_times(arm: ArmRows, claim: SoonerClaim) -> ArmRows:
     """The arm with the time to the level as a metric; below zero, so far as it was trained without reaching it."""
     better = 1.0 if claim.about.better == "higher" else -1.0
-    planned = max((len(row.epochs) for row in arm.by_seed.values()), default=0)
+    planned = _last_epoch([arm])
 
     def times(row: Row) -> dict[str, float]:
         curve = [(epoch.number, epoch.metrics.get(claim.metric, math.nan)) for epoch in row.epochs]

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mnist_ablate.statistics.claims.kind import ClaimKind, two_sides
+from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
 from mnist_ablate.statistics.estimators import Fraction
 from mnist_ablate.statistics.paired_tests import Floats, t_quantile
 from mnist_ablate.statistics.pairing import ArmRows, Contrast, Estimator
@@ -79,7 +80,7 @@ claims:
 
     def smallest_effect(self, claim: Claim, sweep: "Sweep", n_seeds: int, n_claims: int, alpha: float) -> float:  # noqa: ARG002
         """The ratio beyond the margin that is found with 80% power where results are normal, by simulation."""
-        if n_seeds < 3:  # noqa: PLR2004 - nothing is concluded from fewer
+        if n_seeds < FEWEST_PAIRS:
             return math.inf
         rng = np.random.default_rng(n_seeds)
         one, other = (
