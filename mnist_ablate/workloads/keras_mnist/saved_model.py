@@ -17,7 +17,7 @@ from mnist_ablate.workloads.keras_mnist.compiled_program import random_stream
 from mnist_ablate.workloads.keras_mnist.frozen_features import Extractor, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.network import Network
 from mnist_ablate.workloads.keras_mnist.recipe import recipe_of
-from mnist_ablate.workloads.keras_mnist.training_images import drawn, image_choice
+from mnist_ablate.workloads.keras_mnist.training_images import image_choice, images_of
 
 ABOUT, WEIGHTS = "model.json", "model.weights.h5"
 """The files of a model's folder: its trial with the shape of its inputs, and its weights."""
@@ -42,13 +42,11 @@ class Classifier:
             )
         recipe, self._shape = recipe_of(trial), tuple(about["image_shape"])
         source = input_source(recipe)
-        if trial.split_seed is not None and not source.base:
-            dataset = dataset.with_split(random_stream(trial.split_seed, "split"))
-        images = dataset.x_train
-        if (choice := image_choice(recipe, trial.seed_of("order"))) and not source.base:
-            images = images[drawn(dataset.y_train, choice, partial(random_stream, choice.seed))[0]]
+        if not source.base:  # whose normalizer is fitted on the data set's own training images
+            choice = image_choice(recipe, trial.seed_of("order"))
+            dataset, _ = images_of(dataset, trial.split_seed, choice, random_stream)
         fit = partial(Extractor, source) if source.base else SHIPPED.normalizers[source.normalizer]
-        self._transform: Transform = fit(images)
+        self._transform: Transform = fit(dataset.x_train)
         self._network = Network(recipe, input_shape(source, self._shape), about["classes"])
         self._network.model.load_weights(folder / WEIGHTS)
 

@@ -30,7 +30,7 @@ from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_met
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError, naming_place
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.saved_model import ABOUT, EVALUATION_ROWS, WEIGHTS, input_shape
-from mnist_ablate.workloads.keras_mnist.training_images import ImageChoice, drawn, image_choice
+from mnist_ablate.workloads.keras_mnist.training_images import ImageChoice, image_choice, images_of
 from mnist_ablate.workloads.workload import Cost
 
 Array = npt.NDArray[Any]
@@ -69,7 +69,7 @@ class Trainer:
         self.cache = FeatureCache(dataset, self.tables)
         self.program = lru_cache(PROGRAMS_KEPT)(self._program)
         self._inputs = lru_cache(INPUTS_KEPT)(self._load)
-        self._dataset = lru_cache(1)(self._split)
+        self._seen = lru_cache(1)(partial(images_of, dataset, stream=random_stream))
         self._transform = lru_cache(len(self.tables.normalizers))(self._fitted)
 
     def train(
@@ -181,21 +181,9 @@ class Trainer:
         """What recipes that share a program have in common."""
         return program_key(recipe, self.tables)
 
-    def _split(self, seed: int | None) -> data.Dataset:
-        """The images as a seed splits them; None: as they are."""
-        return self.dataset if seed is None else self.dataset.with_split(random_stream(seed, "split"))
-
-    def _chosen(self, split_seed: int | None, choice: ImageChoice | None) -> tuple[data.Dataset, Array | None]:
-        """The images, and the rows of the training images that are used; None if all are."""
-        dataset = self._dataset(split_seed)
-        if choice is None:
-            return dataset, None
-        rows, labels = drawn(dataset.y_train, choice, partial(random_stream, choice.seed))
-        return dataclasses.replace(dataset, x_train=dataset.x_train[rows], y_train=labels), rows
-
     def _fitted(self, normalizer: str, split_seed: int | None, choice: ImageChoice | None) -> Transform:
         """A normalizer, fitted. What is the user's may not write to the images that all trials share."""
-        fit, images = self.tables.normalizers[normalizer], self._chosen(split_seed, choice)[0].x_train
+        fit, images = self.tables.normalizers[normalizer], self._seen(split_seed, choice)[0].x_train
         if normalizer in SHIPPED.normalizers:
             return cast("Transform", fit(images))
         transform = fit(_read_only(images))
@@ -226,7 +214,7 @@ class Trainer:
         *,
         first_is_dense: bool,
     ) -> Inputs:
-        dataset, rows = self._chosen(split_seed, choice)
+        dataset, rows = self._seen(split_seed, choice)
         if source.base:  # computed once: its normalizer stays fitted on the data set's own training images
             features = self.cache.features(source)
             if split_seed is not None:

@@ -5,12 +5,14 @@ labels are the same in every arm, and a control removes the images that would ge
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_ablate.workloads.keras_mnist.data import Labels
+from mnist_ablate.workloads.keras_mnist.data import Dataset, Labels
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 Rows = npt.NDArray[np.int64]
@@ -31,6 +33,21 @@ def image_choice(recipe: Recipe, seed: int) -> ImageChoice | None:
     """None if every training image is taken as it is."""
     found = recipe.train_fraction, recipe.class_imbalance, recipe.label_noise
     return None if found == (1.0, 1.0, 0.0) else ImageChoice(*found, recipe.size_matched, seed)
+
+
+def images_of(
+    dataset: Dataset,
+    split_seed: int | None,
+    choice: ImageChoice | None,
+    stream: Callable[[int, str], np.random.Generator],
+) -> tuple[Dataset, Rows | None]:
+    """The images as a trial sees them: split by a seed (None: as they are), then chosen; and the rows, None if all."""
+    if split_seed is not None:
+        dataset = dataset.with_split(stream(split_seed, "split"))
+    if choice is None:
+        return dataset, None
+    rows, labels = drawn(dataset.y_train, choice, partial(stream, choice.seed))
+    return replace(dataset, x_train=dataset.x_train[rows], y_train=labels), rows
 
 
 def drawn(labels: Labels, choice: ImageChoice, streams: Streams) -> tuple[Rows, Labels]:
