@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnist_ablate.environment import of_user
+
 PROGRAM = Path(sys.executable).with_name("mnist-ablate")
 NO_TRACKER = "http://127.0.0.1:9"
 """Nobody listens on the discard port: refused at once, and no seconds for importing MLflow."""
@@ -75,7 +77,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
 
 def base_environment(**more: str) -> dict[str, str]:
     ours = ("MNIST_ABLATE", "MLFLOW", "OPTUNA")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    kept = {name: value for name, value in of_user().items() if not name.startswith(ours)}
     return {**kept, "MLFLOW_TRACKING_URI": NO_TRACKER, **more}
 
 
