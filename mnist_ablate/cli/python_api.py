@@ -261,7 +261,7 @@ def judge(
     from mnist_ablate.reports import judging
 
     source = Path(table) if isinstance(table, str | Path) else _as_table(table)
-    found = results_table.read(source, question.factors, results_table.metrics_of(question), columns)
+    found = results_table.read(source, question.columns, results_table.metrics_of(question), columns)
     return Report(judging.of_table(question, found, accept_confounded), None, tuple(found.rows))
 
 

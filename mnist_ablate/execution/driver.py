@@ -20,7 +20,7 @@ from mnist_ablate.reports import judging
 from mnist_ablate.reports.report import Report
 from mnist_ablate.reports.wording import estimate
 from mnist_ablate.settings import Settings
-from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.statistics.verdict import decide
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings, trainings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.run_format import claim_key
@@ -161,7 +161,8 @@ class Run:
         if not is_news or self._interrupts.stopping:
             return
         waiting = {name for name, own in self._awaited.items() if own}
-        for found in judge(progress.rows(self.plan, self._settled), claims, looks=looks, waiting=waiting):
+        rows = progress.rows(self.plan, self._settled)
+        for found in decide(rows, claims, looks, waiting):
             if found.verdict != "inconclusive" and found.name not in self._announced:
                 self._announced.add(found.name)
                 self._view.message(f"{found.name}: {found.verdict} after {found.n_pairs} seeds, {estimate(found)}")

@@ -12,7 +12,7 @@ from statistics import fmean
 from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.controls import ControlRuns
 from mnist_ablate.statistics.pairing import ArmRows, Factors, by_arm
-from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.statistics.verdict import decide
 from mnist_ablate.sweep.adaptive_schedule import Look
 from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, label
@@ -261,7 +261,7 @@ def _undecided(
     recorded: Sequence[ArmRows], rows: Sequence[Row], claims: Sequence[Claim], looks: Sequence[Look]
 ) -> Iterator[Factors]:
     """The arms of the claims that need another look; a claim that cannot be judged at all does not."""
-    for claim, found in zip(claims, judge(rows, claims, looks=looks), strict=True):
+    for claim, found in zip(claims, decide(rows, claims, looks), strict=True):
         if found.is_open and found.look == looks[-1].number:
             for _, side in kind_of(claim).sides(recorded, claim):
                 yield from (frozenset(arm.params.items()) for arm in side)

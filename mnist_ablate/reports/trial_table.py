@@ -19,7 +19,8 @@ def table(plan: Plan, entries: Mapping[str, RecordedTrial]) -> str:
     Numbers are written so that they are read back to the bit. `judge` reads the trials whose stage is `verdict`.
     """
     trials = [*_trials(plan, entries)]
-    factors, tuned = [*plan.sweep.factors], [name for name in plan.sweep.nuisance if name not in plan.sweep.factors]
+    factors = [*plan.sweep.columns]
+    tuned = [name for name in plan.sweep.nuisance if name not in factors]
     metrics = list(dict.fromkeys(name for _, _, entry in trials for name in entry.outcome.metrics))
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")

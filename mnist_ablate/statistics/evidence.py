@@ -218,8 +218,11 @@ class Evidence:
         """A number in the unit of the effect: of a logarithm the factor. What is infinite stays so."""
         return math.exp(min(value, 700.0)) if self.contrast.is_ratio and math.isfinite(value) else value
 
-    def judged(self, p_raw: float, p_value: float) -> ClaimVerdict:
-        """The verdict, with p-values over the looks so far, without and with Holm's correction."""
+    def judged(self, p_raw: float, p_value: float, *, explained: bool) -> ClaimVerdict:
+        """The verdict, with p-values over the looks so far, without and with Holm's correction.
+
+        Only if it is `explained` it has its reason, and the seeds that it needs.
+        """
         kind = kind_of(self.claim)
         made = ClaimVerdict(
             **self.claim.model_dump(include={"name", "statement", "metric", "estimand", "kind", "scale"}),
@@ -235,7 +238,7 @@ class Evidence:
             p_raw=p_raw,
             n_pairs=self.n_pairs,
             reason="",
-            seeds_needed=self.seeds_needed if self.is_open else None,
+            seeds_needed=self.seeds_needed if explained and self.is_open else None,
             excluded=self.pairs.excluded,
             differences={seed: self.told(value) for seed, value in self.shown.items()},
             unit=kind.unit(self.claim),
@@ -249,7 +252,7 @@ class Evidence:
             measure=kind.measure(self.claim),
             notes=self.contrast.notes,
         )
-        return replace(made, reason=self._reason(made))
+        return replace(made, reason=self._reason(made)) if explained else made
 
     @property
     def is_open(self) -> bool:

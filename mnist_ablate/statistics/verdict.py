@@ -30,21 +30,33 @@ class Arm:
 
 
 def judge(
-    rows: Sequence[Row],
-    claims: Sequence[Claim],
-    alpha: float = ALPHA,
-    looks: Sequence[Look] = (),
-    waiting: Collection[str] = (),
+    rows: Sequence[Row], claims: Sequence[Claim], alpha: float = ALPHA, looks: Sequence[Look] = ()
 ) -> tuple[ClaimVerdict, ...]:
     """One verdict for each claim, in order. In an adaptive sweep the first of its `looks` that decides gives it.
 
     A look is taken once all of its seeds are there. The first one is taken with the seeds that are there.
-    The `waiting` claims are not judged but count: what they find later can only confirm the verdicts of the others.
     Raises SweepError if an arm has two rows with one seed.
     """
+    return tuple(_verdict(*each, explained=True) for each in _judged(rows, claims, alpha, looks, ()))
+
+
+def decide(
+    rows: Sequence[Row], claims: Sequence[Claim], looks: Sequence[Look] = (), waiting: Collection[str] = ()
+) -> tuple[ClaimVerdict, ...]:
+    """The same verdicts without reasons and the seeds that they need, which take most of the time.
+
+    The `waiting` claims are not judged but count: what they find later can only confirm the verdicts of the others.
+    """
+    return tuple(_verdict(*each, explained=False) for each in _judged(rows, claims, ALPHA, looks, waiting))
+
+
+def _judged(
+    rows: Sequence[Row], claims: Sequence[Claim], alpha: float, looks: Sequence[Look], waiting: Collection[str]
+) -> list[tuple[Sequence[Evidence], float, float]]:
+    """Of each claim that is not waiting the evidence of its last look, and its p-values."""
     arm_rows = by_arm(rows)
     contrasts = [kind_of(claim).contrasts(arm_rows, claim) for claim in claims]
-    verdicts: dict[int, ClaimVerdict] = {}
+    judged: dict[int, tuple[Sequence[Evidence], float, float]] = {}
     p_raw = [1.0] * len(claims)
     open_ = [i for i, claim in enumerate(claims) if claim.name not in waiting]
     for look in looks or SINGLE_LOOK:
@@ -57,9 +69,9 @@ def judge(
         for i, parts in taken.items():
             p_raw[i] = min(p_raw[i], max(each.p_raw for each in parts))
         p_values = holm(p_raw)
-        verdicts |= {i: _verdict(parts, p_raw[i], p_values[i]) for i, parts in taken.items()}
-        open_ = [i for i in taken if verdicts[i].is_open]
-    return tuple(verdicts[i] for i in sorted(verdicts))
+        judged |= {i: (parts, p_raw[i], p_values[i]) for i, parts in taken.items()}
+        open_ = [i for i in taken if _verdict(*judged[i], explained=False).is_open]
+    return [judged[i] for i in sorted(judged)]
 
 
 def _evidence(claim: Claim, contrast: Contrast, n_claims: int, alpha: float, look: Look) -> Evidence:
@@ -69,14 +81,14 @@ def _evidence(claim: Claim, contrast: Contrast, n_claims: int, alpha: float, loo
     return Evidence(claim, contrast, found, collapses(contrast, claim, look.seeds), n_claims, alpha, look)
 
 
-def _verdict(parts: Sequence[Evidence], p_raw: float, p_value: float) -> ClaimVerdict:
+def _verdict(parts: Sequence[Evidence], p_raw: float, p_value: float, *, explained: bool) -> ClaimVerdict:
     """The verdict of all contrasts of a claim together.
 
     All must hold, so each may be shown at the whole level (intersection-union; Berger, Technometrics 24, 1982). One
     that fails, or that is too small to matter, is enough against the claim: so these share the level.
     """
     if len(parts) == 1:
-        return parts[0].judged(p_raw, p_value)
+        return parts[0].judged(p_raw, p_value, explained=explained)
     nearest = min(parts, key=lambda each: each.outward)
     shared = [replace(each, n_claims=each.n_claims * len(parts)) for each in parts]
     against = [each for each in shared if each.verdict == "refuted"] or [
@@ -92,9 +104,11 @@ def _verdict(parts: Sequence[Evidence], p_raw: float, p_value: float) -> ClaimVe
         shown = (stopped or sorted(open_, key=lambda each: each.outward) or [nearest])[0]
         if lacking and not stopped and not open_:
             shown = min((s for s, each in zip(shared, parts, strict=True) if each in lacking), key=lambda e: e.outward)
-    made = shown.judged(p_raw, p_value)
-    needed = [each.seeds_needed for each in lacking if each.is_open]
+    made = shown.judged(p_raw, p_value, explained=explained)
+    if not explained:
+        return made
     if made.is_open:
+        needed = [each.seeds_needed for each in lacking if each.is_open]
         most = None if None in needed else max((each for each in needed if each), default=made.seeds_needed)
         made = replace(made, seeds_needed=most)
     told = f"{shown.contrast.name}: {made.reason}"

@@ -22,7 +22,7 @@ from mnist_ablate.ledger.raw_records import (
 )
 from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.pairing import by_arm
-from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.statistics.verdict import decide
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import Epoch, Params, Row, Scalar
@@ -181,8 +181,10 @@ def wanted(plan: Plan, trials: Trials, finals: Finals) -> Trials:
         if any(each.id not in finals for each in taken):
             break
         rows = _rows(plan.sweep, taken, finals)
-        verdicts = zip(claims, judge(rows, claims, looks=plan.sweep.looks[: look.number]), strict=True)
-        open_ = [claim for claim, found in verdicts if found.is_open and found.look == look.number]
+        verdicts = decide(rows, claims, plan.sweep.looks[: look.number])
+        open_ = [
+            claim for claim, found in zip(claims, verdicts, strict=True) if found.is_open and found.look == look.number
+        ]
         sides = [side for claim in open_ for _, side in kind_of(claim).sides(by_arm(rows), claim)]
         running, earlier = {_key(arm.params) for side in sides for arm in side}, seeds.stop
     return taken if plan.sweep.looks else trials

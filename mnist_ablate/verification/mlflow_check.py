@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mnist_ablate.ledger.raw_records import FinalRecord, RawOutcome
-from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.statistics.verdict import decide
 from mnist_ablate.text import shown
 from mnist_ablate.verification.ledger_check import CheckedLedger
 from mnist_ablate.verification.raw_stores import RawExperiment, RawRun
@@ -146,7 +146,7 @@ def _wrong_effects(ledger: CheckedLedger, parent: RawRun) -> Iterator[str]:
     if parent.status != _OVER:
         yield f"MLflow: the run of the sweep is {parent.status}: {_SYNC}"
     latest = {key: value for key, _, _, value in sorted(parent.points, key=lambda point: point[2])}
-    for verdict in judge(ledger.rows, ledger.sweep.every_claim, looks=ledger.sweep.looks):
+    for verdict in decide(ledger.rows, ledger.sweep.every_claim, ledger.sweep.looks):
         told = latest.get(re.sub(r"[^\w.\-]", "_", f"effect.{verdict.name}")[:250])
         if math.isfinite(verdict.effect) and not _is_same(told, verdict.effect):
             yield f"MLflow: effect.{verdict.name} is {shown(told)}, the trials say {shown(verdict.effect)}: {_SYNC}"

@@ -116,6 +116,16 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own(shown):
     assert shown.save("r.svg").read_text().startswith("<")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["normalization_across", "data"])
+def test_a_shipped_sweep_s_table_gives_its_verdicts(home, name):
+    sweep = ma.load(name)
+    recorded(home, sweep)
+    judged = ma.judge(ma.open_report(name, home=home).save("t.csv"), sweep)
+    assert judged.claims.equals(ma.open_report(name, home=home).claims)
+    assert len(judged.claims) == len(sweep.every_claim)
+
+
 def test_a_table_is_judged_whatever_made_it(home, tmp_path):
     rows = [
         {"scale": scale, "seed": seed, "acc": 0.5 + 0.2 * scale + seed / 100} for scale in (0, 1) for seed in range(6)

@@ -26,7 +26,7 @@ from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import Selection
 from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
-from mnist_ablate.statistics.verdict import judge
+from mnist_ablate.statistics.verdict import decide, judge
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
 from mnist_ablate.verification import ledger_check, raw_stores
@@ -196,7 +196,7 @@ def test_claims_are_decided_one_by_one_and_what_comes_later_changes_no_verdict()
             before, waiting = waiting, {name for name, own in awaited.items() if own}
             if waiting == before:
                 continue
-            for found in judge(progress.rows(plan, entries), sweep.claims, looks=sweep.looks, waiting=waiting):
+            for found in decide(progress.rows(plan, entries), sweep.claims, sweep.looks, waiting):
                 assert found.name not in waiting
                 if not found.is_open:
                     assert (found.verdict, found.look) == (last[found.name].verdict, last[found.name].look)
