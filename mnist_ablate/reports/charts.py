@@ -45,7 +45,7 @@ Seeds = Mapping[int, Sequence[tuple[float, float]]]  # (place, value) of every s
 
 
 def main_chart(report: Report, record: RecordedSweep) -> Chart:
-    """The one chart of an SVG or PNG file: claims about the first claim's metric; arms if there are no claims.
+    """The one chart of an SVG or PNG file: all claims, on an axis for each metric; arms if there are no claims.
 
     Claims that are asked in several settings have a panel each.
 
@@ -55,8 +55,10 @@ def main_chart(report: Report, record: RecordedSweep) -> Chart:
     if report.reach:
         return specifications(report, metric)
     if report.claims:
-        first = report.main_claims[0]
-        return claims([each for each in report.main_claims if each.axis == first.axis], metric)
+        by_axis: dict[tuple[str, str], list[ClaimVerdict]] = {}
+        for each in report.main_claims:
+            by_axis.setdefault(each.axis, []).append(each)
+        return forests([(every, report.asked.metric(name)) for (name, _), every in by_axis.items()])
     if not report.arms:
         raise SweepError(f"{record.sweep.name}: no trial is recorded yet: run the sweep first")
     return arms(main_arms(report.arms, record.sweep, MOST_ROWS), record, metric)
@@ -76,48 +78,71 @@ def main_arms(every: Sequence[Arm], sweep: Sweep, most: int) -> Sequence[Arm]:
 
 def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
     """A forest plot: for each claim its interval over its seeds, the margin as a band, the verdict as sign and word."""
-    shown, measure = every[:MOST_ROWS], measure_of(metric)
-    measure = _measured(shown[0], measure) if shown else measure
-    called = f"{shown[0].measure if shown else 'difference'} in {measure.name}"
+    return forests([(every, metric)])
+
+
+def forests(groups: Sequence[tuple[Sequence[ClaimVerdict], Metric]]) -> Chart:
+    """Forest plots below each other in one chart, each of claims about one metric, on an axis of its own."""
+    shown = [(every[:MOST_ROWS], measure_of(metric)) for every, metric in groups]
+    called = [f"{every[0].measure if every else 'difference'} in {measure.name}" for every, measure in shown]
+    heights = [46.0 * max(len(every), 1) + 76.0 for every, _ in shown]
+    told = [f"{_told(each)}. " for every, _ in shown for each in every]
+    title = f"Forest plot: {', '.join(called)}, with interval and margin, for {len(told)} claims"
+    with canvas(title, "".join(told), sum(heights)) as chart:
+        places = chart.figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
+        forest, number = [], 1
+        for axes, (every, measure), name in zip(places, shown, called, strict=True):
+            _name_rows(axes, [each.name for each in every])
+            _draw_forest(chart, axes, every, _measured(every[0], measure) if every else measure, name)
+            forest.append((axes, number))
+            number += len(every)
+        names = [label for axes in places for label in axes.get_yticklabels()]
+        width = max((name.get_window_extent().width for name in names), default=0.0)
+        for axes, first in forest:
+            axes.tick_params("y", pad=width + 14.0)
+            for y, name in enumerate(axes.get_yticklabels()):
+                name.set_horizontalalignment("left")
+                _write(axes, (-width - 38.0, y + 0.5), str(first + y), "muted", "bold")
+    return chart
+
+
+def _told(claim: ClaimVerdict) -> str:
+    return f"{claim.name}, {claim.verdict}: {_estimated(claim)}"
+
+
+def _estimated(claim: ClaimVerdict) -> str:
+    return minus(estimate(claim)).replace(" pp)", ")")
+
+
+def _draw_forest(chart: Chart, axes: Axes, shown: Sequence[ClaimVerdict], measure: Measure, called: str) -> None:
+    """The marks of these claims on axes with their rows."""
     bounds = [(each.logarithm(each.ci_low), each.logarithm(each.ci_high)) for each in shown]
     seeds_of = [{seed: each.logarithm(value) for seed, value in each.differences.items()} for each in shown]
-    differences = [
-        v for each, own in zip(shown, seeds_of, strict=True) for v in (*own.values(), each.logarithm(each.effect))
+    parts_of = [
+        [(each.logarithm(p.effect), y + 0.39, f"{p.name}, {p.verdict}") for p in each.parts]
+        for y, each in enumerate(shown)
     ]
+    differences = [value for own in seeds_of for value in own.values()]
+    differences += [place for own in parts_of for place, *_ in own]
+    differences += [each.logarithm(each.effect) for each in shown]
     sizes = [each.logarithm(each.margin) for each in shown]
     span = drawing.span_of_differences(differences, [limit for each in bounds for limit in each], sizes)
-    estimates = [minus(estimate(each)).replace(" pp)", ")") for each in shown]
-    said = [f"{each.name}, {each.verdict}: {text}" for each, text in zip(shown, estimates, strict=True)]
+    set_scale(axes, "x", span, measure.difference_tick, f"{called}{', percentage points' * measure.is_fraction}")
+    axes.axvline(0.0, color=LIGHT["muted"], linewidth=1, zorder=1.5)
     margins = {measure.difference(size).lstrip("+") for size in sizes}
-    title = f"Forest plot: {called}, with interval and margin, for {len(shown)} claims"
-    with canvas(title, "".join(f"{text}. " for text in said), 46.0 * max(len(shown), 1) + 76.0) as chart:
-        axes = _rows(chart, [each.name for each in shown])
-        label = f"{called}{', percentage points' * measure.is_fraction}"
-        set_scale(axes, "x", span, measure.difference_tick, label)
-        axes.axvline(0.0, color=LIGHT["muted"], linewidth=1, zorder=1.5)
-        axes.text(
-            0.0,
-            -0.12,
-            f"margin {'±' * (not measure.is_ratio)}{margins.pop()}" if len(margins) == 1 else "margin of each claim",
-            ha="center",
-        )
-        width = max((name.get_window_extent().width for name in axes.get_yticklabels()), default=0.0)
-        axes.tick_params("y", pad=width + 14.0)
-        for y, (name, each) in enumerate(zip(axes.get_yticklabels(), shown, strict=True)):
-            name.set_horizontalalignment("left")
-            _write(axes, (-width - 38.0, y + 0.5), str(y + 1), "muted", "bold")
-            color, (symbol, size) = LIGHT[each.verdict], _SYMBOLS[each.verdict]
-            axes.barh(y + 0.5, 2.0 * sizes[y], left=-sizes[y], height=0.86, color=LIGHT["band"], zorder=0.2)
-            seeds = _points(each.name, seeds_of[y], y + 0.74, measure.difference, MOST_POINTS // len(shown))
-            _plot(chart, axes, seeds, _SEED)
-            _bar(axes, bounds[y], y + 0.39, color)
-            mean = {**_MEAN, "marker": symbol, "ms": size, "color": color}
-            parts = [(each.logarithm(p.effect), y + 0.39, f"{p.name}, {p.verdict}") for p in each.parts]
-            _plot(chart, axes, parts, {**_MEAN, "marker": "|", "ms": 12, "mew": 1.5, "color": LIGHT["muted"]})
-            _plot(chart, axes, [(each.logarithm(each.effect), y + 0.39, said[y])], mean)
-            _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
-            _write(axes, (16.0, y + 0.71), estimates[y], "muted")
-    return chart
+    margin = f"margin {'±' * (not measure.is_ratio)}{margins.pop()}" if len(margins) == 1 else "margin of each claim"
+    axes.text(0.0, -0.12, margin, ha="center")
+    for y, each in enumerate(shown):
+        color, (symbol, size) = LIGHT[each.verdict], _SYMBOLS[each.verdict]
+        axes.barh(y + 0.5, 2.0 * sizes[y], left=-sizes[y], height=0.86, color=LIGHT["band"], zorder=0.2)
+        seeds = _points(each.name, seeds_of[y], y + 0.74, measure.difference, MOST_POINTS // len(shown))
+        _plot(chart, axes, seeds, _SEED)
+        _bar(axes, bounds[y], y + 0.39, color)
+        _plot(chart, axes, parts_of[y], {**_MEAN, "marker": "|", "ms": 12, "mew": 1.5, "color": LIGHT["muted"]})
+        mean = {**_MEAN, "marker": symbol, "ms": size, "color": color}
+        _plot(chart, axes, [(each.logarithm(each.effect), y + 0.39, _told(each))], mean)
+        _write(axes, (16.0, y + 0.34), f"{SIGNS[each.verdict]} {each.verdict}", each.verdict, "bold")
+        _write(axes, (16.0, y + 0.71), _estimated(each), "muted")
 
 
 def specifications(report: Report, metric: Metric) -> Chart:
@@ -182,7 +207,8 @@ def arms(every: Sequence[Arm], record: RecordedSweep, metric: Metric) -> Chart:
     title = f"{measure.name} of every trial in {len(shown)} arms, with means and intervals"
     words = "; ".join(_mean_text(arm, measure) for arm in shown)
     with canvas(title, words, 31.0 * max(len(shown), 1) + 62.0) as chart:
-        axes = _rows(chart, [arm_name(arm.params) for arm in shown])
+        axes = chart.figure.subplots()
+        _name_rows(axes, [arm_name(arm.params) for arm in shown])
         set_scale(axes, "x", span, measure.tick, measure.name)
         for y, (arm, seeds) in enumerate(zip(shown, found, strict=True)):
             for each, (_, ended, style) in zip(seeds, ends, strict=True):
@@ -320,13 +346,11 @@ def _few(points: Sequence[Point], most: int) -> list[Point]:
     return [points[round(i)] for i in np.linspace(0, len(points) - 1, min(len(points), most))]
 
 
-def _rows(chart: Chart, names: Sequence[str]) -> Axes:
-    """Axes with a named row for each, from 0 on downwards."""
-    axes = chart.figure.subplots()
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Make a named row for each, from 0 on downwards."""
     axes.set_ylim(max(len(names), 1), 0)
     labels = [short(name, 40) for name in names]
     axes.set_yticks([y + 0.5 for y in range(len(names))], labels, color=LIGHT["ink"], fontsize=13)
-    return axes
 
 
 def _write(axes: Axes, at: tuple[float, float], text: str, color: str, weight: str = "normal") -> None:

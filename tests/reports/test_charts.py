@@ -27,7 +27,7 @@ from mnist_ablate.errors import SweepError
 from mnist_ablate.reports import charts, drawing, wording
 from mnist_ablate.reports.drawing import LIGHT, Chart, Measure, set_scale, short, to_png, to_svg, to_svg_file
 from mnist_ablate.reports.report import RecordedSweep
-from mnist_ablate.statistics.claim_verdict import ClaimVerdict
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict, PartVerdict
 from mnist_ablate.statistics.decision_rule import Finding, Verdict
 from mnist_ablate.statistics.verdict import Arm
 from mnist_ablate.text import arm_name
@@ -421,6 +421,18 @@ def test_of_many_arms_those_that_claims_compare_are_kept_in_order() -> None:
     assert {"unit relu", "centered relu", "centered_uint8 relu", "unit tanh"} <= {arm_name(arm.params) for arm in few}
     assert charts.main_arms(report.arms, record.sweep, 12) is report.arms
     assert arm_name({"normalizer": "unit", "dropout": 1 / 3, "epochs": 3}) == "unit dropout=0.333333 epochs=3"
+
+
+def test_the_main_chart_has_an_axis_for_each_measure_of_a_claim_and_room_for_its_parts() -> None:
+    report, record = judged()
+    part = PartVerdict("of three", -0.9, -0.95, -0.85, "supported")
+    other = replace(report.claims[0], name="other", measure="slope", parts=(part,))
+    chart = charts.main_chart(report.model_copy(update={"claims": (*report.claims, other)}), record)
+    assert [axes.get_xlabel().partition(" in ")[0] for axes in chart.figure.axes] == ["difference", "slope"]
+    assert [len(axes.get_yticks()) for axes in chart.figure.axes] == [len(report.claims), 1]
+    assert chart.figure.axes[1].get_xlim()[0] < -0.9
+    numbers = [text.get_text() for axes in chart.figure.axes for text in axes.texts if text.get_text().isdigit()]
+    assert numbers == [str(i + 1) for i in range(len(report.claims) + 1)]
 
 
 def test_the_main_chart_shows_claims_else_arms_else_says_that_there_are_none() -> None:
