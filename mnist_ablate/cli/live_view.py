@@ -213,7 +213,6 @@ class TimeLeft:
         self._times: dict[str, list[float]] = {}  # of each trial that runs: when it began and when its epochs ended
         self._trial_s: defaultdict[str, list[float]] = defaultdict(list)
         self._epoch_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_EPOCHS_KEPT))
-        self._first_s: dict[str, float] = {}  # of an epoch that compiled, for a pace of which no other is known
         self._compiled: set[tuple[str, str]] = set()  # paces, and workers that ended an epoch of them
         self._cold_s: dict[str, tuple[str, float]] = {}  # by trial: its pace and that epoch, if it had one
         self._workers: dict[str, str] = {}
@@ -235,7 +234,6 @@ class TimeLeft:
                     self._epoch_s[pace].append(at - times[-1])
                 else:  # this epoch compiled, which no later one of its worker does
                     self._compiled.add(cold)
-                    self._first_s[pace] = at - times[-1]
                     self._cold_s[id_] = pace, at - times[-1]
                 times.append(at)
             case Retried() if times:
@@ -253,17 +251,13 @@ class TimeLeft:
         else:
             self._others = max(0, self._others - 1)
 
-    def _usual_epoch_s(self, pace: str) -> float:
-        """That of an epoch which compiles nothing; until there is one, that of the one that did."""
-        return median(self._epoch_s[pace]) if self._epoch_s[pace] else self._first_s[pace]
-
     def _compiling_s(self, id_: str) -> float:
         """How long a trial compiled, as far as it is known."""
         pace, first_s = self._cold_s.get(id_, ("", 0.0))
-        return max(0.0, first_s - self._usual_epoch_s(pace)) if pace else 0.0
+        return max(0.0, first_s - median(self._epoch_s[pace])) if self._epoch_s[pace] else 0.0
 
     def seconds(self, workers: int, at: float) -> float | None:
-        """What so many workers need. None until something is known of each arm that has trials left."""
+        """What so many workers need. None until each arm left has a trial or an epoch that did not compile."""
         costs = {arm: self._cost(arm, settings) for arm, settings in self._settings.items()}
         known = {arm: cost for arm, cost in costs.items() if cost is not None}
         if not known or any(self._left[arm] and arm not in known for arm in costs):
@@ -284,8 +278,8 @@ class TimeLeft:
         if taken := self._trial_s[arm]:
             return fmean(taken)
         pace, planned = self._workload.pace(settings), epochs_of(self._workload, settings)
-        if pace in self._first_s and planned:
-            return planned * self._usual_epoch_s(pace)
+        if planned and self._epoch_s[pace]:
+            return planned * median(self._epoch_s[pace])
         known = ((self._workload.pace(other), self._trial_s[arm]) for arm, other in self._settings.items())
         alike = [seconds for other_pace, taken in known if other_pace == pace for seconds in taken]
         return fmean(alike) if alike else None
