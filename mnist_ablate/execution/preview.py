@@ -1,7 +1,7 @@
 """What a sweep will cost and what it can find, before it is run. Times one short trial of each kind."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from pydantic import JsonValue
 from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import templates
+from mnist_ablate.statistics.bounded_mean import smallest_mean
 from mnist_ablate.statistics.claim_verdict import ALPHA
 from mnist_ablate.statistics.claims.kind import kind_of
 from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
 from mnist_ablate.sweep.adaptive_schedule import SINGLE_LOOK
-from mnist_ablate.sweep.claim import Claim
+from mnist_ablate.sweep.claim import Claim, Estimand
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan, planned_settings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.text import counted
@@ -26,13 +27,17 @@ START_S = 6.0  # starting the workers, and what they import and compile first
 
 @dataclass(frozen=True)
 class ClaimPower:
-    """The smallest effect beyond its margin that a claim finds with 80% power. None if it would find no size."""
+    """The smallest effect beyond its margin that a claim finds with 80% power. None if it would find no size.
+
+    With `estimand: mean` it finds this only if all seeds are alike, because its interval assumes no spread.
+    """
 
     name: str
     metric: str
     unit: str
     margin: float
     smallest_effect: float | None
+    estimand: Estimand = "typical"
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def preview(
     settings = planned_settings(plan)
     workload.check(inputs, settings)
     found = workload.fingerprints(inputs, settings)
+    powers = [_power(sweep, claim) for claim in sweep.claims]
     return Preview(
         sweep=sweep.name,
         digest=sweep.digest,
@@ -102,9 +108,9 @@ def preview(
         least_trainings=plan.training_count(count(sweep, sweep.min_seeds), sweep.min_seeds),
         jobs=CPU_COUNT,
         estimated_s=_time_s(plan, inputs),
-        claims=[_power(sweep, claim) for claim in sweep.claims],
+        claims=powers,
         fingerprints=found,
-        warnings=[*_warnings(sweep), *workload.warnings(settings, weights), *workload.input_alarms(found)],
+        warnings=[*_warnings(sweep, powers), *workload.warnings(settings, weights), *workload.input_alarms(found)],
         assumed_sd=next((sd for claim in sweep.claims if (sd := claim.about.seed_sd)), None),
         runs_code=workload.runs_code,
         recorded=_recorded(plan, ledger_url) if ledger_url else None,
@@ -124,17 +130,25 @@ def _recorded(plan: Plan, ledger_url: str) -> int:
 
 def _power(sweep: Sweep, claim: Claim) -> ClaimPower:
     seeds, alpha = sweep.max_seeds, ALPHA * (sweep.looks or SINGLE_LOOK)[-1].share
-    kind = kind_of(claim)
-    size = kind.smallest_effect(claim, sweep, seeds, len(sweep.every_claim), alpha)
-    return ClaimPower(claim.name, claim.metric, kind.unit(claim), claim.margin, size if math.isfinite(size) else None)
+    kind, n_claims = kind_of(claim), len(sweep.every_claim)
+    if claim.estimand == "mean":
+        size = smallest_mean(seeds, alpha / n_claims, claim.margin, claim.about.high - claim.about.low)
+    else:
+        size = kind.smallest_effect(claim, sweep, seeds, n_claims, alpha)
+    found = size if math.isfinite(size) else None
+    return ClaimPower(claim.name, claim.metric, kind.unit(claim), claim.margin, found, claim.estimand)
 
 
-def _warnings(sweep: Sweep) -> Iterator[str]:
+def _warnings(sweep: Sweep, powers: Sequence[ClaimPower]) -> Iterator[str]:
     if not sweep.claims:
         yield "no claims: the sweep will show arms and judge nothing"
     elif sweep.max_seeds < FEWEST_PAIRS:
         option = f"--set seeds.max={FEWEST_PAIRS}" if sweep.looks else f"--seeds {FEWEST_PAIRS}"
         yield f"{counted(sweep.max_seeds, 'seed')} cannot decide a claim: {FEWEST_PAIRS} are the fewest ({option})"
+    for each in powers:
+        if each.estimand == "mean" and each.smallest_effect is None:
+            seeds = counted(sweep.max_seeds, "seed")
+            yield f"claims.{each.name}: with estimand: mean {seeds} cannot decide it, whatever they find"
 
 
 def _time_s(plan: Plan, inputs: Inputs) -> float | None:

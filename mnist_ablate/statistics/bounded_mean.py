@@ -38,8 +38,23 @@ def betting_interval(values: ArrayLike, alpha: float, span: tuple[float, float])
     return low + (high - low) * lower, low + (high - low) * upper
 
 
+def smallest_mean(n: int, alpha: float, margin: float, width: float) -> float:
+    """How far beyond the margin n numbers within ±width must be for their interval to show it, if none differs.
+
+    Numbers that differ show less. Infinite if n cannot show any.
+    """
+
+    def is_shown(beyond: float) -> bool:
+        return betting_interval(np.full(n, margin + beyond), alpha, (-width, width))[0] > margin
+
+    most = width - margin
+    if not (math.isfinite(width) and most > 0.0 and is_shown(most)):
+        return math.inf
+    return most * (1.0 - _last(lambda share: is_shown(most * (1.0 - share))))
+
+
 def _last(wins: Callable[[float], bool]) -> float:
-    """The largest mean in (0, 1) at which a bet still wins, which loses more the larger it is; 0 if none does."""
+    """The largest number in (0, 1) that still wins, where smaller ones do too; 0 if none does."""
     below, above = 0.0, 1.0
     for _ in range(40):
         middle = (below + above) / 2.0

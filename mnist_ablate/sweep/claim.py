@@ -74,6 +74,8 @@ class Claim(Model):
 
     never: ClassVar[tuple[str, ...]] = ()
     """The keys of a comparison that claims of this kind do not have."""
+    arms_in: ClassVar[tuple[str, ...]] = ("treatment", "control")
+    """The keys that name arms, each of which the design must have."""
     is_sum: ClassVar[bool] = True
     """Whether its effect is a sum of results, each times a weight."""
 

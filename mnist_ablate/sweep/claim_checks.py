@@ -65,7 +65,7 @@ def of_arms(address: Address, claim: Claim, sweep: Sweep, *, is_sound: bool) -> 
             elif not contains_value(factors[key], value):
                 text, is_sound = f"no arm has {shown(value)}; {hint(value, factors[key], 'values')}", False
                 yield Finding((*address, side, key), text)
-    for context, side in product(("where", "versus"), ("treatment", "control")) if is_sound else ():
+    for context, side in product(("where", "versus"), claim.arms_in) if is_sound else ():
         one, other = getattr(claim, context), getattr(claim, side)
         if None not in (one, other) and (text := DESIGNS[sweep.design].missing_arm(sweep, {**one, **other})):
             yield Finding((*address, "versus" if context == "versus" else side), text)

@@ -122,3 +122,12 @@ claims:
      control: {dropout: 0.0, optimizer: sgd}, component: dropout, direction: higher, margin: 0.1}
 """
     assert any("write design: factorial, or leave_one_out" in line for line in problems(tmp_path, one_at_a_time))
+    left_out = one_at_a_time.replace("one_factor", "leave_one_out").replace(
+        "baseline: {dropout: 0.0, optimizer: sgd}\nscientific: {dropout: [0.0, 0.5], optimizer: [sgd, adam]}",
+        "baseline: {dropout: 0.5, optimizer: adam}\nscientific: {dropout: [0.0], optimizer: [sgd]}",
+    )
+    assert problems(tmp_path, left_out) == []
+    partly = left_out.replace("treatment: {dropout: 0.5,", "treatment: {dropout: 0.0,")
+    partly = partly.replace("control: {dropout: 0.0,", "control: {dropout: 0.5,")
+    (told,) = problems(tmp_path, partly)
+    assert "claims.c.component: needs arms without some components, such as dropout=0.0, optimizer=sgd" in told

@@ -12,6 +12,7 @@ from quiet_time import quiet_s
 
 from mnist_ablate.errors import SweepError
 from mnist_ablate.execution import preview
+from mnist_ablate.statistics.bounded_mean import betting_interval
 from mnist_ablate.sweep.plan import Plan, count, label, make_plan
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.trial import TUNING_SEED, Params
@@ -154,6 +155,25 @@ def test_a_plan_s_counts_are_told_in_singular_and_plural(
     text = preview.preview(asked, images, 1000).text(asked)
     assert text.startswith(f"{first}\n")
     assert warning in text
+
+
+def test_a_plan_says_what_seeds_can_show_of_a_mean_of_which_nothing_is_assumed(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "_time_s", lambda *_: 60.0)
+    few, many = (sweep(claims=[{**CLAIM, "estimand": "mean"}], seeds=seeds) for seeds in (5, 100))
+    made = preview.preview(few, images, 1000)
+    assert made.claims[0].smallest_effect is None
+    told = f"claims.{few.claims[0].name}: with estimand: mean 5 seeds cannot decide it, whatever they find"
+    assert told in made.warnings
+    made = preview.preview(many, images, 1000)
+    found, text = made.claims[0].smallest_effect, made.text(many)
+    assert found is not None
+    assert not [line for line in made.warnings if "cannot decide" in line]
+    assert "(estimand: mean, if seeds do not differ)" in text
+    margin = many.claims[0].margin
+    shown, hidden = (betting_interval([margin + found * part] * 100, 0.05, (-1.0, 1.0))[0] for part in (1.01, 0.99))
+    assert hidden < margin < shown
 
 
 @given(st.sampled_from(["factorial", "one_factor"]), st.integers(1, 4), st.integers(0, 3), st.booleans())

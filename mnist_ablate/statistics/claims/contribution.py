@@ -30,6 +30,7 @@ class ContributionClaim(Claim):
         default="", description="Another component that it adds more than, or each: than every other one."
     )
     never = ("reference", "versus")
+    arms_in = ("treatment",)
 
     def problems(self, sweep: "Sweep") -> Iterator[Problem]:
         """Whether the components are there, and the design trains what is needed."""
@@ -50,22 +51,25 @@ class ContributionClaim(Claim):
                 return
         if not {*self.treatment} <= {*sweep.factors} or self.treatment.keys() != self.control.keys():
             return  # which is said elsewhere
-        lacking = [arm for arm in _subsets(self) if DESIGNS[sweep.design].missing_arm(sweep, {**self.where, **arm})]
-        if lacking and sweep.design != "leave_one_out":
+        lacking = [
+            arm for arm in _needed(self, sweep) if DESIGNS[sweep.design].missing_arm(sweep, {**self.where, **arm})
+        ]
+        if lacking:
             text = (
                 f"needs arms without some components, such as {label(lacking[0])}, and design: {sweep.design} has none"
             )
             yield "component", f"{text}; write design: factorial, or leave_one_out"
 
 
-def _subsets(claim: Claim) -> Iterator[Params]:
-    """The arm of every subset of the components."""
-    names = [*claim.treatment]
+def _needed(claim: Claim, sweep: "Sweep") -> Iterator[Params]:
+    """The arm of every subset of the components; of a design that leaves out one, of all and of all but one."""
+    names, control = [*claim.treatment], claim.control or {}
+    if sweep.design == "leave_one_out":
+        yield claim.treatment
+        yield from ({**claim.treatment, name: control[name]} for name in names)
+        return
     for bits in range(2 ** min(len(names), 12)):
-        yield {
-            name: (claim.treatment if bits >> place & 1 else claim.control or {})[name]
-            for place, name in enumerate(names)
-        }
+        yield {name: (claim.treatment if bits >> place & 1 else control)[name] for place, name in enumerate(names)}
 
 
 class Contribution(ClaimKind):
@@ -140,12 +144,14 @@ claims:
         told = f"contribution of {asked.component}{f' less that of {asked.than}' if asked.than else ''}"
         return f"{told}, as a factor" if claim.is_ratio else told.replace("that of each", "that of another")
 
-    def smallest_effect(self, claim: Claim, sweep: "Sweep", n_seeds: int, n_claims: int, alpha: float) -> float:  # noqa: ARG002
+    def smallest_effect(self, claim: Claim, sweep: "Sweep", n_seeds: int, n_claims: int, alpha: float) -> float:
         """A Shapley value varies less than a difference of two arms."""
         asked, sd = cast("ContributionClaim", claim), claim.about.seed_sd
         if not sd or claim.is_ratio:
             return math.inf
-        every = Counter(frozenset(k for k, v in arm.items() if v == claim.treatment[k]) for arm in _subsets(claim))
+        every = Counter(
+            frozenset(k for k, v in arm.items() if v == claim.treatment[k]) for arm in _needed(claim, sweep)
+        )
         weights = _weights(asked.component, [*claim.treatment], every) or {}
         total = sum(weight * weight for weight in weights.values())
         return smallest_effect(n_seeds, n_claims, sd * math.sqrt(total / 2.0), alpha)
