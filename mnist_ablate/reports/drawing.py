@@ -233,7 +233,8 @@ def set_scale(  # noqa: PLR0913, PLR0917 - one axis of a chart
     axis, most = (axes.xaxis, most or 8) if which == "x" else (axes.yaxis, most or 6)
     (axes.set_xscale if which == "x" else axes.set_yscale)(span.scale, **span.options)
     (axes.set_xlim if which == "x" else axes.set_ylim)(span.low, span.high)
-    axes.set_xlabel(short(f"{name} (axis {span.note})" if name and span.note else name, 110))
+    note = f" (axis {span.note})" if name and span.note else ""
+    axes.set_xlabel(f"{short(name, 110 - len(note))}{note}")
     candidates: Sequence[float] = [tick for tick in span.landmarks if span.low <= tick <= span.high]
     if len(candidates) < 3:  # noqa: PLR2004 - fewer say little about a scale
         regular = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(span.low, span.high)

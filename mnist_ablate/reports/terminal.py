@@ -16,6 +16,7 @@ from mnist_ablate.workloads.workload import Section, Table
 
 _COLORS = {"supported": "green", "refuted": "red", "equivalent": "cyan", "inconclusive": "yellow"}
 _INDENT = 14
+_GAP = 3  # between columns: the padding of both, and a line that is not drawn
 _LONG = 30  # rows: then the column heads stand below too, where a terminal shows them
 
 
@@ -63,7 +64,7 @@ class _Arms:
             (head,) if head == EXCEPTIONS else (head, *cells)
             for head, *cells in zip(table.heads, *table.rows, strict=True)
         )
-        width = sum(max(map(cell_len, column)) + 2 for column in columns) - 2  # nothing but the exceptions wraps
+        width = sum(max(map(cell_len, column)) + _GAP for column in columns) - _GAP  # nothing but the exceptions wraps
         if width > options.max_width and factors > 1:
             names = table.heads[:factors]
             named = (", ".join(map("{}={}".format, names, row)) for row in table.rows)

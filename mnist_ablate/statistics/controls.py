@@ -88,11 +88,15 @@ class PositiveControl:
 
 
 def negative_control(runs: ControlRuns, rows: Sequence[Row], claims: Sequence[Claim], alpha: float) -> NegativeControl:
-    """Compare the baseline with itself, once for each metric and margin that is claimed."""
+    """Compare the baseline with itself, once for each metric and margin that is claimed.
+
+    Margins of other numbers than sums of results count only where no claim has such a margin.
+    """
     baseline = [row for row in rows if dict(row.params) == dict(runs.params)]
     sides = [replace(row, params={"side": "baseline"}) for row in baseline]
     sides += [replace(row, params={"side": "again"}) for row in runs.rows]
-    asked = {(claim.metric, claim.margin): claim for claim in claims}
+    of_results = [claim for claim in claims if claim.is_sum] or claims
+    asked = {(claim.metric, claim.margin): claim for claim in of_results}
     checks = tuple(_check(sides, claim, alpha / len(claims)) for claim in asked.values())
     outcomes = dict(Counter[str](row.status for row in runs.rows))
     return NegativeControl(dict(runs.params), runs.planned, outcomes, any(each.alarm for each in checks), checks)

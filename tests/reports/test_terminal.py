@@ -39,6 +39,15 @@ def test_exceptions_and_pairs_left_out_are_noted_and_each_interval_is_printed_on
     assert "Left out: seed 7 (normalizer=unit, activation=tanh lost)." in text
 
 
+def test_no_width_cuts_off_a_number_of_an_arm() -> None:
+    report, _ = judged(trouble=False)
+    for width in range(56, 76):
+        table = shown(report, width).partition("trials planned")[0]
+        rows = [line for line in table.splitlines() if line.endswith("%")]
+        assert len(rows) == len(report.arms), width
+        assert all(re.search(r" 10 +\d+\.\d\d% +\d+\.\d\d% to \d+\.\d\d%$", line) for line in rows), width
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_arms_of_many_factors_wrap_in_one_column(width: int) -> None:
     factors = {f"a_long_factor_{i}": "its_value" for i in range(6)}

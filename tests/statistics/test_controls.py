@@ -19,6 +19,7 @@ from mnist_ablate.reports.markdown import markdown
 from mnist_ablate.reports.report import RecordedSweep, Report
 from mnist_ablate.reports.terminal import tables
 from mnist_ablate.statistics import controls
+from mnist_ablate.statistics.claims.sensitivity import SensitivityClaim
 from mnist_ablate.statistics.controls import ControlRuns, NegativeControl, PositiveControl
 from mnist_ablate.statistics.verdict import judge
 from mnist_ablate.sweep import sweep_file as sweep_files
@@ -105,6 +106,9 @@ def test_every_metric_and_margin_that_is_claimed_is_checked_once() -> None:
     checked = [(each.metric, each.margin) for each in found.checks]
     assert checked == [("test_accuracy", 0.002), ("test_loss", 0.002), ("test_accuracy", 0.0)]
     assert not found.alarm
+    share_of_rates = SensitivityClaim(**{**CLAIM.model_dump(), "kind": "sensitivity", "grid": "width", "margin": 0.1})
+    found = judged_control([0.9, 0.91], [0.9, 0.92], share_of_rates, CLAIM)
+    assert [each.margin for each in found.checks] == [0.002], "a margin of something else is none of an accuracy"
 
 
 @pytest.mark.slow
