@@ -67,8 +67,12 @@ def test_debians_fashion_mnist_is_read() -> None:
         ("train-images-idx3-ubyte", b"PK\3\4zip", "no IDX file: it begins with 50 4b 03 04"),
         ("t10k-images-idx3-ubyte", idx(np.zeros((9, 4, 5), np.uint8))[:-7], "173 bytes of values, 180 are announced"),
         ("train-labels-idx1-ubyte.gz", b"plain", "not a readable IDX file (Not a gzipped file"),
-        ("train-labels-idx1-ubyte.gz", gzip.compress(idx(np.zeros(9, np.uint8)))[:-9], "not a readable IDX file"),
-        ("train-labels-idx1-ubyte.gz", gzip.compress(idx(np.zeros(9, np.uint8))), "y_train is uint8 (9,)"),
+        (
+            "train-labels-idx1-ubyte.gz",
+            gzip.compress(idx(np.zeros(9, np.uint8)), mtime=0)[:-9],
+            "not a readable IDX file",
+        ),
+        ("train-labels-idx1-ubyte.gz", gzip.compress(idx(np.zeros(9, np.uint8)), mtime=0), "y_train is uint8 (9,)"),
     ],
 )
 def test_a_broken_idx_file_is_named(folder: Path, name: str, content: bytes | None, text: str) -> None:
