@@ -35,15 +35,17 @@ def override(variables: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def overridden(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """The same for a while: afterwards this process has what its user had."""
+    """The same for a while: afterwards this process has what its user had, and nothing is remembered of it."""
     override(variables)
     try:
         yield
     finally:
         with _changing:
-            users = of_user()
+            users, remembered = of_user(), json.loads(os.environ.pop(_USERS, None) or "{}")
             for name in variables:
                 _put(name, users.get(name))
+                remembered.pop(name, None)
+            _put(_USERS, json.dumps(remembered) if remembered else None)
 
 
 def of_user() -> dict[str, str]:

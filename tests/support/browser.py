@@ -60,6 +60,10 @@ def visit(page: Path, folder: Path) -> Visit:
     return Visit(done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line], asked)
 
 
+class RefusedError(Exception):
+    """Chromium does not do what it was told, such as to look into a frame that has gone."""
+
+
 class Browser:
     """One tab. JavaScript given as text is evaluated in it."""
 
@@ -78,7 +82,8 @@ class Browser:
         while True:
             message = self._message()
             if message.get("id") == self._id:
-                assert "error" not in message, message
+                if "error" in message:
+                    raise RefusedError(message)
                 return message["result"]
 
     def _message(self) -> dict[str, Any]:
@@ -116,8 +121,11 @@ class Browser:
 
         def look() -> str:
             frames = self.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
-            worlds = [self.call("Page.createIsolatedWorld", frameId=each["frame"]["id"]) for each in frames]
-            found = "\n".join(str(self.value(_TEXT, contextId=world["executionContextId"])) for world in worlds)
+            try:
+                worlds = [self.call("Page.createIsolatedWorld", frameId=each["frame"]["id"]) for each in frames]
+                found = "\n".join(str(self.value(_TEXT, contextId=world["executionContextId"])) for world in worlds)
+            except RefusedError:  # a frame that began to load anew
+                return ""
             return found if text in found else ""
 
         return str(self._wait(look, f"framed: {text}", timeout_s))
