@@ -17,6 +17,7 @@ from service_stack import process
 from sweep_runs import starts, sweep_file
 from tiny_images import SUPPORT
 
+from mnist_ablate.errors import SweepError
 from mnist_ablate.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.service
@@ -47,8 +48,12 @@ class Network:
         )
 
     def recorded(self) -> int:
+        """How many trials are; none before the sweep is registered."""
         path = self.folder / ".mnist-ablate" / "ledger.db"
-        return len(Ledger(f"sqlite:///{path}").find("small").entries()) if path.exists() else 0
+        try:
+            return len(Ledger(f"sqlite:///{path}").find("small").entries()) if path.exists() else 0
+        except SweepError:
+            return 0
 
 
 def environment(folder: Path) -> dict[str, str]:
