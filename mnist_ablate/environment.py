@@ -41,7 +41,7 @@ def overridden(variables: Mapping[str, str | None]) -> Iterator[None]:
         yield
     finally:
         with _changing:
-            users, remembered = of_user(), json.loads(os.environ.pop(_USERS, None) or "{}")
+            users, remembered = of_user(), json.loads(os.environ.pop(_USERS, "{}"))
             for name in variables:
                 _put(name, users.get(name))
                 remembered.pop(name, None)
