@@ -77,15 +77,15 @@ def program(kind: str, *, compiled: bool | None) -> Program:
     return made
 
 
-def seconds(kind: str, *, compiled: bool, images: int = IMAGES, epochs: int = 3) -> float:
+def seconds(kind: str, *, compiled: bool, epochs: int = 3) -> float:
     """Of an epoch, the least of some after the first; infinite if it cannot be compiled."""
     random, made = np.random.default_rng(0), program(kind, compiled=compiled)
-    x = tf.constant(random.random((images, *SHAPE), np.float32))
-    y = tf.constant(random.integers(0, 10, images, np.int32))
+    x = tf.constant(random.random((IMAGES, *SHAPE), np.float32))
+    y = tf.constant(random.integers(0, 10, IMAGES, np.int32))
     found = math.inf
     for number in range(epochs + 1):
-        order = random_stream(0, f"shuffle/{number}").permutation(images).astype(np.int32)
-        masks = [tf.constant(random.random((images, units)) < 0.5) for units in made.network.mask_units]  # noqa: PLR2004
+        order = random_stream(0, f"shuffle/{number}").permutation(IMAGES).astype(np.int32)
+        masks = [tf.constant(random.random((IMAGES, units)) < 0.5) for units in made.network.mask_units]  # noqa: PLR2004
         clock = time.process_time()
         try:
             made.epoch(x, y, order, masks)

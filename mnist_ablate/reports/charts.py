@@ -6,7 +6,7 @@ Importing this module loads matplotlib (0.7 s), so import it only where a chart 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from operator import itemgetter
 from statistics import fmean, median
 
@@ -45,7 +45,7 @@ Seeds = Mapping[int, Sequence[tuple[float, float]]]  # (place, value) of every s
 
 
 def main_chart(report: Report, record: RecordedSweep) -> Chart:
-    """The one chart of an SVG or PNG file: all claims, on an axis for each metric; arms if there are no claims.
+    """The one chart of an SVG or PNG file: all claims, on an axis for each measure; arms if there are no claims.
 
     Claims that are asked in several settings have a panel each.
 
@@ -82,7 +82,7 @@ def claims(every: Sequence[ClaimVerdict], metric: Metric) -> Chart:
 
 
 def forests(groups: Sequence[tuple[Sequence[ClaimVerdict], Metric]]) -> Chart:
-    """Forest plots below each other in one chart, each of claims about one metric, on an axis of its own."""
+    """Forest plots below each other in one chart, each of claims that are measured alike, on an axis of its own."""
     shown = [(every[:MOST_ROWS], measure_of(metric)) for every, metric in groups]
     called = [f"{every[0].measure if every else 'difference'} in {measure.name}" for every, measure in shown]
     heights = [46.0 * max(len(every), 1) + 76.0 for every, _ in shown]
@@ -90,19 +90,17 @@ def forests(groups: Sequence[tuple[Sequence[ClaimVerdict], Metric]]) -> Chart:
     title = f"Forest plot: {', '.join(called)}, with interval and margin, for {len(told)} claims"
     with canvas(title, "".join(told), sum(heights)) as chart:
         places = chart.figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
-        forest, number = [], 1
         for axes, (every, measure), name in zip(places, shown, called, strict=True):
             _name_rows(axes, [each.name for each in every])
             _draw_forest(chart, axes, every, _measured(every[0], measure) if every else measure, name)
-            forest.append((axes, number))
-            number += len(every)
         names = [label for axes in places for label in axes.get_yticklabels()]
         width = max((name.get_window_extent().width for name in names), default=0.0)
-        for axes, first in forest:
+        numbers = count(1)
+        for axes in places:
             axes.tick_params("y", pad=width + 14.0)
             for y, name in enumerate(axes.get_yticklabels()):
                 name.set_horizontalalignment("left")
-                _write(axes, (-width - 38.0, y + 0.5), str(first + y), "muted", "bold")
+                _write(axes, (-width - 38.0, y + 0.5), str(next(numbers)), "muted", "bold")
     return chart
 
 

@@ -81,7 +81,10 @@ class Contribution(ClaimKind):
 
     meaning = "This component matters most; X adds at least 0.5 points."
     keys = ContributionClaim
-    glossary = "Contribution: the gain from adding the component, averaged over all orders of adding them (Shapley)."
+    glossary = (
+        "Contribution: the gain from adding the component, averaged over all orders of adding them (Shapley); "
+        "in a design that leaves out one at a time, what is lost without it."
+    )
     example = """\
 design: factorial
 baseline: {normalizer: unit, dropout: 0.0, optimizer: sgd}
