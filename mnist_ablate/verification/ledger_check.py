@@ -6,6 +6,7 @@ Which trials a tuning, a search, an adaptive sweep or an ablation path asks for 
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Any
 
@@ -44,6 +45,7 @@ class CheckedLedger:
         self.sweep = Sweep.model_validate(content["sweep"])
         self.plan = make_plan(self.sweep, content["data_digest"], max_trials=10**9)
         self.runs_digest = self.sweep.digest_with(content["data_digest"])
+        self.earlier_digests = {digest for each in studies[:-1] if (digest := _runs_digest(each))}
         self.finals: dict[str, FinalRecord] = {}
         self.rows: list[Row] = []
         self.missing = 0
@@ -204,6 +206,14 @@ def _rows(sweep: Sweep, trials: Trials, finals: Finals) -> list[Row]:
         )
         for each, o in found
     ]
+
+
+def _runs_digest(study: RawStudy) -> str:
+    """What the runs of an earlier record are found by in MLflow; nothing if this version cannot read its content."""
+    with suppress(ValueError, KeyError):
+        content = json.loads(study.attrs["content"])
+        return Sweep.model_validate(content["sweep"]).digest_with(content["data_digest"])
+    return ""
 
 
 def _unfinished(studies: Sequence[RawStudy]) -> Iterator[str]:

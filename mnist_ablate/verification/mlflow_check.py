@@ -67,8 +67,9 @@ def _stray(ledger: CheckedLedger, experiment: RawExperiment, parents: set[str]) 
     for run in experiment.runs:
         where, kind, trial_id = f"MLflow: run {run.run_id}", run.tags.get("kind"), run.tags.get("trial_id", "")
         is_known = trial_id in ledger.finals
-        if run.tags.get("sweep_digest") != ledger.runs_digest:
-            if run.tags.get("mlflow.parentRunId") in parents or is_known:
+        digest = run.tags.get("sweep_digest")
+        if digest != ledger.runs_digest:
+            if run.tags.get("mlflow.parentRunId") in parents or (is_known and digest not in ledger.earlier_digests):
                 yield f"{where} belongs to no record of the sweep: delete it"
             if kind and run.status == "RUNNING":
                 yield f"{where} of an older record is RUNNING: delete it, or sync that record"

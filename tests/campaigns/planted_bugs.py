@@ -225,6 +225,7 @@ HEALTHY: dict[str, Bug] = {
     "failed, then run again": _then(_swept(_faults(**{"*/0": "raise"})), _swept()),
     "killed and resumed": _resumed(_RUN_KILLED),
     "begun anew": _then(_swept(), _swept(command="sweep --fresh")),
+    "begun anew with more seeds": _then(_swept(command="sweep --seeds 1"), _swept(command="sweep --fresh")),
 }
 
 
