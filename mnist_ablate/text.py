@@ -23,6 +23,11 @@ def value_name(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def rate(share: float) -> str:
+    """A share of all trainings in percent: `31%`; of a small one, the first digit that is not zero: `0.006%`."""
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"  # noqa: PLR2004 - a percent
+
+
 def shown(value: object) -> str:
     """A value as an error line can hold it: short, on one line, invisible characters escaped."""
     if isinstance(value, list | tuple | dict):

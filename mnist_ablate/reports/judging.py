@@ -141,10 +141,11 @@ def of_table(sweep: Sweep, table: ResultsTable, accepted: Sequence[str] = ()) ->
 
 def _factorial_effects(sweep: Sweep, rows: Sequence[Row], metric: str) -> anova.FactorialEffects | None:
     """The analysis of variance, in the usual setting of `across`."""
-    usual = sweep.settings_across[0].items()
-    found = [row for row in rows if usual <= row.params.items()]
-    own = [replace(row, params={name: row.params[name] for name in sweep.factors}) for row in found]
-    return anova.table(own if sweep.across else rows, sweep.factors, metric)
+    if sweep.across:
+        usual = sweep.settings_across[0].items()
+        found = [row for row in rows if usual <= row.params.items()]
+        rows = [replace(row, params={name: row.params[name] for name in sweep.factors}) for row in found]
+    return anova.table(rows, sweep.factors, metric)
 
 
 def _reach(sweep: Sweep, judged: Sequence[ClaimVerdict]) -> Iterator[Reach]:

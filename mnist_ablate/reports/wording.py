@@ -15,7 +15,7 @@ from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.evidence import MOST_SEEDS
 from mnist_ablate.statistics.pairing import label
 from mnist_ablate.sweep.claim import Claim
-from mnist_ablate.text import counted, value_name
+from mnist_ablate.text import counted, rate, value_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment  # where it is used, because commands that show no report do not need it
@@ -179,7 +179,7 @@ def collapsed(claim: ClaimVerdict) -> str:
         return ""
     if not claim.has_collapses:
         fewest = min(claim.collapses, key=lambda side: side.n)
-        return f"No training of {fewest.n} a side collapsed: at most {fewest.upper:.0%} do. "
+        return f"No training of {fewest.n} a side collapsed: at most {rate(fewest.upper)} do. "
     return say("collapses", claim) + " "
 
 
@@ -264,6 +264,7 @@ def templates() -> "Environment":
         meanings,
         number,
         plain,
+        rate,
         settings_in_words,
     )
     made.globals.update({each.__name__: each for each in functions})

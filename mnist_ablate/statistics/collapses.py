@@ -5,6 +5,7 @@ collapses make no normal mean: a seed in fifty that falls to chance moves it by 
 rarely show it. So they are counted by themselves, and typical effects are of the seeds that trained on every side.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -65,13 +66,14 @@ def collapses(contrast: Contrast, claim: Claim, first: int | None = None) -> Col
     if not contrast.counts_collapses:
         return Collapses((), frozenset(), 0.0)
     seeds = sorted({seed for arm in contrast.arms for seed in arm.by_seed})[:first]
+    has_collapsed = collapse_of(claim)
     counted, touched, excess = [], set[int](), 0.0
     for side in contrast.sides:
         n, found = 0, set[int]()
         for seed in seeds:
             rows = [row for arm in side.arms if not unusable(row := arm.by_seed.get(seed), contrast.metric)]
             n += len(rows) == len(side.arms)
-            if any(is_collapsed(row, claim) for row in rows if row):
+            if any(has_collapsed(row) for row in rows if row):
                 touched.add(seed)
                 found |= {seed} if len(rows) == len(side.arms) else set()
         counted.append(SideCollapses(side.name, n, len(found), upper_bound(len(found), n)))
@@ -79,15 +81,17 @@ def collapses(contrast: Contrast, claim: Claim, first: int | None = None) -> Col
     return Collapses(tuple(counted), frozenset(touched), excess)
 
 
-def is_collapsed(row: Row, claim: Claim) -> bool:
-    """Whether a training that has the claim's metric collapsed."""
-    limit = threshold(claim)
-    if row.status == "diverged" or limit is None:
-        return row.status == "diverged"
-    value = row.metrics.get(claim.metric)
-    if value is None:
-        return False  # of what follows from a curve; the row has it
-    return value < limit if claim.about.better == "higher" else value > limit
+def collapse_of(claim: Claim) -> Callable[[Row], bool]:
+    """Whether a training collapsed, of those that have the claim's metric."""
+    limit, metric, is_higher_better = threshold(claim), claim.metric, claim.about.better == "higher"
+
+    def has_collapsed(row: Row) -> bool:
+        value = row.metrics.get(metric)
+        if row.status == "diverged" or limit is None or value is None:  # of what follows from a curve; the row has it
+            return row.status == "diverged"
+        return value < limit if is_higher_better else value > limit
+
+    return has_collapsed
 
 
 def threshold(claim: Claim) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mnist_ablate.statistics.claim_verdict import ALPHA, ClaimVerdict
 from mnist_ablate.statistics.claims.kind import kind_of
-from mnist_ablate.statistics.collapses import collapses, is_collapsed
+from mnist_ablate.statistics.collapses import collapse_of, collapses
 from mnist_ablate.statistics.decision_rule import Finding
 from mnist_ablate.statistics.evidence import Evidence
 from mnist_ablate.statistics.paired_tests import holm, t_interval
@@ -76,8 +76,9 @@ def _judged(
 
 def _evidence(claim: Claim, contrast: Contrast, n_claims: int, alpha: float, look: Look) -> Evidence:
     """The evidence of a contrast. Where seeds do not pair, it is of the results that the claim's estimand is about."""
-    trained = (lambda row: not is_collapsed(row, claim)) if claim.estimand == "typical" else None
-    found = pairs(contrast, look.seeds, trained if contrast.counts_collapses else None)
+    has_collapsed = collapse_of(claim)
+    apart = claim.estimand == "typical" and contrast.counts_collapses
+    found = pairs(contrast, look.seeds, (lambda row: not has_collapsed(row)) if apart else None)
     return Evidence(claim, contrast, found, collapses(contrast, claim, look.seeds), n_claims, alpha, look)
 
 
