@@ -1,8 +1,15 @@
 """Tiny images, the fake trainer for every worker, and sweeps to run with it."""
 
+import gc
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+
+from mnist_ablate.cli.app import RARELY
+from mnist_ablate.environment import NO_THREADS, override
+
+override(NO_THREADS)  # before NumPy is imported
+gc.set_threshold(*RARELY)
 
 import pytest
 from command import Command, base_environment, fake_trainer_environment
