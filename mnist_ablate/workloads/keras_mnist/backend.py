@@ -11,11 +11,12 @@ _hidden = [name for name in ("pandas", "sklearn", "matplotlib") if name not in s
 """Modules that keras imports only if they are installed. They cost each worker 2 s."""
 sys.modules.update(dict.fromkeys(_hidden))  # type: ignore[arg-type]  # None marks a module as absent
 _collects = gc.isenabled()
-gc.disable()  # the collector takes a third of the import: it looks at all that was made, of which nothing is garbage
+gc.disable()  # the collector takes a third of the import, and later looks again and again at what the import made
 try:
     import keras
     import tensorflow as tf
 finally:
+    gc.freeze()
     if _collects:
         gc.enable()
     for _name in _hidden:
