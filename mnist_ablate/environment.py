@@ -18,6 +18,8 @@ TRAINING = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 """For a process that trains. They must be there when it starts."""
+NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+"""For a command, before NumPy is imported: beside other work its threads wait ten times as long as they compute."""
 _changing = threading.Lock()
 
 

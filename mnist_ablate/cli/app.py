@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from mnist_ablate.cli import options, records, sweeps
+from mnist_ablate.environment import NO_THREADS, override
 from mnist_ablate.errors import AblateError, DiskError, SweepError, mask
 from mnist_ablate.processes import Interrupted, raising
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Add --debug to any command to see a traceback in place of a one-line error.",
 )
 stack_app = typer.Typer(no_args_is_help=True, help="The service for a team: tracking server, database, cluster.")
-_RARELY = (100_000, 20, 20)
+RARELY = (100_000, 20, 20)
 """Thresholds of the garbage collector. By default it takes a quarter of `report` at 10,000 trials, for nothing."""
 _LEAVE_S = 1.0
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}
@@ -115,7 +116,8 @@ app.add_typer(stack_app, name="stack")
 
 def main() -> None:
     """Run a command. Every error is one line on stderr and an exit code, with --debug a traceback."""
-    gc.set_threshold(*_RARELY)
+    gc.set_threshold(*RARELY)
+    override(NO_THREADS)
     _replace_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # after the last line Ctrl-C ends at once, without a traceback

@@ -73,11 +73,11 @@ def test_a_plan_runs_neither_and_a_sweep_trains_with_both(user: Command) -> None
     assert planned.out.splitlines()[0] == "its trials run your code: mine.py and images:digits (this plan does not)"
     assert "images:digits gives the images where trials are trained" in planned.out
     assert not [*user.folder.glob("called"), *user.folder.glob("imported")]
-    done = user("sweep", "x.yaml")
+    done = user("sweep", "x.yaml", "--jobs", "1")
     assert done.code == 0, done.err
     path = user.folder / "mine.py"
     path.write_text(CHOICES.replace("No model", "None"))
-    changed = user("sweep", "x.yaml")
+    changed = user("sweep", "x.yaml", "--jobs", "1")
     assert changed.code == 0, changed.err
     assert "its code or images were changed since x/1: every trial is trained anew" in changed.err
     for name in ("mine.py", "images.py"):
@@ -90,7 +90,7 @@ def test_a_plan_runs_neither_and_a_sweep_trains_with_both(user: Command) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_function_that_fails_is_named_with_its_line(user: Command) -> None:
-    done = user("sweep", "x.yaml", "--set", "fixed.model=broken")
+    done = user("sweep", "x.yaml", "--jobs", "1", "--set", "fixed.model=broken")
     assert done.code == 1
     assert "mine.py:22: ZeroDivisionError: division by zero" in done.out + done.err
 

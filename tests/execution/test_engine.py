@@ -100,6 +100,7 @@ def test_a_worker_killed_in_an_epoch_costs_one_retry_and_no_digit(run: Run, fake
     assert told.numbers == undisturbed.numbers
 
 
+@pytest.mark.slow
 def test_a_worker_that_froze_after_an_outcome_holds_the_next_trial_alone(
     plugin: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_worker_that_froze_after_an_outcome_holds_the_next_trial_alone(
     assert not running._worker_that_holds("next"), "it waits for one that runs"
 
 
+@pytest.mark.slow
 def test_a_trial_that_waited_at_a_killed_worker_is_no_loss(plugin: TrainerPlugin, digest: str) -> None:
     task = engine._Task((trials(digest, seeds=1)[0],))
     lost = Outcome(trial_id="x", status="lost", reason="worker killed")
@@ -174,6 +176,7 @@ def test_a_hung_worker_is_replaced_though_it_holds_the_interpreter(run: Run) -> 
     assert set(told.ended.values()) == COMPLETE
 
 
+@pytest.mark.slow
 def test_an_exception_is_a_failed_trial_with_its_traceback(run: Run) -> None:
     told = run(seeds=1, tanh_0="raise", relu_0="diverge")
     assert told.ended["tanh/0"] == ("failed", "RuntimeError: no such layer")
@@ -182,6 +185,7 @@ def test_an_exception_is_a_failed_trial_with_its_traceback(run: Run) -> None:
     assert not told.retries
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_retried_once_with_nothing_beside_it(run: Run) -> None:
     told = run(tanh_0="memory")
     assert told.retries == [("out of memory", 1)]
@@ -204,6 +208,7 @@ def test_a_worker_killed_for_its_memory_says_so(run: Run, monkeypatch: pytest.Mo
     assert told.ended["relu/0"][0] == "complete"
 
 
+@pytest.mark.slow
 def test_draining_lets_running_trials_end_and_starts_no_other(plugin: TrainerPlugin, digest: str) -> None:
     told = Told()
     with Engine(plugin, jobs=2) as running:
@@ -243,6 +248,7 @@ def test_a_scheduler_that_nobody_runs_is_named_in_time(
         assert time.monotonic() - clock < 10
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_images_or_without_its_trainer_refuses_to_train(
     plugin: TrainerPlugin, digest: str, tmp_path: Path
 ) -> None:

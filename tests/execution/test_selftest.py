@@ -105,10 +105,3 @@ def test_images_are_altered_as_is_said() -> None:
     first, second = (altered(usual, Alteration(test_seed=seed)) for seed in (1, 2))
     assert len(first.x_test) == len(usual.x_test) // 2
     assert not np.array_equal(first.y_test, second.y_test)
-
-
-@pytest.mark.slow
-def test_the_reduced_selftest_finds_what_is_known(tmp_path: Path) -> None:
-    found = [*selftest.selftest(tmp_path, None, None, reduced=True)]
-    assert [answer for answer in found if not answer.is_right] == []
-    assert len(found) == len(REDUCED) + len(PLANTED) + 1

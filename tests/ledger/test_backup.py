@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command import Command
+from command import Call, Command
+from in_process import call
 from ledger_records import begun, outcome, plan
 from mlflow_helpers import active_runs, new_home
 from postgres import Postgres
@@ -22,6 +23,7 @@ from mnist_ablate.ledger import backup
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.settings import Settings
 
+__all__ = ["call"]
 FACTORS = {"dropout": [0.5, 0.0], "activation": ["relu", "tanh"]}
 """In an order that is not the alphabet's."""
 PLAN = plan(scientific=FACTORS)
@@ -228,7 +230,12 @@ def test_words_of_the_commands(tmp_path: Path) -> None:
 
 
 @pytest.mark.service
-def test_to_postgresql_and_back_with_mlflow_rebuilt(command: Command, images: Path, server: Postgres) -> None:
+def test_to_postgresql_and_back_with_mlflow_rebuilt(
+    command: Command,
+    call: Call,
+    images: Path,
+    server: Postgres,
+) -> None:
     folder = command.folder
     sweep_file(folder, scientific=FACTORS)
     places = {
@@ -241,16 +248,16 @@ def test_to_postgresql_and_back_with_mlflow_rebuilt(command: Command, images: Pa
 
     def look(place: str) -> list[object]:
         asked = ("verify", "small"), ("report", "small", "--format", "json")
-        found = [command(*words, **places[place]) for words in asked]
+        found = [call(*words, **places[place]) for words in asked]
         assert [done.code for done in found] == [0, 0], found
         return [done.out for done in found]
 
     first = look("one")
     for source, target in (("one", "two"), ("two", "three")):
-        assert command("export", "--all", f"{source}.zip", **places[source]).code == 0
-        done = command("restore", f"{source}.zip", **places[target])
+        assert call("export", "--all", f"{source}.zip", **places[source]).code == 0
+        done = call("restore", f"{source}.zip", **places[target])
         assert (done.code, done.out) == (0, "small/1: 12 trials, 12 written now\n")
-        done = command("sync", "--all", **places[target])
+        done = call("sync", "--all", **places[target])
         assert done.out == "small: MLflow has all 12 trials (12 sent now)\n"
         assert look(target) == first
         assert len(active_runs(places[target]["MLFLOW_TRACKING_URI"])) == 13

@@ -146,6 +146,7 @@ def test_a_margin_altered_in_the_database_is_noticed_in_records_of_older_version
     assert registration_problems(home) == ["margins not as it was registered before the first trial"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.usefixtures("tracker", "fake")
 def test_a_sweep_and_its_report_say_the_same(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from command import Command, base_environment
 from mlflow_helpers import new_home
 from package_copy import Copy
 
+from mnist_ablate.execution.selftest import PLANTED, REDUCED
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import count
 from mnist_ablate.workloads.keras_mnist.data import MNIST
@@ -51,6 +52,9 @@ def test_command_of_the_readme_works(reader: Command, command: str) -> None:
     done = reader(*arguments)
     assert done.code == 0, done.err
     assert not re.search("Traceback|tensorflow|XLA|absl|oneDNN|WARNING", done.err)
+    if arguments == ["selftest", "--reduced"]:
+        assert [line[:5] for line in done.out.splitlines()[:-1]] == ["right"] * (len(REDUCED) + len(PLANTED) + 1)
+        assert done.out.endswith("known answers: all right\n")
 
 
 def test_the_commands_that_people_need_are_among_those_that_run() -> None:
@@ -116,7 +120,7 @@ def test_the_steps_for_choices_lead_to_verdicts(tmp_path: Path, images: Path) ->
     user = Command(tmp_path, OWN)
     assert "2 arms x 8 seeds" in user("plan", "bipolar.yaml").out
     for sweep in ("bipolar.yaml", "cnn.yaml"):
-        done = user("sweep", sweep, "--quick", "--data", str(images), "--json")
+        done = user("sweep", sweep, "--quick", "--data", str(images), "--jobs", "1", "--json")
         assert done.code == 0, done.err
         assert "its trials run your code: my_choices.py" in done.err
 

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCH_PYTHON = "/usr/bin/python3"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 TOLD = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-_FEWER = {"batch-norm.yaml": ["--seeds", "2"]}  # it takes minutes: here it only has to run
+_FEWER = {"batch-norm.yaml": ["--seeds", "2", "--set", "fixed.epochs=1"]}  # it takes minutes: here it only has to run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -275,6 +275,7 @@ SEARCHED: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -301,6 +302,7 @@ def test_bundles_of_every_kind_of_sweep_are_found_whole_even_from_before_a_setti
     assert re.search(r"arms\[(tanh|winner)\].mean is", said(closed(members), tmp_path).problems[0])
 
 
+@pytest.mark.slow
 def test_what_was_known_before_a_record_was_begun_comes_along(tmp_path: Path) -> None:
     changed = small(claims=[{**SWEEP["claims"][0], "margin": 0.001}])
     content = packed(recorded(tmp_path / "home", small(), changed))
@@ -312,6 +314,7 @@ def test_what_was_known_before_a_record_was_begun_comes_along(tmp_path: Path) ->
     assert "preregistration.status is 'exploratory' in verdicts.json, the records say 'preregistered'" in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [lambda found: found[1:], lambda _: [], lambda found: found[::-1]])
 def test_earlier_records_are_all_there_in_order(left: Callable[[list[Any]], list[Any]], tmp_path: Path) -> None:
     members = opened(packed(recorded(tmp_path / "home", small(), small(seeds=2), small())))

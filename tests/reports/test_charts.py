@@ -203,6 +203,7 @@ def test_two_charts_in_one_page_share_no_id_and_refer_to_their_own(draw: Callabl
         assert {element.attrib[LINK][1:] for element in root.iter() if LINK in element.attrib} <= own
 
 
+@pytest.mark.slow
 def test_a_verdict_is_told_by_color_sign_word_and_symbol() -> None:
     symbols = set()
     for verdict in get_args(Verdict):
@@ -356,6 +357,7 @@ def test_differences_are_written_with_sign_and_unit() -> None:
 
 
 @given(st.text(max_size=80), st.integers(2, 40))
+@pytest.mark.slow
 def test_a_shortened_name_fits_and_begins_as_the_name_does(text: str, most: int) -> None:
     found, whole = short(text, most), short(text, 999)
     assert cell_len(found) <= most

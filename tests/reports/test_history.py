@@ -180,6 +180,7 @@ def printed(settings: Settings, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "suffix", "start"),
     [

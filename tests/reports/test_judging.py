@@ -178,6 +178,7 @@ def test_equal_results_are_no_table_and_no_error() -> None:
     assert found.effect_sizes[0].improvement.value == 0.5
 
 
+@pytest.mark.slow
 def test_every_format_says_what_the_verdicts_generalize_over() -> None:
     made, record = judged_sweep.judged()
     sentence = (

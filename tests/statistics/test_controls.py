@@ -164,6 +164,7 @@ def known_to_hold(name: str) -> Sweep:
     return sweep.model_copy(update={"claims": claims})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_an_alarm_comes_first_in_every_format() -> None:
     negative, *texts = reports(0.05)
@@ -180,6 +181,7 @@ def test_an_alarm_comes_first_in_every_format() -> None:
         assert text.index(said) < text.index("Verdicts")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_quiet_control_is_told_after_the_verdicts_and_changes_no_number() -> None:
     plain, _ = judged(trouble=False)

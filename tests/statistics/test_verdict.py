@@ -79,6 +79,7 @@ def test_the_interval_decides(direction: str) -> None:
     assert " ".join(found) == RULE[direction]
 
 
+@pytest.mark.slow
 def test_intervals_are_simultaneous_and_p_values_are_holms() -> None:
     rng = np.random.default_rng(4)
     shifts = {name: rng.normal(-0.004 * i, 0.003, 8) for i, name in enumerate("abc")}

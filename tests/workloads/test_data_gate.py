@@ -54,7 +54,7 @@ def names(found: Iterable[dict[str, str]]) -> list[str]:
 def test_numbers_are_those_of_all_training_images(name: str) -> None:
     train = small().x_train
     found, inputs = of(name), NORMALIZERS[name](train)(train).astype(np.float64).reshape(len(train), -1)
-    top = np.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[::-1][:2]
+    top = np.linalg.svd(inputs, compute_uv=False)[:2] ** 2 / len(inputs)  # quicker than of 784 x 784
     expected = {name: getattr(inputs, name)() for name in ("min", "max", "mean", "std")}
     expected |= {"offset": abs(inputs.mean()) / inputs.std(), "energy": (inputs**2).sum(axis=1).mean()}
     expected |= {"top_eigenvalue": top[0]}

@@ -122,6 +122,7 @@ def test_limits_of_initial_kernels_follow_the_fans(begun, initializer, fans):
     assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / fans), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 def test_one_step_is_what_the_formulas_say(dataset, begun, compiled):
     """Forward and backward of 784-8-10 with relu and dropout, and one plain SGD step, in float64."""
@@ -202,6 +203,7 @@ def test_training_lowers_the_loss_and_tells_epochs_as_they_end(trainer):
     assert outcome.metrics["test_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # its own use of numpy
 def test_saved_weights_name_layers_as_registered_models_have_them(trainer, tmp_path):
     trainer.train(trial())

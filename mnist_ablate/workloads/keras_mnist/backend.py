@@ -1,5 +1,6 @@
 """TensorFlow and Keras, set up the same for every trial. Import them from here; builds and trains nothing."""
 
+import gc
 import sys
 
 from mnist_ablate.errors import AblateError
@@ -9,10 +10,15 @@ override_environment()
 _hidden = [name for name in ("pandas", "sklearn", "matplotlib") if name not in sys.modules]
 """Modules that keras imports only if they are installed. They cost each worker 2 s."""
 sys.modules.update(dict.fromkeys(_hidden))  # type: ignore[arg-type]  # None marks a module as absent
+_collects = gc.isenabled()
+gc.disable()  # the collector takes a third of the import, and later looks again and again at what the import made
 try:
     import keras
     import tensorflow as tf
 finally:
+    gc.freeze()
+    if _collects:
+        gc.enable()
     for _name in _hidden:
         del sys.modules[_name]
 
