@@ -247,6 +247,11 @@ class Record:
             intermediate_values={e.number: e.metrics[score] for e in outcome.epochs if score in e.metrics},
         )
 
+    def count(self) -> int:
+        """The number of finished trials, which grows with each: one that was run again counts twice."""
+        with translate_errors(self._url):
+            return self._rows.count()
+
     def records(self) -> list[RecordedTrial]:
         """Every finished trial in the order of writing; one that failed and was run again is there twice."""
         with translate_errors(self._url):

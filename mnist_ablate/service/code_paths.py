@@ -100,3 +100,8 @@ def _file(folder: Path, name: str) -> Path | None:
     if not name or name.startswith(("/", "-", "~")) or "{" in name or "\0" in name or len(name) > 1000:  # noqa: PLR2004
         return None
     return folder / name
+
+
+def data_for(sweep: Sweep, data: str | None) -> str | None:
+    """The operator's images for a sweep that has no data and no training code of its own."""
+    return None if sweep.train or sweep.data else data
