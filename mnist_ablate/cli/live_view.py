@@ -160,3 +160,9 @@ class NotebookWatch(Watch):
             + "".join(f'<div style="opacity: 0.6">{escape(line)}</div>' for line in shown.running)
             + "".join(f"<div>{escape(line)}</div>" for line in [*self._messages])
         )
+
+
+def watch_here(*, progress: bool) -> Watch:
+    """What shows progress to who calls from Python: below the cell of a notebook, else on stderr, or nothing."""
+    console = Console(stderr=True, quiet=not progress)
+    return NotebookWatch() if progress and console.is_jupyter else Watch(console)

@@ -53,8 +53,7 @@ def load(  # noqa: PLR0913 - what each option of a command changes
     Raises SweepError that names every problem, each with its line and column or its flag.
     """
     path = _find(source)
-    name = unicodedata.normalize("NFC", path.name)
-    name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
+    name = _name_of(path)
     if not is_name(name) or (quick and not is_name(name + QUICK)):
         raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
     file = yaml_reader.parse(_read(path), plainly(str(path)))
@@ -62,6 +61,13 @@ def load(  # noqa: PLR0913 - what each option of a command changes
     sweep = _checked(file, name, lambda _: (folder, ()), overrides, seeds, any_factors=any_factors, function=function)
     sweep = sweep if any_factors else sweep.with_found_settings()
     return sweep.quick() if quick else sweep
+
+
+def name_and_text(source: str) -> tuple[str, str]:
+    """The name of a shipped sweep and no text; of a file its name and what it says, which is not checked."""
+    path = _find(source)
+    text = "" if path in shipped().values() else _read(path).decode("utf-8", "surrogateescape")
+    return _name_of(path), text
 
 
 def of_text(  # noqa: PLR0913 - as `load`
@@ -160,6 +166,12 @@ def as_yaml(sweep: Sweep) -> str:
 
 def _trains_function(sweep: Sweep) -> bool:
     return isinstance(sweep.train, str) and sweep.train.startswith(MARK)
+
+
+def _name_of(path: Path) -> str:
+    """What a sweep of this file is called."""
+    name = unicodedata.normalize("NFC", path.name)
+    return name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
 
 
 def _find(source: str) -> Path:
