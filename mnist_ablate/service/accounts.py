@@ -30,7 +30,7 @@ MOST_NAME = 100
 _MOST_KNOWN = 10_000
 _ANSWER_S = 5.0
 _LOOK = "/api/2.0/mlflow/experiments/search?max_results=1"
-_NETWORK = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class ProxyAccounts:
 
     def __init__(self, header: str, trusted: Sequence[str], roles: Roles) -> None:
         self._header, self._roles = header.lower(), roles
-        self._trusted: list[_NETWORK] = [network(each) for each in trusted]
+        self._trusted: list[Network] = [network(each) for each in trusted]
         if not self._trusted:
             raise SweepError(f"--user-header {plainly(header)}: name the proxy's address too: --trusted-proxy 10.0.0.5")
 
@@ -229,7 +229,7 @@ class ProxyAccounts:
         return None
 
 
-def network(text: str) -> _NETWORK:
+def network(text: str) -> Network:
     """An address or a network such as 10.0.0.0/24. Raises SweepError for anything else."""
     try:
         return ipaddress.ip_network(text)
@@ -237,7 +237,7 @@ def network(text: str) -> _NETWORK:
         raise SweepError(f"--trusted-proxy {plainly(text)}: no address; write 10.0.0.5 or 10.0.0.0/24") from None
 
 
-def is_in(peer: str, networks: Sequence[_NETWORK]) -> bool:
+def is_in(peer: str, networks: Sequence[Network]) -> bool:
     """Whether the address of a connection belongs to one of the networks."""
     try:
         address = ipaddress.ip_address(peer)

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mnist_ablate.errors import AblateError, SweepError
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.preview import Preview, outline
@@ -18,6 +16,7 @@ from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports.report import Report
 from mnist_ablate.service import code_paths
 from mnist_ablate.service.accounts import Account
+from mnist_ablate.service.messages import Asked, ShippedSweep
 from mnist_ablate.service.queue import Queue
 from mnist_ablate.service.submissions import AuditEntry, State, Submission
 from mnist_ablate.settings import Settings
@@ -39,29 +38,6 @@ class NotFoundError(AblateError, exit_code=2):
 
 class NotAllowedError(AblateError, exit_code=3):
     """The account may not do this."""
-
-
-class Asked(BaseModel):
-    """A sweep as somebody asks for it: a shipped one by its `name`, or one of this `name` by the text of its `file`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(description="Of a shipped sweep, or what the sweep of the file is called.", max_length=200)
-    file: str = Field(default="", description="The text of a sweep file. Empty for a shipped sweep.")
-    set: tuple[str, ...] = Field(default=(), description="Changes, such as fixed.epochs=2.", max_length=200)
-    seeds: int | None = Field(default=None, ge=1, le=1000, description="Seeds per arm, in place of the file's.")
-    quick: bool = Field(default=False, description="A first answer: 1 epoch, 3 to 6 seeds, exploratory.")
-    priority: int = Field(default=0, ge=-10, le=10, description="Among the sweeps of one user: higher ones first.")
-
-
-class ShippedSweep(BaseModel):
-    """A sweep that the package has."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    question: str
-    file: str
 
 
 @dataclass(frozen=True)
