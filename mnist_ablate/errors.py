@@ -54,6 +54,10 @@ class ConflictError(AblateError, exit_code=6):
     """Another driver holds the sweep, or the stored sweep differs from the file."""
 
 
+class BusyError(ConflictError):
+    """Another process holds the lock; when it ends, the lock is free."""
+
+
 def mask(text: str) -> str:
     """The text with `user:***@` in addresses and without the value of any secret environment variable."""
     for pattern, kept in _MASKS:

@@ -251,7 +251,8 @@ class Run:
                 environment={**workload.environment(settings.weights), **own},
             )
             left = max(1, self.plan.size - progress.done(self.plan, self._settled))
-            engine = Engine(plugin, min(settings.jobs, left), settings.cluster, settings.tls, settings.trial_timeout_s)
+            where = min(settings.jobs, left), settings.cluster, settings.tls
+            engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
             if self._interrupts.stopping:

@@ -18,7 +18,7 @@ import sqlalchemy
 from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from mnist_ablate.errors import AblateError, ConflictError, DiskError, UnreachableError, mask, one_line
+from mnist_ablate.errors import AblateError, BusyError, DiskError, UnreachableError, mask, one_line
 from mnist_ablate.processes import lock_holder, locked_file
 
 if TYPE_CHECKING:
@@ -226,8 +226,8 @@ class _AdvisoryLock(Lock):
                 self.take(_LOST_S)
 
 
-def _conflict(name: str, holder: str | None) -> ConflictError:
-    return ConflictError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")
+def _conflict(name: str, holder: str | None) -> BusyError:
+    return BusyError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")
 
 
 @dataclass

@@ -17,7 +17,6 @@ from mnist_ablate.service.submissions import (
     COUNTER,
     EVENTS,
     FAILED_TRIALS,
-    NOT_IN_STEP,
     RUNNERS,
     STATES,
     SUBMISSIONS,
@@ -95,7 +94,15 @@ class Queue:
                 raise ConflictError(
                     f"{sweep.name}: {other.owner} has another sweep of this name {other.state}: rename yours"
                 )
-            state = {"due_at": 0, "deaths": 0, "ended_at": None, "exit_code": None}
+            state = {
+                "due_at": 0,
+                "tries": 0,
+                "deaths": 0,
+                "behind": 0,
+                "wanted": "",
+                "ended_at": None,
+                "exit_code": None,
+            }
             known = {**state, "owner": owner, "priority": priority, "submitted_at": now}
             if found is None:
                 about = {"name": sweep.name, "digest": sweep.digest, "question": sweep.question}
@@ -139,7 +146,7 @@ class Queue:
             if row.state in tables.OVER:
                 raise ConflictError(f"{row.name}: is {row.state} already: nothing to cancel")
             if row.state == "running":
-                put(connection, id_, wanted="cancel")
+                put(connection, id_, wanted="cancel", reason=f"cancelled by {by}")
             else:
                 put_state(connection, id_, "cancelled", f"cancelled by {by}", ended_at=time.time())
         return self._found(id_)
@@ -151,7 +158,7 @@ class Queue:
                 state = "being cancelled" if row.wanted == "cancel" else row.state
                 raise ConflictError(f"{row.name}: is {state}: only what waits or runs can be paused")
             if row.state == "running":
-                put(connection, id_, wanted="pause")
+                put(connection, id_, wanted="pause", reason=f"paused by {by}")
             else:
                 put_state(connection, id_, "paused", f"paused by {by}")
         return self._found(id_)
@@ -160,7 +167,7 @@ class Queue:
         """Let a paused submission go on."""
         with self._changing(id_, "resume", by, where) as (connection, row):
             if row.state == "running" and row.wanted == "pause":
-                put(connection, id_, wanted="yield")
+                put(connection, id_, wanted="yield", reason="")
             elif row.state == "paused":
                 put_state(connection, id_, "waiting", due_at=0)
             else:
@@ -231,7 +238,7 @@ class Queue:
 
     def behind(self) -> int:
         """How many ended sweeps MLflow does not have whole yet."""
-        query = select(func.count()).where(SUBMISSIONS.c.state == "done", SUBMISSIONS.c.exit_code == NOT_IN_STEP)
+        query = select(func.count()).where(SUBMISSIONS.c.behind == 1)
         with self.reading() as connection:
             return int(connection.execute(query).scalar_one())
 

@@ -49,7 +49,9 @@ SUBMISSIONS = Table(
     Column("due_at", Float, nullable=False, default=0.0),
     Column("runner", String(255)),
     Column("attempt", Integer, nullable=False, default=0),
+    Column("tries", Integer, nullable=False, default=0),
     Column("deaths", Integer, nullable=False, default=0),
+    Column("behind", Integer, nullable=False, default=0),
     Column("exit_code", Integer),
     Column("reason", Text, nullable=False, default=""),
     Column("planned", Integer, nullable=False, default=0),
@@ -109,6 +111,7 @@ class Submission:
     `text` is the sweep file; empty in lists. `wanted` is what somebody asked of it while it runs: cancel, pause.
     `planned` and `recorded` count trials, `processor_s` seconds of training. `exit_code` is what `sweep` would have
     ended with, once it has ended. `reason` says why it waits, failed or was stopped. `verdicts` are by claim.
+    `is_behind` says that MLflow still lacks something of it.
     """
 
     number: int
@@ -134,6 +137,7 @@ class Submission:
     processor_s: float
     link: str
     verdicts: Mapping[str, str]
+    is_behind: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -188,18 +192,17 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-SUMMARY = [column for column in SUBMISSIONS.c if column.name not in {"text", "due_at", "deaths"}]
+_OF_RUNNERS = {"due_at", "tries", "deaths"}
+SUMMARY = [column for column in SUBMISSIONS.c if column.name not in {"text", *_OF_RUNNERS}]
 
 
 def submission(row: Any) -> Submission:
     """A row of SUMMARY, or of the whole table."""
-    found = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
-    for name in ("due_at", "deaths"):
-        found.pop(name, None)
+    found = {name: value for name, value in row._mapping.items() if name not in _OF_RUNNERS}  # noqa: SLF001 - its public name
     times = ("submitted_at", "started_at", "ended_at")
     found |= {name: moment(found[name]) for name in times if found[name] is not None}
-    parts = {"text": "", **found, "quick": bool(found["quick"]), "verdicts": json.loads(found["verdicts"])}
-    return Submission(**parts)
+    found["is_behind"], found["quick"] = bool(found.pop("behind")), bool(found["quick"])
+    return Submission(**{"text": "", **found, "verdicts": json.loads(found["verdicts"])})
 
 
 def event(row: Any) -> Event:
