@@ -117,7 +117,8 @@ class EventFeed:
                 for event in events:
                     after = event.number
                     yield as_text(event)
-                if events and is_end(events[-1]):
+                states = [event for event in events if event.kind == "state"]
+                if states and states[-1].data.get("state") in OVER:  # nothing comes, unless it is submitted again
                     return
                 if not events:
                     yield b": still here\n\n"
@@ -144,8 +145,3 @@ def as_text(event: Event) -> bytes:
     """One event as the stream has it."""
     content = {"number": event.number, "at": event.at.isoformat(), "kind": event.kind, "data": event.data}
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(content)}\n\n".encode()
-
-
-def is_end(event: Event) -> bool:
-    """Whether nothing comes after it, unless the sweep is submitted again."""
-    return event.kind == "state" and event.data.get("state") in OVER

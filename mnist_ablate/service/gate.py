@@ -210,6 +210,11 @@ class Gate:
         return found
 
     @property
+    def is_secure(self) -> bool:
+        """Whether people reach the service by https alone."""
+        return self._doors.is_secure
+
+    @property
     def cookie(self) -> str:
         """The name of the session's cookie."""
         return SECURE_COOKIE if self._doors.is_secure else COOKIE

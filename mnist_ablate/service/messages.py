@@ -9,15 +9,26 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Asked(_Message):
-    """A sweep as somebody asks for it: a shipped one by its `name`, or one of this `name` by the text of its `file`."""
+class Changes(_Message):
+    """What is changed of a sweep file, as by the options of `sweep`, and when it is run."""
 
-    name: str = Field(description="That of a shipped sweep, or of the file's sweep.", max_length=200)
-    file: str = Field(default="", description="The text of a sweep file. Empty for a shipped sweep.")
     set: tuple[str, ...] = Field(default=(), description="Changes, such as fixed.epochs=2.", max_length=200)
     seeds: int | None = Field(default=None, ge=1, le=1000, description="Seeds per arm, in place of the file's.")
     quick: bool = Field(default=False, description="A first answer: 1 epoch, 3 to 6 seeds, exploratory.")
     priority: int = Field(default=0, ge=-10, le=10, description="Among the sweeps of one user: higher ones first.")
+
+
+class Asked(Changes):
+    """A sweep as somebody asks for it: a shipped one by its `name`, or one of this `name` by the text of its `file`."""
+
+    name: str = Field(description="That of a shipped sweep, or of the file's sweep.", max_length=200)
+    file: str = Field(default="", description="The text of a sweep file. Empty for a shipped sweep.")
+
+
+class InAddress(Changes):
+    """What stands in the address if the body is a sweep file."""
+
+    name: str = Field(default="", description="What the sweep of the file is called.", max_length=200)
 
 
 class Priority(_Message):

@@ -92,10 +92,14 @@ def install(app: FastAPI, page: Page) -> None:
         lines = [f"{_where(each['loc'])}: {each['msg']}" for each in error.errors()]
         return told(request, problem(HTTPStatus.UNPROCESSABLE_ENTITY, "\n".join(dict.fromkeys(lines[:20]))))
 
+    async def internal(request: Request, _error: Exception) -> Response:  # the gate logs it
+        return told(request, problem(500, _ADVICE[500].format(request=request_id(request))))
+
     kinds: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         AblateError: ours,
         HTTPException: http,
         RequestValidationError: invalid,
+        Exception: internal,
     }
     for kind, handler in kinds.items():
         app.add_exception_handler(kind, handler)

@@ -1,6 +1,7 @@
 """What a person can ask of the service, for its API and its pages alike, from queue and ledger. Runs nothing."""
 
 import hashlib
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -9,16 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from sqlalchemy import select
+
 from mnist_ablate.errors import AblateError, SweepError
 from mnist_ablate.execution import recorded_report
 from mnist_ablate.execution.preview import Preview, outline
+from mnist_ablate.ledger import backup
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports.report import Report
 from mnist_ablate.service import code_paths
 from mnist_ablate.service.accounts import Account
 from mnist_ablate.service.messages import Asked, ShippedSweep
 from mnist_ablate.service.queue import Queue
-from mnist_ablate.service.submissions import AuditEntry, State, Submission
+from mnist_ablate.service.submissions import SUBMISSIONS, AuditEntry, State, Submission, submission
 from mnist_ablate.settings import Settings
 from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.plan import make_plan
@@ -114,29 +118,34 @@ class SweepService:
         """The latest submissions, without their texts."""
         return self.queue.list(state=state, owner=owner, limit=limit, before=before)
 
-    def submission(self, id_: str) -> Submission:
-        """One submission."""
-        found = self.queue.get(id_)
-        if found is None:
-            raise NotFoundError(f"{plainly(shortened(id_))}: no such submission: list them to see their ids")
-        return found
+    def submission(self, id_or_name: str) -> Submission:
+        """One submission by its id, or the latest of a name."""
+        is_id = SUBMISSIONS.c.id == id_or_name
+        query = select(SUBMISSIONS).where(is_id | (SUBMISSIONS.c.name == id_or_name))
+        with self.queue.reading() as connection:
+            row = connection.execute(query.order_by(is_id.desc(), SUBMISSIONS.c.number.desc()).limit(1)).one_or_none()
+        if row is None:
+            raise NotFoundError(f"{plainly(shortened(id_or_name))}: no such submission: list them to see their ids")
+        return submission(row)
 
     def change(self, id_: str, change: Change, account: Account, where: str) -> Submission:
         """Cancel, pause or resume a submission. Raises ConflictError where that makes no sense."""
-        self._owned(id_, account)
+        found = self._owned(id_, account)
         ask = {"cancel": self.queue.cancel, "pause": self.queue.pause, "resume": self.queue.resume}[change]
-        return ask(id_, by=account.name, where=where)
+        return ask(found.id, by=account.name, where=where)
 
     def set_priority(self, id_: str, priority: int, account: Account, where: str) -> Submission:
         """Say which of one user's sweeps goes first."""
-        self._owned(id_, account)
-        return self.queue.set_priority(id_, priority, by=account.name, where=where)
+        found = self._owned(id_, account)
+        return self.queue.set_priority(found.id, priority, by=account.name, where=where)
 
-    def _owned(self, id_: str, account: Account) -> None:
-        """Raises NotAllowedError unless the account may change the submission."""
-        owner = self.submission(id_).owner
-        if not account.may_change(owner):
-            raise NotAllowedError(f"{account.name} may not change a sweep of {owner}: ask {owner} or an operator")
+    def _owned(self, id_: str, account: Account) -> Submission:
+        """A submission that the account may change. Raises NotAllowedError for another one."""
+        found = self.submission(id_)
+        if not account.may_change(found.owner):
+            whose = f"{account.name} may not change a sweep of {found.owner}"
+            raise NotAllowedError(f"{whose}: ask {found.owner} or an operator")
+        return found
 
     def audit(self, account: Account, limit: int = 100, before: int | None = None) -> Sequence[AuditEntry]:
         """Who asked for what, and from where; for operators."""
@@ -156,7 +165,7 @@ class SweepService:
     def plan(self, id_: str) -> Preview:
         """What a submission trains."""
         found = self.submission(id_)
-        return self._plans.get(id_, lambda: self._outline(code_paths.load(found.text, found.name, self._folders)))
+        return self._plans.get(found.id, lambda: self._outline(code_paths.load(found.text, found.name, self._folders)))
 
     def report(self, id_: str) -> Report:
         """What is recorded of a submission, judged. Raises NotFoundError before its first trial."""
@@ -168,6 +177,14 @@ class SweepService:
         version = f"{record.name} {record.registered} {record.count()} {form}"
         etag = hashlib.sha256(version.encode()).hexdigest()[:32]
         return self._documents.get(etag, lambda: Document(self._written(record, form), MEDIA_TYPES[form], etag))
+
+    def records(self, id_: str) -> bytes:
+        """Everything that is recorded under the name of a submission, as `export` writes it."""
+        found = self._record(self.submission(id_))
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "records.zip"
+            backup.export(self.settings.ledger_url, [found.sweep.name], target)
+            return target.read_bytes()
 
     def _written(self, record: Record, form: Form) -> bytes:
         found = recorded_report.report_of(record)
