@@ -78,6 +78,11 @@ class Settings:
         return os.environ.get("MNIST_ABLATE_WEBHOOK") or ""
 
     @property
+    def service_url(self) -> str:
+        """MNIST_ABLATE_SERVICE_URL: how people reach the sweep service, for links. May be empty."""
+        return os.environ.get("MNIST_ABLATE_SERVICE_URL") or ""
+
+    @property
     def log_dir(self) -> Path:
         """Where workers and failed trials leave their logs."""
         return self.home / "logs"

@@ -92,6 +92,11 @@ class Claims:
             found |= {*connection.execute(select(SUBMISSIONS.c.runner).where(_HAS_RUNNER).distinct()).scalars()}
         return found - {self.runner}
 
+    def beside(self, cluster: str) -> set[str]:
+        """The names of the runners whose sweeps run on the same cluster, this one's included."""
+        with self.queue.reading() as connection:
+            return {*connection.execute(select(RUNNERS.c.name).where(RUNNERS.c.cluster == cluster)).scalars()}
+
     def running(self) -> Sequence[Taken]:
         """Everything that runs, here and elsewhere, in the order of starting."""
         columns = ("id", "runner", "attempt", "wanted", "owner", "priority", "planned", "recorded")
@@ -166,23 +171,25 @@ class Claims:
             connection.execute(update(SUBMISSIONS).where(mine).values(wanted="yield"))
 
 
-def report(  # noqa: PLR0913 - what there is to say
+def report(
     queue: Queue,
     claim: Claim,
     events: Sequence[tuple[Kind, Mapping[str, Any]]],
     *,
-    planned: int,
-    recorded: int,
     processor_s: float,
+    **counts: int,
 ) -> bool:
-    """Write what happened in a running sweep. False if it is not this claim's any more: then nothing is written."""
-    more = {"planned": planned, "recorded": recorded, "processor_s": SUBMISSIONS.c.processor_s + processor_s}
+    """Write what happened in a running sweep; `counts` are `planned` and `recorded`, once they are known.
+
+    False if it is not this claim's any more: then nothing is written.
+    """
     with queue.writing() as connection:
         grown = connection.execute(select(SUBMISSIONS.c.recorded).where(_is(claim))).scalar()
         if grown is None:
             return False
-        new = {"tries": 0, "deaths": 0} if recorded > grown else {}
-        put(connection, claim.id, **more, **new)
+        new = {"tries": 0, "deaths": 0} if counts.get("recorded", 0) > grown else {}
+        if counts or processor_s:
+            put(connection, claim.id, **counts, **new, processor_s=SUBMISSIONS.c.processor_s + processor_s)
         if events:
             add_events(connection, claim.id, events)
         return True

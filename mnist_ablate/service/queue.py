@@ -45,9 +45,10 @@ class Queue:
     All methods raise UnreachableError if the database does not answer, DiskError if it cannot be written.
     """
 
-    def __init__(self, url: str, *, connections: int = 5) -> None:
+    def __init__(self, url: str, *, connections: int = 5, create: bool = True) -> None:
+        """`create` makes what is missing, and checks the version: once is enough for a process and its children."""
         self.url = url
-        self._engine = tables.open_tables(url, connections=connections)
+        self._engine = tables.open_tables(url, connections=connections, create=create)
         if sqlite_file(url):
             self._reads = self._engine.execution_options(reads=True)
         else:
@@ -223,6 +224,12 @@ class Queue:
         query = select(EVENTS).where(condition).order_by(EVENTS.c.number).limit(limit)
         with self.reading() as connection:
             return [tables.event(row) for row in connection.execute(query)]
+
+    def snapshots(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The latest snapshots of these submissions, by id; of one that has not begun there is none."""
+        query = select(EVENTS).where(EVENTS.c.submission.in_(ids), EVENTS.c.kind == "snapshot")
+        with self.reading() as connection:
+            return {row.submission: json.loads(row.data) for row in connection.execute(query)}
 
     def last_event(self) -> int:
         """The number of the latest event of all submissions."""

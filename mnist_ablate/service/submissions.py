@@ -72,6 +72,7 @@ EVENTS = Table(
     Column("kind", String(16), nullable=False),
     Column("data", Text, nullable=False),
     Index("service_events_submission", "submission", "number"),
+    Index("service_events_kind", "submission", "kind"),
 )
 AUDIT = Table(
     "service_audit",
@@ -218,8 +219,8 @@ def queue_url(ledger_url: str) -> str:
     return sqlalchemy.URL.create("sqlite", database=str(path.with_name(_FILE))).render_as_string(hide_password=False)
 
 
-def open_tables(ledger_url: str, *, connections: int) -> sqlalchemy.Engine:
-    """The database with its tables, made if they are missing. What is begun on it writes alone.
+def open_tables(ledger_url: str, *, connections: int, create: bool = True) -> sqlalchemy.Engine:
+    """The database with its tables; with `create` those that are missing are made, and their version is checked.
 
     Raises ConflictError if a later version wrote the tables; DiskError or UnreachableError as the ledger.
     """
@@ -229,6 +230,8 @@ def open_tables(ledger_url: str, *, connections: int) -> sqlalchemy.Engine:
     options |= {"pool_size": connections, "max_overflow": connections}
     engine = sqlalchemy.create_engine(url, **options)
     (_use_sqlite_whole if path else _use_postgres)(engine)
+    if not create:
+        return engine
     with hold(ledger_url, _SCHEMA, wait_s=60.0), translate_errors(url), engine.begin() as connection:
         _metadata.create_all(connection)
         found = connection.scalar(select(VERSIONS.c.version))
