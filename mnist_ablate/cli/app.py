@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from mnist_ablate.cli import options, records, runner, service, sweeps
+from mnist_ablate.cli import options, records, runner, serve, service, sweeps
 from mnist_ablate.errors import AblateError, DiskError, SweepError, mask
 from mnist_ablate.processes import Interrupted, raising
 
@@ -108,7 +108,7 @@ for command in (
     *(sweeps.plan, sweeps.check, sweeps.sweep, records.report, sweeps.judge, records.verify, records.ui, worker),
     *(scheduler, records.compare, sweeps.new, sweeps.schema, records.sync, records.export, records.restore),
     *(sweeps.selftest, service.submit, service.queue, service.attach, service.cancel, service.pause, service.resume),
-    runner.runner,
+    *(serve.serve, runner.runner),
     service.prioritize,
 ):
     app.command()(command)

@@ -20,7 +20,7 @@ from mnist_ablate.tracking.client import check_answer
 _PREFIX = "mnist_ablate_"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LOG = logging.getLogger(__name__)
-_TOLD = ("request", "account", "client", "method", "path", "status", "ms", "sweep")
+_TOLD = ("request", "account", "client", "method", "path", "status", "ms", "sweep", "owner")
 """What a line of the log can tell beside its message."""
 _METHODS = {"GET", "HEAD", "POST", "PUT"}
 _QUIET = {"/healthz", "/readyz", "/metrics"}

@@ -93,7 +93,7 @@ class Server:
         if form is not None:
             data = urlencode(form).encode()
             about.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        elif body is not None and not isinstance(body, bytes | str):
+        elif isinstance(body, dict | list):
             data = json.dumps(body).encode()
             about.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
