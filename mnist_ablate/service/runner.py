@@ -244,7 +244,7 @@ class Runner:
             claims.leave()
 
     def _note(self, submission: Submission, what: str, code: int | None = 0) -> None:
-        about = {"sweep": submission.id, "name": submission.name, "owner": submission.owner}
+        about = {"sweep": submission.id, "owner": submission.owner}
         _log.info("%s %s%s", submission.name, what, f" with {code}" if code else "", extra=about)
 
     def _tell_once(self, line: str) -> None:

@@ -114,14 +114,15 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _running(runner: Runner, stop: threading.Event) -> Iterator[None]:
-    """A runner in a thread of this process; at the end it hands over what it has."""
+    """A runner in a thread of this process; at the end it hands over what it has. Its error ends the service."""
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
             runner.run(stop)
-        finally:
-            if not stop.is_set():  # a service whose runner is gone would take sweeps that nobody runs
-                os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=run, name="runner")
     thread.start()
@@ -130,6 +131,8 @@ def _running(runner: Runner, stop: threading.Event) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+    for error in errors:
+        raise error
 
 
 def _config(app: ASGIApp, listening: Listening) -> uvicorn.Config:
