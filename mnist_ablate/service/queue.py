@@ -12,6 +12,7 @@ from mnist_ablate.errors import ConflictError, SweepError, mask
 from mnist_ablate.ledger.database import holder, sqlite_file, translate_errors
 from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.service import submissions as tables
+from mnist_ablate.service.limits import Limits
 from mnist_ablate.service.submissions import (
     AUDIT,
     COUNTER,
@@ -32,11 +33,18 @@ from mnist_ablate.service.submissions import (
 )
 from mnist_ablate.sweep.sweep import QUICK, Sweep
 from mnist_ablate.sweep.sweep_file import as_yaml
+from mnist_ablate.text import counted
 
 PRIORITIES = range(-10, 11)
 EVENTS_KEPT = 2000
 """How many events are kept of a submission, and the latest snapshot."""
 _TRIM_EVERY = 100
+
+
+_IS_OPEN = SUBMISSIONS.c.state.in_(("waiting", "running", "paused"))
+_FRESH: dict[str, Any] = {"due_at": 0, "tries": 0, "deaths": 0, "behind": 0, "wanted": "", "exit_code": None}
+_FRESH |= {"started_at": None, "ended_at": None}
+_NO_LIMITS = Limits()
 
 
 class Queue:
@@ -76,52 +84,44 @@ class Queue:
         with self.reading() as connection:
             connection.execute(select(COUNTER.c.last_event))
 
-    def submit(
-        self, sweep: Sweep, *, owner: str, priority: int = 0, planned: int = 0, where: str = ""
+    def submit(  # noqa: PLR0913 - what is known of it, and what its owner may have
+        self,
+        sweep: Sweep,
+        *,
+        owner: str,
+        priority: int = 0,
+        planned: int = 0,
+        where: str = "",
+        limits: Limits = _NO_LIMITS,
     ) -> tuple[Submission, bool]:
         """Register a sweep, and say whether it is new. One that is known stays as it is, unless it ended badly.
 
-        One that failed, has failed trials or was cancelled waits again, for who submitted it now. Raises ConflictError
-        if the queue or the ledger has another question of this name.
+        One that failed, has failed trials or was cancelled waits again, for who submitted it now; one that is done,
+        too, if it runs the user's code, which may have changed. Raises ConflictError if the queue or the ledger has
+        another question of this name, or if the limits of the owner allow no more trials.
         """
         _check_priority(priority)
-        self._check_question(sweep)
-        id_, now = submission_id(sweep.name, sweep.digest), time.time()
+        Ledger(self.url, reading=True).check_question(sweep)
+        id_ = submission_id(sweep.name, sweep.digest)
         with self.writing() as connection:
             found = connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.id == id_)).one_or_none()
-            others = and_(SUBMISSIONS.c.name == sweep.name, SUBMISSIONS.c.id != id_)
-            open_ = others & SUBMISSIONS.c.state.in_(("waiting", "running", "paused"))
-            if other := connection.execute(select(SUBMISSIONS.c.owner, SUBMISSIONS.c.state).where(open_)).first():
-                raise ConflictError(
-                    f"{sweep.name}: {other.owner} has another sweep of this name {other.state}: rename yours"
-                )
-            state = {
-                "due_at": 0,
-                "tries": 0,
-                "deaths": 0,
-                "behind": 0,
-                "wanted": "",
-                "ended_at": None,
-                "exit_code": None,
-            }
-            known = {**state, "owner": owner, "priority": priority, "submitted_at": now}
-            if found is None:
-                about = {"name": sweep.name, "digest": sweep.digest, "question": sweep.question}
-                text = {"text": as_yaml(sweep), "quick": int(sweep.name.endswith(QUICK)), "planned": planned}
-                row = {"id": id_, "state": "waiting", **known, **about, **text}
-                connection.execute(insert(SUBMISSIONS).values(row))
-                add_audit(connection, owner, "submit", id_, where)
-            elif found.state in {"failed", "cancelled"} or (found.state == "done" and found.exit_code == FAILED_TRIALS):
-                put(connection, id_, **known)
-                add_audit(connection, owner, "submit again", id_, where)
-            else:
+            if found is not None and not _runs_again(found, sweep):
                 return tables.submission(found), False
+            others = and_(SUBMISSIONS.c.name == sweep.name, SUBMISSIONS.c.id != id_, _IS_OPEN)
+            if other := connection.execute(select(SUBMISSIONS.c.owner, SUBMISSIONS.c.state).where(others)).first():
+                theirs = f"another sweep of this name, by {other.owner}, is {other.state}"
+                raise ConflictError(f"{sweep.name}: {theirs}: rename yours")
+            _check_trials(connection, owner, planned or (found.planned if found else 0), limits)
+            known = {**_FRESH, "owner": owner, "priority": priority, "submitted_at": time.time()}
+            if found is None:
+                about = {"name": sweep.name, "digest": sweep.digest, "question": sweep.question, "planned": planned}
+                text = {"text": as_yaml(sweep), "quick": int(sweep.name.endswith(QUICK))}
+                connection.execute(insert(SUBMISSIONS).values(id=id_, state="waiting", **known, **about, **text))
+            else:
+                put(connection, id_, **known)
+            add_audit(connection, owner, "submit" if found is None else "submit again", id_, where)
             put_state(connection, id_, "waiting")
             return row_of(connection, id_), found is None
-
-    def _check_question(self, sweep: Sweep) -> None:
-        """Raises ConflictError, as `sweep` does, if another question of this name is recorded."""
-        Ledger(self.url, reading=True).check_question(sweep)
 
     def get(self, id_: str) -> Submission | None:
         """One submission with its text; None if there is none."""
@@ -240,7 +240,7 @@ class Queue:
         """How many submissions there are in each state."""
         query = select(SUBMISSIONS.c.state, func.count()).group_by(SUBMISSIONS.c.state)
         with self.reading() as connection:
-            found: dict[str, int] = dict(connection.execute(query).tuples().all())
+            found: dict[str, int] = {state: count for state, count in connection.execute(query)}  # noqa: C416 - mypy
         return {state: found.get(state, 0) for state in STATES}
 
     def behind(self) -> int:
@@ -301,6 +301,25 @@ def add_audit(connection: Connection, who: str, what: str, id_: str, where: str)
     """Write who asked for what, in the transaction that does it."""
     row = {"at": time.time(), "who": who, "what": mask(what), "submission": id_, "where": where}
     connection.execute(insert(AUDIT).values(row))
+
+
+def _runs_again(row: Any, sweep: Sweep) -> bool:
+    """Whether a question that was submitted before is to be run again."""
+    if row.state == "done":
+        return row.exit_code == FAILED_TRIALS or bool(sweep.workload.runs_code)
+    return row.state in {"failed", "cancelled"}
+
+
+def _check_trials(connection: Connection, owner: str, planned: int, limits: Limits) -> None:
+    """Raises ConflictError if the open sweeps of a user would have more trials than the user may have."""
+    most = limits.of(owner).trials
+    if most is None:
+        return
+    trials = func.coalesce(func.sum(SUBMISSIONS.c.planned), 0)
+    asked = int(connection.execute(select(trials).where(_IS_OPEN, SUBMISSIONS.c.owner == owner)).scalar_one())
+    if asked + planned > most:
+        told = f"{counted(planned, 'trial')}, and the open sweeps of {owner} have {counted(asked, 'trial')} already"
+        raise ConflictError(f"{told}: {counted(most, 'trial')} are allowed at a time: wait, or ask an operator")
 
 
 def _check_priority(priority: int) -> None:
