@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -25,7 +25,6 @@ _JSON = "application/json"
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 _MOST_NUMBER = 2**31 - 1
 _KINDS: Mapping[Form, str] = {"json": _JSON, "html": "text/html", "svg": "image/svg+xml"}
-_SUFFIXES: Mapping[str, Form] = {".json": "json", ".html": "html", ".svg": "svg"}
 _DIGITS = 19  # a number of 64 bits has fewer
 
 
@@ -184,6 +183,7 @@ def _add_submitting(routes: APIRouter, service: SweepService) -> None:
     def submit(request: Request, response: Response, who: Who, asked: Annotated[Asked, Depends(asked_of)]) -> Submitted:
         """Submit a sweep. The same question twice is the same sweep: the second answer is 200."""
         found, is_new = service.submit(asked, who, request.state.client)
+        request.state.sweep = found.id  # for the log
         response.status_code = 201 if is_new else 200
         response.headers["Location"] = f"{PREFIX}/sweeps/{found.id}"
         return Submitted(sweep=Known.model_validate(found), is_new=is_new, plan=service.plan(found.id))
@@ -250,10 +250,23 @@ def _add_events(routes: APIRouter, service: SweepService, feed: EventFeed) -> No
 
 
 def _add_changing(routes: APIRouter, service: SweepService) -> None:
-    @routes.post("/sweeps/{id_}/{change}")
-    def change(request: Request, id_: Id, change: Change, who: Who) -> Known:
-        """Cancel a sweep, pause it, or let a paused one go on. One that runs stops within seconds."""
+    def ask(change: Change, request: Request, id_: str, who: Account) -> Known:
         return Known.model_validate(service.change(id_, change, who, request.state.client))
+
+    @routes.post("/sweeps/{id_}/cancel")
+    def cancel(request: Request, id_: Id, who: Who) -> Known:
+        """End a sweep. One that runs ends within seconds; what is recorded of it stays."""
+        return ask("cancel", request, id_, who)
+
+    @routes.post("/sweeps/{id_}/pause")
+    def pause(request: Request, id_: Id, who: Who) -> Known:
+        """Hold a sweep back until it is resumed. Of one that runs, trials may finish for 30 seconds."""
+        return ask("pause", request, id_, who)
+
+    @routes.post("/sweeps/{id_}/resume")
+    def resume(request: Request, id_: Id, who: Who) -> Known:
+        """Let a paused sweep go on."""
+        return ask("resume", request, id_, who)
 
     @routes.put("/sweeps/{id_}/priority", openapi_extra=_body(Priority))
     def prioritize(request: Request, id_: Id, who: Who, priority: Annotated[int, Depends(priority_of)]) -> Known:
@@ -291,10 +304,14 @@ def _add_documents(routes: APIRouter, service: SweepService) -> None:
         answer.headers["Vary"] = "Accept"
         return answer
 
-    @routes.get("/sweeps/{id_}/report{suffix}", response_class=Response, responses=kinds)
-    def report_file(request: Request, id_: Id, suffix: Literal[".json", ".html", ".svg"]) -> Response:
-        """The report in the format of the suffix."""
-        return document(request, id_, _SUFFIXES[suffix])
+    def add_file(form: Form) -> None:
+        @routes.get(f"/sweeps/{{id_}}/report.{form}", response_class=Response, responses=kinds, name=f"report_{form}")
+        def report_file(request: Request, id_: Id) -> Response:
+            """The report in the format of the suffix."""
+            return document(request, id_, form)
+
+    for form in _KINDS:
+        add_file(form)
 
     @routes.get(
         "/sweeps/{id_}/records.zip", response_class=Response, responses={200: {"content": {"application/zip": {}}}}

@@ -140,7 +140,7 @@ class AccessLog:
             "path": scope["path"],
             "status": status,
             "ms": round(1000 * seconds, 1),
-            "sweep": scope.get("path_params", {}).get("id_", ""),
+            "sweep": state.get("sweep") or scope.get("path_params", {}).get("id_", ""),
         }
         _LOG.info("request", extra=about)
 

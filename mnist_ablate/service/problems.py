@@ -6,6 +6,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from mnist_ablate.errors import (
     AblateError,
@@ -85,7 +86,10 @@ def install(app: FastAPI, page: Page) -> None:
         detail = _ADVICE.get(error.status_code, str(error.detail)).format(
             method=request.method, request=request_id(request)
         )
-        return told(request, problem(error.status_code, detail), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(app, request.url.path)):
+            headers["Allow"] = ", ".join(methods)  # Starlette tells those of one route alone
+        return told(request, problem(error.status_code, detail), headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -103,6 +107,12 @@ def install(app: FastAPI, page: Page) -> None:
     }
     for kind, handler in kinds.items():
         app.add_exception_handler(kind, handler)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that an address of the API takes."""
+    described = app.openapi()["paths"].items()
+    return [method.upper() for known, about in described if compile_path(known)[0].match(path) for method in about]
 
 
 def request_id(request: Request) -> str:
