@@ -105,6 +105,7 @@ def test_what_is_refused_is_tried_again_later_and_said_once_without_a_secret(que
         while not inbox.messages or len(stub.seen) < 2:
             while notifier.send_one():
                 pass
+            stub.reply = Reply(204)
             due_now(queue)
         assert not notifier.send_one()
     assert (len(lines), len(inbox.messages), len(stub.seen)) == (3, 1, 2)
