@@ -6,6 +6,8 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +16,7 @@ import typer
 
 from mnist_ablate.cli import options
 from mnist_ablate.cli.sweeps import show
-from mnist_ablate.errors import SweepError
+from mnist_ablate.errors import SweepError, mask
 from mnist_ablate.processes import Interrupted
 from mnist_ablate.settings import Settings
 from mnist_ablate.text import counted, plainly
@@ -80,7 +82,10 @@ def queue(
 def attach(which: Which, service: options.Service = None, as_json: options.Json = False) -> None:
     """Show a sweep of a service live, and its verdicts at the end. Ctrl-C leaves it running."""
     client = _connected(service)
-    _follow_to_end(client, client.sweep(which), as_json=as_json, may_cancel=False)
+    sweep = client.sweep(which)
+    with _left_running(client, sweep, may_cancel=False):
+        ended = _shown_live(client, sweep)
+    _end(client, ended, as_json=as_json)
 
 
 def cancel(which: Which, service: options.Service = None) -> None:
@@ -121,14 +126,14 @@ def sweep_elsewhere(  # noqa: PLR0913 - what the options of `sweep` say
 ) -> None:
     """Do what `sweep` does, in a service. `here` are the options given that only make sense on this machine."""
     if here:
-        own = "is" if len(here) == 1 else "are"
-        raise SweepError(
-            f"{', '.join(here)} {own} the service's to choose: leave out, or give --service '' to run here"
-        )
+        where = f"no meaning for the service at {mask(address)}"
+        raise SweepError(f"{', '.join(here)}: {where}; leave it out, or run the sweep here with --service ''")
     client = _connected(address)
     sweep, is_new = client.submit(asked(source, overrides, seeds, quick=quick))
-    _say_submitted(client, sweep, is_new=is_new)
-    _follow_to_end(client, sweep, as_json=as_json, may_cancel=True)
+    with _left_running(client, sweep, may_cancel=True):
+        _say_submitted(client, sweep, is_new=is_new)
+        ended = _shown_live(client, sweep)
+    _end(client, ended, as_json=as_json)
 
 
 def asked(
@@ -150,7 +155,7 @@ def follow(client: "ServiceClient", id_: str, watch: "Watch") -> "RemoteSweep":
         if each.kind == "snapshot":
             watch.show(Snapshot.model_validate(each.data))
         elif each.kind == "state":
-            watch.message(": ".join(filter(None, (str(each.data.get("state")), str(each.data.get("reason", ""))))))
+            watch.message(_state_in_words(str(each.data["state"]), str(each.data["reason"])))
         else:
             watch.message(str(each.data.get("text", "")))
     return client.sweep(id_)
@@ -184,23 +189,32 @@ class _Copy(Settings):
         return f"sqlite:///{self.home}/ledger.db"
 
 
-def _follow_to_end(client: "ServiceClient", sweep: "RemoteSweep", *, as_json: bool, may_cancel: bool) -> None:
-    """The live view, then the end as `sweep` has it."""
-    from rich.console import Console
-
-    from mnist_ablate.cli.live_view import Watch
-
+@contextmanager
+def _left_running(client: "ServiceClient", sweep: "RemoteSweep", *, may_cancel: bool) -> Iterator[None]:
+    """An interrupt inside ends the command, and the sweep goes on, unless the person says otherwise."""
     try:
-        with Watch(Console(stderr=True)) as watch:
-            sweep = follow(client, sweep.id, watch)
+        yield
     except Interrupted as stop:
-        if may_cancel and stop.exit_code == STOPPED and not _is_left_running():
+        if may_cancel and stop.exit_code == STOPPED and not _is_wanted():
             client.change(sweep.id, "cancel")
             _say(f"{sweep.name}: cancelled; what is recorded stays")
         else:
             _say(f"{sweep.name} goes on in the service; see it: mnist-ablate attach {sweep.id}")
             _say(f"end it: mnist-ablate cancel {sweep.id}")
         raise typer.Exit(stop.exit_code) from None
+
+
+def _shown_live(client: "ServiceClient", sweep: "RemoteSweep") -> "RemoteSweep":
+    from rich.console import Console
+
+    from mnist_ablate.cli.live_view import Watch
+
+    with Watch(Console(stderr=True)) as watch:
+        return follow(client, sweep.id, watch)
+
+
+def _end(client: "ServiceClient", sweep: "RemoteSweep", *, as_json: bool) -> None:
+    """The end as `sweep` has it."""
     if found := recorded(client, sweep):
         show(found[0], as_json=as_json)
     if sweep.link:
@@ -216,7 +230,7 @@ def _say_submitted(client: "ServiceClient", sweep: "RemoteSweep", *, is_new: boo
     _say(f"{sweep.name}: {_in_words(sweep)}, {size}: {client.page(sweep.id)}")
 
 
-def _is_left_running() -> bool:
+def _is_wanted() -> bool:
     """Ask. It is left running unless the person says no, and where there is nobody to ask."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
@@ -235,9 +249,14 @@ def _change(which: str, change: "Change", service: str | None) -> None:
 
 
 def _in_words(sweep: "RemoteSweep") -> str:
-    """Its state; of one that is being stopped, that; and why."""
-    state = {"cancel": "cancelling", "pause": "pausing"}.get(sweep.wanted, sweep.state)
-    return f"{state} ({plainly(sweep.reason)})" if sweep.reason else state
+    """Its state and why; of one that is being stopped, that."""
+    return _state_in_words({"cancel": "cancelling", "pause": "pausing"}.get(sweep.wanted, sweep.state), sweep.reason)
+
+
+def _state_in_words(state: str, reason: str) -> str:
+    if not reason or reason.startswith(state):
+        return plainly(reason or state)
+    return f"{state}: {plainly(reason)}"
 
 
 def _connected(address: str | None) -> "ServiceClient":
