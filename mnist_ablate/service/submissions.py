@@ -219,6 +219,17 @@ def queue_url(ledger_url: str) -> str:
     return sqlalchemy.URL.create("sqlite", database=str(path.with_name(_FILE))).render_as_string(hide_password=False)
 
 
+def has_tables(ledger_url: str) -> bool:
+    """Whether there is a queue beside a ledger; makes nothing."""
+    url = queue_url(ledger_url)
+    path = sqlite_file(url)
+    if path:
+        return path.exists()
+    engine = sqlalchemy.create_engine(url, connect_args=connect_args(url), poolclass=sqlalchemy.NullPool)
+    with translate_errors(url):
+        return sqlalchemy.inspect(engine).has_table(SUBMISSIONS.name)
+
+
 def open_tables(ledger_url: str, *, connections: int, create: bool = True) -> sqlalchemy.Engine:
     """The database with its tables; with `create` those that are missing are made, and their version is checked.
 
