@@ -205,7 +205,7 @@ class Gate:
         except UnreachableError as error:
             raise RefusedError(problems.answer(503, str(error), {"Retry-After": "5"})) from None
         if found is None:
-            self._failures.wait_s(client)
+            self._failures.wait_s(client, cost=1.0 if name else 0.0)  # no name guesses nothing
             raise RefusedError(self._unknown())
         return found
 
