@@ -140,6 +140,7 @@ class _Pages:
             "log": [each for each in events if each.kind != "snapshot"][-_LOG_LINES:],
             "drawn": found.recorded if found.is_over else found.recorded and max(1, found.recorded // step * step),
             "refusal": refusal,
+            "is_embedded": self._service.settings.tracking_uri == self._service.settings.embedded_uri,
         }
         return _page(request, "sweep", content, HTTPStatus.CONFLICT if refusal else HTTPStatus.OK)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from mnist_ablate.cli import live_view
 from mnist_ablate.cli.live_view import NotebookWatch, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
+from mnist_ablate.execution.live_progress import Snapshot
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import RecordedTrial
 
@@ -157,6 +158,31 @@ def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_non
     shown, written = watch(wanted, entries(wanted.verdict_trials()), force_terminal=True)
     with shown:
         assert written.getvalue() == ""
+
+
+def test_a_snapshot_from_elsewhere_is_shown_as_the_sweep_itself_would_be(clock: SimpleNamespace) -> None:
+    wanted = plan()
+    first, second, *_ = wanted.verdict_trials()
+    here, _ = watch(wanted)
+    here.event(first, Started(first.trial, "w1"))
+    here.event(first, finished(first))
+    here.event(second, Started(second.trial, "w1"))
+    sent = Snapshot.model_validate_json(here.snapshot.model_dump_json())
+    written = io.StringIO()
+    there = Watch(Console(file=written, width=100, height=24))
+    there.show(sent)
+    assert table(there) == table(here)
+    assert not written.getvalue()
+    clock.now += 11
+    there.show(sent)
+    assert written.getvalue() == f"{sent.status}\n"
+    terminal = io.StringIO()
+    with Watch(Console(file=terminal, width=100, height=24, force_terminal=True)) as shown:
+        shown.show(sent)
+        shown.show(sent)
+        shown.message("a line")
+    assert "a line" in terminal.getvalue()
+    assert terminal.getvalue().rstrip().endswith("\x1b[2K")
 
 
 def test_a_notebook_shows_one_bar_that_is_replaced(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import wait_for
 from mlflow_helpers import free_port
-from queued_sweeps import ended, running
+from queued_sweeps import ended, running, submitted
 from sweep_server import SMALL, FixedAccounts, Server, serving
 
 from mnist_ablate.errors import AblateError, ConflictError, SweepError, UnreachableError
 from mnist_ablate.service import client as client_module
 from mnist_ablate.service.client import ServiceClient, connect
+from mnist_ablate.service.queue import put_state
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 KNOWN: dict[str, Any] = {
@@ -248,3 +251,25 @@ def test_python_submits_waits_and_has_the_report(
         other.wait(progress=False)
     assert other.id in {each.id for each in service.sweeps(state="cancelled")}
     assert "OPTUNA_STORAGE" not in os.environ
+
+
+def test_a_notebook_shows_a_sweep_of_a_service_live(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mnist_ablate as ma
+
+    shown: list[dict[str, str]] = []
+
+    def display(content: dict[str, str], **_options: bool) -> SimpleNamespace:
+        shown.append(content)
+        return SimpleNamespace(update=lambda again, **_options: shown.append(again))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    sweep = submitted(server.service.queue, name="in-a-notebook")
+    ma.connect(server.url.replace("//", "//ann:annann@")).sweep("in-a-notebook")._ipython_display_()
+    assert "in-a-notebook: waiting, 0 of 6 trials" in shown[-1]["text/html"], "the cell ends at once"
+    running(server.service.queue, sweep, "a worker <joined>")
+    wait_for(lambda: "2 of 6 trials, 1 running" in shown[-1]["text/html"])
+    with server.service.queue.writing() as connection:
+        put_state(connection, sweep.id, "cancelled", "cancelled by ben")
+    wait_for(lambda: "<div>cancelled by ben</div>" in shown[-1]["text/html"])
+    assert "<div>a worker &lt;joined&gt;</div>" in shown[-1]["text/html"]
+    wait_for(lambda: not any(each.name == "show-sweep" for each in threading.enumerate()))
