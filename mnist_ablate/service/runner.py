@@ -25,6 +25,7 @@ from mnist_ablate.service.queue import Queue, runner_lock
 from mnist_ablate.service.submissions import Submission
 from mnist_ablate.service.sweep_process import Job, Shares
 from mnist_ablate.settings import Settings
+from mnist_ablate.tracking.client import set_variables
 
 _POLL_S = 0.5
 _DEAD_S = 2.0  # so long must a lock be free: after a restart of the database it is for a moment
@@ -33,6 +34,8 @@ _STOP_S = 20.0
 _DRAIN_S = 60.0  # of a sweep that may let its trials finish, which takes 30 s and what is sent to MLflow
 _NAME_WAIT_S = 3.0
 _NAMES = 100
+_IMPORTED_ONCE = ("mlflow", *(f"mnist_ablate.reports.{name}" for name in ("charts", "drawing", "html")))
+"""What every sweep needs in the end: each would import it for five seconds of a processor."""
 _Away = (UnreachableError, DiskError)
 _log = logging.getLogger("mnist_ablate.service.runner")
 
@@ -81,8 +84,10 @@ class Runner:
         self._free_since: dict[str, float] = {}  # locks of other runners that were seen free
         self._others_due = 0.0
         self._told = ""
+        self._is_warm = threading.Event()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([sweep_process.__name__])
+        self._context.set_forkserver_preload([sweep_process.__name__, *_IMPORTED_ONCE])
+        set_variables()
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`: then running sweeps are stopped as by SIGTERM, and wait for another runner.
@@ -102,6 +107,7 @@ class Runner:
             thread = threading.Thread(target=notifier.run, args=(ended,), name="notifier", daemon=True)
             thread.start()
             stack.callback(ended.set)
+            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
             self._tell(
                 f"runner {name}: {self._sweeps} sweeps at once, on {mask(self._settings.cluster or 'local workers')}"
             )
@@ -136,6 +142,8 @@ class Runner:
         limits = self._limits.current()
         if self._limits.problem:
             self._tell_once(self._limits.problem)
+        if not self._is_warm.is_set():
+            return  # what another runner can start now it should start
         while self._room > 0 and claims.is_due():
             if (found := claims.take(limits)) is None:
                 break
@@ -144,6 +152,13 @@ class Runner:
             self._make_room(claims, taken)
         if not any(each.is_behind for each in self._children) and (behind := claims.take_behind()):
             self._start(*behind, Shares(), behind=True)
+
+    def _warm_up(self) -> None:
+        """Start the process that imports everything once; every sweep's is a fork of it."""
+        first = self._context.Process(target=int)
+        first.start()
+        first.join()
+        self._is_warm.set()
 
     @property
     def _room(self) -> int:
