@@ -6,7 +6,7 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPException, HTTPResponse
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
@@ -123,23 +123,23 @@ class ServiceClient:
 
     def sweep(self, id_or_name: str) -> RemoteSweep:
         """One of them, by its id; by a name the latest of it."""
-        return _read(RemoteSweep, self._json("GET", f"/sweeps/{quote(id_or_name, safe='')}"))
+        return _read(RemoteSweep, self._json("GET", _path(id_or_name)))
 
     def change(self, id_: str, change: Change) -> RemoteSweep:
         """Cancel, pause or resume it."""
-        return _read(RemoteSweep, self._json("POST", f"/sweeps/{quote(id_, safe='')}/{change}", {}))
+        return _read(RemoteSweep, self._json("POST", _path(id_, change), {}))
 
     def prioritize(self, id_: str, priority: int) -> RemoteSweep:
         """Have it wait before (after) others of its owner."""
-        return _read(RemoteSweep, self._json("PUT", f"/sweeps/{quote(id_, safe='')}/priority", {"priority": priority}))
+        return _read(RemoteSweep, self._json("PUT", _path(id_, "priority"), {"priority": priority}))
 
     def records(self, id_: str) -> bytes:
         """What is recorded of it, as `export` writes it."""
-        return self._answer("GET", f"/sweeps/{quote(id_, safe='')}/records.zip", is_patient=True)
+        return self._answer("GET", _path(id_, "records.zip"), is_patient=True)
 
     def page(self, id_: str) -> str:
         """The address of its page."""
-        return f"{self.url}/sweeps/{quote(id_, safe='')}"
+        return f"{self.url}{_path(id_)}"
 
     def events(self, id_: str, after: int = 0) -> Iterator[Happening]:
         """What happened to it since the event of that number, and what happens, until it has ended."""
@@ -161,11 +161,8 @@ class ServiceClient:
 
     def _stream(self, id_: str, after: int) -> Iterator[Happening]:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        with closing(self._open("GET", f"/sweeps/{quote(id_, safe='')}/events", None, headers, _SILENCE_S)) as reply:
-            try:
-                yield from _events(reply)
-            except (OSError, HTTPException) as error:
-                raise self._away(error) from None
+        with self._translated(), closing(self._open("GET", _path(id_, "events"), None, headers, _SILENCE_S)) as reply:
+            yield from _events(reply)
 
     def _json(
         self, method: str, path: str, content: Mapping[str, Any] | None = None, *, is_patient: bool | None = None
@@ -183,16 +180,12 @@ class ServiceClient:
         patience = _Patience(self)
         while True:
             try:
-                with closing(self._open(method, path, content, {}, _ANSWER_S)) as reply:
+                with self._translated(), closing(self._open(method, path, content, {}, _ANSWER_S)) as reply:
                     found = bytes(reply.read())
             except _AwayError as error:
                 if not is_patient and not error.was_refused:
                     raise
                 patience.wait(error)
-            except (OSError, HTTPException) as error:
-                if not is_patient:
-                    raise self._away(error) from None
-                patience.wait(self._away(error))
             else:
                 patience.over()
                 return found
@@ -210,8 +203,6 @@ class ServiceClient:
         except HTTPError as error:
             with closing(error):
                 raise self._refusal(error) from None
-        except (OSError, HTTPException, ValueError) as error:
-            raise self._away(error) from None
         self._is_reached = True
         return reply
 
@@ -236,10 +227,15 @@ class ServiceClient:
             told = f"redirects ({status}), which is not followed: give the final address"
         return RejectedError(f"{self.url} {told}")
 
-    def _away(self, error: BaseException) -> "_AwayError":
-        reason = getattr(error, "reason", error)
-        told = getattr(reason, "strerror", None) or one_line(str(reason)) or type(reason).__name__
-        return _AwayError(f"the service at {self.url} does not answer: {told}", _PAUSE_S)
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What the network says of a connection becomes _AwayError."""
+        try:
+            yield
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            told = getattr(reason, "strerror", None) or one_line(str(reason)) or type(reason).__name__
+            raise _AwayError(f"the service at {self.url} does not answer: {told}", _PAUSE_S) from None
 
     @property
     def wait_s(self) -> float:
@@ -288,6 +284,10 @@ def connect(url: str | None, say: Callable[[str], None] = lambda _: None) -> Ser
     if not (address := service_address(url)):
         raise SweepError("no service is named: give --service URL, or set MNIST_ABLATE_SERVICE")
     return ServiceClient(address, say)
+
+
+def _path(id_: str, *parts: str) -> str:
+    return "/".join(("/sweeps", quote(id_, safe=""), *parts))
 
 
 def _read(model: type[Found], content: Any) -> Found:
