@@ -21,6 +21,7 @@ from mnist_ablate.service.event_stream import EventFeed
 from mnist_ablate.service.gate import Doors, Gate, RefusedError
 from mnist_ablate.service.monitoring import AccessLog, Monitoring
 from mnist_ablate.service.sweep_service import SweepService
+from mnist_ablate.text import plainly
 
 
 def create_app(
@@ -100,7 +101,7 @@ def _add_doors(app: FastAPI, gate: Gate, sessions: Sessions, service: SweepServi
 
 def _note(service: SweepService, who: str, what: str, client: str) -> None:
     with contextlib.suppress(AblateError):
-        service.queue.note(who[:100], what, where=client)
+        service.queue.note(plainly(who[:100]), what, where=client)
 
 
 def _own_path(path: str) -> str:

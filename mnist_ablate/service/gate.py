@@ -125,6 +125,8 @@ class Gate:
         state |= {"request_id": secrets.token_hex(8), "account": None, "subject": "login", "client": ""}
         state["client"] = client = self._client(scope, headers)
         self._check_source(scope, headers)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # which PostgreSQL takes in no text
+            raise RefusedError(problems.answer(400, "an address with a NUL character: remove it"))
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise RefusedError(problems.answer(400, "Content-Length is no number"))

@@ -72,7 +72,7 @@ def serve(
 
     Raises SweepError if the port is taken or an option is wrong, and what the database says if it cannot be opened.
     """
-    accounts, doors = _accounts(listening, settings), _doors(listening)
+    accounts, doors = accounts_of(listening, settings), doors_of(listening)
     os.environ.setdefault("MNIST_ABLATE_SERVICE_URL", listening.url)
     log_to_stderr(as_json=listening.log_json)
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,8 @@ def _listener(listening: Listening) -> socket.socket:
     return listener
 
 
-def _accounts(listening: Listening, settings: Settings) -> Accounts:
+def accounts_of(listening: Listening, settings: Settings) -> Accounts:
+    """How people are known. Raises SweepError for what would let everybody in, or nobody."""
     roles = Roles(listening.roles)
     if listening.accounts == "mlflow":
         return MlflowAccounts(settings.tracking_uri, roles)
@@ -183,7 +184,7 @@ def _accounts(listening: Listening, settings: Settings) -> Accounts:
     return LocalAccounts()
 
 
-def _doors(listening: Listening) -> Doors:
+def doors_of(listening: Listening) -> Doors:
     """The names that requests may give this service: those of `urls`, and those of this machine for itself."""
     scheme = "https" if listening.tls_cert else "http"
     own = {_bracketed(listening.host), *_LOOPBACK} - {"0.0.0.0", "[::]"}  # noqa: S104 - compared
