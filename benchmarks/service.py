@@ -43,6 +43,9 @@ def main() -> None:
         for number in range(RUNNERS):
             ground.runner("--cluster", address, "--sweeps", str(AT_ONCE), "--name", f"runner{number}")
         watch(ground, owners, len(sweeps))
+        for process in ground.running:
+            if process.poll() is not None:
+                print(f"{process.args} ended with {process.returncode}: {process.communicate()[1]}", file=sys.stderr)
 
 
 def watch(ground: Any, owners: list[str], count: int) -> None:

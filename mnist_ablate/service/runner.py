@@ -27,7 +27,7 @@ from mnist_ablate.service.sweep_process import Job, Shares
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.client import set_variables
 
-_POLL_S = 0.5
+_POLL_S, _AGAIN_S = 0.5, 2.0
 _DEAD_S = 2.0  # so long must a lock be free: after a restart of the database it is for a moment
 _OTHERS_EVERY_S = 1.0
 _STOP_S = 20.0
@@ -92,8 +92,16 @@ class Runner:
     def run(self, stop: threading.Event) -> None:
         """Until `stop`: then running sweeps are stopped as by SIGTERM, and wait for another runner.
 
-        Raises BusyError if another runner has the name, UnreachableError if the database is not there at first.
+        A database that is not there is waited for. Raises SweepError if another runner has the name.
         """
+        while not stop.is_set():
+            try:
+                self._run(stop)
+            except _Away as error:  # before the first look: later ones are taken care of there
+                self._tell_once(f"{error}; still trying")
+                stop.wait(_AGAIN_S)
+
+    def _run(self, stop: threading.Event) -> None:
         url = self._settings.ledger_url
         with ExitStack() as stack:
             queue = Queue(url)
