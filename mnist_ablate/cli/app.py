@@ -109,9 +109,9 @@ for command in (
     *(scheduler, records.compare, sweeps.new, sweeps.schema, records.sync, records.export, records.restore),
     *(sweeps.selftest, service.submit, service.queue, service.attach, service.cancel, service.pause, service.resume),
     *(serve.serve, runner.runner),
-    service.prioritize,
 ):
     app.command()(command)
+app.command(context_settings={"ignore_unknown_options": True})(service.prioritize)  # -3 is a number
 app.add_typer(stack_app, name="stack")
 
 

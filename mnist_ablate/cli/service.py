@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option
 def queue(
     state: Annotated[str | None, typer.Option(metavar="STATE", help="Only these: waiting, running, done...")] = None,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this person.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the latest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many of the latest.")] = 20,
     service: options.Service = None,
     as_json: options.Json = False,
 ) -> None:
@@ -73,8 +74,8 @@ def queue(
     for column in ("id", "sweep", "owner", "state", "trials", "verdicts"):
         table.add_column(column, justify="right" if column == "trials" else "left")
     for each in found:
-        trials, verdicts = f"{each.recorded} of {each.planned}", ", ".join(sorted(each.verdicts.values()))
-        row = (each.id, each.name, each.owner, _in_words(each), trials, verdicts)
+        verdicts = ", ".join(f"{n} {verdict}" for verdict, n in Counter(each.verdicts.values()).most_common())
+        row = (each.id, each.name, each.owner, _in_words(each), f"{each.recorded} of {each.planned}", verdicts)
         table.add_row(*map(Text, row))
     Console().print(table if found else "no sweeps")
 

@@ -39,7 +39,7 @@ def test_a_file_is_submitted_listed_and_steered(server: Server, user: Command) -
     assert [sweep.id, "mine", sweep.owner, "waiting", "0", "of", "4"] in [line.split() for line in listed]
     assert user("pause", "mine").out.startswith("mine: paused by ")
     assert user("resume", sweep.id).out == "mine: waiting\n"
-    assert user("prioritize", "mine", "3").out == "mine: priority 3\n"
+    assert user("prioritize", "mine", "-3").out == "mine: priority -3\n"
     assert user("cancel", "mine").out.startswith("mine: cancelled by ")
     again = user("cancel", "mine")
     assert (again.code, "is cancelled already" in again.err) == (6, True)

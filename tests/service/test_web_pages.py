@@ -185,7 +185,7 @@ def test_errors_are_pages_for_people_and_the_api_has_a_page(server: Server) -> N
     assert "no such submission" in Reader(page(server, "/sweeps/nothing", status=404)).text
     assert "no such address" in page(server, "/nothing", status=404)
     text = Reader(page(server, "/api")).text
-    assert "GET /api/v1/catalog" in text
+    assert "POST /api/v1/sweeps/{id}/cancel" in text
 
 
 def test_what_is_vendored_has_its_license_beside_it() -> None:
