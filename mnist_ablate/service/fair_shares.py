@@ -70,7 +70,7 @@ def one_to_yield(waiting: Sequence[Candidate], running: Sequence[Demand]) -> Dem
     it is there to be interrupted; `running` is in the order of starting.
     """
     counts = Counter(each.owner for each in running)
-    if not any(each.owner not in counts for each in waiting):
+    if not counts or all(each.owner in counts for each in waiting):
         return None
     owner, most = counts.most_common(1)[0]
     if most < 2:  # noqa: PLR2004 - each user keeps one

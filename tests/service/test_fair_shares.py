@@ -74,4 +74,4 @@ def test_the_sweep_that_yields_is_the_last_of_the_lowest_priority_of_who_has_mos
     assert one_to_yield([cy], running) == running[2]
     assert one_to_yield([Candidate("9", "bo", 0, 9)], running) is None
     assert one_to_yield([cy], [running[0], running[3]]) is None
-    assert one_to_yield([], running) is None
+    assert one_to_yield([], running) is one_to_yield([cy], []) is None
