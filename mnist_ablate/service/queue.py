@@ -284,6 +284,7 @@ def row_of(connection: Connection, id_: str) -> Submission:
 
 def put_state(connection: Connection, id_: str, state: State, reason: str = "", **values: Any) -> None:
     """Change the state of a submission, and tell whoever watches."""
+    reason = reason.encode(errors="replace").decode().replace("\0", "?")  # what a database can store
     put(connection, id_, state=state, reason=reason, **values)
     add_events(connection, id_, [("state", {"state": state, "reason": reason})])
 

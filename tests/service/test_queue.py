@@ -214,6 +214,16 @@ def test_a_process_that_dies_again_and_again_is_given_up_unless_it_gets_further(
     assert now.reason.startswith("its process ended (SIGKILL) 5 times without a new result: look at the runner's log")
 
 
+def test_a_reason_with_characters_that_no_database_stores_is_stored(queue: Queue, runner: Claims) -> None:
+    sweep = submitted(queue)
+    found = runner.take(NONE)
+    assert found
+    settle(queue, found[0], Ending("failed", 1, "no \0 and no \ud800"))
+    now = queue.get(sweep.id)
+    assert now
+    assert (now.state, now.reason) == ("failed", "no ? and no ?")
+
+
 def test_deaths_of_runners_give_no_sweep_up(queue: Queue) -> None:
     sweep = submitted(queue)
     for number in range(20):
