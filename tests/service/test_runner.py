@@ -19,7 +19,7 @@ from mnist_ablate.service.claims import Claims
 from mnist_ablate.service.submissions import SUBMISSIONS, Submission
 
 pytestmark = pytest.mark.slow
-KILLS = 3
+KILLS = 2
 
 
 @pytest.fixture
