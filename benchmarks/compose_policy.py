@@ -18,7 +18,7 @@ DOCKERFILE = ROOT / "docker" / "Dockerfile"
 Service = dict[str, Any]
 
 ONE_SHOT = {"account", "sweep"}
-PUBLISHED = {"mlflow"}
+PUBLISHED = {"mlflow", "service"}
 _TAG = re.compile(r"[a-z0-9./-]+:\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
 _DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 _SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|_KEY|CREDENTIAL")
@@ -145,8 +145,8 @@ def _loopback(service: Service) -> bool:
 
 
 _CLUSTER = frozenset({"scheduler", "worker"})
-_LASTING = frozenset({"db", "mlflow", *_CLUSTER})
-_OWN = frozenset({"mlflow", "account", "sweep", *_CLUSTER})
+_LASTING = frozenset({"db", "mlflow", "service", *_CLUSTER})
+_OWN = frozenset({"mlflow", "account", "sweep", "service", "runner", *_CLUSTER})
 POLICIES = (
     Policy("exact image, digest-ready", "full version; a variable takes one with `@sha256:`", _exact),
     Policy("own images are built here", "`pull_policy: build`, context of the project", _own, _OWN),

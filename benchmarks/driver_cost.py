@@ -124,6 +124,9 @@ class Watch:
             self.ended.append(time.monotonic())
             self.cpu.append(time.process_time())
 
+    def verdict(self, *_: object) -> None:
+        """Nothing to note."""
+
     def message(self, text: str) -> None:
         """Show it."""
         print(text, file=sys.stderr)

@@ -17,7 +17,8 @@ HEAD = """\
 {refused} of {count} refused, {day}; mlflow {mlflow}, distributed {distributed}, Flask {flask}, Starlette {starlette}.
 
 The service is the one that the containers run, started on one machine: `docker/mlflow_server.py` with accounts and
-`docker/mlflow_guard.py`, PostgreSQL with two roles, and Dask with TLS. "What came back" counts HTTP statuses: 401 asks
+`docker/mlflow_guard.py`, PostgreSQL with two roles, Dask with TLS, and the sweep service (`mnist-ablate serve`) with
+MLflow's accounts. "What came back" counts HTTP statuses: 401 asks
 for an account, 403 and 404 refuse. A row counts as refused only if every request in it was refused, and if no file was
 read, made or deleted outside its place.
 
@@ -27,7 +28,7 @@ page.
 | family | what somebody tries | what came back | refused |
 |---|---|---|---|"""
 LIMITS = """
-Known limits, by MLflow's design:
+Known limits, most of them by MLflow's design:
 
 - `/health`, `/api/3.0/mlflow/server-info` and the page's static files answer without an account. They show features,
   but no address.
@@ -35,6 +36,8 @@ Known limits, by MLflow's design:
   prevents that.
 - The server reads a whole request before it checks the account, so a body of gigabytes takes memory. The container's
   limit then restarts it. Before anybody outside the team can reach the server, put a proxy with a limit in front of it.
+- The sweep service answers `/healthz` and `/readyz` without an account: whether its parts are well, but no address.
+  Whoever has an account sees all sweeps and the names of their owners.
 - Without TLS, `Authorization` travels unencrypted. Use loopback, a private network, or a proxy with TLS.
 - Whoever has a certificate of the cluster can run code on its workers. That is what the workers are for."""
 

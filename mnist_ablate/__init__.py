@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Range,
         Report,
         Sweep,
+        connect,
         judge,
         load,
         open_report,
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
         run,
     )
 
-__all__ = ["Claim", "Plan", "Range", "Report", "Sweep", "errors", "judge", "load", "open_report", "plan", "run"]
+__all__ = [
+    "Claim",
+    "Plan",
+    "Range",
+    "Report",
+    "Sweep",
+    "connect",
+    "errors",
+    "judge",
+    "load",
+    "open_report",
+    "plan",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

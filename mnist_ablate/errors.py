@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import NamedTuple
 
 _MASKS = (
     # Greedy up to the last @ of the word: it may hide too much, never too little. A path has one slash where // was.
@@ -14,6 +15,14 @@ _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|CREDENTIAL|WEB
 _SHORTEST = 8  # of the secrets: a shorter one would blank words
 
 
+class Place(NamedTuple):
+    """One problem of a sweep file: its line and column from 1, both 0 for that of a flag, and what is wrong."""
+
+    line: int
+    column: int
+    text: str
+
+
 class AblateError(Exception):
     """One line: what is wrong, where, and what to do next."""
 
@@ -24,7 +33,9 @@ class AblateError(Exception):
 
 
 class SweepError(AblateError, exit_code=2):
-    """The command or the sweep file is wrong; nothing was created."""
+    """The command or the sweep file is wrong; nothing was created. `places` has each problem of a file by itself."""
+
+    places: tuple[Place, ...] = ()
 
 
 class UnreachableError(AblateError, exit_code=3):
@@ -41,6 +52,10 @@ class DiskError(AblateError, exit_code=5):
 
 class ConflictError(AblateError, exit_code=6):
     """Another driver holds the sweep, or the stored sweep differs from the file."""
+
+
+class BusyError(ConflictError):
+    """Another process holds the lock; when it ends, the lock is free."""
 
 
 def mask(text: str) -> str:

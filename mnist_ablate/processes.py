@@ -151,6 +151,22 @@ def locked_file(path: Path, wait_s: float) -> Iterator[IO[str]]:
         yield file
 
 
+def lock_holder(path: Path) -> str | None:
+    """What is written in a file whose lock somebody holds; None if nobody does, or there is no file.
+
+    Whoever takes the lock at this moment with a `wait_s` of some seconds gets it.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip()
+    except FileNotFoundError:
+        pass
+    return None
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to. The file takes its name when all of it is on the disk, or it goes."""

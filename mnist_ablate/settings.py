@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,11 @@ def default_home() -> Path:
     return Path(os.environ.get("MNIST_ABLATE_HOME") or ".mnist-ablate")
 
 
+def service_address(given: str | None = None) -> str:
+    """The sweep service to use: that of the option, else MNIST_ABLATE_SERVICE. Empty for none."""
+    return given if given is not None else os.environ.get("MNIST_ABLATE_SERVICE") or ""
+
+
 def user_cache() -> Path:
     """What this program keeps for the user between homes: in XDG_CACHE_HOME, else in `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist-ablate"
@@ -28,7 +34,10 @@ def _sqlite(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with."""
+    """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with.
+
+    `share` says how many of so many workers the sweep may use now; all of them unless others share them.
+    """
 
     home: Path = field(default_factory=default_home)
     data: str | None = None
@@ -40,6 +49,7 @@ class Settings:
     max_trials: int = MAX_TRIALS
     fresh: bool = False
     require_mlflow: bool = False
+    share: Callable[[int], int] = int
 
     @property
     def ledger_url(self) -> str:
@@ -66,6 +76,11 @@ class Settings:
     def webhook(self) -> str:
         """MNIST_ABLATE_WEBHOOK: the address that is told when a sweep ends. Empty for none."""
         return os.environ.get("MNIST_ABLATE_WEBHOOK") or ""
+
+    @property
+    def service_url(self) -> str:
+        """MNIST_ABLATE_SERVICE_URL: how people reach the sweep service, for links. May be empty."""
+        return os.environ.get("MNIST_ABLATE_SERVICE_URL") or ""
 
     @property
     def log_dir(self) -> Path:

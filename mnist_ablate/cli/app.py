@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from mnist_ablate.cli import options, records, sweeps
+from mnist_ablate.cli import options, records, runner, serve, service, sweeps
 from mnist_ablate.environment import NO_THREADS, override
 from mnist_ablate.errors import AblateError, DiskError, SweepError, mask
 from mnist_ablate.processes import Interrupted, raising
@@ -108,9 +108,11 @@ app.command(name="list")(sweeps.list_)
 for command in (
     *(sweeps.plan, sweeps.check, sweeps.sweep, records.report, sweeps.judge, records.verify, records.ui, worker),
     *(scheduler, records.compare, sweeps.new, sweeps.schema, records.sync, records.export, records.restore),
-    sweeps.selftest,
+    *(sweeps.selftest, service.submit, service.queue, service.attach, service.cancel, service.pause, service.resume),
+    *(serve.serve, runner.runner),
 ):
     app.command()(command)
+app.command(context_settings={"ignore_unknown_options": True})(service.prioritize)  # -3 is a number
 app.add_typer(stack_app, name="stack")
 
 

@@ -43,6 +43,9 @@ Quick = Annotated[
     bool, typer.Option(help="A first answer: 1 epoch, 3 to 6 seeds, exploratory, recorded under NAME-quick.")
 ]
 MaxTrials = Annotated[int, typer.Option(min=1, help="Refuse a larger plan.")]
+Service = Annotated[
+    str | None, typer.Option("--service", metavar="URL", help="A sweep service [MNIST_ABLATE_SERVICE].")
+]
 TlsCaFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate of the cluster's authority.")]
 TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: the certificate to show.")]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS: its private key.")]

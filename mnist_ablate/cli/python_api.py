@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from mnist_ablate.cli.options import name_of
 from mnist_ablate.cli.python_report import Report
+from mnist_ablate.cli.python_service import connect
 from mnist_ablate.errors import ConflictError, SweepError
 from mnist_ablate.processes import Interrupted
 from mnist_ablate.settings import MAX_TRIALS, Settings, default_home
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mnist_ablate.execution.preview import Preview
     from mnist_ablate.ledger.table_file import TableFile
 
-__all__ = ["Claim", "Plan", "Range", "Report", "Sweep", "judge", "load", "open_report", "plan", "run"]
+__all__ = ["Claim", "Plan", "Range", "Report", "Sweep", "connect", "judge", "load", "open_report", "plan", "run"]
 
 Train = Callable[..., Any] | str | Sequence[str]
 """A function, `module:function` of a file, or the parts of a command."""
@@ -199,6 +200,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     _import_recording()
     from dask.system import CPU_COUNT
 
+    from mnist_ablate.cli.live_view import watch_here
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.execution.driver import drive
     from mnist_ablate.service import webhook
@@ -211,7 +213,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     images = None if data is None else str(data)
     where = (_path(home) or default_home(), images, _path(weights), jobs or CPU_COUNT, cluster, encryption)
     settings = Settings(*where, trial_timeout_s, max_trials, fresh, require_mlflow)
-    with _python_words(), webhook.failing(settings.webhook, question.name), _watch(progress) as watch:
+    with _python_words(), webhook.failing(settings.webhook, question.name), watch_here(progress=progress) as watch:
         try:
             done = drive(question, settings, watch)
         except Interrupted as error:
@@ -354,16 +356,6 @@ def _import_recording() -> None:
 
 def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
-
-
-def _watch(progress: bool) -> "Watch":
-    """What shows progress here."""
-    from rich.console import Console
-
-    from mnist_ablate.cli.live_view import NotebookWatch, Watch
-
-    console = Console(stderr=True, quiet=not progress)
-    return NotebookWatch() if progress and console.is_jupyter else Watch(console)
 
 
 @contextmanager

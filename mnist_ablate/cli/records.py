@@ -9,7 +9,7 @@ from mnist_ablate.cli import options
 from mnist_ablate.cli.options import name_of, named, settings_of
 from mnist_ablate.cli.sweeps import FAILED_TRIALS
 from mnist_ablate.errors import SweepError
-from mnist_ablate.text import plainly
+from mnist_ablate.text import counted, plainly
 
 if TYPE_CHECKING:
     from mnist_ablate.reports.report import RecordedSweep, Report
@@ -191,15 +191,19 @@ def export(
     """Write every record of a sweep, or of all sweeps, to one file that `restore` reads."""
     from mnist_ablate.ledger import backup
     from mnist_ablate.ledger.ledger import Ledger
+    from mnist_ablate.service import queue_backup
 
     if len(words) != 2 - everything:
         wanted = "a sweep and the file to write, or --all and the file"
         raise SweepError(f"export takes {wanted}: export normalization a.zip")
     url = settings_of(home).ledger_url
     names = Ledger(url, reading=True).names() if everything else [name_of(words[0])]
-    counts, sha256 = backup.export(url, names, Path(words[-1]))
+    queue, queued = queue_backup.dump(url) if everything else (b"", 0)
+    counts, sha256 = backup.export(url, names, Path(words[-1]), queue)
     for name, trials in counts.items():
         typer.echo(f"{name}: {trials} trials")
+    if queued:
+        typer.echo(f"queue of the service: {counted(queued, 'sweep')}")
     typer.echo(f"{words[-1]}: sha256 {sha256}")
 
 
@@ -207,10 +211,14 @@ def restore(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
     home: options.Home = None,
 ) -> None:
-    """Add the records of a backup to the ledger. Records that are already there stay."""
+    """Add the records of a backup to the ledger, and its sweeps to the queue. What is already there stays."""
     from mnist_ablate.ledger import backup
+    from mnist_ablate.service import queue_backup
 
     url = settings_of(home).ledger_url
     for name, (trials, written) in backup.restore(url, source).items():
         typer.echo(f"{name}: {trials} trials, {written} written now")
+    if content := backup.queue_in(source):
+        queued, added = queue_backup.load(url, content)
+        typer.echo(f"queue of the service: {counted(queued, 'sweep')}, {added} added now")
     typer.echo("update MLflow with: mnist-ablate sync --all", err=True)

@@ -10,7 +10,7 @@ import typer
 
 from mnist_ablate.cli import options
 from mnist_ablate.errors import SweepError, UnreachableError
-from mnist_ablate.settings import MAX_TRIALS, Settings, default_home
+from mnist_ablate.settings import MAX_TRIALS, Settings, default_home, service_address
 from mnist_ablate.text import plainly
 
 if TYPE_CHECKING:
@@ -132,8 +132,24 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls_ca_file: options.TlsCaFile = None,
     tls_cert: options.TlsCert = None,
     tls_key: options.TlsKey = None,
+    service: options.Service = None,
 ) -> None:
     """Train what is not yet recorded of a sweep, judge its claims, and show where to look."""
+    if address := service_address(service):
+        from mnist_ablate.cli.service import sweep_elsewhere
+
+        own: dict[str, object] = {
+            "--jobs": jobs,
+            "--cluster": cluster,
+            "--fresh": fresh,
+            "--home": home,
+            "--data": data,
+        }
+        own |= {"--weights": weights, "--trial-timeout": trial_timeout, "--require-mlflow": require_mlflow}
+        own |= {"--register": register, "--max-trials": max_trials != MAX_TRIALS}
+        own |= {"--tls-ca-file": tls_ca_file, "--tls-cert": tls_cert, "--tls-key": tls_key}
+        here = [name for name, value in own.items() if value]
+        sweep_elsewhere(source, address, overrides, seeds, here, quick=quick, as_json=as_json)
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.sweep import sweep_file
 

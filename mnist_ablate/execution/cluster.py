@@ -111,6 +111,13 @@ def replace_dead(client: Any) -> None:
         cluster.scale(size)
 
 
+def enlarge(client: Any, size: int) -> None:
+    """Start local workers until there are so many. Those of a cluster are not ours to start."""
+    cluster = client.cluster
+    if cluster is not None and not cluster._lock.locked() and len(cluster.worker_spec) < size:  # noqa: SLF001 - as above
+        cluster.scale(size)
+
+
 class MemoryKills:
     """Tells which local workers were killed for their memory: by Dask's nanny at 95% of its share, or by the kernel."""
 

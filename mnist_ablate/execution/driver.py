@@ -18,8 +18,8 @@ from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.processes import Interrupts
 from mnist_ablate.reports import judging
 from mnist_ablate.reports.report import Report
-from mnist_ablate.reports.wording import estimate
 from mnist_ablate.settings import Settings
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.statistics.verdict import decide
 from mnist_ablate.sweep.plan import Plan, PlannedTrial, make_plan, planned_settings, trainings
 from mnist_ablate.sweep.sweep import Sweep
@@ -42,6 +42,9 @@ class View(Protocol):
 
     def event(self, planned: PlannedTrial, event: Event) -> None:
         """A trial started, ended an epoch, is retried, or has finished."""
+
+    def verdict(self, found: ClaimVerdict) -> None:
+        """A claim of an adaptive sweep is decided before all trials have ended."""
 
     def message(self, text: str) -> None:
         """A line for the person; may come from another thread."""
@@ -165,7 +168,7 @@ class Run:
         for found in decide(rows, claims, looks, waiting):
             if found.verdict != "inconclusive" and found.name not in self._announced:
                 self._announced.add(found.name)
-                self._view.message(f"{found.name}: {found.verdict} after {found.n_pairs} seeds, {estimate(found)}")
+                self._view.verdict(found)
                 self._uploading().tag(claim_key("verdict", found.name), found.verdict)
 
     def _train(self, planned: Iterable[tuple[PlannedTrial, ...]], search: Search | None = None) -> None:
@@ -248,7 +251,8 @@ class Run:
                 environment={**workload.environment(settings.weights), **own},
             )
             left = max(1, self.plan.size - progress.done(self.plan, self._settled))
-            engine = Engine(plugin, min(settings.jobs, left), settings.cluster, settings.tls, settings.trial_timeout_s)
+            where = min(settings.jobs, left), settings.cluster, settings.tls
+            engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
             if self._interrupts.stopping:

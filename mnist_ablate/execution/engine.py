@@ -16,7 +16,7 @@ from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask, one_line
-from mnist_ablate.execution.cluster import MemoryKills, connected, replace_dead, scheduler_id
+from mnist_ablate.execution.cluster import MemoryKills, connected, enlarge, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
 from mnist_ablate.execution.worker import BUNDLE_S, OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -119,13 +119,17 @@ class _Task:
 
 @dataclass(eq=False)
 class Engine:
-    """A context manager. Inside it, workers with the plugin are up: `jobs` local ones, or those of the cluster."""
+    """A context manager. Inside it, workers with the plugin are up: `jobs` local ones, or those of the cluster.
+
+    It uses as many of them as `share` says, which is asked again and again: one at least.
+    """
 
     plugin: TrainerPlugin
     jobs: int = 1
     address: str | None = None
     tls: Tls | None = None
     trial_timeout_s: float | None = None
+    share: Callable[[int], int] = int
 
     def __post_init__(self) -> None:
         self._arrived: queue.SimpleQueue[tuple[_Handler, Any, float]] = queue.SimpleQueue()
@@ -139,7 +143,8 @@ class Engine:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._client = stack.enter_context(connected(self.jobs, self.address, self.plugin, self.tls))
+            first = max(1, min(self.jobs, self.share(self.jobs)))
+            self._client = stack.enter_context(connected(first, self.address, self.plugin, self.tls))
             self._scheduler = scheduler_id(self._client)
             self._memory_kills = MemoryKills(self._client)
             self._client.subscribe_topic(TOPIC, lambda event: self._put(self._on_message, event[1]))
@@ -323,7 +328,9 @@ class Engine:
             self._seen_worker = now
         elif now - self._seen_worker > NO_WORKER_S:
             raise AblateError(f"no worker has come up for {NO_WORKER_S:.0f} s: see the logs in the home")
-        self._slots = max(1, sum(cores.values()))
+        share = self.share(sum(cores.values()) if self.address else self.jobs)
+        enlarge(self._client, min(share, self.jobs))
+        self._slots = max(1, min(share, sum(cores.values())))
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
         heads = {id(task.future): task for task in reversed(self._running.values())}  # the others wait for them
         for task in heads.values():

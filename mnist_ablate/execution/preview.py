@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dask.system import CPU_COUNT
@@ -89,9 +89,21 @@ def preview(
     workload = sweep.workload
     inputs = workload.load(data, run_code=False)
     plan = make_plan(sweep, inputs.digest, max_trials)
-    settings = planned_settings(plan)
+    found = outline(plan, inputs, weights)
+    described = workload.fingerprints(inputs, planned_settings(plan))
+    return replace(
+        found,
+        estimated_s=_time_s(plan, inputs),
+        fingerprints=described,
+        warnings=[*found.warnings, *workload.input_alarms(described)],
+        recorded=_recorded(plan, ledger_url) if ledger_url else None,
+    )
+
+
+def outline(plan: Plan, inputs: Inputs, weights: Path | None = None) -> Preview:
+    """The same at once: neither is a trial timed, nor are the inputs described. `inputs` are those of the plan."""
+    sweep, workload, settings = plan.sweep, plan.sweep.workload, planned_settings(plan)
     workload.check(inputs, settings)
-    found = workload.fingerprints(inputs, settings)
     powers = [_power(sweep, claim) for claim in sweep.claims]
     return Preview(
         sweep=sweep.name,
@@ -107,13 +119,12 @@ def preview(
         trainings=plan.training_count(plan.size, sweep.max_seeds),
         least_trainings=plan.training_count(count(sweep, sweep.min_seeds), sweep.min_seeds),
         jobs=CPU_COUNT,
-        estimated_s=_time_s(plan, inputs),
+        estimated_s=None,
         claims=powers,
-        fingerprints=found,
-        warnings=[*_warnings(sweep, powers), *workload.warnings(settings, weights), *workload.input_alarms(found)],
+        fingerprints=[],
+        warnings=[*_warnings(sweep, powers), *workload.warnings(settings, weights)],
         assumed_sd=next((sd for claim in sweep.claims if (sd := claim.about.seed_sd)), None),
         runs_code=workload.runs_code,
-        recorded=_recorded(plan, ledger_url) if ledger_url else None,
     )
 
 

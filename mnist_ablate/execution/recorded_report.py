@@ -40,7 +40,7 @@ _LINKS = (
 def report(name: str, settings: Settings) -> tuple[Report, Record]:
     """The report on what is recorded of a sweep, and the record."""
     record = Ledger(settings.ledger_url, reading=True).find(name)
-    return _report(record), record
+    return report_of(record), record
 
 
 def sync(name: str, settings: Settings) -> tuple[int, int, str]:
@@ -54,12 +54,12 @@ def sync(name: str, settings: Settings) -> tuple[int, int, str]:
     ended = [FinishedTrial(each.trial, each.params, each.outcome, each.stage) for each in entries.values()]
     sent = mirror.outcomes_together(ended)
     alone = [mirror.outcome(*each) for each in ended if each[0].id not in sent]
-    publish(record, len(records), mirror, settings, _report(record))
+    publish(record, len(records), mirror, settings, report_of(record))
     return sum(sent.values()) + sum(alone), len(entries), mirror.notice
 
 
-def _report(record: Record) -> Report:
-    """Inputs that were never described are looked at now if they are those that ship."""
+def report_of(record: Record) -> Report:
+    """The report on a record. Inputs that were never described are looked at now if they are those that ship."""
     plan, found, workload = record.plan, record.fingerprints, record.sweep.workload
     if not found and record.data_digest == workload.shipped_digest:
         found = workload.fingerprints(workload.load(None), planned_settings(plan))

@@ -11,6 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError, mask, one_line
@@ -27,6 +28,9 @@ WORKER, TRIALS = "MNIST_ABLATE_WORKER", "MNIST_ABLATE_TRIALS"
 BUNDLE_S = 0.2
 """How long the trials may take that a worker gets at once."""
 _ORPHAN_CHECK_S = 0.5
+_SET_UP_S, _LOOK_AGAIN_S = 300.0, 0.01
+_BEFORE = "_mnist_ablate_before"
+"""The attribute of a worker that has the plugin whose place another takes."""
 
 
 @dataclass(eq=False)
@@ -66,12 +70,26 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         if self.log_dir is not None:
             _follow_driver(self.log_dir / f"worker-{worker.name}.log")
         os.environ.update({WORKER: str(worker.name), **self.environment})
+        before = worker.__dict__.pop(_BEFORE, None)
+        if before is not None and before.trainer is not None and before.task() == self.task():
+            self.trainer, self.pruned = before.trainer, before.pruned
+            return
         try:
             self.trainer = self._make_trainer(f"worker {worker.address}")
         except Exception as error:
             text = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
             self.refusal = one_line(text)
             raise
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask, too, when another sweep of the same inputs begins on the same workers and sets them up."""
+        setattr(worker, _BEFORE, self)
+
+    def task(self) -> tuple[object, ...]:
+        """What a trainer follows from: if that is the same, one sweep can go on with the trainer of another."""
+        versions_ = sorted(self.driver_versions.items())
+        workload = cloudpickle.dumps(self.workload)
+        return self.factory, self.data_digest, sorted(self.environment.items()), versions_, workload
 
     def _make_trainer(self, worker: str) -> Trainer:
         if differs := versions.difference(self.driver_versions, versions.deciding_versions()):
@@ -108,7 +126,7 @@ def run(given: Sequence[tuple[tuple[Trial, ...], int]], plugin: str) -> list[Out
             outcomes.append(outcome)
             tell(outcome=outcome.model_dump())
 
-        if cut_off := _train(trials, worker.plugins[plugin], worker.address, tell, reached):
+        if cut_off := _train(trials, _plugin(worker, plugin), worker.address, tell, reached):
             ended = {outcome.trial_id for outcome in outcomes}
             for trial in trials:
                 if trial.id not in ended:
@@ -116,6 +134,18 @@ def run(given: Sequence[tuple[tuple[Trial, ...], int]], plugin: str) -> list[Out
         if time.perf_counter() - clock > BUNDLE_S:
             break
     return outcomes
+
+
+def _plugin(worker: Any, name: str) -> TrainerPlugin:
+    """The plugin of a worker. While Dask puts one in the place of another it is missing, or not set up, for a while."""
+    deadline = time.monotonic() + _SET_UP_S
+    while time.monotonic() < deadline:
+        plugin: TrainerPlugin | None = worker.plugins.get(name)
+        if plugin is not None and (plugin.trainer is not None or plugin.refusal):
+            break
+        time.sleep(_LOOK_AGAIN_S)
+    found: TrainerPlugin = worker.plugins[name]
+    return found
 
 
 def _train(

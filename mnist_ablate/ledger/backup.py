@@ -28,7 +28,7 @@ from mnist_ablate.processes import whole_file
 from mnist_ablate.sweep.sweep import Sweep, is_name
 
 FORMAT = 1
-_MANIFEST = "manifest.json"
+_MANIFEST, _QUEUE = "manifest.json", "queue.jsonl"
 _PLAN = ("sweep", "digest", "registered", "content")
 """What must be registered of a sweep; the content is written last and says that all is there."""
 _ELSEWHERE = "mirrored"  # what a tracker was seen to have, which is not the ledger's
@@ -38,8 +38,10 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 Line = dict[str, Any]  # a line of the file: what was registered, by name, or a trial as `_line` writes it
 
 
-def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int], str]:
+def export(url: str, names: Sequence[str], target: Path, queue: bytes = b"") -> tuple[dict[str, int], str]:
     """Write every record of these sweeps to a new file; the trials of each by its name, and the file's sha256.
+
+    `queue` is the content of a service's queue, which the file carries beside them.
 
     Raises SweepError if the file is there, no sweep is named or one is not recorded, ConflictError if the ledger is
     damaged.
@@ -47,7 +49,7 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
     if target.exists():
         raise SweepError(f"{target}: exists already and was not changed: choose another file name")
     ledger = Ledger(url, reading=True)
-    if not names:
+    if not names and not queue:
         where = sqlite_file(url) or mask(url)
         raise SweepError(f"{where}: no sweep is recorded there: check --home and OPTUNA_STORAGE")
     for name in names:
@@ -62,7 +64,11 @@ def export(url: str, names: Sequence[str], target: Path) -> tuple[dict[str, int]
                 archive.writestr(zipfile.ZipInfo(member), text, zipfile.ZIP_DEFLATED)  # without the time of day
                 records[study.study_name] = {"member": member, "sha256": hashlib.sha256(text).hexdigest()}
                 counts[study.study_name] = text.count(b"\n") - 1
-        manifest = json.dumps({"format": FORMAT, "records": records}, indent=1)
+        about: dict[str, object] = {"format": FORMAT, "records": records}
+        if queue:
+            archive.writestr(zipfile.ZipInfo(_QUEUE), queue, zipfile.ZIP_DEFLATED)
+            about["queue"] = hashlib.sha256(queue).hexdigest()
+        manifest = json.dumps(about, indent=1)
         archive.writestr(zipfile.ZipInfo(_MANIFEST), manifest, zipfile.ZIP_DEFLATED)
     with target.open("rb") as file:
         return counts, hashlib.file_digest(file, "sha256").hexdigest()
@@ -128,6 +134,19 @@ def restore(url: str, source: Path) -> dict[str, tuple[int, int]]:
             for name in members.keys() & optuna.get_all_study_names(ledger.storage):
                 _missing(optuna.load_study(study_name=name, storage=ledger.storage), [*_lines(archive, members[name])])
         return {name: _written(ledger, name, [*_lines(archive, member)]) for name, member in members.items()}
+
+
+def queue_in(source: Path) -> bytes:
+    """The content of a service's queue in a file that `restore` has read; empty if there is none in it.
+
+    Raises SweepError if it was altered.
+    """
+    with zipfile.ZipFile(source) as archive:
+        told = json.loads(archive.read(_MANIFEST)).get("queue")
+        content = archive.read(_QUEUE) if told else b""
+    if told and hashlib.sha256(content).hexdigest() != told:
+        raise SweepError(f"{source}: the queue was altered: it was not restored; use another copy")
+    return content
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, str]:

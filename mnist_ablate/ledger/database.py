@@ -18,8 +18,8 @@ import sqlalchemy
 from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 
-from mnist_ablate.errors import AblateError, ConflictError, DiskError, UnreachableError, mask, one_line
-from mnist_ablate.processes import locked_file
+from mnist_ablate.errors import AblateError, BusyError, DiskError, UnreachableError, mask, one_line
+from mnist_ablate.processes import lock_holder, locked_file
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -179,6 +179,22 @@ def hold(url: str, name: str, wait_s: float = 0.0) -> Iterator[Lock]:
         yield lock
 
 
+def holder(url: str, name: str) -> str | None:
+    """The process that holds the lock `name` of the ledger at `url`, None if nobody does; takes no lock away."""
+    with translate_errors(url):
+        if path := sqlite_file(url):
+            return lock_holder(path.resolve().parent / f"{name}.lock")
+        engine = sqlalchemy.create_engine(url, connect_args=connect_args(url), poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            found = connection.scalar(_HOLDER, {"key": _key(name) & 0xFFFFFFFF})
+            return None if found is None else str(found)
+
+
+def _key(name: str) -> int:
+    """What PostgreSQL knows the lock of a name by."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+
+
 class _AdvisoryLock(Lock):
     """Held by one session: when the database restarts, the session and the lock are gone.
 
@@ -187,7 +203,7 @@ class _AdvisoryLock(Lock):
 
     def __init__(self, url: str, connection: sqlalchemy.Connection, name: str) -> None:
         self._url, self._connection, self._name = url, connection, name
-        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        self._key = _key(name)
         connection.execute(_PROBE)
 
     def take(self, wait_s: float) -> None:
@@ -210,8 +226,8 @@ class _AdvisoryLock(Lock):
                 self.take(_LOST_S)
 
 
-def _conflict(name: str, holder: str | None) -> ConflictError:
-    return ConflictError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")
+def _conflict(name: str, holder: str | None) -> BusyError:
+    return BusyError(f"{name} is being run by {holder or 'another process'}: wait for it, or stop it")
 
 
 @dataclass

@@ -77,10 +77,16 @@ class Ledger:
                 study.set_user_attr("registered", datetime.now(UTC).isoformat(timespec="seconds"))
                 study.set_user_attr("content", content)  # each is a transaction: the last one says that all are there
             record = self._record(study)
-        if (record.sweep.digest, record.data_digest) != (plan.sweep.digest, plan.data_digest):
-            changes = differences(_content(record.sweep, record.data_digest), content)
-            raise ConflictError(f"{name}: stored sweep differs: {changes}; use --fresh or another name")
+        _check_same(record, plan.sweep, plan.data_digest)
         return record
+
+    def check_question(self, sweep: Sweep) -> None:
+        """Raises ConflictError if the latest record of this name asks another question, whatever its data."""
+        with translate_errors(self.url):
+            study = next((each for each in self.studies(sweep.name) if is_registered(each)), None)
+            record = study and self._record(study)
+        if record:
+            _check_same(record, sweep, record.data_digest)
 
     @staticmethod
     def _has_other_code(study: optuna.Study, plan: Plan) -> bool:
@@ -137,6 +143,12 @@ def _number(study_name: str) -> int:
 def is_registered(study: optuna.Study) -> bool:
     """Whether a study is a record: one that was cut off before its first trial is none."""
     return "content" in study.user_attrs
+
+
+def _check_same(record: "Record", sweep: Sweep, data_digest: str) -> None:
+    if (record.sweep.digest, record.data_digest) != (sweep.digest, data_digest):
+        changes = differences(_content(record.sweep, record.data_digest), _content(sweep, data_digest))
+        raise ConflictError(f"{record.sweep.name}: stored sweep differs: {changes}; use --fresh or another name")
 
 
 def _content(sweep: Sweep, data_digest: str) -> dict[str, object]:
@@ -234,6 +246,11 @@ class Record:
             user_attrs={"trial_id": planned.trial.id, **content, "sha256": digest(content)},
             intermediate_values={e.number: e.metrics[score] for e in outcome.epochs if score in e.metrics},
         )
+
+    def count(self) -> int:
+        """The number of finished trials, which grows with each: one that was run again counts twice."""
+        with translate_errors(self._url):
+            return self._rows.count()
 
     def records(self) -> list[RecordedTrial]:
         """Every finished trial in the order of writing; one that failed and was run again is there twice."""

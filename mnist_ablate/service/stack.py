@@ -10,6 +10,8 @@ from mnist_ablate.errors import SweepError
 
 _COMPOSE = "docker-compose.yml"
 _CONTAINER_USER = 10001  # owns the secrets, and runs the containers, when root sets them up
+_ADDED = {"mail_password"}
+"""Secrets that earlier versions had not: they are written beside the others."""
 _PACKAGE = Path(__file__).parents[1]
 _S3 = """\
 # Only for ARTIFACTS=s3://bucket/path in .env. endpoint_url is for storage that is not Amazon's.
@@ -44,6 +46,7 @@ def new_secrets() -> dict[str, str]:
         "mlflow_session_key": session,
         "mlflow_credentials": f"[mlflow]\nmlflow_tracking_username = sweeper\nmlflow_tracking_password = {account}\n",
         "s3_credentials": _S3,
+        "mail_password": "",
         "client.env": _CLIENT.format(password=account),
     }
 
@@ -57,7 +60,9 @@ def write_secrets(folder: Path) -> list[Path]:
     missing = sorted(name for name in content if not (folder / name).exists())
     if not missing:
         return []
-    if len(missing) < len(content):
+    if {*missing} <= _ADDED:
+        content = {name: content[name] for name in missing}
+    elif len(missing) < len(content):
         lost = ", ".join(missing)
         raise SweepError(f"{folder}: some secrets are there, but not {lost}: restore them, or start with none")
     written = [folder / name for name in content]

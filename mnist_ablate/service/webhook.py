@@ -16,13 +16,23 @@ TIMEOUT_S = 3.0
 
 
 def ended(webhook: str, report: Report, link: str, exit_code: int) -> str:
-    """Tell how a sweep came out: counts, verdicts, the page of its runs. A line if that failed, else nothing."""
+    """Tell how a sweep came out. A line if that failed, else nothing."""
+    return post(webhook, ending(report, link, exit_code))
+
+
+def ending(report: Report, link: str, exit_code: int) -> dict[str, object]:
+    """How a sweep came out, as a webhook gets it: counts, verdicts, the page of its runs."""
     shown = report.model_dump_json(include={"claims": {"__all__": {"name", "statement", "verdict", "effect"}}})
     counts = f"{report.trials.complete} of {report.trials.planned} trials complete"
     first = f"{report.sweep}: {counts}, exit code {exit_code}"
     lines = [first, *(f"{claim.statement} {claim.verdict}" for claim in report.claims), *([link] if link else [])]
     about = {"text": "\n".join(lines), "sweep": report.sweep, "exit_code": exit_code, "link": link}
-    return post(webhook, {**about, "trials": report.trials.model_dump(), "verdicts": json.loads(shown)["claims"]})
+    return {**about, "trials": report.trials.model_dump(), "verdicts": json.loads(shown)["claims"]}
+
+
+def failure(sweep: str, reason: str, exit_code: int) -> dict[str, object]:
+    """The same of a sweep that an error ended."""
+    return {"text": f"{sweep}: {reason}", "sweep": sweep, "exit_code": exit_code, "error": reason}
 
 
 @contextmanager
@@ -31,10 +41,9 @@ def failing(webhook: str, sweep: str) -> Iterator[None]:
     try:
         yield
     except AblateError as error:
-        text = one_line(str(error))
-        content = {"text": f"{sweep}: {text}", "sweep": sweep, "exit_code": error.exit_code, "error": text}
-        if webhook and (failure := post(webhook, content)):
-            error.args = (f"{error}\n{failure}",)
+        content = failure(sweep, one_line(str(error)), error.exit_code)
+        if webhook and (problem := post(webhook, content)):
+            error.args = (f"{error}\n{problem}",)
         raise
 
 

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,7 +14,7 @@ from mnist_ablate.sweep import checks, yaml_reader
 from mnist_ablate.sweep.claim import AskedKind, kind_named, kind_names
 from mnist_ablate.sweep.designs import DESIGNS
 from mnist_ablate.sweep.sweep import NAME_RULE, QUICK, SECTIONS, Sweep, is_name
-from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Mark, Plain, SourceFile, child, raise_if_any
+from mnist_ablate.sweep.yaml_reader import MAX_PROBLEMS, Address, Finding, Mark, Plain, SourceFile, child, raise_if_any
 from mnist_ablate.text import hint, listed, plainly, shortened, shown
 from mnist_ablate.workloads.own_code.notebook_function import MARK, NotebookFunction
 from mnist_ablate.workloads.workload import default_workload
@@ -33,6 +33,9 @@ source: replace this with the article, page and line
 
 ${example}""")
 
+FolderOfCode = Callable[[Mapping[str, Plain]], tuple[Path, Sequence[Finding]]]
+"""From the values of a file to the folder where the code is that they name, and what they may not name."""
+
 
 def load(  # noqa: PLR0913 - what each option of a command changes
     source: str,
@@ -50,11 +53,54 @@ def load(  # noqa: PLR0913 - what each option of a command changes
     Raises SweepError that names every problem, each with its line and column or its flag.
     """
     path = _find(source)
-    name = unicodedata.normalize("NFC", path.name)
-    name = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
+    name = _name_of(path)
     if not is_name(name) or (quick and not is_name(name + QUICK)):
         raise SweepError(f"{plainly(str(path))}: a sweep has its file's name, but {NAME_RULE}; rename the file")
     file = yaml_reader.parse(_read(path), plainly(str(path)))
+    folder = path.absolute().parent
+    sweep = _checked(file, name, lambda _: (folder, ()), overrides, seeds, any_factors=any_factors, function=function)
+    sweep = sweep if any_factors else sweep.with_found_settings()
+    return sweep.quick() if quick else sweep
+
+
+def name_and_text(source: str) -> tuple[str, str]:
+    """The name of a shipped sweep and no text; of a file its name and what it says, which is not checked."""
+    path = _find(source)
+    text = "" if path in shipped().values() else _read(path).decode("utf-8", "surrogateescape")
+    return _name_of(path), text
+
+
+def of_text(  # noqa: PLR0913 - as `load`
+    text: str | bytes,
+    name: str,
+    *,
+    code: FolderOfCode,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    quick: bool = False,
+) -> Sweep:
+    """The sweep of a text that lies in no file, as `load` gives that of a file. Errors call it NAME.yaml.
+
+    `code` says in which folder the code lies that the text names, or what it may not name.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not is_name(name) or (quick and not is_name(name + QUICK)):
+        raise SweepError(f"{plainly(shortened(name))}: {NAME_RULE}")
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    sweep = _checked(yaml_reader.parse(content, f"{name}.yaml"), name, code, overrides, seeds).with_found_settings()
+    return sweep.quick() if quick else sweep
+
+
+def _checked(  # noqa: PLR0913 - what each option of a command changes
+    file: SourceFile,
+    name: str,
+    code: FolderOfCode,
+    overrides: Sequence[str],
+    seeds: int | None,
+    *,
+    any_factors: bool = False,
+    function: NotebookFunction | None = None,
+) -> Sweep:
     if file.root is None or len(file.problems) > MAX_PROBLEMS:
         raise_if_any(file.problems)
     for setting in overrides:
@@ -65,11 +111,12 @@ def load(  # noqa: PLR0913 - what each option of a command changes
     if function is not None and isinstance(file.root, dict):
         file.root["train"] = function.text
         file.move(("train",), Mark("train"))
-    folder = path.absolute().parent
+    folder, refused = code(file.root if isinstance(file.root, dict) else {})
+    if refused:  # before anything looks at what it names
+        raise_if_any([*file.problems, *map(file.located, refused)])
     sweep, found = checks.check(name, file.root or {}, folder, any_factors=any_factors, function=function)
     raise_if_any([*file.problems, *map(file.located, found)])
-    sweep = sweep if any_factors else sweep.with_found_settings()
-    return sweep.quick() if quick else sweep
+    return sweep
 
 
 def shipped() -> dict[str, Path]:
@@ -119,6 +166,12 @@ def as_yaml(sweep: Sweep) -> str:
 
 def _trains_function(sweep: Sweep) -> bool:
     return isinstance(sweep.train, str) and sweep.train.startswith(MARK)
+
+
+def _name_of(path: Path) -> str:
+    """What a sweep of this file is called."""
+    name = unicodedata.normalize("NFC", path.name)
+    return name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
 
 
 def _find(source: str) -> Path:

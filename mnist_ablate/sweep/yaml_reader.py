@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
-from mnist_ablate.errors import SweepError
+from mnist_ablate.errors import Place, SweepError
 from mnist_ablate.text import plainly, shown
 from mnist_ablate.trial import Scalar
 
@@ -140,11 +140,19 @@ def dotted(address: Iterable[str | int]) -> str:
 def raise_if_any(problems: Iterable[Problem]) -> None:
     """Raise one SweepError with a line for each problem: those of the file in its order, then those of the flags."""
     ordered = sorted(problems, key=lambda problem: (not problem[0].line, problem[0][1:]))
-    lines = list(dict.fromkeys(f"{mark}: {text}" for mark, text in ordered))
-    if len(lines) > MAX_PROBLEMS:
-        lines[MAX_PROBLEMS:] = [f"{ordered[0][0].source}: and more; correct these {MAX_PROBLEMS} first"]
+    lines = {f"{mark}: {text}": _place(mark, text) for mark, text in ordered}
     if lines:
-        raise SweepError("\n".join(lines))
+        texts = list(lines)
+        if len(texts) > MAX_PROBLEMS:
+            texts[MAX_PROBLEMS:] = [f"{ordered[0][0].source}: and more; correct these {MAX_PROBLEMS} first"]
+        error = SweepError("\n".join(texts))
+        error.places = tuple(lines.values())[:MAX_PROBLEMS]
+        raise error
+
+
+def _place(mark: Mark, text: str) -> Place:
+    """A problem without the name of the file, which a form has not; that of a flag keeps the flag."""
+    return Place(mark.line, mark.column, text if mark.line else f"{mark}: {text}")
 
 
 class _StopError(Exception):

@@ -57,7 +57,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
     Sets MLflow's environment variables for this process: MLflow reads its time-outs nowhere else.
     Raises UnreachableError: nothing answers there, or not MLflow, or the credentials are refused.
     """
-    override({**{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}, **_FORCED})
+    set_variables()
     create_store(tracking_uri)
     check_answer(tracking_uri)
     from mlflow import MlflowClient
@@ -67,6 +67,11 @@ def connect(tracking_uri: str) -> "MlflowClient":
         if may_leave_some:
             client.search_registered_models(max_results=1)  # opens the store of the registry too, here
         return client
+
+
+def set_variables() -> None:
+    """Set MLflow's variables of this process, some of which it reads when it is imported."""
+    override({**{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}, **_FORCED})
 
 
 def check_answer(tracking_uri: str) -> None:

@@ -24,7 +24,7 @@ MLFLOW = "/api/2.0/mlflow"
 SEARCH = f"{MLFLOW}/experiments/search"
 LOOK = ("POST", SEARCH, {"max_results": 1})
 """What an account may do."""
-REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 422, 431})
+REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 431})
 ANONYMOUS = ""
 _KEPT = 3000
 
@@ -83,15 +83,16 @@ class Ground:
         headers: Mapping[str, str] | None = None,
         *,
         user: str = "sweeper",
+        port: int | None = None,
     ) -> Answer:
-        """A request as given, with EXPERIMENT_ID, RUN_ID and PORT filled in; the path is not tidied.
+        """A request as given, with EXPERIMENT_ID, RUN_ID and the ports filled in; the path is not tidied.
 
-        Every answer is kept for the search for secrets.
+        It goes to MLflow's server unless there is another `port`. Every answer is kept for the search for secrets.
         """
         own = {name: self._fill(value) for name, value in (headers or {}).items()}
         data = body if isinstance(body, bytes | None) else self._fill(json.dumps(body)).encode()
         own = {**self._credentials(user), "Content-Type": "application/json", **own}
-        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.service.port, timeout=60)
         try:
             with suppress(BrokenPipeError):  # refused before all of it was sent
                 connection.request(method, self._fill(path), data, own)
@@ -244,6 +245,7 @@ def all_probes() -> list[Probe]:
     """In the order of the table; those that look for secrets come last, when there is most to find."""
     import attacks_access
     import attacks_content
+    import attacks_sweeps
 
-    families = {**attacks_access.PROBES, **attacks_content.PROBES, **SECRETS}
+    families = {**attacks_access.PROBES, **attacks_content.PROBES, **attacks_sweeps.PROBES, **SECRETS}
     return [Probe(family, name, attack) for family, probes in families.items() for name, attack in probes.items()]

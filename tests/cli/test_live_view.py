@@ -11,8 +11,9 @@ from ledger_records import outcome, plan
 from rich.console import Console
 
 from mnist_ablate.cli import live_view
-from mnist_ablate.cli.live_view import NotebookWatch, TimeLeft, Watch
+from mnist_ablate.cli.live_view import NotebookWatch, Watch
 from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
+from mnist_ablate.execution.live_progress import Snapshot
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import RecordedTrial
 
@@ -159,79 +160,29 @@ def test_on_a_terminal_the_table_is_gone_at_the_end_and_a_finished_sweep_has_non
         assert written.getvalue() == ""
 
 
-def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
-    """That of a plan with two arms, and the trials of each."""
-    networks = {"dense": {"model": "mlp", "epochs": 2}, "cnn": {"model": "cnn", "epochs": 10}}
-    wanted = plan(design="configurations", configurations=networks, scientific={}, fixed={}, claims=[])
-    trials = wanted.verdict_trials()
-    dense, cnn = ([each for each in trials if each.arm.params["configuration"] == arm] for arm in networks)
-    return TimeLeft(wanted), dense, cnn
-
-
-def test_time_left_is_that_of_the_arms_that_were_seen_by_their_trials_or_by_their_epochs() -> None:
-    left, (first, *_), (cnn, *_) = time_left()
-    left.event(Started(first.trial, "w"), "", 0.0)
-    assert left.seconds(1, 5.0) is None
-    left.event(finished(first), "dense", 4.0)
-    assert left.seconds(1, 4.0) is None  # nothing is known of the other arm
-    left.event(Started(cnn.trial, "w"), "", 4.0)
-    for at in (34.0, 64.0):
-        left.event(Progress(cnn.trial, fake_trainer.epoch(cnn.trial, 1)), "", at)
-    for workers in (1, 2):
-        assert left.seconds(workers, 64.0) == (2 * 4.0 + 3 * 300.0 - 60.0) / workers
-
-
-def test_time_left_is_within_a_quarter_although_first_epochs_compile() -> None:
-    """Two workers, each of which compiles for 20 s in its first epoch; the others take 3 s, and a trial 1 s more."""
-    events: list[tuple[float, Started | Progress | Finished, PlannedTrial]] = []
-    clocks = {"a": 0.0, "b": 0.0}
-    wanted = plan(design="factorial", scientific={"activation": ["relu", "tanh", "elu"]}, claims=[], seeds=6)
-    left = TimeLeft(wanted)
-    for each in wanted.verdict_trials():
-        worker = min(clocks, key=lambda name: clocks[name])
-        compiles, at = 20.0 * (clocks[worker] == 0.0), clocks[worker]
-        events.append((at, Started(each.trial, worker), each))
-        for number in (1, 2):
-            at += 3.0 + compiles * (number == 1)
-            events.append((at, Progress(each.trial, fake_trainer.epoch(each.trial, number)), each))
-        clocks[worker] = at + 1.0
-        events.append((at + 1.0, finished(each), each))
-    ends, checked = max(clocks.values()), 0
-    for at, event, each in sorted(events, key=lambda found: found[0]):
-        left.event(event, live_view.label(each.arm.params), at)
-        said = left.seconds(2, at)
-        if at < 20.0:
-            assert said is None
-        elif at > 26.0 and ends - at > 8.0:
-            checked += 1
-            assert said == pytest.approx(ends - at, rel=0.25), at
-    assert checked > 10
-
-
-def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_not_left() -> None:
-    left, (_, first, *_), _ = time_left()
-    for arm in ("dense", "cnn", "cnn", "cnn"):
-        left.recorded(arm)
-    left.event(Started(first.trial, "w"), "", 0.0)
-    left.event(Retried(first.trial, "", 1), "", 9.0)
-    left.event(Started(first.trial, "w"), "", 50.0)
-    left.event(finished(first), "dense", 54.0)
-    assert left.seconds(1, 54.0) == 4.0
-
-
-def test_time_left_counts_a_training_that_serves_several_arms_once() -> None:
-    wanted = plan(across={"epochs": [2, 1, 5]})
-    each = {
-        one.arm.params["epochs"]: one for one in wanted.verdict_trials() if one.trial.settings["activation"] == "relu"
-    }
-    left = TimeLeft(wanted)
-    left.event(Started(each[5].trial, "w"), "", 0.0)
-    for epochs in (1, 2, 5):
-        left.event(finished(each[epochs]), f"relu {epochs}", 2.0 * epochs)
-    assert left.seconds(1, 10.0) == 5 * 10.0, "two more of relu, and three of tanh that take as long"
-    for arm in ("relu 5", "relu 5", "tanh 5", "tanh 5", "tanh 5"):
-        left.recorded(arm)
-    assert left.seconds(1, 10.0) == (2 + 3) * 10.0, "what is left of the shorter ones trains by itself"
+def test_a_snapshot_from_elsewhere_is_shown_as_the_sweep_itself_would_be(clock: SimpleNamespace) -> None:
+    wanted = plan()
+    first, second, *_ = wanted.verdict_trials()
+    here, _ = watch(wanted)
+    here.event(first, Started(first.trial, "w1"))
+    here.event(first, finished(first))
+    here.event(second, Started(second.trial, "w1"))
+    sent = Snapshot.model_validate_json(here.snapshot.model_dump_json())
+    written = io.StringIO()
+    there = Watch(Console(file=written, width=100, height=24))
+    there.show(sent)
+    assert table(there) == table(here)
+    assert not written.getvalue()
+    clock.now += 11
+    there.show(sent)
+    assert written.getvalue() == f"{sent.status}\n"
+    terminal = io.StringIO()
+    with Watch(Console(file=terminal, width=100, height=24, force_terminal=True)) as shown:
+        shown.show(sent)
+        shown.show(sent)
+        shown.message("a line")
+    assert "a line" in terminal.getvalue()
+    assert terminal.getvalue().rstrip().endswith("\x1b[2K")
 
 
 def test_a_notebook_shows_one_bar_that_is_replaced(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:

@@ -136,7 +136,7 @@ def test_verification_shares_no_code_with_what_records() -> None:
 @pytest.mark.parametrize(
     ("what", "never"),
     [
-        (["--help"], {*HEAVY, "numpy", "scipy", "distributed", "rich.live"}),
+        (["--help"], {*HEAVY, "numpy", "scipy", "distributed", "rich.live", "fastapi", "uvicorn", "sqlalchemy"}),
         (["list"], {*KERAS, "mlflow", "optuna"}),
         (["report", "x"], {*KERAS, "mlflow", "distributed"}),
         (["judge", "t.csv", "--sweep", "x.yaml", "--json"], {*HEAVY, "distributed"}),

@@ -32,8 +32,9 @@ def test_service_keeps_the_policy(name: str, demand: Any) -> None:
 
 def test_no_service_escapes_the_policies_and_no_policy_its_test() -> None:
     profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
-    cluster = {name: ["cluster"] for name in ("scheduler", "worker", "sweep")}
-    assert profiles == {"db": None, "mlflow": None, "account": None, **cluster}
+    both = {name: ["cluster", "service"] for name in ("scheduler", "worker")}
+    own = {"sweep": ["cluster"], "service": ["service"], "runner": ["service"]}
+    assert profiles == {"db": None, "mlflow": None, "account": None, **both, **own}
     assert not list(policy.broken(COMPOSE))
     assert {found.name for found in policy.POLICIES} <= {name.partition(": ")[2] for name in BREAKS}
 
@@ -108,6 +109,8 @@ def test_secrets_are_those_that_stack_init_writes_and_each_service_sees_only_tho
     assert [name for name, text in seen.items() if "postgres_password" in text] == ["db"]
     assert [name for name, text in seen.items() if "mlflow_admin_password" in text] == ["mlflow", "account"]
     assert seen["worker"] == seen["scheduler"] == "[]"
+    assert [name for name, text in seen.items() if "mail_password" in text] == ["runner"]
+    assert [name for name, text in seen.items() if "mlflow_credentials" in text] == ["account", "sweep", "runner"]
 
 
 def test_docs_hold_the_policy_table_that_the_script_prints() -> None:

@@ -12,7 +12,7 @@ from mnist_ablate.sweep import sweep_file
 from mnist_ablate.sweep.claim import Claim
 from mnist_ablate.sweep.sweep import Sweep
 
-VOID = {"meta", "link", "br", "col"}
+VOID = {"meta", "link", "br", "col", "input", "img"}
 
 
 class Reader(HTMLParser):

@@ -44,6 +44,7 @@ class Stack:
     scheduler: str
     certificates: Files
     secrets: Mapping[str, str]
+    sweeps_port: int
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
@@ -82,12 +83,16 @@ class Stack:
         run = Command(home, self.environment(**fake_trainer_environment(home)))
         return [run("sweep", str(path), "--data", str(images), "--json", *self.cluster), run("verify", str(path))]
 
-    def call(self, path: str, body: object = None, user: str = USER) -> Any:
-        """A request with credentials, and the JSON that comes back."""
+    @property
+    def sweeps_uri(self) -> str:
+        return f"http://127.0.0.1:{self.sweeps_port}"
+
+    def call(self, path: str, body: object = None, user: str = USER, at: str = "") -> Any:
+        """A request with credentials to MLflow's server or one at another address, and the JSON that comes back."""
         words = b64encode(f"{user}:{self.password(user)}".encode()).decode()
         headers = {"Authorization": f"Basic {words}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.tracking_uri + path, data, headers)
+        request = urllib.request.Request((at or self.tracking_uri) + path, data, headers)
         with urllib.request.urlopen(request, timeout=60) as reply:
             return json.loads(reply.read() or b"{}")
 
@@ -95,8 +100,10 @@ class Stack:
         """Whether MLflow's own health check passes, and both workers are there."""
         for name, part in self.processes.items():
             assert part.poll() is None, f"{name} ended: {self.log(name)[-2000:]}"
-        return "startup complete" in self.log("mlflow") and all(
-            f"worker machine-{number} at tls:" in self.log(f"worker-{number}") for number in (1, 2)
+        return (
+            "startup complete" in self.log("mlflow")
+            and all(f"worker machine-{number} at tls:" in self.log(f"worker-{number}") for number in (1, 2))
+            and "sweep service:" in self.log("sweeps")
         )
 
 
@@ -110,7 +117,8 @@ def stack() -> Iterator[Stack]:
         port, scheduler_port = free_port(), str(free_port())
         files = certificates.made(folder / "tls")
         words = write_secrets(folder / "secrets")
-        found = Stack(folder, port, database.port, f"tls://127.0.0.1:{scheduler_port}", files, words)
+        sweeps_port = free_port()
+        found = Stack(folder, port, database.port, f"tls://127.0.0.1:{scheduler_port}", files, words, sweeps_port)
         create_databases(database, folder / "secrets")
 
         def start(name: str, command: list[Any], environment: Mapping[str, str]) -> None:
@@ -130,12 +138,28 @@ def stack() -> Iterator[Stack]:
         for number in (1, 2):
             options = ["--jobs", "1", "--name", f"machine-{number}", *files.options]
             start(f"worker-{number}", [PROGRAM, "worker", found.scheduler, *options], worker)
+        start("sweeps", *_sweep_service(found))
         health = [sys.executable, SERVER, "health"]
         wait_for(
             lambda: found.answers() and not subprocess.run(health, env=server, capture_output=True).returncode, READY_S
         )
         subprocess.run([sys.executable, SERVER, "account"], env=server, check=True, capture_output=True, timeout=60)
         yield found
+
+
+def _sweep_service(of: Stack) -> tuple[list[Any], dict[str, str]]:
+    """The command of the sweep service, without a runner, and its environment. It takes code from one folder."""
+    code = of.folder / "code"
+    code.mkdir()
+    (code / "train.py").write_text("def train(seed: int, lr: float): ...\n")
+    (code / "away").symlink_to(of.folder / "secrets")
+    (of.folder / "roles.yaml").write_text("roles: {admin: operator}\n")
+    options = ["--accounts", "mlflow", "--roles", of.folder / "roles.yaml", "--code-path", code]
+    command = [PROGRAM, "serve", "--no-runner", "--no-browser", "--port", str(of.sweeps_port), *options]
+    own = of.environment()
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        del own[name]
+    return [*command, "--home", of.folder / "service"], own
 
 
 def write_secrets(folder: Path) -> dict[str, str]:

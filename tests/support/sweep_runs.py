@@ -9,6 +9,8 @@ import yaml
 
 from mnist_ablate.errors import UnreachableError
 from mnist_ablate.execution.engine import Event, Finished, Retried
+from mnist_ablate.execution.live_progress import verdict_line
+from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.tracking.mirror import FinishedTrial
@@ -60,6 +62,9 @@ class Watcher:
         self.events.append((planned, event))
         if isinstance(event, Finished) and len(self.finished) == self._stop_after:
             raise self._error
+
+    def verdict(self, found: ClaimVerdict) -> None:
+        self.message(verdict_line(found))
 
     def message(self, text: str) -> None:
         self.messages.append(text)

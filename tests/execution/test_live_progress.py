@@ -1,0 +1,45 @@
+"""A snapshot of a running sweep: what it holds, that it survives a journey, and that it stays small."""
+
+import fake_trainer
+from ledger_records import outcome, plan
+
+from mnist_ablate.execution.engine import Finished, Progress, Started
+from mnist_ablate.execution.live_progress import MOST_ARMS, MOST_RUNNING, LiveProgress, Snapshot
+from mnist_ablate.ledger import progress
+from mnist_ablate.statistics.verdict import decide
+from mnist_ablate.trial import RecordedTrial
+
+
+def test_a_snapshot_goes_elsewhere_as_json_and_has_what_runs_what_ended_and_what_stands() -> None:
+    wanted = plan()
+    first, second, *_ = trials = wanted.verdict_trials()
+    state = LiveProgress(wanted, {})
+    state.event(first, Started(first.trial, "w1"))
+    assert not state.event(first, Finished(first.trial, outcome(first)))
+    state.event(second, Started(second.trial, "w1"))
+    state.event(second, Progress(second.trial, fake_trainer.epoch(second.trial, 1)))
+    entries = {each.id: RecordedTrial(each.trial, each.arm.params, each.stage, outcome(each)) for each in trials}
+    (found,) = decide(progress.rows(wanted, entries), wanted.sweep.claims)
+    line = state.verdict(found)
+    sent = state.snapshot()
+    shown = Snapshot.model_validate_json(sent.model_dump_json())
+    assert shown == sent
+    assert (shown.question, shown.done, shown.size, shown.total) == (wanted.sweep.question, 1, 6, "6")
+    mean = f"{fake_trainer.metrics(first.trial)['test_accuracy']:.2%}"
+    assert [(arm.name, arm.n, arm.mean) for arm in shown.arms] == [("relu", 1, mean)]
+    assert [each.partition(",")[0] for each in shown.running] == ["tanh seed 0: epoch 1 of 2"]
+    assert [(each.name, each.verdict) for each in shown.claims] == [(found.name, found.verdict)]
+    assert line.startswith(f"{found.name}: {found.verdict} after 3 seeds")
+    state.end()
+    assert not state.snapshot().running
+
+
+def test_a_snapshot_of_a_large_sweep_stays_small() -> None:
+    wanted = plan(scientific={"width": list(range(1, 301))}, claims=[])
+    state = LiveProgress(wanted, {})
+    for number, each in enumerate(wanted.verdict_trials()[:300]):
+        state.event(each, Finished(each.trial, outcome(each)))
+        state.event(each, Started(each.trial, f"w{number}"))
+    shown = state.snapshot()
+    assert (len(shown.arms), shown.n_arms, len(shown.running)) == (MOST_ARMS, 300, MOST_RUNNING)
+    assert "300 running" in shown.status
