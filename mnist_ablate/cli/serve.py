@@ -75,6 +75,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
         user_header=user_header,
         proxies=trusted_proxy or (),
         roles=roles,
+        limits=limits,
         folders=code_path or (),
         tls_cert=tls_cert,
         tls_key=tls_key,

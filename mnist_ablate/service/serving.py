@@ -42,7 +42,7 @@ class Listening:
     """Where the service listens, how people reach it, and how they are known.
 
     `urls` are addresses by which people reach it beside its own, the first of them the one that is told. `folders` are
-    those of code, `roles` a file. Of `accounts` by a proxy, `user_header` names the person.
+    those of code, `roles` and `limits` are files. Of `accounts` by a proxy, `user_header` names the person.
     """
 
     host: str
@@ -52,6 +52,7 @@ class Listening:
     user_header: str = ""
     proxies: Sequence[str] = ()
     roles: Path | None = None
+    limits: Path | None = None
     folders: Sequence[Path] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -84,7 +85,9 @@ def serve(
         if runner:
             parts.enter_context(_running(runner, stop))
         feeds: list[EventFeed] = []
-        app = create_app(SweepService(queue, settings, listening.folders), accounts, doors, feeds.append)
+        app = create_app(
+            SweepService(queue, settings, listening.folders, listening.limits), accounts, doors, feeds.append
+        )
         server = _Server(_config(app, listening), [stop.set, feeds[0].close])
         show(f"sweep service: {listening.url}")
         if open_page:

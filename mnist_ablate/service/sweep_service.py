@@ -20,6 +20,7 @@ from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.reports.report import Report
 from mnist_ablate.service import code_paths
 from mnist_ablate.service.accounts import Account
+from mnist_ablate.service.limits import LimitsFile
 from mnist_ablate.service.messages import Asked, ShippedSweep
 from mnist_ablate.service.queue import Queue
 from mnist_ablate.service.submissions import SUBMISSIONS, AuditEntry, State, Submission, submission
@@ -75,11 +76,14 @@ class _Latest(Generic[T]):
 class SweepService:
     """Asks the `queue` and the ledger of `settings`. Every method may wait for the database, and threads share it.
 
-    Sweeps may name code and data that lie in `folders`.
+    Sweeps may name code and data that lie in `folders`. `limits` is the operator's file: SweepError if it is wrong.
     """
 
-    def __init__(self, queue: Queue, settings: Settings, folders: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, queue: Queue, settings: Settings, folders: Sequence[Path] = (), limits: Path | None = None
+    ) -> None:
         self.queue, self.settings = queue, settings
+        self._limits = LimitsFile(limits)
         self._folders = [folder.resolve() for folder in folders]
         self._plans = _Latest[Preview](_MOST_PLANS)
         self._documents = _Latest[Document](_MOST_DOCUMENTS)
@@ -110,7 +114,14 @@ class SweepService:
             raise NotAllowedError(f"{account.name} may look, not submit: ask the operator for another role")
         sweep = self.read(asked)
         planned = self._outline(sweep).trials
-        return self.queue.submit(sweep, owner=account.name, priority=asked.priority, planned=planned, where=where)
+        return self.queue.submit(
+            sweep,
+            owner=account.name,
+            priority=asked.priority,
+            planned=planned,
+            where=where,
+            limits=self._limits.current(),
+        )
 
     def submissions(
         self, state: State | None = None, owner: str | None = None, limit: int = 50, before: int | None = None

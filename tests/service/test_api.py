@@ -70,6 +70,17 @@ def test_yaml_and_json_with_changes_are_the_same_question(server: Server) -> Non
     assert "epochs: 3" in text.text
 
 
+def test_the_operator_s_limits_hold_when_a_sweep_is_submitted(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("users: {ann: {trials: 10}}")
+    with serving(tmp_path / "home", FixedAccounts(ann="submitter", ben="submitter"), limits=limits) as server:
+        first, more = ({"name": name, "file": SMALL, "seeds": 4} for name in ("first", "more"))
+        assert server.api("POST", "/sweeps", first, user="ann").status == 201
+        told = refused(server.api("POST", "/sweeps", more, user="ann"), 409, 6)
+        assert told.endswith("10 trials are allowed at a time: wait, or ask an operator")
+        assert server.api("POST", "/sweeps", more, user="ben").status == 201
+
+
 def test_a_check_registers_nothing(server: Server) -> None:
     before = server.api("GET", "/sweeps?limit=500").document
     answer = server.api("POST", "/sweeps:check", {"name": "only-checked", "file": SMALL})

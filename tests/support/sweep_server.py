@@ -116,13 +116,14 @@ def serving(
     *,
     rates: Rates = NO_LIMITS,
     folders: list[Path] | None = None,
+    limits: Path | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
     """A service on a home, without a runner."""
     home.mkdir(parents=True, exist_ok=True)
     of_home, port = Settings(home, **settings), free_port()
     queue = Queue(of_home.ledger_url)
-    service = SweepService(queue, of_home, folders or [])
+    service = SweepService(queue, of_home, folders or [], limits)
     hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
     doors = Doors(hosts, frozenset(f"http://{host}" for host in hosts), rates=rates)
     feeds: list[Any] = []
