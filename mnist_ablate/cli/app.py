@@ -99,7 +99,9 @@ def init(
 
 
 @stack_app.command()
-def check(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where `stack init` wrote.")] = Path()) -> None:
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where `stack init` wrote.")] = Path(),
+) -> None:
     """Look if `docker compose up` can work here: Docker, Compose, .env, secrets, port. Says what to do, in one line."""
     from mnist_ablate.service import stack_check
 

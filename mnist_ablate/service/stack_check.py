@@ -101,10 +101,10 @@ def _port(folder: Path, port: str) -> str:
 
 def _docker(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     command = [shutil.which("docker") or "docker", *words]
-    options = {"env": {**os.environ, "LC_ALL": "C"}, "cwd": folder if folder.is_dir() else None}
+    where = folder if folder.is_dir() else None
     try:
         return subprocess.run(  # noqa: S603 - fixed words
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, **options
+            command, env={**os.environ, "LC_ALL": "C"}, cwd=where, capture_output=True, text=True, timeout=_TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnreachableError(f"docker: {type(error).__name__}: start Docker, or set DOCKER_HOST") from None

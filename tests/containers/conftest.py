@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_project import Project, docker, prepare, removed
+from compose_project import Project, docker, prepare, removed, small_disk
 
 FIGURES: list[tuple[str, str]] = []
 """Lines of the table that closes the run: what was measured, and the value."""
@@ -50,8 +50,8 @@ def _nothing_before_or_after() -> Iterator[None]:
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The service after the first two lines of the guide."""
     folder = tmp_path_factory.mktemp("containers") / "team"
-    prepare(folder, wrapped={"sweep": SHORT})
-    with removed(Project(folder)) as project:
+    with small_disk(folder.parent) as disk, removed(Project(folder, disk=disk)) as project:
+        prepare(folder, wrapped={"sweep": SHORT}, disk=disk)
         began = time.monotonic()
         done = project.shell("mnist-ablate stack init && docker compose up -d")
         assert done.returncode == 0, done.stderr[-3000:]

@@ -3,10 +3,8 @@
 The workers train the real networks, on a few of the images.
 """
 
-import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +19,10 @@ from sweep_runs import sweep_file
 pytestmark = pytest.mark.timeout(600)
 SEEDS, EPOCHS = 5, 40
 PLANNED = 2 * SEEDS
-TOLD = "SELECT a.value_json FROM trials t JOIN studies s USING (study_id) JOIN trial_user_attributes a USING (trial_id) \
+TOLD = (
+    "SELECT a.value_json FROM trials t JOIN studies s USING (study_id) JOIN trial_user_attributes a USING (trial_id) \
 WHERE s.study_name LIKE '{name}/%' AND t.state = 'COMPLETE' AND a.key = 'trial_id'"
+)
 RUNS = "SELECT t.value FROM runs r JOIN experiments e USING (experiment_id) JOIN tags t USING (run_uuid) \
 WHERE e.name = '{name}' AND r.lifecycle_stage = 'active' AND t.key = 'trial_id'"
 
@@ -173,7 +173,14 @@ def test_memory_limit_of_a_worker(cluster: Project) -> None:
         events = oom_kills(worker)
         docker("update", "--memory", "260m", "--memory-swap", "260m", worker, check=False)
         eater = "x = [bytearray(10_000_000) for _ in range(400)]"
-        docker("exec", worker, "sh", "-c", f"echo -1000 >/proc/self/oom_score_adj 2>/dev/null; python -c '{eater}'", check=False)
+        docker(
+            "exec",
+            worker,
+            "sh",
+            "-c",
+            f"echo -1000 >/proc/self/oom_score_adj 2>/dev/null; python -c '{eater}'",
+            check=False,
+        )
         wait_until(lambda: oom_kills(worker) > events, "a process ended by the kernel")
         docker("update", "--memory", "3g", "--memory-swap", "3g", worker)
         assert running.ended() == 0, running.said()
@@ -182,7 +189,10 @@ def test_memory_limit_of_a_worker(cluster: Project) -> None:
 def oom_kills(container: str) -> int:
     """How often the kernel ended a process of a container for its memory."""
     found = inspect(container)["Id"]
-    paths = (Path("/sys/fs/cgroup/memory/docker") / found / "memory.oom_control", *Path("/sys/fs/cgroup").glob(f"**/*{found}*/memory.events"))
+    paths = (
+        Path("/sys/fs/cgroup/memory/docker") / found / "memory.oom_control",
+        *Path("/sys/fs/cgroup").glob(f"**/*{found}*/memory.events"),
+    )
     texts = [path.read_text() for path in paths if path.exists()]
     return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("oom_kill "))
 
@@ -220,7 +230,10 @@ def test_first_start_of_the_database_cut_off_anywhere(team: Project, tmp_path: P
             project.compose("up", "-d", "--no-build", "db")
             if mark:
                 source = f"/var/lib/postgresql/data/server/{mark}"
-                wait_until(lambda: docker("exec", project.container("db"), "test", "-s", source, check=False).returncode == 0, mark)
+                wait_until(
+                    lambda: docker("exec", project.container("db"), "test", "-s", source, check=False).returncode == 0,
+                    mark,
+                )
                 docker("kill", project.container("db"))
                 continue
             project.wait_healthy("db")

@@ -34,6 +34,7 @@ class Project:
     folder: Path
     name: str = "mnist-ablate"
     variables: dict[str, str] = field(default_factory=dict)
+    disk: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -86,8 +87,22 @@ class Project:
         return json.loads(done.stdout)
 
     @property
+    def port(self) -> int:
+        return int(self.settings.get("MLFLOW_PORT", "5000"))
+
+    @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.settings.get('MLFLOW_PORT', '5000')}"
+        return f"http://127.0.0.1:{self.port}"
+
+    tracking_uri = address
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What nobody may see, by the names that the attacks use."""
+        text = {path.name: path.read_text().strip() for path in (self.folder / "secrets").iterdir()}
+        roles = {f"{role} role": text[f"{role}_pgpass"].rpartition(":")[2] for role in ("mlflow", "optuna")}
+        alone = {name: text[name] for name in ("mlflow_session_key", "mlflow_admin_password", "postgres_password")}
+        return {**alone, **roles, "account": self.password("sweeper")}
 
     @property
     def settings(self) -> dict[str, str]:
@@ -110,7 +125,7 @@ class Project:
         """Of each container of a service: healthy, starting, unhealthy, or how it is without a check."""
         found = self.compose("ps", "-a", "-q", service).stdout.split()
         states = [inspect(each)["State"] for each in found]
-        return {state.get("Health", {}).get("Status", state["Status"]) for state in states if state["Running"]} or {"none"}
+        return {state.get("Health", {}).get("Status", state["Status"]) for state in states}
 
     def remove(self) -> None:
         """Everything of it that the engine holds."""
@@ -135,10 +150,13 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60
         time.sleep(0.3)
 
 
-def prepare(folder: Path, *, uid: int = 0, wrapped: Mapping[str, str] | None = None, **env: str) -> None:
+def prepare(
+    folder: Path, *, uid: int = 0, wrapped: Mapping[str, str] | None = None, disk: str = "", **env: str
+) -> None:
     """What the tests give a user beside the guide: images to train on, base images, and how a build reaches an index.
 
-    `wrapped` are more options for commands of `mnist-ablate`, which is first on the user's path.
+    `wrapped` are more options for commands of `mnist-ablate`, which is first on the user's path. `disk` is the device of
+    the tracker's files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bin").mkdir()
@@ -153,7 +171,9 @@ def prepare(folder: Path, *, uid: int = 0, wrapped: Mapping[str, str] | None = N
     build = {"build": {"network": "host"}}
     services: dict[str, Any] = {name: dict(build) for name in BUILT}
     services["sweep"]["volumes"] = ["./data:/data:ro"]
-    (folder / "docker-compose.override.yml").write_text(yaml.safe_dump({"services": services}))
+    volume = {"driver_opts": {"type": "ext4", "device": disk}} if disk else {}
+    document = {"services": services, "volumes": {"artifacts": volume}}
+    (folder / "docker-compose.override.yml").write_text(yaml.safe_dump(document))
     if uid:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, uid, uid)
@@ -164,6 +184,31 @@ def write_digits(path: Path, train: int = 600, test: int = 200) -> None:
     with np.load(MNIST) as file:
         counts = {name: train if name.endswith("train") else test for name in file}
         np.savez(path, **{name: file[name][: counts[name]] for name in file})
+
+
+@contextmanager
+def small_disk(folder: Path, size: str = "48M") -> Iterator[str]:
+    """A device with an empty file system that everybody may write, which a test can fill."""
+    image = folder / "disk.img"
+    subprocess.run(["truncate", "-s", size, image], check=True)
+    device = subprocess.run(
+        ["losetup", "-f", "--show", image], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        make_empty(device, folder)
+        yield device
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def make_empty(device: str, folder: Path) -> None:
+    place = folder / "mounted"
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mkfs.ext4", "-qF", "-m", "0", device], check=True)
+    subprocess.run(["mount", device, place], check=True)
+    (place / "lost+found").rmdir()
+    place.chmod(0o1777)
+    subprocess.run(["umount", place], check=True)
 
 
 @contextmanager
