@@ -104,7 +104,13 @@ def _docker(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     where = folder if folder.is_dir() else None
     try:
         return subprocess.run(  # noqa: S603 - fixed words
-            command, env={**os.environ, "LC_ALL": "C"}, cwd=where, capture_output=True, text=True, timeout=_TIMEOUT_S
+            command,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+            cwd=where,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnreachableError(f"docker: {type(error).__name__}: start Docker, or set DOCKER_HOST") from None
