@@ -1,20 +1,27 @@
 #!/bin/bash
-# Starts PostgreSQL by the image's own entrypoint, after a look at what a first start left behind that was cut off.
+# Starts PostgreSQL by the image's own entrypoint. Sees to a first start that was cut off, as by a power failure.
 #
-# The entrypoint takes any folder with PG_VERSION for a whole database. Without its roles it would stay unhealthy for ever.
+# The entrypoint takes any folder with PG_VERSION for a whole database. Without roles it would stay unhealthy for ever.
+# `first-start` exists from the beginning of a first start until database-made.sh, its last step. Nobody connects before.
 set -euo pipefail
 volume=$(dirname "$PGDATA")
-whole=$volume/whole
 
-asked="SELECT 'databases: ' || count(*) FROM pg_database WHERE datname IN ('mlflow', 'optuna') AND datacl IS NOT NULL"
-if [ -e "$PGDATA" ] && [ ! -e "$whole" ]; then
-  # Both databases with their rights: the last that the first start makes.
-  if postgres --single -D "$PGDATA" postgres <<<"$asked" 2>/dev/null | grep -q 'databases: 2'; then
-    touch "$whole"
-  elif [ -n "$(ls -A "$PGDATA")" ]; then
-    aside=$volume/cut-off-$(date -u +%Y%m%dT%H%M%SZ)
-    mv "$PGDATA" "$aside"
-    echo "the first start was cut off: $aside is what it left, without roles; starting anew" >&2
-  fi
+if [ -e "$volume/first-start" ] && [ -e "$PGDATA" ]; then
+  aside=$volume/cut-off-$(date -u +%Y%m%dT%H%M%SZ)
+  mv "$PGDATA" "$aside"
+  echo "the first start was cut off; what it left is in $aside, and nothing was recorded in it; starting anew" >&2
 fi
+[ -s "$PGDATA/PG_VERSION" ] || touch "$volume/first-start"
+
+# A child of the container's init, so that PostgreSQL does not wonder about it.
+roles="SELECT count(*) FROM pg_roles WHERE rolname IN ('mlflow', 'optuna')"
+(
+  {
+    until [ ! -e "$volume/first-start" ] && pg_isready -q; do sleep 1; done
+    if [ "$(psql -U postgres -d postgres -qtAc "$roles")" != 2 ]; then
+      echo "this database lacks the roles mlflow and optuna: its first start was cut off, or it is another service's:" \
+        "if nothing is recorded in it, docker compose down and docker volume rm mnist-ablate_db; else restore a backup" >&2
+    fi
+  } &
+)
 exec docker-entrypoint.sh "$@"

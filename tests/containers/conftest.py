@@ -63,6 +63,6 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def cluster(team: Project) -> Project:
     """The service with scheduler and two workers."""
     began = time.monotonic()
-    team.up("--scale", "worker=2", "scheduler", "worker", "account")
+    team.up("mlflow", "scheduler", "worker")
     FIGURES.append(("scheduler and two workers are well", f"{time.monotonic() - began:.0f} s"))
     return team

@@ -75,7 +75,7 @@ def test_workers_join_while_a_sweep_runs_and_their_sweeps_verify(cluster: Projec
     assert "claim" in follow(cluster, report).stdout
     follow(cluster, report.replace("report", "verify"))
     assert logs.endswith("logs -f sweep")
-    cluster.up("--scale", "worker=2", "scheduler", "worker")
+    cluster.up("scheduler", "worker")
     FIGURES.append(("workers 2, then 4 while a sweep ran", f"{len(used)} took part"))
 
 
@@ -216,5 +216,5 @@ def test_backup_and_restore_give_the_same_verdicts(cluster: Project) -> None:
     follow(cluster, BLOCKS[RESTORE])
     assert verdicts(cluster, "activation") == before
     follow(cluster, ". secrets/client.env && mnist-ablate verify normalization")
-    cluster.up("--scale", "worker=2", "scheduler", "worker", "account")
+    cluster.up("db", "mlflow", "scheduler", "worker")
     assert cluster.compose("run", "--rm", "-T", "--no-deps", "sweep", "verify", "activation").returncode == 0

@@ -60,9 +60,11 @@ class Project:
             words, cwd=self.folder, env=environment, stdin=null, capture_output=True, text=True, timeout=timeout_s
         )
 
-    def up(self, *arguments: str) -> None:
-        """Start what is named, else everything of the profile but the sweep, and wait until it is well."""
-        self.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "150", *arguments)
+    def up(self, *services: str, workers: int = 2) -> None:
+        """Start these and what they need, and wait until they are well; a tracker gets its account too."""
+        words = ("up", "-d", "--no-build", "--scale", f"worker={workers}")
+        self.compose(*words, *services, *(["account"] if "mlflow" in services else []))
+        self.wait_healthy(*services, timeout_s=300)
 
     def container(self, service: str) -> str:
         """The id of a service's container; of the first, where there are several."""
