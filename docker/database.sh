@@ -17,7 +17,7 @@ fi
 roles="SELECT count(*) FROM pg_roles WHERE rolname IN ('mlflow', 'optuna')"
 (
   {
-    until [ ! -e "$volume/first-start" ] && pg_isready -q; do sleep 1; done
+    until [ ! -e "$volume/first-start" ] && pg_isready -q -U postgres; do sleep 1; done
     if [ "$(psql -U postgres -d postgres -qtAc "$roles")" != 2 ]; then
       echo "this database lacks the roles mlflow and optuna: its first start was cut off, or it is another service's:" \
         "if nothing is recorded in it, docker compose down and docker volume rm mnist-ablate_db; else restore a backup" >&2

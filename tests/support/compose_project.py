@@ -62,8 +62,8 @@ class Project:
 
     def up(self, *services: str, workers: int = 2) -> None:
         """Start these and what they need, and wait until they are well; a tracker gets its account too."""
-        words = ("up", "-d", "--no-build", "--scale", f"worker={workers}")
-        self.compose(*words, *services, *(["account"] if "mlflow" in services else []))
+        scale = ["--scale", f"worker={workers}"] if "worker" in services else []
+        self.compose("up", "-d", "--no-build", *scale, *services, *(["account"] if "mlflow" in services else []))
         self.wait_healthy(*services, timeout_s=300)
 
     def container(self, service: str) -> str:
