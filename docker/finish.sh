@@ -10,4 +10,4 @@ fi
 cd "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 find . -path '*/tests/*' -type f ! -name '__init__.*' ! -path './h5py/*' ! -path '*/numpy/_core/tests/_natype*' -delete
 find . -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -name '*.pyx' \) -delete
-rm -rf tensorflow/include clang/native
+rm -rf tensorflow/include clang/native gitdb/test

@@ -17,8 +17,8 @@ def test_a_sweep_leaves_its_results_to_the_caller(tmp_path: Path, uid: int) -> N
     results.mkdir()
     write_digits(results / "digits.npz")
     os.chown(results, uid, uid)
-    script = 'docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/results" -w /results mnist-ablate:0.1.0 '
-    assert script.replace('"$PWD:/results"', '"$PWD/results:/results"') in GUIDE.read_text(encoding="utf-8")
+    script = 'docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/results:/results" -w /results mnist-ablate:0.1.0 '
+    assert script in GUIDE.read_text(encoding="utf-8")
 
     def run(*words: str) -> Completed:
         options = [
