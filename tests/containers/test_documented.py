@@ -170,8 +170,9 @@ def test_tls_by_a_proxy(team: Project, tmp_path: Path) -> None:
     address = team.address.removeprefix("http://")
     site = re.search(r"```\n(mlflow\.example\.com \{.*?\n\})\n```", GUIDE, re.DOTALL)
     assert site is not None
-    options = f"{{\n admin off\n local_certs\n skip_install_trust\n default_bind 127.0.0.1\n http_port {plain}\n https_port {port}\n}}\n"
-    (tmp_path / "Caddyfile").write_text(options + site[1].replace("127.0.0.1:5000", address) + "\n")
+    lines = ("admin off", "local_certs", "skip_install_trust", "default_bind 127.0.0.1")
+    options = "\n".join(("{", *lines, f"http_port {plain}", f"https_port {port}", "}"))
+    (tmp_path / "Caddyfile").write_text(f"{options}\n" + site[1].replace("127.0.0.1:5000", address) + "\n")
     with changed(team.folder / ".env"):
         follow(team, BLOCKS[TLS])
         environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}

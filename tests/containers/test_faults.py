@@ -64,7 +64,8 @@ class Sweep:
     def under_way(self) -> None:
         """Waits until a part of the trials is recorded, and not all."""
         wait_until(lambda: self.recorded() or self.is_over(), "a trial recorded", 120)
-        assert not self.is_over() and len(self.recorded()) < PLANNED, self.said()
+        assert not self.is_over(), self.said()
+        assert len(self.recorded()) < PLANNED
 
     def is_over(self) -> bool:
         return inspect(self.container)["State"]["Status"] == "exited"

@@ -130,7 +130,8 @@ def test_secrets_are_in_no_environment_and_each_service_has_only_its_own(cluster
 def test_images_hold_no_compiler_cache_or_test_and_say_what_they_hold() -> None:
     look = (
         "for each in gcc cc g++ clang make ld as git curl wget; do command -v $each; done; "
-        "find /root/.cache /home/*/.cache /var/cache/apt -type f -size +0 2>/dev/null; ls /var/lib/apt/lists 2>/dev/null; "
+        "find /root/.cache /home/*/.cache /var/cache/apt -type f -size +0 2>/dev/null; "
+        "ls /var/lib/apt/lists 2>/dev/null; "
         "find /opt/venv -path '*/test*/test_*.py' -not -path '*/h5py/*'; find /opt/venv -name '*.h'; "
         "ls -d /build /opt/sbom /opt/venv/bin/pip* 2>/dev/null"
     )

@@ -157,8 +157,8 @@ def prepare(
 ) -> None:
     """What the tests give a user beside the guide: images to train on, base images, and how a build reaches an index.
 
-    `wrapped` are more options for commands of `mnist-ablate`, which is first on the user's path. `disk` is the device of
-    the tracker's files.
+    `wrapped` are more options for commands of `mnist-ablate`, which is first on the user's path. `disk` is the device
+    of the tracker's files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bin").mkdir()
