@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 SITE := $(VENV)/site
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep ui test quick check docs docs-check bench faults clean
+.PHONY: help sweep ui test quick containers check docs docs-check bench faults clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,7 +21,10 @@ test: quick  ## run all tests: quick ones, then with real servers, in a browser,
 	$(BIN)/pytest -n 2 --dist loadfile -m "service or browser or slow"
 
 quick: $(VENV)/.test  ## run the quick tests, in three to four minutes
-	$(BIN)/pytest -n 2 -m "not service and not browser and not slow"
+	$(BIN)/pytest -n 2 -m "not service and not browser and not slow and not containers"
+
+containers: $(VENV)/.test  ## follow the guide for teams on real containers, and break them; as root, in about ten minutes
+	PYTHON=$(BIN)/python tests/containers/run
 
 check: $(VENV)/.test docs-check  ## check lint, types and the documentation
 	$(BIN)/ruff check .

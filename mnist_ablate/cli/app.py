@@ -80,11 +80,6 @@ def scheduler(
     raise typer.Exit(serve_scheduler(host, port, tls, lambda line: typer.echo(line, err=True)))
 
 
-@stack_app.callback()
-def stack() -> None:
-    """Keeps `init` a command of its own."""
-
-
 @stack_app.command()
 def init(
     folder: Annotated[
@@ -100,8 +95,18 @@ def init(
     if not written:
         typer.echo(f"{folder}: everything is there already; nothing was changed", err=True)
     enter = "" if folder == Path() else f"cd {folder} && "
-    typer.echo(f"{enter}docker compose up -d")
+    typer.echo(f"{enter}mnist-ablate stack check && docker compose up -d")
     typer.echo(f"{enter}. secrets/client.env && mnist-ablate sweep normalization")
+
+
+@stack_app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where `stack init` wrote.")] = Path(),
+) -> None:
+    """Look if `docker compose up` can work here: Docker, Compose, .env, secrets, port. Says what to do, in one line."""
+    from mnist_ablate.service import stack_check
+
+    typer.echo(stack_check.check(folder))
 
 
 app.command(name="list")(sweeps.list_)

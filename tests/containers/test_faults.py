@@ -1,0 +1,255 @@
+"""A sweep in containers goes on through every fault: no trial lost or twice, MLflow in step, exit codes as documented.
+
+The workers train the real networks, on a few of the images.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from compose_project import Project, docker, inspect, prepare, removed, wait_until
+from conftest import FIGURES
+from sweep_runs import sweep_file
+
+pytestmark = pytest.mark.timeout(600)
+SEEDS, EPOCHS = 5, 40
+PLANNED = 2 * SEEDS
+TOLD = (
+    "SELECT a.value_json FROM trials t JOIN studies s USING (study_id) JOIN trial_user_attributes a USING (trial_id) \
+WHERE s.study_name LIKE '{name}/%' AND t.state = 'COMPLETE' AND a.key = 'trial_id'"
+)
+RUNS = "SELECT t.value FROM runs r JOIN experiments e USING (experiment_id) JOIN tags t USING (run_uuid) \
+WHERE e.name = '{name}' AND r.lifecycle_stage = 'active' AND t.key = 'trial_id'"
+
+
+@dataclass
+class Sweep:
+    """A sweep in a container of its own; the same command starts it and goes on with it."""
+
+    project: Project
+    name: str
+    starts: int = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        options = ["run", "-d", "--no-deps", "--name", self.container, "sweep", "sweep", f"/data/{self.name}.yaml"]
+        self.project.compose(*options, "--data", "/data/digits.npz", "--cluster", "tcp://scheduler:8786")
+
+    @property
+    def container(self) -> str:
+        return f"sweep-{self.name}-{self.starts}"
+
+    def recorded(self) -> list[str]:
+        """The ids of finished trials in the ledger, each as often as it is there; none before the first sweep."""
+        tables = self.project.rows("optuna", "SELECT 1 FROM pg_tables WHERE tablename = 'trial_user_attributes'")
+        return self.project.rows("optuna", TOLD.format(name=self.name)) if tables else []
+
+    def ended(self, timeout_s: float = 240) -> int:
+        """The exit code, once it has ended."""
+        return int(docker("wait", self.container, timeout_s=timeout_s).stdout)
+
+    def said(self) -> str:
+        done = docker("logs", self.container)
+        return done.stdout + done.stderr
+
+    def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Another command of the same user."""
+        return self.project.compose("run", "--rm", "-T", "--no-deps", "sweep", *words, check=False)
+
+    def under_way(self) -> None:
+        """Waits until a part of the trials is recorded, and not all."""
+        wait_until(lambda: self.recorded() or self.is_over(), "a trial recorded", 120)
+        assert not self.is_over(), self.said()
+        assert len(self.recorded()) < PLANNED
+
+    def is_over(self) -> bool:
+        return inspect(self.container)["State"]["Status"] == "exited"
+
+
+@contextmanager
+def sweep(project: Project, name: str, fault: str) -> Iterator[Sweep]:
+    """A sweep that was begun. After the block it is looked at: everything recorded once, here and in MLflow."""
+    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": EPOCHS, "width": 300, "model": "mlp"})
+    found, began = Sweep(project, name), time.monotonic()
+    found.start()
+    yield found
+    trials, runs = found.recorded(), project.rows("mlflow", RUNS.format(name=name))
+    lost, twice = PLANNED - len(set(trials)), len(trials) - len(set(trials))
+    runs_lost, runs_twice = PLANNED - len(set(runs)), len(runs) - len(set(runs))
+    told = f"lost/twice {lost}/{twice}, in MLflow {runs_lost}/{runs_twice}, {time.monotonic() - began:.0f} s"
+    FIGURES.append((fault, told))
+    assert (lost, twice, runs_lost, runs_twice) == (0, 0, 0, 0), found.said()
+    verified = found.ask("verify", f"/data/{name}.yaml")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    for number in range(1, found.starts + 1):
+        docker("rm", "-f", f"sweep-{name}-{number}")
+
+
+def back(project: Project, service: str) -> Callable[[], bool]:
+    """Whether a container that was killed runs again, by its policy alone."""
+    before = inspect(project.container(service))["State"]["StartedAt"]
+
+    def running() -> bool:
+        state = inspect(project.container(service))["State"]
+        return bool(state["Running"]) and state["StartedAt"] != before
+
+    return running
+
+
+@pytest.mark.parametrize("service", ["db", "mlflow", "scheduler", "worker"])
+def test_kill_9_of_a_part_while_a_sweep_runs(cluster: Project, service: str) -> None:
+    with sweep(cluster, f"kill-{service}", f"kill -9 of {service}") as running:
+        running.under_way()
+        again = back(cluster, service)
+        cluster.kill(cluster.container(service))
+        wait_until(again, f"{service} started again", 60)
+        code = running.ended()
+        cluster.wait_healthy(service)
+        if service == "scheduler":
+            assert code == 3, running.said()
+            running.start()
+            code = running.ended()
+        if code == 7 and service == "mlflow":
+            code = running.ask("sync", f"/data/{running.name}.yaml").returncode
+        assert code == 0, running.said()
+
+
+def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> None:
+    with sweep(cluster, "kill-sweep", "kill -9 of the sweep") as running:
+        running.under_way()
+        cluster.kill(running.container)
+        assert running.ended() == 137
+        running.start()
+        assert running.ended() == 0, running.said()
+        assert "resuming" in running.said()
+
+
+def test_restart_of_every_part(cluster: Project) -> None:
+    with sweep(cluster, "restarted", "`restart` of all parts") as running:
+        running.under_way()
+        cluster.compose("restart", "-t", "10", "db", "mlflow", "scheduler", "worker")
+        code = running.ended()
+        cluster.wait_healthy("db", "mlflow", "scheduler", "worker")
+        assert code in {0, 3, 7}, running.said()
+        if code:
+            running.start()
+            assert running.ended() == 0, running.said()
+
+
+def test_down_and_up(cluster: Project) -> None:
+    with sweep(cluster, "down-and-up", "`down`, then `up -d`") as running:
+        running.under_way()
+        docker("stop", "-t", "10", running.container)
+        assert running.ended() == 143, running.said()
+        cluster.compose("down", "-t", "10", "--remove-orphans")
+        cluster.up("db", "mlflow", "scheduler", "worker")
+        running.start()
+        assert running.ended() == 0, running.said()
+
+
+def test_database_away_for_two_minutes(cluster: Project) -> None:
+    with sweep(cluster, "database-away", "database stopped for two minutes") as running:
+        running.under_way()
+        cluster.compose("stop", "db")
+        time.sleep(120)
+        assert not running.is_over(), running.said()
+        cluster.compose("start", "db")
+        code = running.ended()
+        assert "database" in running.said()
+        cluster.wait_healthy("db", "mlflow")
+        assert code in {0, 7}, running.said()
+        if code:
+            assert running.ask("sync", f"/data/{running.name}.yaml").returncode == 0
+
+
+def test_memory_limit_of_a_worker(cluster: Project) -> None:
+    """The kernel ends what is over the limit of its container: the limit is set below what a training takes."""
+    with sweep(cluster, "memory", "memory limit of a worker reached") as running:
+        running.under_way()
+        worker = cluster.container("worker")
+        events = oom_kills(worker)
+        docker("update", "--memory", "260m", "--memory-swap", "260m", worker, check=False)
+        eater = "x = [bytearray(10_000_000) for _ in range(400)]"
+        docker(
+            "exec",
+            worker,
+            "sh",
+            "-c",
+            f"echo -1000 >/proc/self/oom_score_adj 2>/dev/null; python -c '{eater}'",
+            check=False,
+        )
+        wait_until(lambda: oom_kills(worker) > events, "a process ended by the kernel")
+        docker("update", "--memory", "3g", "--memory-swap", "3g", worker)
+        assert running.ended() == 0, running.said()
+
+
+def oom_kills(container: str) -> int:
+    """How often the kernel ended a process of a container for its memory."""
+    found = inspect(container)["Id"]
+    paths = (
+        Path("/sys/fs/cgroup/memory/docker") / found / "memory.oom_control",
+        *Path("/sys/fs/cgroup").glob(f"**/*{found}*/memory.events"),
+    )
+    texts = [path.read_text() for path in paths if path.exists()]
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("oom_kill "))
+
+
+def test_the_engine_itself_killed_and_started(cluster: Project) -> None:
+    with sweep(cluster, "engine", "kill -9 of dockerd, then started") as running:
+        running.under_way()
+        cache = Path(os.environ["MNIST_ABLATE_CONTAINERS"])
+        os.kill(int((cache / "run" / "docker.pid").read_text()), 9)
+        subprocess.run([Path(__file__).with_name("engine.sh"), "start"], check=True, timeout=120)
+        cluster.wait_healthy("db", "mlflow", "scheduler", "worker", timeout_s=240)
+        if running.ended() != 0:
+            running.start()
+            assert running.ended() == 0, running.said()
+
+
+def test_full_disk_of_the_tracker(cluster: Project) -> None:
+    with sweep(cluster, "disk", "the tracker's disk full") as running:
+        running.under_way()
+        tracker = cluster.container("mlflow")
+        fill = "import os; f = open('/artifacts/fill', 'wb')\nwhile True: f.write(bytes(1 << 20)); f.flush()"
+        docker("exec", tracker, "python", "-c", fill, check=False)
+        code = running.ended()
+        assert code == 7, running.said()
+        docker("exec", tracker, "rm", "/artifacts/fill")
+        assert running.ask("sync", f"/data/{running.name}.yaml").returncode == 0
+
+
+def test_first_start_of_the_database_cut_off_anywhere(tmp_path: Path) -> None:
+    """After each cut `up` leads to a database with its roles, and what was left is kept aside and named."""
+    prepare(tmp_path / "cut", MLFLOW_PORT="5057")
+    with removed(Project(tmp_path / "cut", "cut-off")) as project:
+        assert project.shell("mnist-ablate stack init").returncode == 0
+        for mark in ("PG_VERSION", "global/pg_control", "postmaster.pid"):
+            project.compose("up", "-d", "--no-build", "db")
+            has_it = ("exec", project.container("db"), "test", "-s", f"/var/lib/postgresql/data/server/{mark}")
+            wait_until(lambda has_it=has_it: docker(*has_it, check=False).returncode == 0, mark)
+            docker("kill", project.container("db"))
+        project.up("db")
+        assert "the first start was cut off" in said(project)
+        project.rows("optuna", "CREATE TABLE kept ()")
+        project.compose(
+            "up", "-d", "--no-build", "--force-recreate", "db"
+        )  # a new container, and what is recorded stays
+        project.wait_healthy("db")
+        assert project.rows("optuna", "SELECT count(*) FROM kept") == ["0"]
+        assert "cut off" not in said(project)
+        project.rows("postgres", "DROP DATABASE optuna")
+        project.rows("postgres", "DROP ROLE optuna")
+        project.compose("restart", "db")
+        wait_until(lambda: "lacks the roles" in said(project), "said what is wrong")
+    FIGURES.append(("database's first start cut off, at three places", "whole again"))
+
+
+def said(project: Project) -> str:
+    """By the database."""
+    done = docker("logs", project.container("db"))
+    return done.stdout + done.stderr
