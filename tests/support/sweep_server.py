@@ -102,8 +102,9 @@ class Server:
                 connection.request(method, path, data, about)
             reply = connection.getresponse()
             told = {key.lower(): value for key, value in reply.getheaders()}
-            self.answers.append(Answer(reply.status, told, reply.read()))
-        return self.answers[-1]
+            answer = Answer(reply.status, told, reply.read())
+        self.answers.append(answer)
+        return answer
 
     def api(self, method: str, path: str, body: object = None, **more: Any) -> Answer:
         return self.ask(method, f"/api/v1{path}", body, **more)
