@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from browser import FOUND, browser
-from compose_project import S3_IMAGE, Completed, Project, docker, make_empty, wait_until
+from compose_project import S3_IMAGE, Project, docker, follow, make_empty, small, wait_until
 from conftest import FIGURES, SHORT
 from mlflow_helpers import free_port
 
@@ -31,12 +31,6 @@ STARTS = (
     "sha256sum -c",
 )
 EXPERIMENTS = "/api/2.0/mlflow/experiments"
-
-
-def follow(project: Project, script: str) -> Completed:
-    done = project.shell(script)
-    assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done
 
 
 def verdicts(project: Project, name: str) -> dict[str, str]:
@@ -154,14 +148,6 @@ def test_files_in_s3_go_through_the_server(team: Project) -> None:
     finally:
         docker("rm", "-f", "s3")
         follow(team, "docker compose up -d --no-build --wait mlflow")
-
-
-def small(project: Project, name: str) -> str:
-    """The script of a sweep of six trainings, by the host's own command."""
-    from sweep_runs import sweep_file
-
-    sweep_file(project.folder / "data", name=name, seeds=2, fixed={"epochs": 1, "model": "mlp", "width": 100})
-    return f". secrets/client.env && mnist-ablate sweep data/{name}.yaml"
 
 
 def test_tls_by_a_proxy(team: Project, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 from command import PROGRAM, base_environment
+from sweep_runs import sweep_file
 
 from mnist_ablate.workloads.keras_mnist.data import MNIST
 
@@ -132,6 +133,18 @@ class Project:
     def remove(self) -> None:
         """Everything of it that the engine holds."""
         self.compose("down", "-v", "--remove-orphans", "-t", "5", check=False)
+
+
+def follow(project: Project, script: str) -> Completed:
+    done = project.shell(script)
+    assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def small(project: Project, name: str) -> str:
+    """The script of a sweep of six trainings, by the host's own command."""
+    sweep_file(project.folder / "data", name=name, seeds=2, fixed={"epochs": 1, "model": "mlp", "width": 100})
+    return f". secrets/client.env && mnist-ablate sweep data/{name}.yaml"
 
 
 def docker(*arguments: str, check: bool = True, timeout_s: float = 300) -> Completed:
