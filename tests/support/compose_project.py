@@ -23,8 +23,8 @@ from sweep_runs import sweep_file
 from mnist_ablate.workloads.keras_mnist.data import MNIST
 
 PYTHON_IMAGE, POSTGRES_IMAGE, S3_IMAGE = "local/python:trixie", "local/postgres:17", "local/s3:1"
-BUILT = ("mlflow", "account", "scheduler", "worker", "sweep")
-CLUSTER = ("--profile", "cluster")
+BUILT = ("mlflow", "account", "scheduler", "worker", "sweep", "service", "runner")
+PROFILES = ("--profile", "cluster", "--profile", "service")
 Completed = subprocess.CompletedProcess[str]
 
 
@@ -50,7 +50,7 @@ class Project:
         return self._run(["bash", "-euo", "pipefail", "-c", script], timeout_s)
 
     def compose(self, *arguments: str, check: bool = True, timeout_s: float = 600) -> Completed:
-        done = self._run(["docker", "compose", *CLUSTER, *arguments], timeout_s)
+        done = self._run(["docker", "compose", *PROFILES, *arguments], timeout_s)
         assert not check or done.returncode == 0, f"{shlex.join(arguments)}: {done.stdout} {done.stderr}"
         return done
 
@@ -185,7 +185,8 @@ def prepare(
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
     build = {"build": {"network": "host"}}
     services: dict[str, Any] = {name: dict(build) for name in BUILT}
-    services["sweep"]["volumes"] = ["./data:/data:ro"]
+    for name in ("sweep", "service", "runner"):
+        services[name]["volumes"] = ["./data:/data:ro"]
     volume = {"driver_opts": {"type": "ext4", "device": disk}} if disk else {}
     document = {"services": services, "volumes": {"artifacts": volume}}
     (folder / "docker-compose.override.yml").write_text(yaml.safe_dump(document))

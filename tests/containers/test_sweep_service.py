@@ -1,0 +1,133 @@
+"""docs/guides/run-a-service.md is followed, and the parts of the service are killed at random while sweeps run."""
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from compose_project import Project, docker, follow, inspect, wait_until
+from conftest import FIGURES, SHORT
+from sweep_runs import sweep_file
+
+pytestmark = pytest.mark.timeout(1800)
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "run-a-service.md").read_text(encoding="utf-8")
+START = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)[1]
+PARTS = ("service", "runner", "scheduler", "worker", "db", "mlflow")
+KILLS = int(os.environ.get("MNIST_ABLATE_KILLS", "1"))
+"""Of each part. benchmarks/README.md has the figures of a run with 30."""
+AT_ONCE = 3
+TOLD = "SELECT count(*), count(DISTINCT a.value_json) FROM trials t JOIN studies s USING (study_id) \
+JOIN trial_user_attributes a USING (trial_id) \
+WHERE s.study_name LIKE '{name}/%' AND t.state = 'COMPLETE' AND a.key = 'trial_id'"
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Project) -> Project:
+    """The lines of the guide up to the first sweep, with two workers for four, on few images."""
+    path = cluster.folder / "docker-compose.override.yml"
+    document = yaml.safe_load(path.read_text())
+    commands = yaml.safe_load((cluster.folder / "docker-compose.yml").read_text())["services"]
+    for name in ("service", "runner"):
+        document["services"][name]["command"] = [*commands[name]["command"], "--data=/data/digits.npz"]
+    path.write_text(yaml.safe_dump(document))
+    began = time.monotonic()
+    follow(cluster, START.replace("worker=4", "worker=2").replace("--quick", SHORT.partition(" --data")[0]))
+    FIGURES.append(("the sweep service, up to a submitted sweep", f"{time.monotonic() - began:.0f} s"))
+    return cluster
+
+
+def asked(project: Project, words: str) -> str:
+    """What a command of the client says."""
+    address = "export MNIST_ABLATE_SERVICE=http://127.0.0.1:8080"
+    return follow(project, f". secrets/client.env && {address} && mnist-ablate {words}").stdout
+
+
+def states(project: Project) -> dict[str, tuple[str, str, str]]:
+    """By name, as the queue has them: state, exit code, and whether MLflow lacks something."""
+    rows = project.rows("optuna", "SELECT name, state, exit_code, behind FROM service_submissions")
+    return {name: (state, code, behind) for name, state, code, behind in (row.split("|") for row in rows)}
+
+
+def verdicts(project: Project, name: str) -> dict[str, object]:
+    found = json.loads(asked(project, f"attach {name} --json"))
+    return {claim["name"]: (claim["verdict"], claim["effect"]) for claim in found["claims"]}
+
+
+def test_a_submitted_sweep_ends_while_nobody_is_there(service: Project) -> None:
+    wait_until(lambda: states(service)["normalization"] == ("done", "0", "0"), "done, and in MLflow", 600)
+    assert len(verdicts(service, "normalization")) == 7
+    assert "normalization" in asked(service, "queue")
+    assert inspect(service.container("service"))["HostConfig"]["ReadonlyRootfs"]
+
+
+def restarted(project: Project, part: str) -> Callable[[], bool]:
+    """Whether the container that runs now is another run of it, and well where it has a check."""
+    container = project.container(part)
+    before = inspect(container)["State"]["StartedAt"]
+
+    def again() -> bool:
+        state = inspect(container)["State"]
+        return bool(state["Running"]) and state["StartedAt"] != before
+
+    return again
+
+
+def test_parts_killed_at_random_moments_lose_no_sweep_and_train_nothing_twice(service: Project) -> None:
+    chance = random.Random(int.from_bytes(os.urandom(4)))
+    names: list[str] = []
+
+    def submit() -> None:
+        """Again, where the service was just killed: the same question is the same sweep."""
+        name = f"storm-{len(names)}"
+        sweep_file(service.folder / "data", name=name, seeds=4, fixed={"epochs": 20, "width": 200, "model": "mlp"})
+        wait_until(lambda: service.shell(submission(name)).returncode == 0, f"{name} submitted", 180)
+        names.append(name)
+
+    submit()
+    wait_until(lambda: states(service)[names[0]] == ("done", "0", "0"), "the undisturbed sweep done", 300)
+    undisturbed = verdicts(service, names[0])
+    order = [part for part in PARTS for _ in range(KILLS)]
+    chance.shuffle(order)
+    began = time.monotonic()
+    for part in order:
+        while sum(state in {"waiting", "running"} for state, _, _ in states(service).values()) < AT_ONCE:
+            submit()
+        time.sleep(chance.uniform(0, 4))
+        again = restarted(service, part)
+        service.kill(service.container(part))
+        wait_until(again, f"{part} started again", 120)
+        service.wait_healthy("db", timeout_s=180)
+    wait_until(lambda: set(states(service).values()) == {("done", "0", "0")}, "all done, and in MLflow", 900)
+    counts = {name: service.rows("optuna", TOLD.format(name=name)) for name in names}
+    assert set(map(tuple, counts.values())) == {("8|8",)}
+    assert {name: verdicts(service, name) for name in names} == dict.fromkeys(names, undisturbed)
+    for name in names[1 :: max(1, len(names) // 3)]:
+        words = ("run", "--rm", "-T", "--no-deps", "sweep", "verify", name)
+        assert service.compose(*words).returncode == 0
+    told = f"{len(names)} sweeps, 0 lost, 0 trained twice, verdicts equal, {time.monotonic() - began:.0f} s"
+    FIGURES.append((f"{len(order)} kills -9 of {len(PARTS)} parts at random moments", told))
+
+
+def submission(name: str) -> str:
+    address = "export MNIST_ABLATE_SERVICE=http://127.0.0.1:8080"
+    return f". secrets/client.env && {address} && mnist-ablate submit data/{name}.yaml"
+
+
+def test_what_can_be_reached_and_written_is_as_listed(service: Project) -> None:
+    for part in ("service", "runner"):
+        about = inspect(service.container(part))
+        host = about["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["Memory"] > 0
+        assert host["CapDrop"] == ["ALL"]
+        shown = json.dumps(about)
+        assert not [name for name, secret in service.secrets.items() if secret in shown]
+        bound = [each for found in about["NetworkSettings"]["Ports"].values() for each in found or []]
+        assert {each["HostIp"] for each in bound} <= {"127.0.0.1"}
+    status = docker("exec", service.container("service"), "sh", "-c", "cat /proc/[0-9]*/status").stdout
+    assert set(re.findall(r"^Uid:\s+(\d+)", status, re.MULTILINE)) == {service.settings["STACK_UID"]}
