@@ -19,7 +19,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "run-a-service.md").rea
 START = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)[1]
 PARTS = ("service", "runner", "scheduler", "worker", "db", "mlflow")
 KILLS = int(os.environ.get("MNIST_ABLATE_KILLS", "1"))
-"""Of each part. benchmarks/README.md has the figures of a run with 30."""
+"""Of each part: a longer campaign sets more."""
 AT_ONCE = 3
 TOLD = "SELECT count(*), count(DISTINCT a.value_json) FROM trials t JOIN studies s USING (study_id) \
 JOIN trial_user_attributes a USING (trial_id) \
