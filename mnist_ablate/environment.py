@@ -37,16 +37,19 @@ def override(variables: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def overridden(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """The same for a while: afterwards this process has what its user had, and nothing is remembered of it."""
+    """The same for a while: afterwards this process has what it had before, and nothing is remembered of it."""
+    earlier: dict[str, list[str | None]] = json.loads(os.environ.get(_USERS) or "{}")
     override(variables)
     try:
         yield
     finally:
         with _changing:
             users, remembered = of_user(), json.loads(os.environ.pop(_USERS, "{}"))
-            for name in variables:
-                _put(name, users.get(name))
+            for name, value in variables.items():
+                is_ours = name in earlier and os.environ.get(name) == value
+                _put(name, earlier[name][1] if is_ours else users.get(name))
                 remembered.pop(name, None)
+                remembered |= {name: earlier[name]} if is_ours else {}
             _put(_USERS, json.dumps(remembered) if remembered else None)
 
 

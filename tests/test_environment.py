@@ -40,6 +40,19 @@ def test_after_a_while_of_other_variables_all_are_as_before() -> None:
     assert of_user() == os.environ == before
 
 
+def test_what_was_set_for_longer_outlasts_what_is_set_for_a_while() -> None:
+    users = {**os.environ}
+    override(environment.NO_THREADS)
+    before = {**os.environ}
+    with overridden(environment.TRAINING):
+        pass
+    assert os.environ == before
+    assert of_user() == users
+    with overridden(environment.TRAINING):
+        os.environ["OPENBLAS_NUM_THREADS"] = "4"
+    assert os.environ["OPENBLAS_NUM_THREADS"] == of_user()["OPENBLAS_NUM_THREADS"] == "4"
+
+
 def test_nothing_that_changes_numbers_reaches_tensorflow_or_keras() -> None:
     harmless = {"KERAS_HOME": "/k", "TF_CPP_MIN_LOG_LEVEL": "0"}
     os.environ |= {**harmless, "KERAS_BACKEND": "torch", "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "XLA_FLAGS": "--x"}
