@@ -1,17 +1,21 @@
 """The team's service as a new user starts it, one for all tests here; what they measure is printed at the end."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_project import Project, docker, prepare, removed, small_disk
+import yaml
+from compose_project import Project, docker, follow, prepare, removed, small_disk
 
 FIGURES: list[tuple[str, str]] = []
 """Lines of the table that closes the run: what was measured, and the value."""
 SHORT = "--seeds 2 --set fixed.epochs=1 --data data/digits.npz"
 """A sweep of the guide in a minute: the same arms and claims, fewer seeds, epochs and images."""
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "run-a-service.md").read_text(encoding="utf-8")
+START = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,3 +70,18 @@ def cluster(team: Project) -> Project:
     team.up("mlflow", "scheduler", "worker")
     FIGURES.append(("scheduler and two workers are well", f"{time.monotonic() - began:.0f} s"))
     return team
+
+
+@pytest.fixture(scope="session")
+def service(cluster: Project) -> Project:
+    """The lines of the guide up to the first sweep, with two workers for four, on few images."""
+    path = cluster.folder / "docker-compose.override.yml"
+    document = yaml.safe_load(path.read_text())
+    commands = yaml.safe_load((cluster.folder / "docker-compose.yml").read_text())["services"]
+    for name in ("service", "runner"):
+        document["services"][name]["command"] = [*commands[name]["command"], "--data=/data/digits.npz"]
+    path.write_text(yaml.safe_dump(document))
+    began = time.monotonic()
+    follow(cluster, START.replace("worker=4", "worker=2").replace("--quick", SHORT.partition(" --data")[0]))
+    FIGURES.append(("the sweep service, up to a submitted sweep", f"{time.monotonic() - began:.0f} s"))
+    return cluster

@@ -38,8 +38,8 @@ class Contained(Ground):
 
 
 @pytest.fixture(scope="module")
-def ground(cluster: Project) -> Contained:
-    return Contained(cluster)
+def ground(service: Project) -> Contained:
+    return Contained(service)
 
 
 def logs(ground: Ground) -> Finding:

@@ -6,17 +6,13 @@ import random
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import yaml
 from compose_project import Project, docker, follow, inspect, wait_until
-from conftest import FIGURES, SHORT
+from conftest import FIGURES
 from sweep_runs import sweep_file
 
 pytestmark = pytest.mark.timeout(1800)
-GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "run-a-service.md").read_text(encoding="utf-8")
-START = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)[1]
 PARTS = ("service", "runner", "scheduler", "worker", "db", "mlflow")
 KILLS = int(os.environ.get("MNIST_ABLATE_KILLS", "1"))
 """Of each part: a longer campaign sets more."""
@@ -24,21 +20,6 @@ AT_ONCE = 3
 TOLD = "SELECT count(*), count(DISTINCT a.value_json) FROM trials t JOIN studies s USING (study_id) \
 JOIN trial_user_attributes a USING (trial_id) \
 WHERE s.study_name LIKE '{name}/%' AND t.state = 'COMPLETE' AND a.key = 'trial_id'"
-
-
-@pytest.fixture(scope="module")
-def service(cluster: Project) -> Project:
-    """The lines of the guide up to the first sweep, with two workers for four, on few images."""
-    path = cluster.folder / "docker-compose.override.yml"
-    document = yaml.safe_load(path.read_text())
-    commands = yaml.safe_load((cluster.folder / "docker-compose.yml").read_text())["services"]
-    for name in ("service", "runner"):
-        document["services"][name]["command"] = [*commands[name]["command"], "--data=/data/digits.npz"]
-    path.write_text(yaml.safe_dump(document))
-    began = time.monotonic()
-    follow(cluster, START.replace("worker=4", "worker=2").replace("--quick", SHORT.partition(" --data")[0]))
-    FIGURES.append(("the sweep service, up to a submitted sweep", f"{time.monotonic() - began:.0f} s"))
-    return cluster
 
 
 def asked(project: Project, words: str) -> str:

@@ -112,6 +112,19 @@ class Project:
         lines = (self.folder / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
+    def add_setting(self, line: str) -> None:
+        """One more line of .env."""
+        path = self.folder / ".env"
+        path.write_text(f"{path.read_text()}{line}\n")
+
+    @property
+    def sweeps_port(self) -> int:
+        return int(self.settings.get("SERVICE_PORT", "8080"))
+
+    @property
+    def sweeps_uri(self) -> str:
+        return f"http://127.0.0.1:{self.sweeps_port}"
+
     def password(self, user: str) -> str:
         secrets = self.folder / "secrets"
         if user == "admin":
