@@ -20,7 +20,7 @@ ui: $(VENV)/.run  ## open MLflow's web page with every run
 test: quick  ## run all tests: quick ones, then with real servers, in a browser, and slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m "service or browser or slow"
 
-quick: $(VENV)/.test  ## run the quick tests, in three to four minutes
+quick: $(VENV)/.test  ## run the quick tests, in about two minutes
 	$(BIN)/pytest -n 2 -m "not service and not browser and not slow and not containers"
 
 containers: $(VENV)/.test  ## follow the guide for teams on real containers, and break them; as root, in about ten minutes
