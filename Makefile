@@ -23,7 +23,7 @@ test: quick  ## run all tests: quick ones, then with real servers, in a browser,
 quick: $(VENV)/.test  ## run the quick tests, in about two minutes
 	$(BIN)/pytest -n 2 -m "not service and not browser and not slow and not containers"
 
-containers: $(VENV)/.test  ## follow the guide for teams on real containers, and break them; as root, in about ten minutes
+containers: $(VENV)/.test  ## follow the guide for teams on real containers, and break them; as root
 	PYTHON=$(BIN)/python tests/containers/run
 
 check: $(VENV)/.test docs-check  ## check lint, types and the documentation
