@@ -32,7 +32,7 @@ def override(variables: Mapping[str, str | None]) -> None:
             now = os.environ.get(name)
             users[name] = [had if name in users and now == ours else now, value]
             _put(name, value)
-        os.environ[_USERS] = json.dumps(users)
+        os.environ[_USERS] = json.dumps(users, sort_keys=True)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def overridden(variables: Mapping[str, str | None]) -> Iterator[None]:
                 _put(name, earlier[name][1] if is_ours else users.get(name))
                 remembered.pop(name, None)
                 remembered |= {name: earlier[name]} if is_ours else {}
-            _put(_USERS, json.dumps(remembered) if remembered else None)
+            _put(_USERS, json.dumps(remembered, sort_keys=True) if remembered else None)
 
 
 def of_user() -> dict[str, str]:

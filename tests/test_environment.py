@@ -40,6 +40,14 @@ def test_after_a_while_of_other_variables_all_are_as_before() -> None:
     assert of_user() == os.environ == before
 
 
+def test_variables_set_in_another_order_are_remembered_in_the_same_words() -> None:
+    override({"A": "ours", "B": "ours"})
+    before = {**os.environ}
+    with overridden({"A": "for a while"}):
+        pass
+    assert os.environ == before
+
+
 def test_what_was_set_for_longer_outlasts_what_is_set_for_a_while() -> None:
     users = {**os.environ}
     override(environment.NO_THREADS)
