@@ -35,6 +35,7 @@ _START_S = 2.0
 _UNSTARTED = 10
 _PAUSE_S = 5.0
 _RESULT_S = 30.0
+_SILENCE_S = 60.0  # a scheduler that still has its connection is gone if it answers nothing for this long
 _EPOCHS_KEPT = 200
 _KILLED = "worker killed"
 
@@ -359,10 +360,16 @@ class Engine:
         return next((worker for worker, keys in given.items() if {*keys} - over == {key}), "")
 
     def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
-        """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place."""
-        with suppress(OSError):
-            if self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
+        """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place.
+
+        On a busy machine it may be late, and is asked again.
+        """
+        end = time.monotonic() + _SILENCE_S
+        while self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
+            with suppress(OSError):
                 return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
+            if time.monotonic() > end:
+                break
         raise self._scheduler_is_gone()
 
     def _scheduler_is_gone(self) -> UnreachableError:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -302,6 +303,23 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_address_and_no_trial(
     with pytest.raises(UnreachableError, match=f"{external.address}: the Dask scheduler is gone"):
         run()
     assert then != "gone" or time.monotonic() - killed_at[0] < 10
+    assert set(told.ended.values()) == COMPLETE
+
+
+@pytest.mark.service
+def test_a_scheduler_that_answers_late_is_asked_again(
+    external: Cluster, remote: TrainerPlugin, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 1)
+    told, frozen = Told(), list[threading.Timer]()
+    external.plain_worker("first")
+    with Engine(remote, address=external.address) as running:
+        for event in each_event(running, trials(digest, seeds=10)):
+            told.append(event)
+            if isinstance(event, Finished) and not frozen:
+                external.scheduler.send_signal(signal.SIGSTOP)
+                frozen.append(threading.Timer(4, external.scheduler.send_signal, [signal.SIGCONT]))
+                frozen[0].start()
     assert set(told.ended.values()) == COMPLETE
 
 
