@@ -66,7 +66,7 @@ def _exact(service: Service) -> bool:
 
 
 def _own(service: Service) -> bool:
-    return service.get("pull_policy") == "build" and service["build"]["context"] == "."
+    return service.get("pull_policy") == "never" and service["build"]["context"] == "."
 
 
 def _installs_nothing(service: Service) -> bool:
@@ -149,7 +149,7 @@ _LASTING = frozenset({"db", "mlflow", "service", *_CLUSTER})
 _OWN = frozenset({"mlflow", "account", "sweep", "service", "runner", *_CLUSTER})
 POLICIES = (
     Policy("exact image, digest-ready", "full version; a variable takes one with `@sha256:`", _exact),
-    Policy("own images are built here", "`pull_policy: build`, context of the project", _own, _OWN),
+    Policy("own images are built here", "`pull_policy: never`, context of the project", _own, _OWN),
     Policy("nothing installed at start", "no installer in the command; packages are in the image", _installs_nothing),
     Policy("not root", "`user` is the owner of the secrets, from `.env`; unset, nothing starts", _non_root),
     Policy("root file system read-only", "`read_only`, sized `tmpfs` without exec, setuid, devices", _scratch),

@@ -22,6 +22,11 @@ roles="SELECT count(*) FROM pg_roles WHERE rolname IN ('mlflow', 'optuna')"
       echo "this database lacks the roles mlflow and optuna: its first start was cut off, or it is another service's:" \
         "if nothing is recorded in it, docker compose down and docker volume rm mnist-ablate_db; else restore a backup" >&2
     fi
+    for name in mlflow optuna; do
+      PGPASSFILE=/run/secrets/${name}_pgpass psql -w -h 127.0.0.1 -U "$name" -d "$name" -qtAc "SELECT 1" >/dev/null 2>&1 ||
+        echo "role $name cannot log in with secrets/${name}_pgpass: this database was made with other secrets:" \
+          "restore the secrets folder of that time, then docker compose up -d --force-recreate" >&2
+    done
   } &
 )
 exec docker-entrypoint.sh "$@"

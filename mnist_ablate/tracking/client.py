@@ -37,6 +37,7 @@ _FORCED = {
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     # Otherwise each finished run prints two lines on stdout, and costs one more request.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

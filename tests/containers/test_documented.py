@@ -7,13 +7,11 @@ import secrets
 import signal
 import subprocess
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from browser import FOUND, browser
-from compose_project import S3_IMAGE, Project, docker, follow, make_empty, small, wait_until
+from compose_project import S3_IMAGE, Project, changed, docker, follow, make_empty, small, wait_until
 from conftest import FIGURES, SHORT
 from mlflow_helpers import free_port
 
@@ -115,16 +113,6 @@ def test_page_asks_for_a_password_and_shows_the_runs(team: Project, tmp_path: Pa
         tab.shows("normalization", 90)
 
 
-@contextmanager
-def changed(path: Path) -> Iterator[None]:
-    """A file that is as before after the block."""
-    before = path.read_bytes()
-    try:
-        yield
-    finally:
-        path.write_bytes(before)
-
-
 def test_files_in_s3_go_through_the_server(team: Project) -> None:
     key, secret = "of-the-test", secrets.token_hex(8)
     docker("run", "-d", "--name", "s3", "--network", f"{team.name}_edge", "--read-only", "--tmpfs", "/tmp", S3_IMAGE)
@@ -166,16 +154,24 @@ def test_tls_by_a_proxy(team: Project, tmp_path: Path) -> None:
         follow(team, BLOCKS[TLS])
         environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
         command = ["caddy", "run", "--config", tmp_path / "Caddyfile", "--adapter", "caddyfile"]
-        proxy = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=(tmp_path / "log").open("w")
-        )
+        with (tmp_path / "log").open("w") as log:
+            proxy = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
         try:
             root = tmp_path / "caddy" / "pki" / "authorities" / "local" / "root.crt"
             wait_until(root.exists, "a certificate of Caddy's")
             team.wait_healthy("mlflow")
-            url = f"https://mlflow.example.com:{port}"
-            words = ["curl", "-s", "-m", "30", "--cacert", root, "--resolve", f"mlflow.example.com:{port}:127.0.0.1"]
-            look = [*words, "-o", os.devnull, "-w", "%{http_code}", f"{url}{EXPERIMENTS}/search?max_results=1"]
+            words = [
+                "curl",
+                "-s",
+                "-m",
+                "30",
+                "--cacert",
+                root,
+                "--connect-to",
+                f"mlflow.example.com:443:127.0.0.1:{port}",
+            ]
+            url = f"https://mlflow.example.com{EXPERIMENTS}/search?max_results=1"
+            look = [*words, "-o", os.devnull, "-w", "%{http_code}", url]
             account = ["-u", f"sweeper:{team.password('sweeper')}"]
             wait_until(lambda: subprocess.run(look, capture_output=True, text=True).stdout == "401", "401 through TLS")
             done = [

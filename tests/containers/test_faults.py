@@ -243,6 +243,12 @@ def test_first_start_of_the_database_cut_off_anywhere(tmp_path: Path) -> None:
         project.wait_healthy("db")
         assert project.rows("optuna", "SELECT count(*) FROM kept") == ["0"]
         assert "cut off" not in said(project)
+        project.rows("postgres", "ALTER ROLE mlflow PASSWORD 'of earlier secrets'")
+        project.compose("restart", "db")
+        wait_until(
+            lambda: "role mlflow cannot log in with secrets/mlflow_pgpass" in said(project), "said what is wrong"
+        )
+        assert "role optuna cannot" not in said(project)
         project.rows("postgres", "DROP DATABASE optuna")
         project.rows("postgres", "DROP ROLE optuna")
         project.compose("restart", "db")

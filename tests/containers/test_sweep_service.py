@@ -4,12 +4,24 @@ import json
 import os
 import random
 import re
+import shutil
+import signal
+import ssl
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import certificates
 import pytest
-from compose_project import Project, docker, follow, inspect, wait_until
+import yaml
+from compose_project import Project, changed, docker, follow, inspect, wait_until
 from conftest import FIGURES
+from mail_inbox import Inbox, mail_server
+from mlflow_helpers import free_port
+from mlflow_stub import Reply, Stub, running
 from sweep_runs import sweep_file
 
 pytestmark = pytest.mark.timeout(1800)
@@ -44,6 +56,66 @@ def test_a_submitted_sweep_ends_while_nobody_is_there(service: Project) -> None:
     assert len(verdicts(service, "normalization")) == 7
     assert "normalization" in asked(service, "queue")
     assert inspect(service.container("service"))["HostConfig"]["ReadonlyRootfs"]
+
+
+def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tmp_path: Path) -> None:
+    """Its sweep ends, and mail and webhook tell so. A proxy that is stopped is a network that carries nothing."""
+    host = json.loads(docker("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+    files = certificates.made(tmp_path / "tls", [host])
+    shutil.copy(files.ca_file, service.folder / "data" / "mail-authority.pem")
+    encrypted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    encrypted.load_cert_chain(files.cert, files.key)
+    override, inbox, port = service.folder / "docker-compose.override.yml", Inbox(), free_port()
+    relay = ["caddy", "reverse-proxy", "--from", f"http://127.0.0.1:{port}", "--to", "127.0.0.1:8080"]
+    with (
+        changed(service.folder / ".env"),
+        changed(override),
+        mail_server(inbox, host, tls_context=encrypted, require_starttls=True) as mail,
+        running(Stub(Reply(204)), host=host) as hook,
+        processes() as start,
+    ):
+        document = yaml.safe_load(override.read_text())
+        document["services"]["runner"]["environment"] = {"MNIST_ABLATE_MAIL_CA": "/data/mail-authority.pem"}
+        override.write_text(yaml.safe_dump(document))
+        told = {"MAIL_SERVER": f"smtp://{mail}", "MAIL_FROM": "sweeps@example.org", "MAIL_TO": "group@example.org"}
+        for name, value in {**told, "WEBHOOK": f"http://{host}:{hook.port}/hook"}.items():
+            service.add_setting(f"{name}={value}")
+        service.compose("up", "-d", "--no-build", "--no-deps", "runner")
+        sweep_file(service.folder / "data", name="alone", seeds=4, fixed={"epochs": 60, "width": 300, "model": "mlp"})
+        network = start([*relay, "--change-host-header"])
+        script = f". secrets/client.env && exec mnist-ablate sweep data/alone.yaml --service http://127.0.0.1:{port}"
+        client = start(["bash", "-c", script], cwd=service.folder, env=service.environment)
+        wait_until(lambda: states(service).get("alone", ("",))[0] == "running", "running", 180)
+        network.send_signal(signal.SIGSTOP)
+        client.kill()
+        assert states(service)["alone"][0] == "running"
+        wait_until(lambda: states(service)["alone"] == ("done", "0", "0"), "done, and in MLflow", 300)
+        wait_until(lambda: inbox.messages and hook.bodies, "told", 60)
+    (recipients, message), (body,) = inbox.messages[0], hook.bodies
+    assert recipients == ["group@example.org"]
+    claims = verdicts(service, "alone")
+    for text in (message.get_content(), json.loads(body)["text"]):
+        assert len(re.findall(r"http://127.0.0.1:8080/sweeps/\w+", text)) == 1
+        assert all(str(verdict) in text for verdict, _ in claims.values())
+    FIGURES.append(("client killed, its network cut", "the sweep ended, mail and webhook came"))
+
+
+@contextmanager
+def processes() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Starts processes that are gone after the block, stopped ones too."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        null = subprocess.DEVNULL
+        started.append(subprocess.Popen(command, stdin=null, stdout=null, stderr=null, **options))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def restarted(project: Project, part: str) -> Callable[[], bool]:

@@ -5,16 +5,13 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
 import certificates
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Session
-from mlflow_helpers import free_port
+from mail_inbox import Inbox, mail_server
 from mlflow_stub import Reply, Stub, running
 from sweep_runs import small
 
@@ -34,31 +31,6 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     made = Queue(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield made
     made.close()
-
-
-class Inbox:
-    """What a mail server was given; it first refuses as many as told."""
-
-    def __init__(self, refuse: int = 0) -> None:
-        self.refuse, self.messages = refuse, list[Any]()
-
-    async def handle_DATA(self, _server: object, _session: Session, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        if self.refuse:
-            self.refuse -= 1
-            return "451 come again"
-        self.messages.append((envelope.rcpt_tos, message_from_bytes(envelope.content, policy=policy.default)))
-        return "250 OK"
-
-
-@contextmanager
-def mail_server(inbox: Inbox, **options: Any) -> Iterator[str]:
-    port = free_port()
-    controller = Controller(inbox, hostname="127.0.0.1", port=port, **options)
-    controller.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        controller.stop()
 
 
 def ended(queue: Queue, channels: Channels) -> str:

@@ -80,12 +80,12 @@ class Project:
         done = self.compose("exec", "-T", "db", "psql", "-U", "postgres", "-d", database, "-qtAc", query)
         return done.stdout.split("\n")[:-1]
 
-    def call(self, path: str, body: object = None, user: str = "admin") -> Any:
-        """A request to the tracker through the published port, and its JSON."""
+    def call(self, path: str, body: object = None, user: str = "admin", *, at: str = "") -> Any:
+        """A request to the tracker through the published port, or `at` another address, and its JSON."""
         words = ["curl", "-sS", "--fail-with-body", "-m", "60", "-u", f"{user}:{self.password(user)}"]
         words += ["-H", "Content-Type: application/json"]
         words += ["-d", json.dumps(body)] if body is not None else []
-        done = subprocess.run([*words, f"{self.address}{path}"], capture_output=True, text=True, timeout=90)
+        done = subprocess.run([*words, f"{at or self.address}{path}"], capture_output=True, text=True, timeout=90)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
@@ -161,7 +161,8 @@ def small(project: Project, name: str) -> str:
 
 
 def docker(*arguments: str, check: bool = True, timeout_s: float = 300) -> Completed:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout_s)
+    command = ["docker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s)
     assert not check or done.returncode == 0, f"docker {shlex.join(arguments)}: {done.stderr}"
     return done
 
@@ -213,6 +214,16 @@ def write_digits(path: Path, train: int = 600, test: int = 200) -> None:
     with np.load(MNIST) as file:
         counts = {name: train if name.endswith("train") else test for name in file}
         np.savez(path, **{name: file[name][: counts[name]] for name in file})
+
+
+@contextmanager
+def changed(path: Path) -> Iterator[None]:
+    """A file that is as before after the block."""
+    before = path.read_bytes()
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
 
 
 @contextmanager

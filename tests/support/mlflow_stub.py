@@ -101,7 +101,7 @@ def _answer(request: BaseHTTPRequestHandler, reply: Reply) -> None:
 
 
 @contextmanager
-def running(stub: Stub, port: int = 0) -> Iterator[Stub]:
+def running(stub: Stub, port: int = 0, host: str = "127.0.0.1") -> Iterator[Stub]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
@@ -114,7 +114,7 @@ def running(stub: Stub, port: int = 0) -> Iterator[Stub]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     stub.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
