@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import time
 import urllib.request
 from base64 import b64encode
@@ -234,6 +235,9 @@ class ServiceClient:
             yield
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                told = f"the certificate of {self.url} is not trusted here ({reason.verify_message})"
+                raise RejectedError(f"{told}: set SSL_CERT_FILE to the certificate of its authority") from None
             told = getattr(reason, "strerror", None) or one_line(str(reason)) or type(reason).__name__
             raise _AwayError(f"the service at {self.url} does not answer: {told}", _PAUSE_S) from None
 

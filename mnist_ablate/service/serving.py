@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.types import ASGIApp
 
-from mnist_ablate.errors import SweepError
+from mnist_ablate.errors import SweepError, one_line
 from mnist_ablate.service.accounts import Accounts, LocalAccounts, MlflowAccounts, ProxyAccounts, Roles, network
 from mnist_ablate.service.application import create_app
 from mnist_ablate.service.event_stream import EventFeed
@@ -74,6 +75,7 @@ def serve(
     Raises SweepError if the port is taken or an option is wrong, and what the database says if it cannot be opened.
     """
     accounts, doors = accounts_of(listening, settings), doors_of(listening)
+    _check_certificate(listening)
     os.environ.setdefault("MNIST_ABLATE_SERVICE_URL", listening.url)
     log_to_stderr(as_json=listening.log_json)
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -152,6 +154,16 @@ def _config(app: ASGIApp, listening: Listening) -> uvicorn.Config:
         ssl_certfile=listening.tls_cert,
         ssl_keyfile=listening.tls_key,
     )
+
+
+def _check_certificate(listening: Listening) -> None:
+    if listening.tls_cert:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(listening.tls_cert, listening.tls_key)
+        except OSError as error:  # SSLError is one
+            files = f"--tls-cert {plainly(str(listening.tls_cert))} --tls-key {plainly(str(listening.tls_key))}"
+            told = f"no certificate and its key ({one_line(str(error))})"
+            raise SweepError(f"{files}: {told}: give two PEM files that belong together") from None
 
 
 def _listener(listening: Listening) -> socket.socket:

@@ -24,7 +24,7 @@ _CLIENT = """\
 export MLFLOW_TRACKING_URI=http://127.0.0.1:5000
 export MLFLOW_TRACKING_USERNAME=sweeper
 export MLFLOW_TRACKING_PASSWORD={password}
-# Files in S3 go through the server. Without this, MLflow's own client asks the storage itself, which may be out of reach.
+# Files in S3 go through the server. Without this, MLflow's own client asks the storage itself, maybe in vain.
 export MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false
 """
 

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import certificates
 import pytest
 from command import Command, base_environment, fake_trainer_environment, left_running, wait_for
 from mlflow_helpers import free_port
@@ -71,6 +72,32 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SweepError, match=f"127.0.0.1 port {port} cannot be used .*choose another with --port"):
             serving.serve(Settings(tmp_path), Listening("127.0.0.1", port), None, print, open_page=False)
+
+
+def test_a_certificate_that_cannot_be_used_is_told_with_its_file(tmp_path: Path) -> None:
+    files, junk = certificates.made(tmp_path / "tls"), tmp_path / "junk.pem"
+    junk.write_text("not PEM")
+    for cert, key in ((junk, files.key), (tmp_path / "none.pem", files.key), (files.cert, files.ca_file)):
+        listening = Listening("127.0.0.1", 1, tls_cert=cert, tls_key=key)
+        with pytest.raises(SweepError, match=f"--tls-cert {cert} --tls-key {key}: no certificate and its key"):
+            serving.serve(Settings(tmp_path), listening, None, print, open_page=False)
+
+
+@pytest.mark.slow
+def test_https_is_for_clients_that_trust_the_certificate(tmp_path: Path) -> None:
+    files, port = certificates.made(tmp_path / "tls"), free_port()
+    command = Command(tmp_path, base_environment(MNIST_ABLATE_SERVICE=f"https://127.0.0.1:{port}"))
+    serve = ["serve", "--no-runner", "--port", str(port), "--tls-cert", str(files.cert), "--tls-key", str(files.key)]
+    process = command.start(*serve)
+    try:
+        wait_for(lambda: command("queue", SSL_CERT_FILE=str(files.ca_file)).code == 0, 120)
+        done = command("queue")
+        assert (done.code, done.err.count("\n")) == (3, 1)
+        assert "is not trusted here" in done.err
+        assert "set SSL_CERT_FILE to the certificate of its authority" in done.err
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 @pytest.mark.slow
