@@ -9,5 +9,6 @@ fi
 # Tests, C headers and a C parser. h5py and NumPy import a part of their own tests.
 cd "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 find . -path '*/tests/*' -type f ! -name '__init__.*' ! -path './h5py/*' ! -path '*/numpy/_core/tests/_natype*' -delete
+find . -path '*/test/test_*.py' -delete
 find . -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -name '*.pyx' \) -delete
 rm -rf tensorflow/include clang/native gitdb/test

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from compose_project import Project, docker, inspect, prepare, removed, wait_until
+from compose_project import Project, docker, inspect, memory, prepare, removed, wait_until
 from conftest import FIGURES
 from sweep_runs import sweep_file
 
@@ -122,6 +122,7 @@ def test_kill_9_of_a_part_while_a_sweep_runs(cluster: Project, service: str) -> 
 def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> None:
     with sweep(cluster, "kill-sweep", "kill -9 of the sweep") as running:
         running.under_way()
+        FIGURES.append(("memory while a sweep runs", memory(cluster, ("db", "mlflow", "scheduler", "worker"))))
         cluster.kill(running.container)
         assert running.ended() == 137
         running.start()
@@ -146,8 +147,9 @@ def test_down_and_up(cluster: Project) -> None:
         running.under_way()
         docker("stop", "-t", "10", running.container)
         assert running.ended() == 143, running.said()
+        parts = cluster.running()
         cluster.compose("down", "-t", "10", "--remove-orphans")
-        cluster.up("db", "mlflow", "scheduler", "worker")
+        cluster.up_again(*parts)
         running.start()
         assert running.ended() == 0, running.said()
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from compose_project import Project, docker, inspect, wait_until
+from compose_project import Project, docker, inspect, memory, wait_until
 from conftest import FIGURES
 
 pytestmark = pytest.mark.timeout(300)
@@ -132,7 +132,7 @@ def test_images_hold_no_compiler_cache_or_test_and_say_what_they_hold() -> None:
         "for each in gcc cc g++ clang make ld as git curl wget; do command -v $each; done; "
         "find /root/.cache /home/*/.cache /var/cache/apt -type f -size +0 2>/dev/null; "
         "ls /var/lib/apt/lists 2>/dev/null; "
-        "find /opt/venv -path '*/test*/test_*.py' -not -path '*/h5py/*'; find /opt/venv -name '*.h'; "
+        "find /opt/venv -regex '.*/tests?/test_[^/]*.py' -not -path '*/h5py/*'; find /opt/venv -name '*.h'; "
         "ls -d /build /opt/sbom /opt/venv/bin/pip* 2>/dev/null"
     )
     for image, limit in IMAGES.items():
@@ -154,11 +154,7 @@ def test_images_hold_no_compiler_cache_or_test_and_say_what_they_hold() -> None:
 
 
 def test_memory_at_rest(cluster: Project) -> None:
-    names = {name: cluster.container(name) for name in RUNNING}
-    lines = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *names.values()).stdout.splitlines()
-    FIGURES.append(
-        ("memory at rest", ", ".join(f"{name} {line.split()[0]}" for name, line in zip(names, lines, strict=True)))
-    )
+    FIGURES.append(("memory at rest", memory(cluster, RUNNING)))
 
 
 def test_seconds_from_start_to_healthy(cluster: Project) -> None:

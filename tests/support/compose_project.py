@@ -67,6 +67,15 @@ class Project:
         self.compose("up", "-d", "--no-build", *scale, *services, *(["account"] if "mlflow" in services else []))
         self.wait_healthy(*services, timeout_s=300)
 
+    def up_again(self, *services: str) -> None:
+        """Start these after `down`, as `running` told them before, with two workers."""
+        self.compose("up", "-d", "--no-build", "--scale", "worker=2", *services)
+        self.wait_healthy(*({*services} - {"runner"}), timeout_s=300)
+
+    def running(self) -> list[str]:
+        """The services that run, by name."""
+        return self.compose("ps", "--services").stdout.split()
+
     def container(self, service: str) -> str:
         """The id of a service's container; of the first, where there are several."""
         return self.compose("ps", "-a", "-q", service).stdout.split()[0]
@@ -170,6 +179,13 @@ def docker(*arguments: str, check: bool = True, timeout_s: float = 300) -> Compl
 def inspect(container: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = json.loads(docker("inspect", container).stdout)
     return found[0]
+
+
+def memory(project: Project, services: Sequence[str]) -> str:
+    """What the first container of each of these services holds now."""
+    found = [project.container(name) for name in services]
+    lines = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *found).stdout.splitlines()
+    return ", ".join(f"{name} {line.split()[0]}" for name, line in zip(services, lines, strict=True))
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
