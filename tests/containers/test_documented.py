@@ -185,14 +185,16 @@ def test_backup_and_restore_give_the_same_verdicts(cluster: Project) -> None:
     make_empty(cluster.disk, cluster.folder.parent)
     part = cluster.folder / "optuna.dump"
     whole = part.read_bytes()
-    part.write_bytes(whole[: len(whole) // 2])
-    done = cluster.shell(BLOCKS[RESTORE])
-    assert done.returncode != 0
-    assert "optuna.dump: FAILED" in done.stdout
-    assert not cluster.compose("ps", "-aq").stdout
-    part.write_bytes(whole)
-    follow(cluster, BLOCKS[RESTORE])
+    try:
+        part.write_bytes(whole[: len(whole) // 2])
+        done = cluster.shell(BLOCKS[RESTORE])
+        assert done.returncode != 0
+        assert "optuna.dump: FAILED" in done.stdout
+        assert not cluster.compose("ps", "-aq").stdout
+        part.write_bytes(whole)
+        follow(cluster, BLOCKS[RESTORE])
+    finally:
+        cluster.up_again(*parts)
     assert verdicts(cluster, "activation") == before
     follow(cluster, ". secrets/client.env && mnist-ablate verify normalization")
-    cluster.up_again(*parts)
     assert cluster.compose("run", "--rm", "-T", "--no-deps", "sweep", "verify", "activation").returncode == 0
