@@ -6,7 +6,9 @@ MLflow's database is read directly, which takes milliseconds; a server is asked 
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -18,6 +20,7 @@ from mnist_ablate.ledger.database import connect_args, sqlite_file
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 from mnist_ablate.tracking.client import check_answer, connect, database_error, translate_errors
 from mnist_ablate.tracking.home_store import database
+from mnist_ablate.tracking.mirror import SENDERS
 from mnist_ablate.verification import artifacts
 
 
@@ -174,7 +177,8 @@ def _from_server(uri: str, name: str) -> RawExperiment | None:
         token: str | None = ""
         while token is not None:
             page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token or None)
-            runs += [_run(client, uri, run) for run in page]
+            with ThreadPoolExecutor(SENDERS) as readers:
+                runs += readers.map(partial(_run, client, uri), page)
             token = page.token or None
         return RawExperiment(experiment.tags, tuple(runs))
 

@@ -48,12 +48,15 @@ mirror() {
     /etc/apt/sources.list 2>/dev/null | grep . || echo http://deb.debian.org/debian
 }
 
-running() { [ -s "$pid_file" ] && [ "$(cat "/proc/$(cat "$pid_file")/comm" 2>/dev/null)" = dockerd ]; }
+# A dead one that nobody has waited for has no program.
+running() { [ -s "$pid_file" ] && [[ $(readlink "/proc/$(cat "$pid_file")/exe") == */dockerd ]]; }
 
 start() {
   install_programs >&2
   ! running || return 0
-  rm -rf "$cache/run"
+  # What a dead engine left running is taken over, by what it wrote there.
+  pgrep -f "containerd-shim.* -address $cache/run/" >/dev/null || rm -rf "$cache/run"
+  rm -f "$pid_file"
   mkdir -p "$cache/run" "$cache/data"
   # A shell ignores SIGINT for what it starts in the background, and every container would inherit that.
   python3 -c 'import os, signal, sys
