@@ -61,10 +61,10 @@ def _ask(ground: Ground, *request: Any, user: str = "sweeper") -> Any:
     return ground.ask(*request, user=user, port=ground.service.sweeps_port)
 
 
-def _known(ground: Ground) -> list[tuple[str, str, int]]:
-    """Every sweep of the service with its state and priority."""
+def _known(ground: Ground) -> list[tuple[str, bool, int]]:
+    """Every sweep of the service, whether somebody stopped it, and its priority. It may begin and end meanwhile."""
     found = ground.service.call(f"{API}/sweeps?limit=500", user="admin", at=ground.service.sweeps_uri)
-    return [(each["id"], each["state"], each["priority"]) for each in found["sweeps"]]
+    return [(each["id"], each["state"] in {"paused", "cancelled"}, each["priority"]) for each in found["sweeps"]]
 
 
 def everything(*, user: str) -> Attack:
