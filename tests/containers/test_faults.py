@@ -72,9 +72,9 @@ class Sweep:
 
 
 @contextmanager
-def sweep(project: Project, name: str, fault: str) -> Iterator[Sweep]:
+def sweep(project: Project, name: str, fault: str, epochs: int = EPOCHS) -> Iterator[Sweep]:
     """A sweep that was begun. After the block it is looked at: everything recorded once, here and in MLflow."""
-    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": EPOCHS, "width": 300, "model": "mlp"})
+    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": epochs, "width": 300, "model": "mlp"})
     found, began = Sweep(project, name), time.monotonic()
     found.start()
     yield found
@@ -172,14 +172,14 @@ def test_database_away_for_two_minutes(cluster: Project) -> None:
 EATER = """
 held = []
 while True:
-    held.append(b"1" * (1 << 20))
+    held.append(b"1" * (1 << 24))
 """
 """Takes what a worker's container still may, until the kernel ends it."""
 
 
 def test_memory_limit_of_a_worker(cluster: Project) -> None:
     """The kernel ends the training first, as it is told to. Its trial is tried again."""
-    with sweep(cluster, "memory", "memory limit of a worker reached") as running:
+    with sweep(cluster, "memory", "memory limit of a worker reached", epochs=400) as running:
         running.under_way()
         worker = cluster.container("worker")
         before = oom_kills(worker)
