@@ -216,12 +216,23 @@ def test_the_engine_itself_killed_and_started(cluster: Project) -> None:
             assert running.ended() == 0, running.said()
 
 
+FILLER = """
+import contextlib, os
+file = open("/artifacts/fill", "wb", 0)
+for size in (1 << 20, 1 << 10, 1 << 10):
+    with contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(size))
+    os.fsync(file)
+"""
+"""What is kept back for a write under way is there again once it has ended."""
+
+
 def test_full_disk_of_the_tracker(cluster: Project) -> None:
-    with sweep(cluster, "disk", "the tracker's disk full") as running:
+    with sweep(cluster, "disk", "the tracker's disk full", epochs=200) as running:
         running.under_way()
         tracker = cluster.container("mlflow")
-        fill = "import os; f = open('/artifacts/fill', 'wb')\nwhile True: f.write(bytes(1 << 20)); f.flush()"
-        docker("exec", tracker, "python", "-c", fill, check=False)
+        docker("exec", tracker, "python", "-c", FILLER)
         code = running.ended()
         assert code == 7, running.said()
         docker("exec", tracker, "rm", "/artifacts/fill")
