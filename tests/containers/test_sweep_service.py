@@ -17,6 +17,7 @@ from typing import Any
 import certificates
 import pytest
 import yaml
+from command import PROGRAM
 from compose_project import Project, changed, docker, follow, inspect, wait_until
 from conftest import FIGURES
 from mail_inbox import Inbox, mail_server
@@ -66,7 +67,9 @@ def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tm
     encrypted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     encrypted.load_cert_chain(files.cert, files.key)
     override, inbox, port = service.folder / "docker-compose.override.yml", Inbox(), free_port()
-    relay = ["caddy", "reverse-proxy", "--from", f"http://127.0.0.1:{port}", "--to", "127.0.0.1:8080"]
+    site = f"http://127.0.0.1:{port} {{\nreverse_proxy 127.0.0.1:8080 {{\nheader_up Host 127.0.0.1:8080\n}}\n}}\n"
+    (tmp_path / "Caddyfile").write_text("{\nadmin off\nauto_https off\n}\n" + site)
+    relay = ["caddy", "run", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")]
     with (
         changed(service.folder / ".env"),
         changed(override),
@@ -82,8 +85,8 @@ def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tm
             service.add_setting(f"{name}={value}")
         service.compose("up", "-d", "--no-build", "--no-deps", "runner")
         sweep_file(service.folder / "data", name="alone", seeds=4, fixed={"epochs": 60, "width": 300, "model": "mlp"})
-        network = start([*relay, "--change-host-header"])
-        script = f". secrets/client.env && exec mnist-ablate sweep data/alone.yaml --service http://127.0.0.1:{port}"
+        network = start(relay)
+        script = f". secrets/client.env && exec {PROGRAM} sweep data/alone.yaml --service http://127.0.0.1:{port}"
         client = start(["bash", "-c", script], cwd=service.folder, env=service.environment)
         wait_until(lambda: states(service).get("alone", ("",))[0] == "running", "running", 180)
         network.send_signal(signal.SIGSTOP)
