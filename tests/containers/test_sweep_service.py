@@ -56,6 +56,7 @@ def test_a_submitted_sweep_ends_while_nobody_is_there(service: Project) -> None:
     wait_until(lambda: states(service)["normalization"] == ("done", "0", "0"), "done, and in MLflow", 600)
     assert len(verdicts(service, "normalization")) == 7
     assert "normalization" in asked(service, "queue")
+    assert f"runs: {service.address}/#/experiments/" in asked(service, "attach normalization")
     assert inspect(service.container("service"))["HostConfig"]["ReadonlyRootfs"]
 
 

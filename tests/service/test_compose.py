@@ -146,5 +146,5 @@ def test_mlflow_has_every_variable_that_it_is_given() -> None:
     given = set(re.findall(r"\bMLFLOW_[A-Z_]+\b(?=[\":])", used))
     package = Path(mlflow.__file__).parent
     known = "".join((package / name).read_text() for name in ("environment_variables.py", "cli/__init__.py"))
-    of_compose_alone = {"MLFLOW_PORT", "MLFLOW_HOSTS", "MLFLOW_ORIGINS", "MLFLOW_SERVER_PROCESSES"}
+    of_compose_alone = {"MLFLOW_PORT", "MLFLOW_HOSTS", "MLFLOW_ORIGINS", "MLFLOW_URL", "MLFLOW_SERVER_PROCESSES"}
     assert {name for name in given if f'"{name}"' not in known} == of_compose_alone

@@ -55,7 +55,9 @@ assert not {"mlflow", "keras", "tensorflow", "sqlalchemy"} & set(sys.modules)"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_opening_twice_makes_one_experiment_and_one_parent_and_links_to_it(uri: str) -> None:
+def test_opening_twice_makes_one_experiment_and_one_parent_and_links_to_it(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(2):
         again = mirror(uri)
         assert again.link == ""
@@ -64,6 +66,10 @@ def test_opening_twice_makes_one_experiment_and_one_parent_and_links_to_it(uri: 
     assert active_runs(uri) == [("sweep", "", "RUNNING")]
     assert rows(uri, "select name from experiments") == [("Default",), ("normalization",)]
     assert again.link.startswith("http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&")
+    monkeypatch.setenv("MNIST_ABLATE_MLFLOW_URL", "https://ann:pass@mlflow.example.com/")
+    elsewhere = mirror(uri)
+    elsewhere.open()
+    assert elsewhere.link.startswith("https://mlflow.example.com/#/experiments/1/runs?")
     assert "metrics.%60test_accuracy%60&orderByAsc=false" in again.link
 
 
