@@ -20,9 +20,9 @@ from mnist_ablate.ledger.database import connect_args, sqlite_file
 from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 from mnist_ablate.tracking.client import check_answer, connect, database_error, translate_errors
 from mnist_ablate.tracking.home_store import database
-from mnist_ablate.tracking.mirror import SENDERS
 from mnist_ablate.verification import artifacts
 
+_READERS = 4  # runs that a server is asked for side by side
 
 def read_ledger(url: str, sweep: str) -> list[RawStudy]:
     """Every study of a sweep, the latest last. Raises SweepError if there is none, and creates nothing.
@@ -177,7 +177,7 @@ def _from_server(uri: str, name: str) -> RawExperiment | None:
         token: str | None = ""
         while token is not None:
             page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token or None)
-            with ThreadPoolExecutor(SENDERS) as readers:
+            with ThreadPoolExecutor(_READERS) as readers:
                 runs += readers.map(partial(_run, client, uri), page)
             token = page.token or None
         return RawExperiment(experiment.tags, tuple(runs))

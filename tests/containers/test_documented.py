@@ -114,6 +114,7 @@ def test_page_asks_for_a_password_and_shows_the_runs(team: Project, tmp_path: Pa
         tab.shows("normalization", 90)
 
 
+@pytest.mark.long
 def test_files_in_s3_go_through_the_server(team: Project) -> None:
     key, secret = "of-the-test", secrets.token_hex(8)
     docker("run", "-d", "--name", "s3", "--network", f"{team.name}_edge", "--read-only", "--tmpfs", "/tmp", S3_IMAGE)

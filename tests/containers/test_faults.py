@@ -154,6 +154,7 @@ def test_down_and_up(cluster: Project) -> None:
         assert running.ended() == 0, running.said()
 
 
+@pytest.mark.long
 def test_database_away_for_two_minutes(cluster: Project) -> None:
     with sweep(cluster, "database-away", "database stopped for two minutes") as running:
         running.under_way()
@@ -204,6 +205,7 @@ def oom_kills(container: str) -> int:
     return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("oom_kill "))
 
 
+@pytest.mark.long
 def test_the_engine_itself_killed_and_started(cluster: Project) -> None:
     with sweep(cluster, "engine", "kill -9 of dockerd, then started") as running:
         running.under_way()

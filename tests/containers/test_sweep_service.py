@@ -134,6 +134,7 @@ def restarted(project: Project, part: str) -> Callable[[], bool]:
     return again
 
 
+@pytest.mark.long
 def test_parts_killed_at_random_moments_lose_no_sweep_and_train_nothing_twice(service: Project) -> None:
     chance = random.Random(int.from_bytes(os.urandom(4)))
     names: list[str] = []

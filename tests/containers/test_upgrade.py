@@ -25,6 +25,7 @@ def make_earlier(context: Path) -> None:
     docker(*words, "-f", str(context / "docker" / "Dockerfile"), "--target", "mlflow", "-t", IMAGE, str(context))
 
 
+@pytest.mark.long
 def test_an_earlier_tracker_of_a_user_without_root_is_brought_up_to_date(tmp_path: Path) -> None:
     make_earlier(tmp_path / "context")
     folder = tmp_path / "team"
