@@ -24,6 +24,7 @@ from mnist_ablate.verification import artifacts
 
 _READERS = 4  # runs that a server is asked for side by side
 
+
 def read_ledger(url: str, sweep: str) -> list[RawStudy]:
     """Every study of a sweep, the latest last. Raises SweepError if there is none, and creates nothing.
 
