@@ -130,6 +130,7 @@ def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> Non
         assert "resuming" in running.said()
 
 
+@pytest.mark.long
 def test_restart_of_every_part(cluster: Project) -> None:
     with sweep(cluster, "restarted", "`restart` of all parts") as running:
         running.under_way()
@@ -142,6 +143,7 @@ def test_restart_of_every_part(cluster: Project) -> None:
             assert running.ended() == 0, running.said()
 
 
+@pytest.mark.long
 def test_down_and_up(cluster: Project) -> None:
     with sweep(cluster, "down-and-up", "`down`, then `up -d`") as running:
         running.under_way()
@@ -241,6 +243,7 @@ def test_full_disk_of_the_tracker(cluster: Project) -> None:
         assert running.ask("sync", f"/data/{running.name}.yaml").returncode == 0
 
 
+@pytest.mark.long
 def test_first_start_of_the_database_cut_off_anywhere(tmp_path: Path) -> None:
     """After each cut `up` leads to a database with its roles, and what was left is kept aside and named."""
     prepare(tmp_path / "cut", MLFLOW_PORT="5057")

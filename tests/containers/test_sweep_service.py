@@ -35,10 +35,15 @@ JOIN trial_user_attributes a USING (trial_id) \
 WHERE s.study_name LIKE '{name}/%' AND t.state = 'COMPLETE' AND a.key = 'trial_id'"
 
 
+def client(words: str) -> str:
+    """The script of a command of the client."""
+    address = "export MNIST_ABLATE_SERVICE=http://127.0.0.1:8080"
+    return f". secrets/client.env && {address} && mnist-ablate {words}"
+
+
 def asked(project: Project, words: str) -> str:
     """What a command of the client says."""
-    address = "export MNIST_ABLATE_SERVICE=http://127.0.0.1:8080"
-    return follow(project, f". secrets/client.env && {address} && mnist-ablate {words}").stdout
+    return follow(project, client(words)).stdout
 
 
 def states(project: Project) -> dict[str, tuple[str, str, str]]:
@@ -56,7 +61,7 @@ def test_a_submitted_sweep_ends_while_nobody_is_there(service: Project) -> None:
     wait_until(lambda: states(service)["normalization"] == ("done", "0", "0"), "done, and in MLflow", 600)
     assert len(verdicts(service, "normalization")) == 7
     assert "normalization" in asked(service, "queue")
-    assert f"runs: {service.address}/#/experiments/" in asked(service, "attach normalization")
+    assert f"runs: {service.address}/#/experiments/" in follow(service, client("attach normalization")).stderr
     assert inspect(service.container("service"))["HostConfig"]["ReadonlyRootfs"]
 
 
@@ -88,10 +93,10 @@ def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tm
         sweep_file(service.folder / "data", name="alone", seeds=4, fixed={"epochs": 60, "width": 300, "model": "mlp"})
         network = start(relay)
         script = f". secrets/client.env && exec {PROGRAM} sweep data/alone.yaml --service http://127.0.0.1:{port}"
-        client = start(["bash", "-c", script], cwd=service.folder, env=service.environment)
+        person = start(["bash", "-c", script], cwd=service.folder, env=service.environment)
         wait_until(lambda: states(service).get("alone", ("",))[0] == "running", "running", 180)
         network.send_signal(signal.SIGSTOP)
-        client.kill()
+        person.kill()
         assert states(service)["alone"][0] == "running"
         wait_until(lambda: states(service)["alone"] == ("done", "0", "0"), "done, and in MLflow", 300)
         wait_until(lambda: inbox.messages and hook.bodies, "told", 60)
@@ -143,7 +148,7 @@ def test_parts_killed_at_random_moments_lose_no_sweep_and_train_nothing_twice(se
         """Again, where the service was just killed: the same question is the same sweep."""
         name = f"storm-{len(names)}"
         sweep_file(service.folder / "data", name=name, seeds=4, fixed={"epochs": 20, "width": 200, "model": "mlp"})
-        wait_until(lambda: service.shell(submission(name)).returncode == 0, f"{name} submitted", 180)
+        wait_until(lambda: service.shell(client(f"submit data/{name}.yaml")).returncode == 0, f"{name} submitted", 180)
         names.append(name)
 
     submit()
@@ -169,11 +174,6 @@ def test_parts_killed_at_random_moments_lose_no_sweep_and_train_nothing_twice(se
         assert service.compose(*words).returncode == 0
     told = f"{len(names)} sweeps, 0 lost, 0 trained twice, verdicts equal, {time.monotonic() - began:.0f} s"
     FIGURES.append((f"{len(order)} kills -9 of {len(PARTS)} parts at random moments", told))
-
-
-def submission(name: str) -> str:
-    address = "export MNIST_ABLATE_SERVICE=http://127.0.0.1:8080"
-    return f". secrets/client.env && {address} && mnist-ablate submit data/{name}.yaml"
 
 
 def test_what_can_be_reached_and_written_is_as_listed(service: Project) -> None:
