@@ -180,6 +180,7 @@ while True:
 """Takes what a worker's container still may, until the kernel ends it."""
 
 
+@pytest.mark.long
 def test_memory_limit_of_a_worker(cluster: Project) -> None:
     """The kernel ends the training first, as it is told to. Its trial is tried again."""
     with sweep(cluster, "memory", "memory limit of a worker reached", epochs=400) as running:

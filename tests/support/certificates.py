@@ -31,7 +31,11 @@ def made(folder: Path, addresses: Iterable[str] = ("127.0.0.1",)) -> Files:
     authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(each)) for each in addresses])
     root = _builder("authority", authority).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-    leaf = _builder("part of the cluster", own).add_extension(names, False)
+    root = root.add_extension(x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), False)
+    signs = x509.KeyUsage(*map(bool, (0, 0, 0, 0, 0, 1, 1, 0, 0)))  # certificates and lists of revoked ones
+    root = root.add_extension(signs, True)
+    issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())  # Python 3.13 asks for it
+    leaf = _builder("part of the cluster", own).add_extension(names, False).add_extension(issued_by, False)
     for path, builder in ((files.ca_file, root), (files.cert, leaf)):
         path.write_bytes(builder.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
     files.key.touch(mode=0o600)
