@@ -147,6 +147,7 @@ def heard(command: list[Any]) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
+@pytest.mark.long
 def test_tls_by_a_proxy(team: Project, tmp_path: Path) -> None:
     """The Caddyfile of the guide, with Caddy's own authority, and ports that any machine has free."""
     port, plain = free_port(), free_port()

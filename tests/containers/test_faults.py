@@ -233,6 +233,7 @@ for size in (1 << 20, 1 << 10, 1 << 10):
 """What is kept back for a write under way is there again once it has ended."""
 
 
+@pytest.mark.long
 def test_full_disk_of_the_tracker(cluster: Project) -> None:
     with sweep(cluster, "disk", "the tracker's disk full", epochs=200) as running:
         running.under_way()
