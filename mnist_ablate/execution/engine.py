@@ -370,6 +370,7 @@ class Engine:
                 return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
             if time.monotonic() > end:
                 break
+            time.sleep(_TICK_S)
         raise self._scheduler_is_gone()
 
     def _scheduler_is_gone(self) -> UnreachableError:
