@@ -1,6 +1,6 @@
 """Makes the pictures of the sweep service's pages: python docs/service_screenshots.py HOME.
 
-HOME is one that `mnist-ablate serve` recorded sweeps in. It is left as it is: its ledger is copied.
+HOME is one that `mnist-ablate serve` recorded sweeps in. It is left as it is: its databases are copied.
 """
 
 import json
@@ -30,7 +30,8 @@ def main(home: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "home"
         copy.mkdir()
-        shutil.copy(home / "ledger.db", copy)
+        for path in home.glob("*.db*"):
+            shutil.copy(path, copy)
         with served(copy) as url, browser(Path(folder)) as tab:
             with urllib.request.urlopen(f"{url}/api/v1/sweeps", timeout=30) as reply:
                 sweep = f"/sweeps/{json.load(reply)['sweeps'][0]['id']}"
