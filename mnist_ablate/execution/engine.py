@@ -35,7 +35,7 @@ _START_S = 2.0
 _UNSTARTED = 10
 _PAUSE_S = 5.0
 _RESULT_S = 30.0
-_SILENCE_S = 60.0  # a scheduler that still has its connection is gone if it answers nothing for this long
+_SILENCE_S = 60.0  # a scheduler may be late on a busy machine: it is asked again until then
 _EPOCHS_KEPT = 200
 _KILLED = "worker killed"
 
@@ -116,6 +116,10 @@ class _Task:
             if trial := left.pop(outcome.trial_id, None):
                 self.trials = tuple(left.values()) or self.trials
                 yield Finished(trial, outcome)
+
+    def finished_alike(self, outcome: Outcome) -> Iterator[Finished]:
+        """The same outcome for every trial that the training did not reach."""
+        return self.finished([outcome.model_copy(update={"trial_id": trial.id}) for trial in self.trials])
 
 
 @dataclass(eq=False)
@@ -312,9 +316,9 @@ class Engine:
         task.losses += 1
         if task.alone:
             reason = f"{outcome.reason}, with no other trial beside it too"
-            yield from task.finished(_of_each(task, outcome.model_copy(update={"status": "failed", "reason": reason})))
+            yield from task.finished_alike(outcome.model_copy(update={"status": "failed", "reason": reason}))
         elif task.losses > RETRIES:
-            yield from task.finished(_of_each(task, outcome))
+            yield from task.finished_alike(outcome)
         else:
             task.alone = outcome.reason == OUT_OF_MEMORY
             self._waiting.appendleft(task)
@@ -360,16 +364,12 @@ class Engine:
         return next((worker for worker, keys in given.items() if {*keys} - over == {key}), "")
 
     def _query_scheduler(self, question: Callable[..., Any], **arguments: Any) -> Any:
-        """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place.
-
-        On a busy machine it may be late, and is asked again.
-        """
+        """The scheduler's answer. Raises UnreachableError if it is gone, or if another has taken its place."""
         end = time.monotonic() + _SILENCE_S
-        while self._client.status == "running" and scheduler_id(self._client) == self._scheduler:
+        client = self._client
+        while client.status == "running" and scheduler_id(client) == self._scheduler and time.monotonic() < end:
             with suppress(OSError):
-                return self._client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
-            if time.monotonic() > end:
-                break
+                return client.sync(question, **arguments, callback_timeout=CONNECT_TIMEOUT_S)
             time.sleep(_TICK_S)
         raise self._scheduler_is_gone()
 
@@ -398,8 +398,3 @@ def _results(future: Any) -> tuple[dict[str, Outcome], str]:
         error = future.exception(timeout=1)
         return {}, _KILLED if isinstance(error, KilledWorker) else one_line(f"{type(error).__name__}: {error}")
     return {}, "its result was lost"
-
-
-def _of_each(task: _Task, outcome: Outcome) -> list[Outcome]:
-    """The same outcome for every trial that the training did not reach."""
-    return [outcome.model_copy(update={"trial_id": trial.id}) for trial in task.trials]

@@ -198,4 +198,5 @@ def test_backup_and_restore_give_the_same_verdicts(cluster: Project) -> None:
     finally:
         cluster.up_again(*parts)
     assert verdicts(cluster, "activation") == before
+    follow(cluster, ". secrets/client.env && mnist-ablate verify normalization")
     assert cluster.compose("run", "--rm", "-T", "--no-deps", "sweep", "verify", "activation").returncode == 0

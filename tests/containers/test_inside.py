@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from compose_project import Project, docker, inspect, memory, wait_until
+from compose_project import Project, docker, inspect, machine_address, memory, wait_until
 from conftest import FIGURES
 
 pytestmark = pytest.mark.timeout(300)
@@ -90,7 +90,7 @@ def test_who_reaches_whom(cluster: Project) -> None:
     """A listener of this machine stands for the world outside: it answers on every address of it."""
     with socket.create_server(("0.0.0.0", 0)) as outside:
         port = outside.getsockname()[1]
-        machine = json.loads(docker("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+        machine = machine_address()
         assert reaches(cluster, "mlflow", machine, port)  # the check can see: `edge` leads out, for S3
         for service in ("worker", "scheduler"):
             assert not reaches(cluster, service, machine, port)

@@ -18,7 +18,7 @@ import certificates
 import pytest
 import yaml
 from command import PROGRAM
-from compose_project import Project, changed, docker, follow, inspect, wait_until
+from compose_project import Project, changed, docker, follow, inspect, machine_address, wait_until
 from conftest import FIGURES
 from mail_inbox import Inbox, mail_server
 from mlflow_helpers import free_port
@@ -67,7 +67,7 @@ def test_a_submitted_sweep_ends_while_nobody_is_there(service: Project) -> None:
 
 def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tmp_path: Path) -> None:
     """Its sweep ends, and mail and webhook tell so. A proxy that is stopped is a network that carries nothing."""
-    host = json.loads(docker("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+    host = machine_address()
     files = certificates.made(tmp_path / "tls", [host])
     shutil.copy(files.ca_file, service.folder / "data" / "mail-authority.pem")
     encrypted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -181,6 +181,12 @@ def inspect(container: str) -> dict[str, Any]:
     return found[0]
 
 
+def machine_address() -> str:
+    """Of this machine, as containers reach it that have a way out."""
+    about = json.loads(docker("network", "inspect", "bridge").stdout)[0]
+    return str(about["IPAM"]["Config"][0]["Gateway"])
+
+
 def memory(project: Project, services: Sequence[str]) -> str:
     """What the first container of each of these services holds now."""
     found = [project.container(name) for name in services]
