@@ -1,5 +1,7 @@
 """MLflow's authorization function: refuses what no sweep needs, whoever asks, then asks for name and password.
 
+It also gives an experiment back to the account that created it, if MLflow did not come to note that.
+
 MLflow calls it before every request of a route that is not public (`authorization_function` in its configuration).
 """
 
@@ -17,6 +19,7 @@ _CLOSED = re.compile(
     r")(/.*)?"
 )
 _LOCATED = "/experiments/create"
+_NAMED = "/experiments/get-by-name"
 _LARGEST_JSON = 16 * 2**20
 _JSON_PATHS = ("/api/", "/ajax-api/")
 _FILES = ("/mlflow-artifacts/", "/upload-artifact")
@@ -32,7 +35,32 @@ def authenticate() -> Any:
     given = request.authorization
     if given is None or given.type != "basic" or not given.password:
         return make_basic_auth_response()
-    return authenticate_request_basic_auth()
+    account = authenticate_request_basic_auth()
+    if request.path.endswith(_NAMED) and not isinstance(account, Response):
+        _give_back(request.args.get("experiment_name", ""), account.username)
+    return account
+
+
+def _give_back(experiment: str, account: str) -> None:
+    """MLflow creates an experiment, then notes whose it is. One without that note and without runs is its maker's.
+
+    The note is missing if the server was killed in between; nobody but an administrator could use it then. Its tag
+    `account` is of whoever created it: no other account may write there.
+    """
+    from mlflow.entities import ViewType
+    from mlflow.server.auth import store
+    from mlflow.server.auth.db.models import SqlRolePermission
+    from mlflow.server.handlers import _get_tracking_store
+
+    runs = _get_tracking_store()
+    found = runs.get_experiment_by_name(experiment) if experiment else None
+    if found is None or found.tags.get("account") != account:
+        return
+    own = {"resource_type": "experiment", "resource_pattern": found.experiment_id}
+    with store.ManagedSessionMaker() as session:
+        noted = session.query(SqlRolePermission).filter_by(**own).first()
+    if noted is None and not runs.search_runs([found.experiment_id], "", ViewType.ALL, max_results=1):
+        store.grant_user_permission(account, permission="MANAGE", **own)
 
 
 def _refused(path: str) -> Response | None:

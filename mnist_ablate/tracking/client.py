@@ -216,6 +216,8 @@ def _translated(tracking_uri: str, error: "MlflowException") -> UnreachableError
     status: int = foreign or error.get_http_status_code()
     if status in {401, 403}:
         told = f"refused the credentials ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if status == 403:  # noqa: PLR2004 - HTTP
+            told = f"refused this account ({status}): is the experiment another account's? Use another name"
         if "Invalid Host header" in text:
             told = f"refused its own host name ({status}): start it with --allowed-hosts and this name"
         return RejectedError(f"{where} {told}")
@@ -265,5 +267,7 @@ def _no_answer(tracking_uri: str, error: BaseException) -> UnreachableError:
             reason = "timed out"
         elif isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
+        elif isinstance(cause, ConnectionError):  # has words of its own only where the system said nothing
+            reason = str(cause)
+        cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None) or (None, *cause.args)[-1]
     return UnreachableError(f"MLflow at {mask(tracking_uri)} does not answer: {reason}")

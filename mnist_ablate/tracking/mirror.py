@@ -351,12 +351,16 @@ class Mirror:
 
     def _open_experiment(self, client: "MlflowClient") -> "Experiment":
         """The experiment of the sweep's name: as it is, restored if it was deleted, or created."""
+        from mlflow.utils.credentials import read_mlflow_creds
+
         found = client.get_experiment_by_name(self.sweep)
         if found is None:
             store = database(self.uri)
             artifacts = artifact_root(store) if store else None  # a server chooses its own place
             # The second tag makes MLflow's page open on training runs, not on language models.
             tags = {"sweep": self.sweep, "mlflow.experimentKind": "custom_model_development"}
+            if account := read_mlflow_creds().username:
+                tags["account"] = account  # a server that is killed at once has not noted whose it is: mlflow_guard.py
             return client.get_experiment(client.create_experiment(self.sweep, artifacts, tags))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)

@@ -115,8 +115,10 @@ def test_kill_9_of_a_part_while_a_sweep_runs(cluster: Project, service: str) -> 
             running.start()
             code = running.ended()
         if code == 7 and service == "mlflow":
-            code = running.ask("sync", f"/data/{running.name}.yaml").returncode
-        assert code == 0, running.said()
+            synced = running.ask("sync", f"/data/{running.name}.yaml")
+            assert synced.returncode == 0, synced.stdout + synced.stderr
+        else:
+            assert code == 0, running.said()
 
 
 def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> None:

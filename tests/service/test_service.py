@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Command, Done
-from service_stack import ADMIN, Stack, stack
+import sqlalchemy
+from command import Command, Done, fake_trainer_environment
+from service_stack import ADMIN, USER, Stack, stack
+from sweep_runs import sweep_file
+from tiny_images import write_images
 
 from mnist_ablate.tracking import page_view
 
@@ -44,7 +47,7 @@ def test_a_sweep_ends_in_order_both_machines_trained_and_everything_agrees(servi
     assert len({line.split()[1] for line in (service.folder / "starts").read_text().splitlines()}) == 2
 
 
-@pytest.mark.parametrize("user", ["sweeper", ADMIN])
+@pytest.mark.parametrize("user", [USER, ADMIN])
 def test_runs_are_visible_with_an_account(service: Stack, swept: list[Done], user: str) -> None:
     assert swept[0].code == 0
     named = service.call("/api/2.0/mlflow/experiments/get-by-name?experiment_name=small", user=user)
@@ -72,6 +75,25 @@ def test_wrong_password_and_no_certificate_are_one_line(service: Stack, swept: l
     done = run("sweep", "small.yaml", "--seeds", "4", "--fresh", "--cluster", service.scheduler)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "TLS needs --tls-ca-file, --tls-cert, --tls-key" in done.err
+
+
+@pytest.mark.parametrize(("maker", "code"), [(USER, 0), (ADMIN, 3)])
+def test_an_experiment_whose_maker_was_not_noted_is_given_back_to_the_maker_alone(
+    service: Stack, tmp_path: Path, maker: str, code: int
+) -> None:
+    """As a server leaves it that was killed between the two steps of creating one."""
+    name = f"by-{maker}"
+    tags = [{"key": "account", "value": maker}]
+    service.call("/api/2.0/mlflow/experiments/create", {"name": name, "tags": tags}, user=maker)
+    engine = sqlalchemy.create_engine(f"postgresql+psycopg2://ablate@127.0.0.1:{service.database_port}/mlflow")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DELETE FROM role_permissions WHERE resource_type = 'experiment'"))
+    engine.dispose()
+    path, images = sweep_file(tmp_path, name=name), write_images(tmp_path / "tiny.npz")
+    run = Command(tmp_path, service.environment(**fake_trainer_environment(tmp_path)))
+    done = run("sweep", str(path), "--data", str(images), *service.cluster)
+    assert done.code == code, done.err
+    assert ("refused this account (403): is the experiment another account's?" in done.err) == bool(code)
 
 
 def test_the_real_trainer_trains_on_the_cluster(service: Stack) -> None:

@@ -5,8 +5,9 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from mlflow_helpers import free_port, mirror
@@ -40,7 +41,7 @@ def within(seconds: float) -> Iterator[None]:
     ("reply", "told"),
     [
         (Reply(401, b"You are not authenticated."), "refused the credentials (401): set MLFLOW_TRACKING_USERNAME and"),
-        (Reply(403, b"Permission denied"), "refused the credentials (403): set MLFLOW_TRACKING_USERNAME and"),
+        (Reply(403, b"Permission denied"), "refused this account (403): is the experiment another account's? Use"),
         (Reply(403, b"Invalid Host header - possible DNS rebinding"), "refused its own host name (403): start it with"),
         (Reply(404, b"<html>nothing here</html>"), "is not an MLflow server (404): set MLFLOW_TRACKING_URI"),
         (Reply(404, b'{"detail": "Not Found"}', JSON), "is not an MLflow server (404)"),
@@ -67,6 +68,25 @@ def test_answer_is_told_in_one_line_and_no_request_is_repeated(reply: Reply, tol
 def test_dead_server_costs_milliseconds() -> None:
     with within(1):
         assert message(f"http://127.0.0.1:{free_port()}").endswith("does not answer: Connection refused")
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_server_that_ends_in_the_middle_is_told_in_few_words(monkeypatch: pytest.MonkeyPatch, later: bool) -> None:
+    if later:
+        monkeypatch.setattr(client, "check_answer", lambda _uri: None)
+
+    def end(server: socket.socket) -> None:
+        with suppress(OSError):  # the test has closed it
+            while True:
+                accepted, _ = server.accept()
+                accepted.recv(4096)
+                accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=end, args=(server,), daemon=True).start()
+        text = message(f"http://127.0.0.1:{server.getsockname()[1]}")
+        server.shutdown(socket.SHUT_RDWR)
+    assert text.endswith("does not answer: Remote end closed connection without response")
 
 
 @pytest.mark.parametrize("uri", ["http://no-such-host.invalid:5000", "http://", "http://host:port", "http://[::1"])
