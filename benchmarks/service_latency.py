@@ -75,7 +75,7 @@ def recorded(url: str) -> list[str]:
         sweep = sweep_runs.small(name=f"sweep-{number:04}")
         plan = make_plan(sweep, ledger_records.DATA)
         record = ledger.begin(plan, fresh=False)
-        record.fingerprints = [{"images": "tiny"}]
+        record.fingerprints = [{"images": "tiny", "notes": []}]
         record.add_all([(each, ledger_records.outcome(each)) for each in plan.verdict_trials()])
         ids.append(queue.submit(sweep, owner=f"user-{number % 10}", planned=plan.size)[0].id)
     with queue.writing() as connection:

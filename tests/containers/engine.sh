@@ -48,6 +48,23 @@ mirror() {
     /etc/apt/sources.list 2>/dev/null | grep . || echo http://deb.debian.org/debian
 }
 
+# What this machine does with packets of others: the policy of FORWARD, and whether any are forwarded at all.
+forwarding() { iptables -S FORWARD | awk '/^-P/ {print $3}' && cat /proc/sys/net/ipv4/ip_forward; }
+
+# The network is left as it was found. A bridge of another engine, and all rules but Docker's, stay.
+remove_network() {
+  [ -s "$cache/forwarding" ] || return 0
+  local was table
+  mapfile -t was <"$cache/forwarding"
+  ! ip link show docker0 >/dev/null 2>&1 || ip link delete docker0
+  for table in iptables ip6tables; do
+    "$table-save" 2>/dev/null | grep -vi docker | "$table-restore" 2>/dev/null || true
+  done
+  iptables -P FORWARD "${was[0]}"
+  echo "${was[1]}" >/proc/sys/net/ipv4/ip_forward
+  rm "$cache/forwarding"
+}
+
 # A dead one that nobody has waited for has no program.
 running() { [ -s "$pid_file" ] && [[ $(readlink "/proc/$(cat "$pid_file")/exe") == */dockerd ]]; }
 
@@ -58,6 +75,7 @@ start() {
   pgrep -f "containerd-shim.* -address $cache/run/" >/dev/null || rm -rf "$cache/run"
   rm -f "$pid_file"
   mkdir -p "$cache/run" "$cache/data"
+  [ -e /sys/class/net/docker0 ] || forwarding >"$cache/forwarding"
   # A shell ignores SIGINT for what it starts in the background, and every container would inherit that.
   python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -83,6 +101,7 @@ stop() {
     done
   fi
   ! running || kill -9 "$(cat "$pid_file")"
+  remove_network
 }
 
 case ${1:-} in

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(300)
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "team-stack.md"
 
 
-@pytest.mark.parametrize("uid", [12345, pytest.param(0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("uid", [12345, 0])
 def test_a_sweep_leaves_its_results_to_the_caller(tmp_path: Path, uid: int) -> None:
     results = tmp_path / "results"
     results.mkdir()

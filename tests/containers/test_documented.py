@@ -114,7 +114,6 @@ def test_page_asks_for_a_password_and_shows_the_runs(team: Project, tmp_path: Pa
         tab.shows("normalization", 90)
 
 
-@pytest.mark.long
 def test_files_in_s3_go_through_the_server(team: Project) -> None:
     key, secret = "of-the-test", secrets.token_hex(8)
     docker("run", "-d", "--name", "s3", "--network", f"{team.name}_edge", "--read-only", "--tmpfs", "/tmp", S3_IMAGE)
@@ -147,7 +146,6 @@ def heard(command: list[Any]) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-@pytest.mark.long
 def test_tls_by_a_proxy(team: Project, tmp_path: Path) -> None:
     """The Caddyfile of the guide, with Caddy's own authority, and ports that any machine has free."""
     port, plain = free_port(), free_port()

@@ -132,7 +132,6 @@ def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> Non
         assert "resuming" in running.said()
 
 
-@pytest.mark.long
 def test_restart_of_every_part(cluster: Project) -> None:
     with sweep(cluster, "restarted", "`restart` of all parts") as running:
         running.under_way()
@@ -145,7 +144,6 @@ def test_restart_of_every_part(cluster: Project) -> None:
             assert running.ended() == 0, running.said()
 
 
-@pytest.mark.long
 def test_down_and_up(cluster: Project) -> None:
     with sweep(cluster, "down-and-up", "`down`, then `up -d`") as running:
         running.under_way()
@@ -182,7 +180,6 @@ while True:
 """Takes what a worker's container still may, until the kernel ends it."""
 
 
-@pytest.mark.long
 def test_memory_limit_of_a_worker(cluster: Project) -> None:
     """The kernel ends the training first, as it is told to. Its trial is tried again."""
     with sweep(cluster, "memory", "memory limit of a worker reached", epochs=400) as running:
@@ -210,7 +207,6 @@ def oom_kills(container: str) -> int:
     return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("oom_kill "))
 
 
-@pytest.mark.long
 def test_the_engine_itself_killed_and_started(cluster: Project) -> None:
     with sweep(cluster, "engine", "kill -9 of dockerd, then started") as running:
         running.under_way()
@@ -235,7 +231,6 @@ for size in (1 << 20, 1 << 10, 1 << 10):
 """What is kept back for a write under way is there again once it has ended."""
 
 
-@pytest.mark.long
 def test_full_disk_of_the_tracker(cluster: Project) -> None:
     with sweep(cluster, "disk", "the tracker's disk full", epochs=200) as running:
         running.under_way()
@@ -247,7 +242,6 @@ def test_full_disk_of_the_tracker(cluster: Project) -> None:
         assert running.ask("sync", f"/data/{running.name}.yaml").returncode == 0
 
 
-@pytest.mark.long
 def test_first_start_of_the_database_cut_off_anywhere(tmp_path: Path) -> None:
     """After each cut `up` leads to a database with its roles, and what was left is kept aside and named."""
     prepare(tmp_path / "cut", MLFLOW_PORT="5057")
