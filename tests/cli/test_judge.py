@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from command import PROGRAM, Call, Command
 from ledger_records import recorded
 from sweep_runs import small, sweep_file
 
+from mnist_ablate.cli.sweeps import FAILED_TRIALS, NOT_IN_STEP
 from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.sweep_file import shipped
 from mnist_ablate.text import guess
 
+ROOT = Path(__file__).parents[2]
 HEAD = "params.act,batch_size,run,test_accuracy"
 ROWS = [
     f"{arm},{size},run-{seed},{97 + 0.01 * seed * (seed % 3) - worse:.2f}%"
@@ -92,6 +96,23 @@ def test_a_recorded_sweep_is_written_as_a_table_that_gives_its_verdicts(command:
     judged = json.loads(done.stdout)
     assert judged["claims"] == whole["claims"]
     assert judged["arms"] == whole["arms"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_sweep_is_written_as_a_table_that_gives_its_verdicts(command: Command, name: str) -> None:
+    """Recorded by the driver, with tuning and search; with four seeds."""
+    content = yaml.safe_load((ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8"))
+    (command.folder / f"{name}.yaml").write_text(yaml.safe_dump({**content, "seeds": 4}, sort_keys=False))
+    fake = {"FAKE_EPOCH_S": "0", "MNIST_ABLATE_TRAINER": "whole_trainer:factory"}
+    swept = command("sweep", f"{name}.yaml", **fake)
+    assert swept.code in {FAILED_TRIALS, NOT_IN_STEP}, swept.err  # there is no MLflow
+    (command.folder / "t.csv").write_text(command("report", name, "--format", "csv").out)
+    judged = command("judge", "t.csv", "--sweep", f"{name}.yaml", "--json")
+    assert judged.code == 0, judged.err
+    whole = command("report", name, "--format", "json").document
+    for part in ("claims", "arms"):
+        assert judged.document[part] == whole[part]
 
 
 @pytest.mark.slow

@@ -25,10 +25,10 @@ from mlflow_helpers import free_port
 from mlflow_stub import Reply, Stub, running
 from sweep_runs import sweep_file
 
-pytestmark = pytest.mark.timeout(1800)
 PARTS = ("service", "runner", "scheduler", "worker", "db", "mlflow")
 KILLS = int(os.environ.get("MNIST_ABLATE_KILLS", "1"))
 """Of each part: a longer campaign sets more."""
+pytestmark = pytest.mark.timeout(1800 * KILLS)
 AT_ONCE = 3
 TOLD = "SELECT count(*), count(DISTINCT a.value_json) FROM trials t JOIN studies s USING (study_id) \
 JOIN trial_user_attributes a USING (trial_id) \

@@ -1,7 +1,6 @@
 """The fake trainer with every metric that a shipped sweep's claims ask for."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fake_trainer import FakeTrainer
 
@@ -16,7 +15,7 @@ class WholeTrainer(FakeTrainer):
         luck = made.metrics["val_accuracy"] % 0.01
         costs = {"epoch_seconds": 1 + luck, "peak_memory": 1e9 * (1 + luck)}
         of_curve = curve_metrics(made.epochs, trial.settings["epochs"], 10)
-        return replace(made, metrics={**costs, **of_curve, **made.metrics})
+        return made.model_copy(update={"metrics": {**costs, **of_curve, **made.metrics}})
 
 
 def factory(_digits: Dataset) -> WholeTrainer:
