@@ -1,6 +1,7 @@
 """Makes the pictures of the sweep service's pages: python docs/service_screenshots.py HOME.
 
-HOME is one that `mnist-ablate serve` recorded sweeps in. It is left as it is: its databases are copied.
+HOME is one that `mnist-ablate serve` recorded sweeps in, one of them to its end. It stays as it is: its databases are
+copied.
 """
 
 import json
@@ -34,11 +35,11 @@ def main(home: Path) -> None:
             shutil.copy(path, copy)
         with served(copy) as url, browser(Path(folder)) as tab:
             with urllib.request.urlopen(f"{url}/api/v1/sweeps", timeout=30) as reply:
-                sweep = f"/sweeps/{json.load(reply)['sweeps'][0]['id']}"
+                done = [each["id"] for each in json.load(reply)["sweeps"] if each["state"] == "done"]
             picture(tab, f"{url}/", WIDE, "light", "list")
             picture(tab, f"{url}/new?from=dropout", WIDE, "light", "editor")
-            picture(tab, url + sweep, WIDE, "dark", "sweep")
-            picture(tab, url + sweep, PHONE, "light", "phone")
+            picture(tab, f"{url}/sweeps/{done[0]}", WIDE, "dark", "sweep")
+            picture(tab, f"{url}/sweeps/{done[0]}", PHONE, "light", "phone")
 
 
 def picture(tab: Browser, url: str, size: tuple[int, int], scheme: str, name: str) -> None:
@@ -46,7 +47,7 @@ def picture(tab: Browser, url: str, size: tuple[int, int], scheme: str, name: st
     tab.size(*size)
     tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     tab.open(url)
-    tab.until("document.readyState === 'complete' && !!document.querySelector('main')")
+    tab.until("document.readyState === 'complete' && [...document.images].every(each => each.complete)")
     tab.picture(IMAGES / f"service-{name}.png")
 
 
