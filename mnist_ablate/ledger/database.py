@@ -119,9 +119,14 @@ def translate_errors(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error  # Optuna wraps some
-        if not isinstance(cause, SQLAlchemyError | OSError | ImportError):
+        if not isinstance(cause, SQLAlchemyError | OSError | ImportError) and not _is_of_driver(cause):
             raise
         raise _explanation(url, cause) from error
+
+
+def _is_of_driver(error: Exception) -> bool:
+    """SQLAlchemy lets the driver's own error through where a connection broke before its isolation level is put back."""
+    return any(base.__module__ in {"psycopg2", "sqlite3"} and base.__name__ == "Error" for base in type(error).__mro__)
 
 
 def _explanation(url: str, error: Exception) -> AblateError:

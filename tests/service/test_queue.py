@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from postgres import Postgres
+from sqlalchemy import text
 from sweep_runs import small
 
-from mnist_ablate.errors import AblateError, ConflictError, SweepError
+from mnist_ablate.errors import AblateError, ConflictError, SweepError, UnreachableError
 from mnist_ablate.service import claims as claims_module
 from mnist_ablate.service.claims import Claims, Ending, died, report, settle, settle_behind
 from mnist_ablate.service.limits import Limits, UserLimits
@@ -311,3 +313,17 @@ def test_a_database_that_cannot_be_used_is_one_line(address: str) -> None:
         Queue(address)
     assert "\n" not in str(raised.value)
     assert "a:b" not in str(raised.value)
+
+
+@pytest.mark.service
+def test_a_database_that_ends_while_it_is_looked_at_is_told_as_one_that_is_away(server: Postgres) -> None:
+    """Putting the isolation level back is the driver's business, and so is the error of that."""
+    queue = Queue(server.database())
+    ended = text("SELECT pg_terminate_backend(:pid)")
+    with queue.reading() as one, queue.reading() as other:  # two connections, for the second time further down
+        one.execute(text("SELECT 1"))
+        other.execute(text("SELECT 1"))
+    with queue.reading() as other, pytest.raises(UnreachableError, match="not reachable: start it or check OPTUNA"):
+        with queue.reading() as one:
+            other.execute(ended, {"pid": one.scalar(text("SELECT pg_backend_pid()"))})
+    queue.close()
