@@ -125,7 +125,7 @@ def translate_errors(url: str) -> Iterator[None]:
 
 
 def _is_of_driver(error: Exception) -> bool:
-    """SQLAlchemy lets the driver's own error through where a connection broke before its isolation level is put back."""
+    """SQLAlchemy lets the driver's own error through where it puts the isolation level of a broken connection back."""
     return any(base.__module__ in {"psycopg2", "sqlite3"} and base.__name__ == "Error" for base in type(error).__mro__)
 
 

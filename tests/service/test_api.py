@@ -296,7 +296,7 @@ def test_requests_are_counted_for_each_account(tmp_path: Path) -> None:
     rates = Rates(looks=Rate(3, 0.01), changes=Rate(1, 0.01), failures=Rate(2, 0.01))
     with serving(tmp_path / "home", accounts, rates=rates) as server:
         assert [server.api("GET", "/sweeps", user="ann").status for _ in range(4)] == [200, 200, 200, 429]
-        assert server.answers[-1].headers["retry-after"] == "100"
+        assert 1 <= int(server.answers[-1].headers["retry-after"]) <= 100
         assert "too many requests" in refused(server.answers[-1], 429)
         assert server.api("GET", "/sweeps", user="ben").status == 200
         assert [server.api("POST", f"/sweeps/{MISSING}/cancel", user="ann").status for _ in range(2)] == [404, 429]

@@ -323,7 +323,7 @@ def test_a_database_that_ends_while_it_is_looked_at_is_told_as_one_that_is_away(
     with queue.reading() as one, queue.reading() as other:  # two connections, for the second time further down
         one.execute(text("SELECT 1"))
         other.execute(text("SELECT 1"))
-    with queue.reading() as other, pytest.raises(UnreachableError, match="not reachable: start it or check OPTUNA"):
-        with queue.reading() as one:
-            other.execute(ended, {"pid": one.scalar(text("SELECT pg_backend_pid()"))})
+    away = pytest.raises(UnreachableError, match="not reachable: start it or check OPTUNA_STORAGE")
+    with queue.reading() as other, away, queue.reading() as one:
+        other.execute(ended, {"pid": one.scalar(text("SELECT pg_backend_pid()"))})
     queue.close()
