@@ -109,6 +109,16 @@ def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tm
     FIGURES.append(("client killed, its network cut", "the sweep ended, mail and webhook came"))
 
 
+def test_a_sweep_that_waits_runs_after_an_upgrade(service: Project) -> None:
+    """New containers for every part, as `docker compose up -d --build` makes them of new images."""
+    service.compose("stop", "runner")
+    sweep_file(service.folder / "data", name="waits", seeds=2, fixed={"epochs": 5, "width": 100, "model": "mlp"})
+    follow(service, client("submit data/waits.yaml"))
+    assert states(service)["waits"][0] == "waiting"
+    service.compose("up", "-d", "--no-build", "--force-recreate", "--scale", "worker=2", *PARTS)
+    wait_until(lambda: states(service)["waits"] == ("done", "0", "0"), "done, and in MLflow", 300)
+
+
 @contextmanager
 def processes() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     """Starts processes that are gone after the block, stopped ones too."""
