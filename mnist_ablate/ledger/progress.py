@@ -223,10 +223,15 @@ def awaited(plan: Plan, due: Iterable[PlannedTrial]) -> dict[str, set[str]]:
 
 
 def _claim_order(plan: Plan) -> Callable[[PlannedTrial], int]:
-    """In an adaptive sweep, the place of the first claim that a trial decides: so claims are decided one by one."""
-    order: dict[str, int] = {}
-    for place, own in enumerate(_arms_of_claims(plan).values()):
-        order |= {arm: place for arm in own if arm not in order}
+    """In an adaptive sweep, the place of the first claim that a trial decides: so claims are decided one by one.
+
+    Next is always the claim that needs the fewest arms besides those of the claims before it, the first of equals.
+    """
+    order, left = dict[str, int](), [*_arms_of_claims(plan).values()]
+    while left:
+        nearest = min(left, key=lambda own: len(own - order.keys()))
+        left.remove(nearest)
+        order |= dict.fromkeys(nearest - order.keys(), len(order))
     return lambda each: order.get(label(each.arm.params), len(order)) if each.stage == "verdict" else len(order)
 
 

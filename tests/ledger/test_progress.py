@@ -27,7 +27,8 @@ from mnist_ablate.reports.report import Selection
 from mnist_ablate.reports.selection import select
 from mnist_ablate.settings import Settings
 from mnist_ablate.statistics.verdict import decide, judge
-from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label
+from mnist_ablate.sweep import sweep_file
+from mnist_ablate.sweep.plan import Plan, PlannedTrial, count, label, make_plan
 from mnist_ablate.trial import Outcome, RecordedTrial, Row, Status
 from mnist_ablate.verification import ledger_check, raw_stores
 from mnist_ablate.verification.ledger_check import CheckedLedger
@@ -206,6 +207,13 @@ def test_claims_are_decided_one_by_one_and_what_comes_later_changes_no_verdict()
     needed = len(progress.awaited(plan, rounds[0])[first.name])
     assert needed < len(rounds[0])
     assert {each.id for each in rounds[0][:needed]} == progress.awaited(plan, rounds[0])[first.name]
+
+
+def test_next_is_the_claim_that_needs_the_fewest_arms_besides_those_before() -> None:
+    plan = make_plan(sweep_file.load("normalization"), "0" * 64)
+    arms = [*dict.fromkeys(label(each.arm.params) for each in progress.due(plan, {}))]
+    assert arms[:4] == ["unit relu", "centered_uint8 relu", "centered relu", "standardized relu"]
+    assert all(name.endswith("relu") for name in arms[:6])
 
 
 def test_a_sweep_with_a_fixed_number_of_seeds_has_no_looks() -> None:
