@@ -142,12 +142,17 @@ class LiveProgress:
             size=self._size,
             total=self._total,
             seconds_left=seconds,
-            status=f"{self._done} of {self._total} trials, {len(running)} running, {time_left_text(seconds)}",
+            status=f"{self._done} of {self._total} trials, {len(running)} running, {self._time_left(seconds)}",
             claims=tuple(
                 ClaimSoFar(name=each.name, statement=each.statement, verdict=self._verdicts.get(each.name, ""))
                 for each in sweep.every_claim
             ),
         )
+
+    def _time_left(self, seconds: float | None) -> str:
+        """Of an adaptive sweep it is what all seeds of every arm would take."""
+        text = time_left_text(seconds)
+        return f"at most {text}" if self._sweep.looks and seconds is not None else text
 
     def _metric_text(self, epoch: Epoch) -> str:
         """What values are chosen by; of own code that does not report it, the first metric."""

@@ -74,6 +74,18 @@ def test_the_table_has_the_running_trials_the_arms_and_the_time_left(clock: Simp
     assert "1 of 6 trials, 0 running, 1.8 min left" in text
 
 
+def test_the_time_left_of_an_adaptive_sweep_is_the_most_that_it_takes(clock: SimpleNamespace) -> None:
+    wanted = plan(seeds={"min": 2, "max": 3})
+    first = wanted.verdict_trials()[0]
+    shown, _ = watch(wanted)
+    shown.event(first, Started(first.trial, "w1"))
+    assert "time left: measuring" in table(shown)
+    for number in (1, 2):
+        clock.now += 5
+        shown.event(first, Progress(first.trial, fake_trainer.epoch(first.trial, number)))
+    assert "0 of at most 6 trials, 1 running, at most 50 s left" in table(shown)
+
+
 def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_preparation_is_no_time_of_a_trial(
     clock: SimpleNamespace,
 ) -> None:
