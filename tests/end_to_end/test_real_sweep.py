@@ -2,6 +2,8 @@
 
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 
@@ -70,10 +72,14 @@ def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(
 
 
 def test_help_is_quick_and_quiet(real):
-    times = []
+    """Beside a Python that imports what every program has: 3.3 times as long; 40 times with what a sweep imports."""
+    usual, times = [], []
     for _ in range(5):
-        clock = time.perf_counter()
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import argparse, json, logging, pathlib"], check=True)
+        usual.append(time.perf_counter() - began)
+        began = time.perf_counter()
         done = real("--help")
-        times.append(time.perf_counter() - clock)
+        times.append(time.perf_counter() - began)
         assert (done.code, done.err) == (0, "")
-    assert min(times) < 0.3
+    assert min(times) < 8 * min(usual)
