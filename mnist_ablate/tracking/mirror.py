@@ -351,10 +351,10 @@ class Mirror:
 
     def _open_experiment(self, client: "MlflowClient") -> "Experiment":
         """The experiment of the sweep's name: as it is, restored if it was deleted, or created."""
-        from mlflow.utils.credentials import read_mlflow_creds
-
         found = client.get_experiment_by_name(self.sweep)
         if found is None:
+            from mlflow.utils.credentials import read_mlflow_creds
+
             store = database(self.uri)
             artifacts = artifact_root(store) if store else None  # a server chooses its own place
             # The second tag makes MLflow's page open on training runs, not on language models.
