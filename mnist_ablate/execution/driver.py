@@ -83,6 +83,7 @@ class Run:
             self.record.origin = recorded_report.origin()
         if not self.record.fingerprints:
             self.record.fingerprints = workload.fingerprints(inputs, planned_settings(plan))
+        self._fingerprints = self.record.fingerprints  # read now: to judge, at the end, needs no database
         records = self.record.records()
         earlier = self.record.registration.earlier[-1:] if workload.runs_code and not records else ()
         if any(each.trials and each.content["data_digest"] != inputs.digest for each in earlier):
@@ -110,7 +111,7 @@ class Run:
     @cached_property
     def report(self) -> Report:
         """The claims, judged on what is recorded."""
-        return judging.of_records(self.plan, self.entries, self.record.registration, self.record.fingerprints)
+        return judging.of_records(self.plan, self.entries, self.record.registration, self._fingerprints)
 
     @property
     def recorded(self) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from sweep_runs import Tracker, Watcher, small, starts
 
-from mnist_ablate.errors import ConflictError
+from mnist_ablate.errors import ConflictError, UnreachableError
 from mnist_ablate.execution import cluster, driver, recorded_report
 from mnist_ablate.execution.driver import Run, drive
 from mnist_ablate.execution.engine import Engine, Event
 from mnist_ablate.ledger import progress
-from mnist_ablate.ledger.ledger import Ledger
+from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking.client import RejectedError
 from mnist_ablate.trial import Trial
@@ -49,6 +49,20 @@ def crashed(settings: Settings, after: int, **changes: object) -> Watcher:
     with pytest.raises(RuntimeError, match="crash"):
         drive(small(**changes), settings, watcher)
     return watcher
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fake")
+def test_a_database_that_is_away_at_the_end_keeps_no_verdict_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = drive(small(), settings, Watcher())
+
+    def away(_record: Record) -> None:
+        raise UnreachableError("database not reachable")
+
+    monkeypatch.setattr(Record, "fingerprints", property(away))
+    assert result.report.trials.complete == 6
 
 
 @pytest.mark.slow
