@@ -123,10 +123,10 @@ def test_kill_9_of_a_part_while_a_sweep_runs(cluster: Project, service: str) -> 
 def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> None:
     with sweep(cluster, "kill-sweep", "kill -9 of the sweep") as running:
         running.under_way()
-        FIGURES.append(("memory while a sweep runs", memory(cluster, ("db", "mlflow", "scheduler", "worker"))))
         cluster.kill(running.container)
         assert running.ended() == 137
         running.start()
+        FIGURES.append(("memory while a sweep runs", memory(cluster, ("db", "mlflow", "scheduler", "worker"))))
         assert running.ended() == 0, running.said()
         assert "resuming" in running.said()
 

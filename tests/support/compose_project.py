@@ -82,7 +82,9 @@ class Project:
 
     def kill(self, container: str) -> None:
         """Kill -9 what runs in a container, as the kernel would: Docker itself is not asked and restarts it."""
-        os.kill(int(inspect(container)["State"]["Pid"]), 9)
+        pid = int(inspect(container)["State"]["Pid"])
+        assert pid, f"{container} has ended already"  # 0 would be this process and all beside it
+        os.kill(pid, 9)
 
     def rows(self, database: str, query: str) -> list[str]:
         """What the database answers to its administrator, a line a row."""
