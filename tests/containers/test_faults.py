@@ -17,7 +17,7 @@ from conftest import FIGURES
 from sweep_runs import sweep_file
 
 pytestmark = pytest.mark.timeout(600)
-SEEDS, EPOCHS = 5, 400  # a trial on a warm worker takes a second or more: time to see a part of them recorded
+SEEDS, EPOCHS = 5, 200  # a trial on a warm worker takes a second or more: time to see a part of them recorded
 PLANNED = 2 * SEEDS
 TOLD = (
     "SELECT a.value_json FROM trials t JOIN studies s USING (study_id) JOIN trial_user_attributes a USING (trial_id) \
@@ -72,9 +72,9 @@ class Sweep:
 
 
 @contextmanager
-def sweep(project: Project, name: str, fault: str) -> Iterator[Sweep]:
+def sweep(project: Project, name: str, fault: str, epochs: int = EPOCHS) -> Iterator[Sweep]:
     """A sweep that was begun. After the block it is looked at: everything recorded once, here and in MLflow."""
-    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": EPOCHS, "width": 300, "model": "mlp"})
+    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": epochs, "width": 300, "model": "mlp"})
     found, began = Sweep(project, name), time.monotonic()
     found.start()
     yield found
@@ -181,7 +181,7 @@ while True:
 
 def test_memory_limit_of_a_worker(cluster: Project) -> None:
     """The kernel ends the training first, as it is told to. Its trial is tried again."""
-    with sweep(cluster, "memory", "memory limit of a worker reached") as running:
+    with sweep(cluster, "memory", "memory limit of a worker reached", epochs=2 * EPOCHS) as running:
         running.under_way()
         worker = cluster.container("worker")
         before = oom_kills(worker)
