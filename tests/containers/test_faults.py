@@ -155,7 +155,6 @@ def test_down_and_up(cluster: Project) -> None:
         assert running.ended() == 0, running.said()
 
 
-@pytest.mark.long
 def test_database_away_for_two_minutes(cluster: Project) -> None:
     with sweep(cluster, "database-away", "database stopped for two minutes") as running:
         running.under_way()
