@@ -58,6 +58,12 @@ class Settings:
         return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)  # SQLAlchemy would look for another driver
 
     @property
+    def trains_here_first(self) -> bool:
+        """Whether a sweep will train for sure, here and from the first trial on: nothing was ever recorded here."""
+        is_old = os.path.exists(self.home / "ledger.db")  # noqa: PTH110 - it does not raise where it may not look
+        return not (self.cluster or os.environ.get("OPTUNA_STORAGE") or is_old)
+
+    @property
     def tracking_uri(self) -> str:
         """MLFLOW_TRACKING_URI, or the embedded store in the home."""
         return os.environ.get("MLFLOW_TRACKING_URI") or self.embedded_uri

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -151,25 +152,30 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
         here = [name for name, value in own.items() if value]
         sweep_elsewhere(source, address, overrides, seeds, here, quick=quick, as_json=as_json)
     from mnist_ablate.execution.dask_settings import tls_from_options
+    from mnist_ablate.execution.worker_template import importing
     from mnist_ablate.sweep import sweep_file
 
     tls = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
     question = sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
-    # These imports take seconds, so they wait until the file is found good.
     from dask.system import CPU_COUNT
-    from rich.console import Console
 
-    from mnist_ablate.cli.live_view import Watch
-    from mnist_ablate.execution.driver import drive
-    from mnist_ablate.service.dask_service import check_address
-    from mnist_ablate.service.webhook import failing
-
-    if cluster is not None:
-        check_address(cluster)
     where = (home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls)
     settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow)
-    with failing(settings.webhook, question.name), Watch(Console(stderr=True)) as watch:
-        result = drive(question, settings, watch)
+    with ExitStack() as stack:
+        if settings.trains_here_first:
+            stack.enter_context(importing(settings.trainer or question.workload.trainer))
+        # These imports take seconds, so they wait until the file is found good.
+        from rich.console import Console
+
+        from mnist_ablate.cli.live_view import Watch
+        from mnist_ablate.execution.driver import drive
+        from mnist_ablate.service.dask_service import check_address
+        from mnist_ablate.service.webhook import failing
+
+        if cluster is not None:
+            check_address(cluster)
+        stack.enter_context(failing(settings.webhook, question.name))
+        result = drive(question, settings, stack.enter_context(Watch(Console(stderr=True))))
     _end(result, settings, as_json=as_json, register=register)
 
 

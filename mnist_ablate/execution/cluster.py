@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import distributed.utils
 from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
 from mnist_ablate import environment
 from mnist_ablate.errors import AblateError, UnreachableError, mask
+from mnist_ablate.execution import worker_template
 from mnist_ablate.execution.dask_settings import (
     CONNECT_TIMEOUT_S,
     SETTINGS,
@@ -49,6 +51,7 @@ def connected(jobs: int, address: str | None, plugin: TrainerPlugin, tls: Tls | 
             # Workers get the variables of this process, which may be a notebook. Dask sets one of its own there.
             stack.enter_context(environment.overridden({**environment.TRAINING, _SET_BY_DASK: str(os.getpid())}))
             stack.enter_context(_main_left_alone())
+            stack.enter_context(_started_as_copies())
             with sigint_blocked():
                 cluster = LocalCluster(
                     n_workers=jobs,
@@ -91,6 +94,17 @@ def _main_left_alone() -> Iterator[None]:
         yield
     finally:
         spawn.get_preparation_data = usual
+
+
+@contextmanager
+def _started_as_copies() -> Iterator[None]:
+    """Workers are copies of the template, if there is one. Dask would import much more into it."""
+    before, distributed.utils._forkserver_preload_set = distributed.utils._forkserver_preload_set, True  # noqa: SLF001
+    with dask.config.set({"distributed.worker.multiprocessing-method": worker_template.method()}):
+        try:
+            yield
+        finally:
+            distributed.utils._forkserver_preload_set = before  # noqa: SLF001
 
 
 def scheduler_id(client: Any) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask
-from mnist_ablate.execution import recorded_report
+from mnist_ablate.execution import recorded_report, worker_template
 from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
 from mnist_ablate.execution.search import Search
 from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
@@ -242,7 +242,10 @@ class Run:
         if self._engine is None:
             settings, workload = self._settings, self.plan.sweep.workload
             settings.log_dir.mkdir(parents=True, exist_ok=True)
-            own = {} if settings.cluster else {TRIALS: str(settings.home.absolute() / "trials")}
+            own: dict[str, str] = {}
+            if settings.cluster is None:
+                shared = self._stack.enter_context(workload.shared())
+                own = {TRIALS: str(settings.home.absolute() / "trials"), **shared}
             plugin = TrainerPlugin(
                 settings.trainer,
                 self.plan.data_digest,
@@ -253,6 +256,7 @@ class Run:
             )
             left = max(1, self.plan.size - progress.done(self.plan, self._settled))
             where = min(settings.jobs, left), settings.cluster, settings.tls
+            self._stack.enter_context(worker_template.importing(settings.trainer or workload.trainer))
             engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -229,6 +230,9 @@ class Workload(Protocol):
 
     def environment(self, given: Path | None) -> dict[str, str]:
         """Variables that a process which trains must have."""
+
+    def shared(self) -> AbstractContextManager[dict[str, str]]:
+        """Variables for the local workers of a sweep, of what they share while inside."""
 
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """What the inputs are like before anything is trained, as JSON."""

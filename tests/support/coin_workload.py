@@ -4,6 +4,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -75,6 +76,9 @@ class CoinWorkload:
 
     def conflicts(self, settings: Params) -> Iterator[tuple[str, str]]:
         yield from ()
+
+    def shared(self) -> AbstractContextManager[dict[str, str]]:
+        return nullcontext({})
 
     def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
         return False

@@ -88,9 +88,11 @@ class Program:
         self.compiled = is_faster_compiled(self.forward) if compiled is None else compiled
         self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
         self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
-        self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled)
-        self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True)
-        self._probe = tf.function(self._run_probe)
+        # Only code of the user's may need its Python statements made into operations, which takes longer than all else.
+        converts = isinstance(self.network, KerasNetwork) or tables is not SHIPPED
+        self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled, autograph=converts)
+        self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True, autograph=converts)
+        self._probe = tf.function(self._run_probe, autograph=converts)
 
     @property
     def kind(self) -> dict[str, float]:

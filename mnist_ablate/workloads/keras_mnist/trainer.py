@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from mnist_ablate.environment import override
 from mnist_ablate.image_results import encoded
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.keras_mnist import data
@@ -28,6 +29,7 @@ from mnist_ablate.workloads.keras_mnist.data_gate import input_statistics
 from mnist_ablate.workloads.keras_mnist.frozen_features import FeatureCache, InputSource, input_source
 from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, cost_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError, naming_place
+from mnist_ablate.workloads.keras_mnist.program_cache import xla_flags
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
 from mnist_ablate.workloads.keras_mnist.saved_model import ABOUT, EVALUATION_ROWS, WEIGHTS, input_shape
 from mnist_ablate.workloads.keras_mnist.training_images import ImageChoice, image_choice, images_of
@@ -64,6 +66,7 @@ class Trainer:
     """Trains trials on one data set, keeping compiled programs and normalized images or features between them."""
 
     def __init__(self, dataset: data.Dataset) -> None:
+        override(xla_flags())  # before the first program is compiled
         self.dataset = dataset
         self.tables = dataset.own.load(SHIPPED) if dataset.own else SHIPPED
         self.cache = FeatureCache(dataset, self.tables)

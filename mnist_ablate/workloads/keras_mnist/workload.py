@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,14 @@ from pydantic import JsonValue
 from mnist_ablate.errors import DataError, SweepError
 from mnist_ablate.text import listed
 from mnist_ablate.trial import SOURCES, Outcome, Params, Scalar
-from mnist_ablate.workloads.keras_mnist import own_choices, sections, weights_download
+from mnist_ablate.workloads.keras_mnist import own_choices, program_cache, sections, weights_download
 from mnist_ablate.workloads.keras_mnist.choices import frozen_bases, layers
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate, takes_momentum
 from mnist_ablate.workloads.keras_mnist.keras_settings import other_backend
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
 from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
+from mnist_ablate.workloads.versions import deciding_versions
 from mnist_ablate.workloads.workload import Cost, Inputs, PlannedSettings
 
 MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914"
@@ -164,6 +165,9 @@ class KerasMnist:
 
     def environment(self, given: Path | None) -> dict[str, str]:
         return {weights_download.ENVIRONMENT: str(given.absolute())} if given else {}
+
+    def shared(self) -> AbstractContextManager[dict[str, str]]:
+        return program_cache.programs(deciding_versions())
 
     def check(self, inputs: Any, planned: PlannedSettings) -> None:
         """Raises DataError if a model that ships cannot take the images, or a normalizer cannot."""

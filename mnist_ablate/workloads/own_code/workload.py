@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -219,6 +220,10 @@ class OwnCode:
     def environment(self, given: Path | None) -> dict[str, str]:
         """The variables of the driver are the worker's."""
         return {}
+
+    def shared(self) -> AbstractContextManager[dict[str, str]]:
+        """Nothing."""
+        return nullcontext({})
 
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """Each file with its size and sha256, and a function that lives in no file."""
