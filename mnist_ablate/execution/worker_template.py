@@ -30,8 +30,8 @@ def importing(trainer: str) -> Iterator[None]:
         return
     module = trainer.partition(":")[0]
     before = _server._preload_modules  # noqa: SLF001
+    resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     with overridden({**TRAINING, _TO_IMPORT: module}), sigint_blocked():
-        resource_tracker.ensure_running()
         _server.set_forkserver_preload([__name__])
         _server.ensure_running()
     template = _pid()
