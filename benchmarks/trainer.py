@@ -1,10 +1,12 @@
 """`mnist-ablate sweep` beside other ways to train the same trials: whole commands, in turn, in one run.
 
-Prints a Markdown table with seconds, ratios and accuracies. For KerasTuner: pip install keras-tuner tensorboard.
+Prints a Markdown table with seconds, ratios and accuracies. The other tools may be installed for a Python of their own,
+which PYTHON_KERASTUNER, PYTHON_RAYTUNE or PYTHON_PYTORCH names: keras-tuner with tensorboard, ray[tune], torch.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,8 @@ WAYS = {
     "usual": ("the usual script", "usual_script.py", ["1"]),
     "threads": ("the usual script, n_jobs=2", "usual_script.py", ["2"]),
     "kerastuner": ("KerasTuner GridSearch", "kerastuner_script.py", []),
+    "raytune": ("Ray Tune, two workers", "raytune_script.py", []),
+    "pytorch": ("a PyTorch loop", "pytorch_script.py", []),
 }
 
 Accuracies = dict[str, float]
@@ -33,8 +37,10 @@ Accuracies = dict[str, float]
 def other(way: str, home: Path, model: str, seeds: int, epochs: int) -> Accuracies:
     """Mean test accuracy by activation, from one of the other ways."""
     _, script, more = WAYS[way]
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(MNIST), str(home), model]
-    found: Accuracies = json.loads(_run([*command, str(seeds), str(epochs), *more]).splitlines()[-1])
+    python = os.environ.get(f"PYTHON_{way.upper()}", sys.executable)
+    command = [python, str(Path(__file__).with_name(script)), str(MNIST), str(home), model]
+    lines = _run([*command, str(seeds), str(epochs), *more]).splitlines()
+    found: Accuracies = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
     return found
 
 
