@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -120,6 +120,17 @@ class Trainer(Protocol):
         Only a workload that `shares_trainings` is asked for it.
         """
 
+    def train_lanes(
+        self,
+        trainings: Sequence[Sequence[Trial]],
+        on_epoch: Callable[[Trial, Epoch], None],
+        on_wait: Callable[[str], None],
+    ) -> Iterator[Outcome]:
+        """The outcomes of several trainings at once, as `train_together` gives those of one; epochs by longest trial.
+
+        Only trials that have a `Workload.lane_group`, and the same one, are asked for.
+        """
+
     def save(self, trial: Trial, folder: Path) -> None:
         """Write the model that the last training of this trial ended with, for `Workload.open_model`."""
 
@@ -202,6 +213,9 @@ class Workload(Protocol):
 
     def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
         """Whether a training passes through the outcomes of all smaller budgets, to the bit."""
+
+    def lane_group(self, trial: Trial) -> Hashable | None:
+        """Trials of the same group can be trained by one program at once. None if this one trains by itself."""
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Whether a setting has a meaning beside the others."""

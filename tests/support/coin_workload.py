@@ -79,6 +79,9 @@ class CoinWorkload:
     def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
         return False
 
+    def lane_group(self, trial: Trial) -> None:
+        return None
+
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         return True
 

@@ -16,9 +16,7 @@ def mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> npt.ND
     return np.asarray(draws >= round(rate * 2**bits)).reshape(rows, units)
 
 
-def packed_mask(  # noqa: PLR0917 - the batch, and what a mask takes
-    batch_size: int, rng: np.random.Generator, rows: int, units: int, rate: float
-) -> npt.NDArray[np.uint8]:
+def packed_mask(batch_size: int, rng: np.random.Generator, rows: int, units: int, rate: float) -> npt.NDArray[np.uint8]:
     """The same mask by batch, eight units a byte: uint8 (batches, bytes). Bits that fill up the end are of no use."""
     batches = -(-rows // batch_size)
     if rate == 0.5 and batch_size * units % BITS == 0:  # noqa: PLR2004 - as above: what is drawn is packed already

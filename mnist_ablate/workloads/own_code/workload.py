@@ -170,6 +170,9 @@ class OwnCode:
         """The code may look at its budget."""
         return False
 
+    def lane_group(self, trial: Trial) -> None:
+        """Only the code knows what it can train at once."""
+
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Every setting may have a meaning."""
         return True
