@@ -116,6 +116,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     overrides: options.Overrides = None,
     seeds: options.Seeds = None,
     jobs: options.Jobs = None,
+    lanes: options.Lanes = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
     quick: options.Quick = False,
     fresh: Annotated[bool, typer.Option(help="Begin a new record, and keep the old one.")] = False,
@@ -140,6 +141,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 
         own: dict[str, object] = {
             "--jobs": jobs,
+            "--lanes": lanes,
             "--cluster": cluster,
             "--fresh": fresh,
             "--home": home,
@@ -160,14 +162,17 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     from rich.console import Console
 
     from mnist_ablate.cli.live_view import Watch
+    from mnist_ablate.execution import gpus
     from mnist_ablate.execution.driver import drive
     from mnist_ablate.service.dask_service import check_address
     from mnist_ablate.service.webhook import failing
 
     if cluster is not None:
         check_address(cluster)
-    where = (home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls)
-    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow)
+    on_gpus = question.workload.trains_on_gpus
+    count, each = gpus.workers_and_lanes(jobs, lanes, CPU_COUNT, trains_on_gpus=on_gpus, here=cluster is None)
+    where = (home or default_home(), data, weights, count, cluster, tls)
+    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow, lanes=each)
     with failing(settings.webhook, question.name), Watch(Console(stderr=True)) as watch:
         result = drive(question, settings, watch)
     _end(result, settings, as_json=as_json, register=register)

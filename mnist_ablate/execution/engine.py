@@ -216,7 +216,7 @@ class Engine:
     def _submit_waiting(self) -> None:
         """Give each worker one trial: a killed worker then loses one, and no trial waits behind a slow one.
 
-        Short ones go together, as many as take `BUNDLE_S`; so do those for lanes. One that ran out of memory runs alone.
+        Short ones go together, as many as take `BUNDLE_S`, and those for lanes. One that ran out of memory runs alone.
         """
         longest_s = max(*self._trial_s, BUNDLE_S / _BUNDLE)
         size, lanes = (max(1, int(BUNDLE_S / longest_s)), self.lanes) if self._ahead else (1, 1)

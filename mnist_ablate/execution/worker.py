@@ -17,6 +17,7 @@ import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError, mask, one_line
+from mnist_ablate.execution import gpus
 from mnist_ablate.execution.dask_settings import send_at_once
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -72,6 +73,8 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         if self.log_dir is not None:
             _follow_driver(self.log_dir / f"worker-{worker.name}.log")
         os.environ.update({WORKER: str(worker.name), **self.environment})
+        if self.workload.trains_on_gpus:
+            gpus.take_one()
         before = worker.__dict__.pop(_BEFORE, None)
         if before is not None and before.trainer is not None and before.task() == self.task():
             self.trainer, self.pruned = before.trainer, before.pruned

@@ -159,6 +159,7 @@ class Workload(Protocol):
     then ids leave defaults out. `trainer` is `module:factory`, called once in each worker with the inputs.
     `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `sources` are
     the sources of variance that a sweep can choose among; none if the trained code knows nothing but a seed.
+    `trains_on_gpus`: its trainer uses a GPU if it sees one, so that each worker gets one of its own.
     """
 
     name: str
@@ -168,6 +169,7 @@ class Workload(Protocol):
     trainer: str
     shipped_name: str
     sources: tuple[Source, ...]
+    trains_on_gpus: bool
 
     @property
     def derived(self) -> Mapping[str, str]:

@@ -65,6 +65,7 @@ class CoinWorkload:
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
     shipped_name = "a table"
     sources = ()
+    trains_on_gpus = False
     choices: Mapping[str, Mapping[str, str]] = {
         "coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}
     }

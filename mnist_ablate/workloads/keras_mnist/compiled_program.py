@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
-from mnist_ablate.workloads.keras_mnist.backend import keras, tf
+from mnist_ablate.workloads.keras_mnist.backend import GPUS, keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import takes_momentum
 from mnist_ablate.workloads.keras_mnist.choices.schedules import Steps
 from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED, Tables
@@ -43,7 +43,8 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
 class Program:
     """The network, its optimizer and the epoch, evaluation and probe of one recipe shape, each a graph.
 
-    The epoch is `compiled` by XLA if its operations are of the kinds that are faster so, unless this is given.
+    The epoch is `compiled` by XLA if its operations are of the kinds that are faster so, unless this is given. On a GPU
+    every network that ships is.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Program:
         self.optimizer.build(self.model.trainable_variables)
         self._own_rate = float(self.optimizer.learning_rate)
         self._image_shape, self._rates = image_shape, None
-        self.compiled = is_faster_compiled(self.forward) if compiled is None else compiled
+        on_gpu = bool(GPUS) and isinstance(self.network, Network)
+        self.compiled = on_gpu or is_faster_compiled(self.forward) if compiled is None else compiled
         self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
         self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
         self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled)

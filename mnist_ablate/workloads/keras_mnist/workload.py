@@ -60,6 +60,7 @@ class KerasMnist:
     trainer = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
     shipped_name = "the MNIST that ships"
     sources = SOURCES
+    trains_on_gpus = True
     template = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
     input_section = staticmethod(sections.input_section)
     input_alarms = staticmethod(sections.input_alarms)

@@ -55,6 +55,7 @@ class OwnCode:
     shipped_digest = ""
     shipped_name = "the code"
     sources = SOURCES[:0]  # the code gets a seed and decides itself what follows it
+    trains_on_gpus = False  # it may, but only it knows
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was worked out: a model that was made here cannot be sent to a worker, nor can the function."""
