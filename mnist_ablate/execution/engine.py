@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 from mnist_ablate.errors import AblateError, UnreachableError, mask, one_line
 from mnist_ablate.execution.cluster import MemoryKills, ask_in_thread, connected, enlarge, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
-from mnist_ablate.execution.filled_lanes import take_lanes
+from mnist_ablate.execution.filled_lanes import ARMS_BESIDE, take_lanes
 from mnist_ablate.execution.worker import BUNDLE_S, OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
@@ -221,7 +221,7 @@ class Engine:
         longest_s = max(*self._trial_s, BUNDLE_S / _BUNDLE)
         size, lanes = (max(1, int(BUNDLE_S / longest_s)), self.lanes) if self._ahead else (1, 1)
         while self._draining_since is None and (free := self._slots - len(self._futures)) > 0:
-            wanted = max(size, lanes * free) if lanes > 1 else size
+            wanted = max(size, ARMS_BESIDE * lanes * free) if lanes > 1 else size
             self._waiting.extend(itertools.islice(self._upcoming, max(0, wanted - len(self._waiting))))
             alone = any(task.alone for task in [*itertools.islice(self._waiting, size), *self._running.values()])
             if not self._waiting or (alone and self._running):

@@ -6,6 +6,9 @@ from typing import Protocol, TypeVar
 
 from mnist_ablate.trial import Trial
 
+ARMS_BESIDE = 8
+"""So many times the lanes are looked at to fill them: trials of arms with other programs come in turn with theirs."""
+
 
 class Waiting(Protocol):
     """A training that waits: its longest trial, how often it was lost, and whether nothing may run beside it."""
