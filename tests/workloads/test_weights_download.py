@@ -4,8 +4,8 @@ import hashlib
 import http.server
 import json
 import re
-import tomllib
 import threading
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
