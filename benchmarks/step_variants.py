@@ -16,8 +16,8 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_
 import numpy as np
 
 from mnist_ablate.workloads.keras_mnist.backend import tf
-from mnist_ablate.workloads.keras_mnist.compiled_program import Program, program_key
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 from mnist_ablate.workloads.workload import default_workload
 

@@ -36,7 +36,8 @@ def _sqlite(path: Path) -> str:
 class Settings:
     """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with.
 
-    `share` says how many of so many workers the sweep may use now; all of them unless others share them.
+    A worker trains as many trials at once as there are `lanes`. `share` says how many of so many workers the sweep may
+    use now; all of them unless others share them.
     """
 
     home: Path = field(default_factory=default_home)
@@ -50,6 +51,7 @@ class Settings:
     fresh: bool = False
     require_mlflow: bool = False
     share: Callable[[int], int] = int
+    lanes: int = 1
 
     @property
     def ledger_url(self) -> str:

@@ -31,7 +31,8 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the sweep, e.g. fixed.epochs=2.")
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds per arm, in place of the file's.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core].")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes [one per core, or GPU].")]
+Lanes = Annotated[int | None, typer.Option(min=1, help="Trials that a worker trains at once [1; on a GPU 32].")]
 Data = Annotated[
     str | None,
     typer.Option(metavar="FILE.npz", help="Images: FILE.npz in Keras's layout, idx:FOLDER, or module:function."),

@@ -157,6 +157,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     quick: bool = False,
     home: str | Path | None = None,
     jobs: int | None = None,
+    lanes: int | None = None,
     cluster: str | None = None,
     data: str | Path | None = None,
     weights: str | Path | None = None,
@@ -178,7 +179,8 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
         seeds: how often each arm is trained, in place of the sweep's own number.
         quick: a first answer, recorded under another name: 1 epoch, 3 to 6 seeds.
         home: where results are kept; by default MNIST_ABLATE_HOME, else `.mnist-ablate` in the current folder.
-        jobs: worker processes on this machine; by default one a core.
+        jobs: worker processes on this machine; by default one a core, or one a GPU.
+        lanes: how many trials a worker trains at once; by default 1, on a GPU 32.
         cluster: a Dask scheduler in place of local workers: `tcp://host:8786`.
         data: a file of arrays `x_train`, `y_train`, `x_test`, `y_test`, as Keras's.
         weights: a file of pretrained weights.
@@ -201,6 +203,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     from dask.system import CPU_COUNT
 
     from mnist_ablate.cli.live_view import watch_here
+    from mnist_ablate.execution import gpus
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.execution.driver import drive
     from mnist_ablate.service import webhook
@@ -211,8 +214,10 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     files = [*map(Path, tls or ())][:3]
     encryption = tls_from_options(cluster, *files, *[None] * (3 - len(files)))
     images = None if data is None else str(data)
-    where = (_path(home) or default_home(), images, _path(weights), jobs or CPU_COUNT, cluster, encryption)
-    settings = Settings(*where, trial_timeout_s, max_trials, fresh, require_mlflow)
+    on_gpus = question.workload.trains_on_gpus
+    count, each = gpus.workers_and_lanes(jobs, lanes, CPU_COUNT, trains_on_gpus=on_gpus, here=cluster is None)
+    where = (_path(home) or default_home(), images, _path(weights), count, cluster, encryption)
+    settings = Settings(*where, trial_timeout_s, max_trials, fresh, require_mlflow, lanes=each)
     with _python_words(), webhook.failing(settings.webhook, question.name), watch_here(progress=progress) as watch:
         try:
             done = drive(question, settings, watch)

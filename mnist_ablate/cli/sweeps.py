@@ -117,6 +117,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     overrides: options.Overrides = None,
     seeds: options.Seeds = None,
     jobs: options.Jobs = None,
+    lanes: options.Lanes = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDR", help="A Dask scheduler: tcp://host:8786.")] = None,
     quick: options.Quick = False,
     fresh: Annotated[bool, typer.Option(help="Begin a new record, and keep the old one.")] = False,
@@ -141,6 +142,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 
         own: dict[str, object] = {
             "--jobs": jobs,
+            "--lanes": lanes,
             "--cluster": cluster,
             "--fresh": fresh,
             "--home": home,
@@ -151,6 +153,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
         own |= {"--tls-ca-file": tls_ca_file, "--tls-cert": tls_cert, "--tls-key": tls_key}
         here = [name for name, value in own.items() if value]
         sweep_elsewhere(source, address, overrides, seeds, here, quick=quick, as_json=as_json)
+    from mnist_ablate.execution import gpus
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.execution.worker_template import importing
     from mnist_ablate.sweep import sweep_file
@@ -159,8 +162,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
     question = sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
     from dask.system import CPU_COUNT
 
-    where = (home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls)
-    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow)
+    on_gpus = question.workload.trains_on_gpus
+    count, each = gpus.workers_and_lanes(jobs, lanes, CPU_COUNT, trains_on_gpus=on_gpus, here=cluster is None)
+    where = (home or default_home(), data, weights, count, cluster, tls)
+    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow, lanes=each)
     with ExitStack() as stack:
         if settings.trains_here_first:
             stack.enter_context(importing(settings.trainer or question.workload.trainer))

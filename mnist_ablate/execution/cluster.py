@@ -4,7 +4,8 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker, spawn
 from pathlib import Path
@@ -130,6 +131,16 @@ def enlarge(client: Any, size: int) -> None:
     cluster = client.cluster
     if cluster is not None and not cluster._lock.locked() and len(cluster.worker_spec) < size:  # noqa: SLF001 - as above
         cluster.scale(size)
+
+
+def ask_in_thread(ask: Callable[..., object], *arguments: object, **options: object) -> None:
+    """Ask workers for something, and wait for no answer. A worker that is gone gives none."""
+
+    def call() -> None:
+        with suppress(Exception):
+            ask(*arguments, **options)
+
+    threading.Thread(target=call, name="ask-workers", daemon=True).start()
 
 
 class MemoryKills:

@@ -257,12 +257,20 @@ class Run:
             left = max(1, self.plan.size - progress.done(self.plan, self._settled))
             where = min(settings.jobs, left), settings.cluster, settings.tls
             self._stack.enter_context(worker_template.importing(settings.trainer or workload.trainer))
-            engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share)
+            engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share, self._lanes())
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
             if self._interrupts.stopping:
                 self._stop_training()
         return self._engine
+
+    def _lanes(self) -> int:
+        """One if a claim is about what a trial costs: that cannot be told of trials that train at once."""
+        sweep, lanes = self.plan.sweep, self._settings.lanes
+        measured = [claim.name for claim in sweep.claims if sweep.metric(claim.measured_metric).of_machine]
+        if measured and lanes > 1:
+            self._view.message(f"{measured[0]}: a claim about what training costs, so trials train one at a time")
+        return 1 if measured else lanes
 
     def _stop_training(self) -> None:
         """Let running trials finish. After the end of the main thread Dask's threads bring no results."""

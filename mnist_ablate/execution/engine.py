@@ -3,7 +3,6 @@
 import itertools
 import math
 import queue
-import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,8 +15,9 @@ from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask, one_line
-from mnist_ablate.execution.cluster import MemoryKills, connected, enlarge, replace_dead, scheduler_id
+from mnist_ablate.execution.cluster import MemoryKills, ask_in_thread, connected, enlarge, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
+from mnist_ablate.execution.filled_lanes import ARMS_BESIDE, take_lanes
 from mnist_ablate.execution.worker import BUNDLE_S, OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
@@ -126,7 +126,8 @@ class _Task:
 class Engine:
     """A context manager. Inside it, workers with the plugin are up: `jobs` local ones, or those of the cluster.
 
-    It uses as many of them as `share` says, which is asked again and again: one at least.
+    It uses as many of them as `share` says, which is asked again and again: one at least. A worker trains as many
+    trials at once as there are `lanes`, if one program can train them.
     """
 
     plugin: TrainerPlugin
@@ -135,6 +136,7 @@ class Engine:
     tls: Tls | None = None
     trial_timeout_s: float | None = None
     share: Callable[[int], int] = int
+    lanes: int = 1
 
     def __post_init__(self) -> None:
         self._arrived: queue.SimpleQueue[tuple[_Handler, Any, float]] = queue.SimpleQueue()
@@ -167,7 +169,7 @@ class Engine:
         """End a running trial after this epoch or the next, as "pruned". If it has ended already, nothing changes."""
         task = self._running.get(trial_id)
         if task is not None and task.worker:
-            _in_thread(self._client.run, prune, self.plugin.name, trial_id, workers=[task.worker])
+            ask_in_thread(self._client.run, prune, self.plugin.name, trial_id, workers=[task.worker])
 
     def batches(self, trainings: Iterable[tuple[Trial, ...]], *, ahead: bool) -> Iterator[list[Event]]:
         """The events of these trainings until each trial is finished. A lost one is run again at most `RETRIES` times.
@@ -214,25 +216,34 @@ class Engine:
     def _submit_waiting(self) -> None:
         """Give each worker one trial: a killed worker then loses one, and no trial waits behind a slow one.
 
-        If the last trials were short, give it as many as take `BUNDLE_S`. A trial that ran out of memory runs alone.
+        Short ones go together, as many as take `BUNDLE_S`, and those for lanes. One that ran out of memory runs alone.
         """
         longest_s = max(*self._trial_s, BUNDLE_S / _BUNDLE)
-        size = max(1, int(BUNDLE_S / longest_s)) if self._ahead else 1
-        while self._draining_since is None and len({id(task.future) for task in self._running.values()}) < self._slots:
-            self._waiting.extend(itertools.islice(self._upcoming, max(0, size - len(self._waiting))))
+        size, lanes = (max(1, int(BUNDLE_S / longest_s)), self.lanes) if self._ahead else (1, 1)
+        while self._draining_since is None and (free := self._slots - len(self._futures)) > 0:
+            wanted = max(size, ARMS_BESIDE * lanes * free) if lanes > 1 else size
+            self._waiting.extend(itertools.islice(self._upcoming, max(0, wanted - len(self._waiting))))
             alone = any(task.alone for task in [*itertools.islice(self._waiting, size), *self._running.values()])
             if not self._waiting or (alone and self._running):
                 return
-            self._submit([self._waiting.popleft() for _ in range(1 if alone else min(size, len(self._waiting)))])
+            if tasks := take_lanes(self._waiting, 1 if alone else lanes, free, self.plugin.workload.lane_group):
+                self._submit(tasks, lanes=True)
+            else:
+                self._submit([self._waiting.popleft() for _ in range(1 if alone else min(size, len(self._waiting)))])
 
-    def _submit(self, tasks: Sequence[_Task]) -> None:
+    @property
+    def _futures(self) -> dict[int, _Task]:
+        """What workers were given and have not ended, each by the first of its tasks, for which the others wait."""
+        return {id(task.future): task for task in reversed(self._running.values())}
+
+    def _submit(self, tasks: Sequence[_Task], *, lanes: bool = False) -> None:
         for task in tasks:
             task.submission += 1
             task.last_sign, task.worker, task.loss, task.started_ms = time.monotonic(), "", "", 0
         given = [(task.trials, task.submission) for task in tasks]
         key = f"trial-{tasks[0].trial.id}-{tasks[0].submission}"
         try:
-            future = self._client.submit(run, given, self.plugin.name, key=key, pure=False, retries=0)
+            future = self._client.submit(run, given, self.plugin.name, lanes=lanes, key=key, pure=False, retries=0)
         except ClosedClientError as error:
             raise self._scheduler_is_gone() from error
         for task in tasks:
@@ -337,14 +348,13 @@ class Engine:
         enlarge(self._client, min(share, self.jobs))
         self._slots = max(1, min(share, sum(cores.values())))
         pause_s = now - self._ticked if now - self._ticked > _PAUSE_S else 0.0
-        heads = {id(task.future): task for task in reversed(self._running.values())}  # the others wait for them
-        for task in heads.values():
+        for task in self._futures.values():
             task.last_sign = min(now, task.last_sign + pause_s)
             if not task.loss and now - task.last_sign > self._patience(self.plugin.workload.pace(task.trial.settings)):
                 if worker := task.worker or self._worker_that_holds(task.future.key):
                     task.loss = f"no progress for {now - task.last_sign:.0f} s"
                     # It takes 5 s if the worker does not listen.
-                    _in_thread(self._client.restart_workers, [worker], raise_for_error=False)
+                    ask_in_thread(self._client.restart_workers, [worker], raise_for_error=False)
                 else:
                     task.last_sign = now  # it waits for a worker
         self._ticked = time.monotonic()
@@ -376,16 +386,6 @@ class Engine:
     def _scheduler_is_gone(self) -> UnreachableError:
         where = mask(self.address or "the local cluster")
         return UnreachableError(f"{where}: the Dask scheduler is gone: start it and run the same command again")
-
-
-def _in_thread(ask: Callable[..., object], *arguments: object, **options: object) -> None:
-    """Ask workers for something, and wait for no answer. A worker that is gone gives none."""
-
-    def call() -> None:
-        with suppress(Exception):
-            ask(*arguments, **options)
-
-    threading.Thread(target=call, name="ask-workers", daemon=True).start()
 
 
 def _results(future: Any) -> tuple[dict[str, Outcome], str]:

@@ -1,12 +1,14 @@
 """What runs inside a Dask worker: it trains the trials it is given. It holds no database or tracker credentials."""
 
+import itertools
 import os
 import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -15,6 +17,7 @@ import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError, mask, one_line
+from mnist_ablate.execution import gpus
 from mnist_ablate.execution.dask_settings import send_at_once
 from mnist_ablate.processes import end_with_parent
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -70,6 +73,8 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         if self.log_dir is not None:
             _follow_driver(self.log_dir / f"worker-{worker.name}.log")
         os.environ.update({WORKER: str(worker.name), **self.environment})
+        if self.workload.trains_on_gpus:
+            gpus.take_one()
         before = worker.__dict__.pop(_BEFORE, None)
         if before is not None and before.trainer is not None and before.task() == self.task():
             self.trainer, self.pruned = before.trainer, before.pruned
@@ -110,25 +115,30 @@ def prune(plugin: str, trial_id: str, dask_worker: Any) -> None:
     dask_worker.plugins[plugin].pruned.add(trial_id)
 
 
-def run(given: Sequence[tuple[tuple[Trial, ...], int]], plugin: str) -> list[Outcome]:
-    """Train trainings, each for its submission, until `BUNDLE_S` have passed; at least one.
+def run(given: Sequence[tuple[tuple[Trial, ...], int]], plugin: str, *, lanes: bool = False) -> list[Outcome]:
+    """Train trainings, each for its submission, until `BUNDLE_S` have passed; at least one. All at once in `lanes`.
 
     A training has its trials, the longest last, by whose id messages go. Each outcome is also sent as a message when it
     is reached: fetching the result takes longer than a short trial.
     """
     worker, outcomes, clock = get_worker(), list[Outcome](), time.perf_counter()
+    tells = dict[str, Callable[..., None]]()
+
+    def reached(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tells[outcome.trial_id](outcome=outcome.model_dump())
+
     for trials, submission in given:
 
         def tell(trial_id: str = trials[-1].id, submission: int = submission, **parts: Any) -> None:
             worker.log_event(TOPIC, {"trial_id": trial_id, "submission": submission, **parts})
 
-        def reached(outcome: Outcome, tell: Callable[..., None] = tell) -> None:
-            outcomes.append(outcome)
-            tell(outcome=outcome.model_dump())
-
-        if cut_off := _train(trials, _plugin(worker, plugin), worker.address, tell, reached):
+        tells |= {trial.id: tell for trial in trials}
+    trainings = [trials for trials, _ in given]
+    for together in [trainings] if lanes else [[trials] for trials in trainings]:
+        if cut_off := _train(together, _plugin(worker, plugin), worker.address, tells, reached):
             ended = {outcome.trial_id for outcome in outcomes}
-            for trial in trials:
+            for trial in itertools.chain.from_iterable(together):
                 if trial.id not in ended:
                     reached(cut_off.model_copy(update={"trial_id": trial.id}))
         if time.perf_counter() - clock > BUNDLE_S:
@@ -149,49 +159,73 @@ def _plugin(worker: Any, name: str) -> TrainerPlugin:
 
 
 def _train(
-    trials: tuple[Trial, ...],
+    trainings: Sequence[tuple[Trial, ...]],
     plugin: TrainerPlugin,
     address: str,
-    tell: Callable[..., None],
+    tells: Mapping[str, Callable[..., None]],
     reached: Callable[[Outcome], None],
 ) -> Outcome | None:
-    """What cut the training off. An exception is an outcome ("failed") with its traceback, not a lost worker."""
-    trial = trials[-1]
-    if plugin.trainer is None:  # Dask keeps a worker that joins later even if its set-up fails
-        return Outcome(trial_id=trial.id, status="failed", reason=plugin.refusal or "its worker is not set up")
-    epochs: list[Epoch] = []
-    planned = epochs_of(plugin.workload, trial.settings)
+    """What cut a training off, or several in lanes. An exception is an outcome ("failed") with its traceback.
 
-    def on_epoch(epoch: Epoch) -> None:
+    It is no lost worker. In lanes it is "lost", whatever it is: each of them is then trained by itself.
+    """
+    heads = [trials[-1] for trials in trainings]
+    if plugin.trainer is None:  # Dask keeps a worker that joins later even if its set-up fails
+        return Outcome(trial_id=heads[0].id, status="failed", reason=plugin.refusal or "its worker is not set up")
+    epochs: list[Epoch] = []
+    planned = epochs_of(plugin.workload, heads[0].settings)
+
+    def on_epoch(trial: Trial, epoch: Epoch) -> None:
         epochs.append(epoch)
-        tell(epoch=epoch.model_dump())
+        tells[trial.id](epoch=epoch.model_dump())
         if trial.id in plugin.pruned and (planned is None or epoch.number < planned):
             raise _PrunedError
 
     def on_wait(text: str) -> None:
-        tell(preparing=text)
+        for trial in heads:
+            tells[trial.id](preparing=text)
 
     started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
-    tell(started=address, pid=os.getpid(), started_ms=started_ms)
-    plugin.pruned.discard(trial.id)
+    for trial in heads:
+        tells[trial.id](started=address, pid=os.getpid(), started_ms=started_ms)
+        plugin.pruned.discard(trial.id)
     try:
-        if trials == (trial,):
-            reached(plugin.trainer.train(trial, on_epoch, on_wait))
-        else:
-            for outcome in plugin.trainer.train_together(trials, on_epoch, on_wait):
-                reached(outcome)
+        for outcome in _outcomes(plugin.trainer, trainings, on_epoch, on_wait):
+            reached(outcome)
         return None  # noqa: TRY300 - what follows is what cut it off
     except _PrunedError:
         reason = f"stopped after epoch {len(epochs)}{f' of {planned}' if planned else ''}"
         ended: dict[str, Any] = {"status": "pruned", "epochs": tuple(epochs), "reason": reason}
     except Exception as error:  # noqa: BLE001 - whatever a builder or an optimizer raises is this trial's outcome
-        kind, text, trace = type(error).__name__, one_line(str(error)), mask(traceback.format_exc())
-        if kind in {"MemoryError", "ResourceExhaustedError"}:
-            ended = {"status": "lost", "reason": OUT_OF_MEMORY, "traceback": trace}
-        else:
-            ended = {"status": "failed", "reason": f"{kind}: {text}" if text else kind, "traceback": trace}
+        ended = {**_raised(error, len(trainings)), "traceback": mask(traceback.format_exc())}
     times = {"started_ms": started_ms, "seconds": time.perf_counter() - clock, "worker": socket.gethostname()}
-    return Outcome(trial_id=trial.id, **ended, **times)
+    return Outcome(trial_id=heads[0].id, **ended, **times)
+
+
+def _outcomes(
+    trainer: Trainer,
+    trainings: Sequence[tuple[Trial, ...]],
+    on_epoch: Callable[[Trial, Epoch], None],
+    on_wait: Callable[[str], None],
+) -> Iterator[Outcome]:
+    """The outcomes of a training, or of several in lanes, each when it is reached."""
+    if len(trainings) > 1:
+        return trainer.train_lanes(trainings, on_epoch, on_wait)
+    (trials,) = trainings
+    on_own_epoch = partial(on_epoch, trials[-1])
+    if len(trials) > 1:
+        return trainer.train_together(trials, on_own_epoch, on_wait)
+    return iter([trainer.train(trials[0], on_own_epoch, on_wait)])
+
+
+def _raised(error: Exception, lanes: int) -> dict[str, str]:
+    """Status and reason of a training that raised an error, or of several in lanes."""
+    kind, text = type(error).__name__, one_line(str(error))
+    out_of_memory = kind in {"MemoryError", "ResourceExhaustedError"}
+    reason = OUT_OF_MEMORY if out_of_memory else f"{kind}: {text}" if text else kind
+    if lanes > 1:
+        return {"status": "lost", "reason": f"{reason}, in one of {lanes} lanes"}
+    return {"status": "lost" if out_of_memory else "failed", "reason": reason}
 
 
 def _follow_driver(log: Path) -> None:

@@ -10,6 +10,7 @@ from signal import SIGKILL
 from typing import Any
 
 from mnist_ablate.environment import TRAINING, overridden
+from mnist_ablate.execution import gpus
 from mnist_ablate.processes import end_with_parent, sigint_blocked
 
 _TO_IMPORT = "MNIST_ABLATE_TO_IMPORT"
@@ -23,9 +24,9 @@ _templates: set[int] = set()
 def importing(trainer: str) -> Iterator[None]:
     """While inside, a process imports the module of `trainer`, `module:factory`, for the workers that are started.
 
-    It is not waited for. If one runs already, or where forks are not safe (macOS), nothing is done.
+    It is not waited for. If one runs already, or where forks are not safe (macOS, CUDA), nothing is done.
     """
-    if sys.platform != "linux" or _pid():
+    if sys.platform != "linux" or _pid() or gpus.usable():
         yield
         return
     module = trainer.partition(":")[0]

@@ -58,7 +58,8 @@ def register(record: Record, mirror: Mirror, settings: Settings, verdicts: Mappi
             source = f"{client.get_run(run_id).info.artifact_uri}/model"
             made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
     same = _same_numbers(sweep.workload, found, outcome)
-    differs = "" if same else "; trained again here, its numbers differ: see its tags"
+    alone = "" if found.outcome.diagnostics.get("lanes", 1) == 1 else " by itself, not in lanes"
+    differs = "" if same else f"; trained again here{alone}, its numbers differ: see its tags"
     return f"registered: {name} version {made.version} ({arm}){differs}"
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -121,6 +121,17 @@ class Trainer(Protocol):
         Only a workload that `shares_trainings` is asked for it.
         """
 
+    def train_lanes(
+        self,
+        trainings: Sequence[Sequence[Trial]],
+        on_epoch: Callable[[Trial, Epoch], None],
+        on_wait: Callable[[str], None],
+    ) -> Iterator[Outcome]:
+        """The outcomes of several trainings at once, as `train_together` gives those of one; epochs by longest trial.
+
+        Only trials that have a `Workload.lane_group`, and the same one, are asked for.
+        """
+
     def save(self, trial: Trial, folder: Path) -> None:
         """Write the model that the last training of this trial ended with, for `Workload.open_model`."""
 
@@ -149,6 +160,7 @@ class Workload(Protocol):
     then ids leave defaults out. `trainer` is `module:factory`, called once in each worker with the inputs.
     `shipped_digest` is that of the inputs that need no file, `shipped_name` what they are called. `sources` are
     the sources of variance that a sweep can choose among; none if the trained code knows nothing but a seed.
+    `trains_on_gpus`: its trainer uses a GPU if it sees one, so that each worker gets one of its own.
     """
 
     name: str
@@ -158,6 +170,7 @@ class Workload(Protocol):
     trainer: str
     shipped_name: str
     sources: tuple[Source, ...]
+    trains_on_gpus: bool
 
     @property
     def derived(self) -> Mapping[str, str]:
@@ -203,6 +216,9 @@ class Workload(Protocol):
 
     def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
         """Whether a training passes through the outcomes of all smaller budgets, to the bit."""
+
+    def lane_group(self, trial: Trial) -> Hashable | None:
+        """Trials of the same group can be trained by one program at once. None if this one trains by itself."""
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Whether a setting has a meaning beside the others."""

@@ -7,12 +7,14 @@ import sys
 import time
 from contextlib import closing
 
+import numpy as np
 import pytest
 from command import Command, base_environment, wait_for
 from keras_trials import to_the_bit
 from mlflow_helpers import new_home
 
 from mnist_ablate.ledger.ledger import Ledger
+from mnist_ablate.workloads.keras_mnist import data
 
 SWEEP = """
 question: Do centered inputs hurt?
@@ -20,6 +22,16 @@ scientific: {normalizer: [unit, centered]}
 fixed: {model: mlp, width: 64, epochs: 2}
 seeds: 3
 """
+CLAIM = """
+claims:
+  - name: centered-hurts
+    statement: Centered inputs hurt.
+    treatment: {normalizer: centered}
+    control: {normalizer: unit}
+    direction: lower
+    margin: 0.005
+"""
+IMAGES = {"x_train": 3000, "y_train": 3000, "x_test": 1000, "y_test": 1000}
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +81,27 @@ def test_numbers_are_the_same_bits_with_one_job_two_jobs_and_after_an_interrupt(
     assert 0 < recorded(ledger) < 6
     assert sweep(real, "cut", "2")["arms"] == one["arms"]
     assert numbers(real, "cut") == numbers(real, "one")
+
+
+def test_a_sweep_in_lanes_is_verified_and_differs_from_one_at_a_time_by_rounding_alone(real):
+    (real.folder / "centered.yaml").write_text(SWEEP + CLAIM)
+    images = {name: getattr(data.load(), name)[:count] for name, count in IMAGES.items()}
+    np.savez(real.folder / "few.npz", **images)
+    found = {}
+    for home, options in (("alone", ()), ("lanes", ("--lanes", "3"))):
+        new_home(real.folder / home)
+        done = real("sweep", "centered.yaml", "--home", home, "--json", "--jobs", "1", "--data", "few.npz", *options)
+        assert done.code == 0, done.err
+        found[home] = {claim["name"]: claim["verdict"] for claim in done.document["claims"]}
+        assert real("verify", "centered", "--home", home).code == 0
+    assert found["lanes"] == found["alone"]
+    alone, lanes = numbers(real, "alone"), numbers(real, "lanes")
+    assert alone.keys() == lanes.keys()
+    for id_, (metrics, diagnostics, _epochs) in lanes.items():
+        assert diagnostics["lanes"] > 1
+        assert "lanes" not in alone[id_][1]
+        assert metrics["val_loss"] == pytest.approx(alone[id_][0]["val_loss"], rel=1e-2)
+        assert metrics["test_accuracy"] == pytest.approx(alone[id_][0]["test_accuracy"], abs=0.002)  # two images
 
 
 def test_help_is_quick_and_quiet(real):

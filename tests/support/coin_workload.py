@@ -66,6 +66,7 @@ class CoinWorkload:
     shipped_digest = hashlib.sha256(b"a table").hexdigest()
     shipped_name = "a table"
     sources = ()
+    trains_on_gpus = False
     choices: Mapping[str, Mapping[str, str]] = {
         "coin": {"fair": "Heads as often as tails.", "bent": "Heads seven times in ten."}
     }
@@ -82,6 +83,9 @@ class CoinWorkload:
 
     def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
         return False
+
+    def lane_group(self, trial: Trial) -> None:
+        return None
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         return True

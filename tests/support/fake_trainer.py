@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -54,6 +55,19 @@ class FakeTrainer:
         for each in trials:
             if each is trial or _epochs(each) > len(epochs):
                 yield self._outcome(each, epochs, fault, started_ms)
+
+    def train_lanes(
+        self,
+        trainings: Sequence[Sequence[Trial]],
+        on_epoch: Callable[[Trial, Epoch], None],
+        on_wait: Callable[[str], None],
+    ) -> Iterator[Outcome]:
+        """As one after the other; their number is a line in `lanes`."""
+        if folder := os.environ.get("FAKE_DIR"):
+            with (Path(folder) / "lanes").open("a") as file:
+                file.write(f"{len(trainings)}\n")
+        for trials in trainings:
+            yield from self.train_together(trials, partial(on_epoch, trials[-1]), on_wait)
 
     def _outcome(self, trial: Trial, reached: Sequence[Epoch], fault: str, started_ms: int) -> Outcome:
         epochs = [epoch(trial, each.number) for each in reached]

@@ -1,7 +1,8 @@
 import pytest
 from small_digits import small
 
-from mnist_ablate.workloads.keras_mnist.compiled_program import Program, program_key
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program
+from mnist_ablate.workloads.keras_mnist.recipe import program_key
 
 
 @pytest.fixture(scope="session")

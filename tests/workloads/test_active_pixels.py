@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 from keras_trials import keras_trial, to_the_bit
 
+from mnist_ablate.workloads.keras_mnist import network_inputs
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.active_pixels import BLOCK, ActivePixels, group_by_active_pixels
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
-from mnist_ablate.workloads.keras_mnist.compiled_program import program_key
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 
 ORDER = np.random.default_rng(3).permutation(300).astype(np.int32)
@@ -86,7 +86,7 @@ def test_parts_hold_every_image_once_with_every_pixel_that_differs_and_few_other
 @pytest.mark.parametrize("normalizer", ["unit", "centered"])
 def test_a_split_in_parts_is_evaluated_as_the_whole_images_are(dataset, monkeypatch, normalizer):
     recipe = Recipe(width=8, normalizer=normalizer, learning_rate=0.01)
-    monkeypatch.setattr(trainer_module, "EVALUATION_ROWS", 40)
+    monkeypatch.setattr(network_inputs, "EVALUATION_ROWS", 40)
     whole = Trainer(dataset).inputs(recipe)
     monkeypatch.setattr(trainer_module, "MIN_IMAGES", 300)
     trainer = Trainer(dataset)

@@ -7,9 +7,9 @@ from usual_models import build
 from mnist_ablate.workloads.keras_mnist.backend import keras
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate
-from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, random_stream
 from mnist_ablate.workloads.keras_mnist.network import Dense
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key
 
 BATCH, STEPS = 50, 6
 

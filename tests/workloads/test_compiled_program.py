@@ -8,8 +8,8 @@ from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS
-from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key
 
 BATCHES = 2
 ROWS = {"cnn": 8}

@@ -6,12 +6,12 @@ import pytest
 from keras_trials import keras_trial, to_the_bit
 
 from mnist_ablate.trial import CONTROL_SEED, TUNING_SEED
-from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
+from mnist_ablate.workloads.keras_mnist import dropout_masks
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import NORMALIZERS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import default_learning_rate
-from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, random_stream
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key, recipe_of
 from mnist_ablate.workloads.keras_mnist.trainer import WEIGHTS, Trainer
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 
@@ -106,7 +106,7 @@ def test_streams_of_two_uses_share_no_draws():
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.2])
 def test_a_mask_keeps_the_units_that_the_rate_says_each_on_its_own(rate):
-    mask, other = (np.asarray(trainer_module._mask(random_stream(1, f"x/{i}"), 3001, 101, rate)) for i in (1, 2))
+    mask, other = (np.asarray(dropout_masks.mask(random_stream(1, f"x/{i}"), 3001, 101, rate)) for i in (1, 2))
     assert (mask.dtype, mask.shape) == (bool, (3001, 101))
     spread = math.sqrt(rate * (1 - rate))
     assert mask.mean() == pytest.approx(1 - rate, abs=4 * spread / math.sqrt(mask.size))

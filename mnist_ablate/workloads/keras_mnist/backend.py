@@ -30,5 +30,11 @@ keras.config.set_epsilon(1e-7)
 keras.config.set_image_data_format("channels_last")
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
+GPUS = tf.config.list_physical_devices("GPU")
+if GPUS:
+    for _gpu in GPUS:
+        tf.config.experimental.set_memory_growth(_gpu, enable=True)  # else one process takes all of it
+    tf.config.experimental.enable_op_determinism()  # one that sums in any order would not repeat itself
+    tf.config.experimental.enable_tensor_float_32_execution(enabled=False)  # 10 bits in place of 23
 
-__all__ = ["keras", "tf"]
+__all__ = ["GPUS", "keras", "tf"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_ablate.workloads.keras_mnist.active_pixels import Columns
-from mnist_ablate.workloads.keras_mnist.backend import keras, tf
+from mnist_ablate.workloads.keras_mnist.backend import GPUS, keras, tf
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import takes_momentum
 from mnist_ablate.workloads.keras_mnist.choices.schedules import Steps
 from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED, Tables
@@ -18,9 +18,7 @@ from mnist_ablate.workloads.keras_mnist.costs import multiply_adds
 from mnist_ablate.workloads.keras_mnist.keras_network import KerasNetwork
 from mnist_ablate.workloads.keras_mnist.network import Dense, MaskedDropout, Network
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError
-from mnist_ablate.workloads.keras_mnist.recipe import OF_TRAINING_IMAGES, Recipe
-
-_USUAL = Recipe()
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 
 
 class EvaluationBatch(NamedTuple):
@@ -42,21 +40,11 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64([seed, *map(int, words)]))
 
 
-def program_key(recipe: Recipe, tables: Tables = SHIPPED) -> Recipe:
-    """The recipe without what does not change the program. Recipes with equal keys share one."""
-    images = {name: getattr(_USUAL, name) for name in OF_TRAINING_IMAGES}
-    same = {"normalizer": "", "learning_rate": 0.0, "epochs": 1, **images}
-    if recipe.model not in tables.keras_builders:  # such a function may read all else
-        same |= {"initializer": "", "weights": "", "dropout": 0.5 if recipe.dropout else 0.0}
-        same |= {name: 0.1 for name in ("weight_decay", "label_smoothing") if getattr(recipe, name)}
-        same["schedule"] = "constant" if recipe.schedule == "constant" else "step"  # the rates come from outside
-    return recipe.model_copy(update=same)
-
-
 class Program:
     """The network, its optimizer and the epoch, evaluation and probe of one recipe shape, each a graph.
 
-    The epoch is `compiled` by XLA if its operations are of the kinds that are faster so, unless this is given.
+    The epoch is `compiled` by XLA if its operations are of the kinds that are faster so, unless this is given. On a GPU
+    every network that ships is.
     """
 
     def __init__(
@@ -76,16 +64,18 @@ class Program:
             self.network = Network(shape, image_shape, classes, tables)
         self.model = self.network.model
         self._tables = tables
-        self.optimizer = _optimizer(shape, tables)
+        self.optimizer = self._new_optimizer(shape)
         self._decay, self._smoothing = (
-            tf.Variable(value) if value else None for value in (shape.weight_decay, shape.label_smoothing)
+            keras.Variable(value, trainable=False) if value else None
+            for value in (shape.weight_decay, shape.label_smoothing)
         )
         if self._decay is not None:
             self.optimizer.weight_decay = self._decay
         self.optimizer.build(self.model.trainable_variables)
         self._own_rate = float(self.optimizer.learning_rate)
         self._image_shape, self._rates = image_shape, None
-        self.compiled = is_faster_compiled(self.forward) if compiled is None else compiled
+        on_gpu = bool(GPUS) and isinstance(self.network, Network)
+        self.compiled = on_gpu or is_faster_compiled(self.forward) if compiled is None else compiled
         self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
         self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
         # Only code of the user's may need its Python statements made into operations, which takes longer than all else.
@@ -93,6 +83,12 @@ class Program:
         self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled, autograph=converts)
         self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True, autograph=converts)
         self._probe = tf.function(self._run_probe, autograph=converts)
+
+    def _new_optimizer(self, shape: Recipe) -> Any:
+        build = self._tables.optimizers[shape.optimizer]
+        if shape.momentum and not takes_momentum(build):
+            raise ChoiceError(f"optimizer {shape.optimizer}: takes no momentum; give its function that parameter")
+        return build(keras.optimizers, **({"momentum": shape.momentum} if shape.momentum else {}))
 
     @property
     def kind(self) -> dict[str, float]:
@@ -141,8 +137,13 @@ class Program:
 
     def set_rates(self, recipe: Recipe, number: int, images: int) -> None:
         """Set the learning rate of each step of an epoch, unless it stays as it is."""
+        rates = self.rates(recipe, number, images)
+        self._rates = self._rates if rates is None else tf.constant(rates)
+
+    def rates(self, recipe: Recipe, number: int, images: int) -> npt.NDArray[np.float32] | None:
+        """The learning rate of each step of an epoch, None if it stays as it is."""
         if recipe.schedule == "constant":
-            return
+            return None
         steps = -(-images // self.batch_size)
         done = number - 1 + np.arange(steps) / steps
         factors = np.asarray(self._tables.schedules[recipe.schedule](Steps(done, recipe.epochs)), np.float64)
@@ -150,7 +151,7 @@ class Program:
             raise ChoiceError(
                 f"schedule {recipe.schedule}: gives {factors.shape} factors for {steps} steps, or no numbers"
             )
-        self._rates = tf.constant((recipe.learning_rate or self._own_rate) * factors, tf.float32)
+        return ((recipe.learning_rate or self._own_rate) * factors).astype(np.float32)
 
     @contextmanager
     def state_kept(self) -> Iterator[None]:
@@ -212,7 +213,9 @@ class Program:
 
     def _step(self, x: Any, y: Any, masks: list[Any], columns: Columns | None) -> tuple[Any, Any]:
         first, variables = self.network.first, self.model.trainable_variables
+        values = [v.value for v in variables]
         with tf.GradientTape() as tape:
+            tape.watch(values)
             if columns is None or first is None:
                 logits = self.network(x, masks, training=True)[0]
             else:
@@ -225,7 +228,7 @@ class Program:
                 mean += self._smoothing * tf.reduce_mean(uniform - losses)
             for penalty in self.network.penalties:
                 mean += penalty
-        self.optimizer.apply(tape.gradient(mean, [v.value for v in variables]), variables)
+        self.optimizer.apply(tape.gradient(mean, values), variables)
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(_hits(y, logits), tf.float32))
 
     def _run_evaluation(self, images: Any, labels: Any, index: Any, background: Any) -> tuple[Any, Any]:
@@ -284,13 +287,6 @@ def is_faster_compiled(forward: Any) -> bool:
     graph = forward.as_graph_def()
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     return {node.op for node in nodes} <= _FAST_COMPILED
-
-
-def _optimizer(shape: Recipe, tables: Tables) -> Any:
-    build = tables.optimizers[shape.optimizer]
-    if shape.momentum and not takes_momentum(build):
-        raise ChoiceError(f"optimizer {shape.optimizer}: takes no momentum; give its function that parameter")
-    return build(keras.optimizers, **({"momentum": shape.momentum} if shape.momentum else {}))
 
 
 def _hits(labels: Any, logits: Any) -> Any:

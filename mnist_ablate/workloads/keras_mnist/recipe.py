@@ -1,5 +1,7 @@
 """The settings of this workload: what can be chosen for a training run; trains nothing."""
 
+from collections.abc import Container
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from mnist_ablate.trial import Trial
@@ -66,3 +68,20 @@ OF_TRAINING_IMAGES = ("augmentation", "train_fraction", "class_imbalance", "labe
 def recipe_of(trial: Trial) -> Recipe:
     """The settings of a trial of this workload, with their types."""
     return Recipe.model_validate(trial.settings)
+
+
+_USUAL = Recipe()
+
+
+def program_key(recipe: Recipe, own_models: Container[str] = ()) -> Recipe:
+    """The recipe without what does not change the program. Recipes with equal keys share one.
+
+    `own_models` are models of users' own.
+    """
+    images = {name: getattr(_USUAL, name) for name in OF_TRAINING_IMAGES}
+    same = {"normalizer": "", "learning_rate": 0.0, "epochs": 1, **images}
+    if recipe.model not in own_models:  # such a function may read all else
+        same |= {"initializer": "", "weights": "", "dropout": 0.5 if recipe.dropout else 0.0}
+        same |= {name: 0.1 for name in ("weight_decay", "label_smoothing") if getattr(recipe, name)}
+        same["schedule"] = "constant" if recipe.schedule == "constant" else "step"  # the rates come from outside
+    return recipe.model_copy(update=same)

@@ -5,8 +5,8 @@ import json
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,24 +18,31 @@ from mnist_ablate.environment import override
 from mnist_ablate.image_results import encoded
 from mnist_ablate.trial import Epoch, Outcome, Trial
 from mnist_ablate.workloads.keras_mnist import data
-from mnist_ablate.workloads.keras_mnist.active_pixels import ActivePixels, group_by_active_pixels
 from mnist_ablate.workloads.keras_mnist.backend import tf
 from mnist_ablate.workloads.keras_mnist.choices.frozen_bases import BASES
 from mnist_ablate.workloads.keras_mnist.choices.normalizers import Transform
 from mnist_ablate.workloads.keras_mnist.choices.tables import SHIPPED
-from mnist_ablate.workloads.keras_mnist.compiled_program import EvaluationBatch, Program, program_key, random_stream
+from mnist_ablate.workloads.keras_mnist.compiled_program import Program, random_stream
 from mnist_ablate.workloads.keras_mnist.costs import forget_peak_memory, peak_memory
-from mnist_ablate.workloads.keras_mnist.data_gate import input_statistics
+from mnist_ablate.workloads.keras_mnist.dropout_masks import mask, packed_mask
 from mnist_ablate.workloads.keras_mnist.frozen_features import FeatureCache, InputSource, input_source
+from mnist_ablate.workloads.keras_mnist.lanes import LaneEpoch, LaneProgram, lanes_of, stacked
 from mnist_ablate.workloads.keras_mnist.metrics import EPOCH_METRICS, chance_metrics, cost_metrics, curve_metrics
+from mnist_ablate.workloads.keras_mnist.network_inputs import (
+    Array,
+    Inputs,
+    altered_images,
+    inputs_of,
+    joined,
+    read_only,
+)
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError, naming_place
 from mnist_ablate.workloads.keras_mnist.program_cache import xla_flags
-from mnist_ablate.workloads.keras_mnist.recipe import Recipe, recipe_of
-from mnist_ablate.workloads.keras_mnist.saved_model import ABOUT, EVALUATION_ROWS, WEIGHTS, input_shape
+from mnist_ablate.workloads.keras_mnist.recipe import Recipe, program_key, recipe_of
+from mnist_ablate.workloads.keras_mnist.saved_model import ABOUT, WEIGHTS, input_shape
 from mnist_ablate.workloads.keras_mnist.training_images import ImageChoice, image_choice, images_of
 from mnist_ablate.workloads.workload import Cost
 
-Array = npt.NDArray[Any]
 PROGRAMS_KEPT = 8
 INPUTS_KEPT = 2
 MIN_IMAGES = 10_000
@@ -43,23 +50,56 @@ MIN_IMAGES = 10_000
 TIMED_PART = 10  # an epoch is timed on every tenth image
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """The splits as tensors float32 (n, ...), normalized images or features, and the training split's statistics.
+@dataclass(eq=False)
+class _Training:
+    """A training that runs: the trials that are `left`, the longest last, and what was reached so far."""
 
-    For a network whose first layer is dense on images, `active_pixels` has those of the training images, and the tensor
-    of their difference from the background. `test` has the test images in `test_order`. `probe` is the first piece of
-    the validation split, whole images. `altered` makes the training images of an epoch; None if they stay.
-    """
+    classes: int
+    left: list[Trial]
+    program: Any
+    inputs: Inputs
+    diagnostics: dict[str, float]
+    started_ms: int
+    clock: float
+    epochs: list[Epoch] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    diverged: bool = False
 
-    train: tuple[Any, Any]
-    active_pixels: tuple[ActivePixels, Any] | None
-    val: tuple[EvaluationBatch, ...]
-    test: tuple[EvaluationBatch, ...]
-    test_order: npt.NDArray[np.int64]
-    probe: tuple[Any, Any]
-    statistics: dict[str, float]
-    altered: Callable[[np.random.Generator], Any] | None = None
+    def __post_init__(self) -> None:
+        self.trial = self.left[-1]
+        self.images = len(self.inputs.train[0])
+
+    def take(self, epoch: Epoch | None) -> None:
+        """Note an epoch, None for one whose loss is not finite."""
+        self.diverged = epoch is None
+        self.epochs += [epoch] if epoch else []
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Those that are reached now, while the program has the state of this training."""
+        while self.left and (self.diverged or len(self.epochs) == recipe_of(self.left[0]).epochs):
+            yield self._outcome(self.left.pop(0))
+
+    def _outcome(self, trial: Trial) -> Outcome:
+        with self.program.state_kept():
+            tested, correct = ({}, "") if self.diverged or trial.is_blind else _tested(self.program, self.inputs)
+            if self.diverged:
+                final = chance_metrics(self.classes, blind=trial.is_blind)
+            else:
+                final = {**tested, **self.epochs[-1].metrics}
+            diagnostics = {**self.diagnostics, **_probed(self.program, self.inputs, "end")}
+        curve = curve_metrics(self.epochs, recipe_of(trial).epochs, self.classes)
+        return Outcome(
+            trial_id=trial.id,
+            status="diverged" if self.diverged else "complete",
+            metrics={**final, **curve, "images_per_epoch": float(self.images), **self.program.size},
+            diagnostics={name: value for name, value in diagnostics.items() if math.isfinite(value)},
+            epochs=tuple(self.epochs),
+            reason=f"loss not finite in epoch {len(self.epochs) + 1}" if self.diverged else "",
+            started_ms=self.started_ms,
+            seconds=time.perf_counter() - self.clock,
+            worker=socket.gethostname(),
+            correct=correct,
+        )
 
 
 class Trainer:
@@ -70,7 +110,9 @@ class Trainer:
         self.dataset = dataset
         self.tables = dataset.own.load(SHIPPED) if dataset.own else SHIPPED
         self.cache = FeatureCache(dataset, self.tables)
-        self.program = lru_cache(PROGRAMS_KEPT)(self._program)
+        self.program = lru_cache(PROGRAMS_KEPT)(partial(self._program, Program))
+        self.lane_program = lru_cache(PROGRAMS_KEPT)(partial(self._program, LaneProgram))
+        self._joined = lru_cache(1)(joined)
         self._inputs = lru_cache(INPUTS_KEPT)(self._load)
         self._seen = lru_cache(1)(partial(images_of, dataset, stream=random_stream))
         self._transform = lru_cache(len(self.tables.normalizers))(self._fitted)
@@ -103,55 +145,82 @@ class Trainer:
     def _train(
         self, trials: Sequence[Trial], on_epoch: Callable[[Epoch], None], on_wait: Callable[[str], None]
     ) -> Iterator[Outcome]:
+        training = self._begun(trials, self.program, on_wait)
+        while training.left:
+            begun = time.process_time()  # TensorFlow computes in threads of its own
+            epoch = _epoch(training.program, training.inputs, training.trial, len(training.epochs) + 1)
+            training.seconds.append(time.process_time() - begun)
+            training.take(epoch)
+            if epoch:
+                on_epoch(epoch)
+            for outcome in training.outcomes():
+                costs = {**cost_metrics(training.seconds, training.images), **peak_memory()}
+                yield outcome.model_copy(update={"metrics": {**outcome.metrics, **costs}})
+
+    def train_lanes(
+        self,
+        trainings: Sequence[Sequence[Trial]],
+        on_epoch: Callable[[Trial, Epoch], None],
+        on_wait: Callable[[str], None],
+    ) -> Iterator[Outcome]:
+        """Trainings of one `lane_group` at once, one a lane: each outcome when it is reached.
+
+        Each is what its trial gives alone, to rounding. What an epoch costs is not told: lanes share it. An ended or
+        diverged lane is still computed, and ignored, until the last one ends.
+        """
+        with naming_place(self.dataset.own):
+            yield from self._train_lanes(trainings, on_epoch, on_wait)
+
+    def _train_lanes(
+        self,
+        trainings: Sequence[Sequence[Trial]],
+        on_epoch: Callable[[Trial, Epoch], None],
+        on_wait: Callable[[str], None],
+    ) -> Iterator[Outcome]:
+        lanes, values = list[_Training](), list[list[Array]]()
+        for trials in trainings:
+            lanes.append(self._begun(trials, self.lane_program, on_wait))
+            values.append(lanes[-1].program.begun())
+            lanes[-1].diagnostics["lanes"] = float(len(trainings))
+        program: LaneProgram = lanes[0].program
+        filled = [*range(len(lanes)), *[0] * (lanes_of(len(lanes)) - len(lanes))]
+        state, number, n = stacked([values[lane] for lane in filled]), 0, lanes[0].images
+        images, labels, places = self._joined(tuple(lane.inputs for lane in lanes))
+        while any(lane.left for lane in lanes):
+            number += 1
+            order = np.stack([_order(lane.trial, number, n) + place for lane, place in zip(lanes, places, strict=True)])
+            drawn = zip(*(_dropouts(program, lane.trial, number, n) for lane in lanes), strict=True)
+            masks = [np.stack([packed_mask(program.batch_size, *each) for each in layer])[filled] for layer in drawn]
+            found = [program.rates(recipe_of(lane.trial), number, n) for lane in lanes]
+            rates = None if found[0] is None else tf.constant(np.stack(cast("list[Array]", found))[filled])
+            given = LaneEpoch(images, labels, tf.constant(order[filled]), [*map(tf.constant, masks)], rates)
+            state, losses, accuracies = program.epoch_of_lanes(state, given)
+            for lane, training in enumerate(lanes):
+                if not training.left:
+                    continue
+                program.put(state, lane)
+                trained = float(losses[lane]), float(accuracies[lane])
+                epoch = _validated(program, training.inputs, number, trained)
+                training.take(epoch)
+                if epoch:
+                    on_epoch(training.trial, epoch)
+                yield from training.outcomes()
+
+    def _begun(
+        self, trials: Sequence[Trial], program_of: Callable[[Recipe], Any], on_wait: Callable[[str], None]
+    ) -> "_Training":
+        """The training of these trials, at its start."""
         started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
-        recipe = recipe_of(trials[-1])
+        trial, recipe = trials[-1], recipe_of(trials[-1])
         source = input_source(recipe)
         if source.base and self.cache.missing(source):
             self.cache.features(source, on_wait)
         forget_peak_memory()
-        program = self.program(self.key(recipe))
-        inputs = self.inputs(recipe, trials[-1].split_seed, trials[-1].seed_of("order"))
-        program.reset(recipe, trials[-1].seed_of("init"), trials[-1].seed_of("dropout"))
-        start = {**inputs.statistics, **_probed(program, inputs, "start")}
-        if self.dataset.own:
-            start |= program.kind
-        epochs: list[Epoch] = []
-        seconds: list[float] = []
-        diverged = False
-        for trial, planned in ((each, recipe_of(each).epochs) for each in trials):
-            while not diverged and len(epochs) < planned:
-                begun = time.process_time()  # TensorFlow computes in threads of its own
-                epoch = _epoch(program, inputs, trials[-1], len(epochs) + 1)
-                seconds.append(time.process_time() - begun)
-                if epoch:
-                    epochs.append(epoch)
-                    on_epoch(epoch)
-                diverged = epoch is None
-            with program.state_kept():
-                tested, correct = ({}, "") if diverged or trial.is_blind else _tested(program, inputs)
-                if diverged:
-                    final = chance_metrics(self.dataset.classes, blind=trial.is_blind)
-                else:
-                    final = {**tested, **epochs[-1].metrics}
-                diagnostics = {**start, **_probed(program, inputs, "end")}
-            yield Outcome(
-                trial_id=trial.id,
-                status="diverged" if diverged else "complete",
-                metrics={
-                    **final,
-                    **curve_metrics(epochs, planned, self.dataset.classes),
-                    **cost_metrics(seconds, len(inputs.train[0])),
-                    **program.size,
-                    **peak_memory(),
-                },
-                diagnostics={name: value for name, value in diagnostics.items() if math.isfinite(value)},
-                epochs=tuple(epochs),
-                reason=f"loss not finite in epoch {len(epochs) + 1}" if diverged else "",
-                started_ms=started_ms,
-                seconds=time.perf_counter() - clock,
-                worker=socket.gethostname(),
-                correct=correct,
-            )
+        program = program_of(self.key(recipe))
+        inputs = self.inputs(recipe, trial.split_seed, trial.seed_of("order"))
+        program.reset(recipe, trial.seed_of("init"), trial.seed_of("dropout"))
+        start = {**inputs.statistics, **_probed(program, inputs, "start"), **(program.kind if self.dataset.own else {})}
+        return _Training(self.dataset.classes, [*trials], program, inputs, start, started_ms, clock)
 
     def epoch_seconds(self, recipe: Recipe) -> float:
         """Seconds of one epoch of a recipe, without compilation and frozen base, whose features are zeros here."""
@@ -160,7 +229,7 @@ class Trainer:
         if source.base:
             shapes = {name: (len(images), *BASES[source.base].outputs) for name, images in self.dataset.images.items()}
             zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-            inputs = _inputs_of(zeros, self.dataset.labels)
+            inputs = inputs_of(zeros, self.dataset.labels)
         else:
             inputs = self.inputs(recipe)
         trial = Trial(settings=recipe.model_dump(), seed=0, data_digest=self.dataset.digest)
@@ -176,23 +245,23 @@ class Trainer:
         about = {"image_shape": self.dataset.image_shape, "classes": self.dataset.classes, "trial": trial.model_dump()}
         (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-    def _program(self, shape: Recipe) -> Program:
+    def _program(self, kind: type[Program], shape: Recipe) -> Any:
         seen = input_shape(input_source(shape), self.dataset.image_shape)
-        return Program(shape, seen, self.dataset.classes, tables=self.tables)
+        return kind(shape, seen, self.dataset.classes, tables=self.tables)
 
     def key(self, recipe: Recipe) -> Recipe:
         """What recipes that share a program have in common."""
-        return program_key(recipe, self.tables)
+        return program_key(recipe, self.tables.keras_builders)
 
     def _fitted(self, normalizer: str, split_seed: int | None, choice: ImageChoice | None) -> Transform:
         """A normalizer, fitted. What is the user's may not write to the images that all trials share."""
         fit, images = self.tables.normalizers[normalizer], self._seen(split_seed, choice)[0].x_train
         if normalizer in SHIPPED.normalizers:
             return cast("Transform", fit(images))
-        transform = fit(_read_only(images))
+        transform = fit(read_only(images))
 
         def checked(images: Array) -> Array:
-            inputs = np.asarray(transform(_read_only(images)))
+            inputs = np.asarray(transform(read_only(images)))
             if inputs.shape != images.shape or inputs.dtype.kind not in "fiu":
                 made = f"{inputs.dtype} {inputs.shape} of images {images.shape}"
                 raise ChoiceError(f"normalizer {normalizer}: makes {made}; numbers of the same shape are expected")
@@ -224,118 +293,58 @@ class Trainer:
                 features = data.split_anew(features, self.dataset.order(random_stream(split_seed, "split")))
             if rows is not None:
                 features = {**features, "train": features["train"][rows]}
-            return _inputs_of(features, dataset.labels)
+            return inputs_of(features, dataset.labels)
         transform = self._transform(source.normalizer, split_seed, choice)
         if augmentation:
             alter = self.tables.augmentations[augmentation]
-            found = _inputs_of(dataset.images, dataset.labels, transform)
+            found = inputs_of(dataset.images, dataset.labels, transform)
             return dataclasses.replace(
-                found, altered=lambda rng: tf.constant(transform(_altered(augmentation, alter, dataset.x_train, rng)))
+                found,
+                altered=lambda rng: tf.constant(transform(altered_images(augmentation, alter, dataset.x_train, rng))),
             )
         if not first_is_dense or len(dataset.y_train) < MIN_IMAGES:
-            return _inputs_of(dataset.images, dataset.labels, transform)
+            return inputs_of(dataset.images, dataset.labels, transform)
         background = transform(np.zeros_like(dataset.x_train[:1]))
-        return _inputs_of(dataset.images, dataset.labels, transform, background)
-
-
-def _inputs_of(
-    splits: Mapping[str, Array],
-    labels: Mapping[str, data.Labels],
-    transform: Callable[[Array], Array] = np.asarray,
-    background: Array | None = None,
-) -> Inputs:
-    train, val = transform(splits["train"]), transform(splits["val"])
-    images, active_pixels = tf.constant(train), None
-    if background is not None:
-        is_zero = not background.any()
-        difference = train if is_zero else train - background
-        active_pixels = ActivePixels(difference, background), images if is_zero else tf.constant(difference)
-    test, test_order = _batches(transform(splits["test"]), labels["test"], background)
-    return Inputs(
-        train=(images, tf.constant(labels["train"])),
-        active_pixels=active_pixels,
-        val=_batches(val, labels["val"], background)[0],
-        test=test,
-        test_order=test_order,
-        probe=(tf.constant(val[:EVALUATION_ROWS]), tf.constant(labels["val"][:EVALUATION_ROWS])),
-        statistics=input_statistics(train),
-    )
-
-
-def _altered(name: str, alter: Callable[..., Any], images: Array, rng: np.random.Generator) -> Array:
-    """Training images altered, checked to be such images."""
-    found = np.asarray(alter(_read_only(images), rng))
-    if (found.shape, found.dtype) != (images.shape, images.dtype):
-        made = f"{found.dtype} {found.shape} of images {images.dtype} {images.shape}"
-        raise ChoiceError(f"augmentation {name}: makes {made}; images of the same shape and type are expected")
-    return found
-
-
-def _read_only(images: Array) -> Array:
-    view = images.view()
-    view.flags.writeable = False
-    return view
-
-
-def _batches(
-    images: Array, labels: Array, background: Array | None
-) -> tuple[tuple[EvaluationBatch, ...], npt.NDArray[np.int64]]:
-    """A split in parts: whole images or, with a background, the few columns of each part that differ from it.
-
-    And which image of the split stands where in the parts.
-    """
-    order = np.arange(len(images))
-    if background is None:
-        parts = (slice(start, start + EVALUATION_ROWS) for start in range(0, len(images), EVALUATION_ROWS))
-        return tuple(EvaluationBatch(tf.constant(images[part]), tf.constant(labels[part])) for part in parts), order
-    flat = (images - background).reshape(len(images), -1)
-    left_out = tf.constant(background.ravel()) if background.any() else None
-    groups = [*group_by_active_pixels(flat, EVALUATION_ROWS)]
-    batches = (
-        EvaluationBatch(tf.constant(flat[np.ix_(rows, index)]), tf.constant(labels[rows]), tf.constant(index), left_out)
-        for rows, index in groups
-    )
-    return tuple(batches), np.concatenate([rows for rows, _ in groups])
+        return inputs_of(dataset.images, dataset.labels, transform, background)
 
 
 def _epoch(program: Program, inputs: Inputs, trial: Trial, number: int) -> Epoch | None:
     """Train and validate one epoch; None if its loss is not finite."""
     n = len(inputs.train[0])
-    order = random_stream(trial.seed_of("order"), f"shuffle/{number}").permutation(n).astype(np.int32)
-    rate = float(trial.settings["dropout"])
-    masks = [
-        _mask(
-            random_stream(trial.seed_of("dropout"), f"{name}/{number}"),
-            n,
-            units,
-            rate if own_rate is None else own_rate,
-        )
-        for name, units, own_rate in program.network.dropouts
-    ]
+    order = _order(trial, number, n)
+    masks = [tf.constant(mask(*each)) for each in _dropouts(program, trial, number, n)]
     (images, labels), columns = inputs.train, None
     if inputs.altered:
         images = inputs.altered(random_stream(trial.seed_of("order"), f"augmentation/{number}"))
     if inputs.active_pixels and (columns := inputs.active_pixels[0].columns(order, program.batch_size)):
         images = inputs.active_pixels[1]
     program.set_rates(recipe_of(trial), number, n)
-    train_loss, train_accuracy = program.epoch(images, labels, order, masks, columns)
-    val_loss, val_accuracy = program.evaluate(inputs.val)
-    if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+    return _validated(program, inputs, number, program.epoch(images, labels, order, masks, columns))
+
+
+def _order(trial: Trial, number: int, images: int) -> npt.NDArray[np.int32]:
+    """In which order the trial takes the images in an epoch."""
+    return random_stream(trial.seed_of("order"), f"shuffle/{number}").permutation(images).astype(np.int32)
+
+
+def _dropouts(
+    program: Program, trial: Trial, number: int, images: int
+) -> Iterator[tuple[np.random.Generator, int, int, float]]:
+    """What the mask of each dropout layer in an epoch is drawn from: a stream, images, units, the rate."""
+    rate = float(trial.settings["dropout"])
+    for name, units, own_rate in program.network.dropouts:
+        stream = random_stream(trial.seed_of("dropout"), f"{name}/{number}")
+        yield stream, images, units, rate if own_rate is None else own_rate
+
+
+def _validated(program: Program, inputs: Inputs, number: int, trained: tuple[float, float]) -> Epoch | None:
+    """The epoch, of the loss and accuracy while it was trained; None if a loss is not finite."""
+    values = (*trained, *program.evaluate(inputs.val))
+    if not (math.isfinite(values[0]) and math.isfinite(values[2])):
         return None
-    values = (train_loss, train_accuracy, val_loss, val_accuracy)
     return Epoch(
         number=number, metrics=dict(zip(EPOCH_METRICS, values, strict=True)), ended_ms=time.time_ns() // 1_000_000
     )
-
-
-def _mask(rng: np.random.Generator, rows: int, units: int, rate: float) -> Any:
-    """Bool (rows, units), true with probability 1 - rate, to one part in 65,536 where a bit or a byte is not exact."""
-    if rate == 0.5:  # noqa: PLR2004 - what a bit is
-        draws = np.frombuffer(rng.bytes(-(-rows * units // 8)), np.uint8)
-        return tf.constant(np.unpackbits(draws, count=rows * units).view(bool).reshape(rows, units))
-    bits = 8 if (rate * 256).is_integer() else 16
-    draws = np.frombuffer(rng.bytes(rows * units * bits // 8), f"u{bits // 8}")
-    return tf.constant((draws >= round(rate * 2**bits)).reshape(rows, units))
 
 
 def _tested(program: Program, inputs: Inputs) -> tuple[dict[str, float], str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,14 @@ from pydantic import JsonValue
 
 from mnist_ablate.errors import DataError, SweepError
 from mnist_ablate.text import listed
-from mnist_ablate.trial import SOURCES, Outcome, Params, Scalar
+from mnist_ablate.trial import SOURCES, Outcome, Params, Scalar, Trial
 from mnist_ablate.workloads.keras_mnist import own_choices, program_cache, sections, weights_download
 from mnist_ablate.workloads.keras_mnist.choices import frozen_bases, layers
 from mnist_ablate.workloads.keras_mnist.choices.models import MODELS
 from mnist_ablate.workloads.keras_mnist.choices.optimizers import OPTIMIZERS, default_learning_rate, takes_momentum
 from mnist_ablate.workloads.keras_mnist.keras_settings import other_backend
 from mnist_ablate.workloads.keras_mnist.metrics import METRICS, chance_metrics, curve_metrics
-from mnist_ablate.workloads.keras_mnist.recipe import TRAINER_VERSION, Recipe
+from mnist_ablate.workloads.keras_mnist.recipe import OF_TRAINING_IMAGES, TRAINER_VERSION, Recipe, program_key
 from mnist_ablate.workloads.versions import deciding_versions
 from mnist_ablate.workloads.workload import Cost, Inputs, PlannedSettings
 
@@ -61,6 +61,7 @@ class KerasMnist:
     trainer = "mnist_ablate.workloads.keras_mnist.trainer:Trainer"
     shipped_name = "the MNIST that ships"
     sources = SOURCES
+    trains_on_gpus = True
     template = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
     input_section = staticmethod(sections.input_section)
     input_alarms = staticmethod(sections.input_alarms)
@@ -129,6 +130,20 @@ class KerasMnist:
         from mnist_ablate.workloads.keras_mnist.choices.schedules import WHATEVER_FOLLOWS
 
         return settings["schedule"] in WHATEVER_FOLLOWS
+
+    def lane_group(self, trial: Trial) -> Hashable | None:
+        """Trials whose network is the same but for its numbers, on the same images.
+
+        By itself trains what has training images of its own, convolutions, whose kernels differ by lane in no fast
+        operation, and users' own parts of a network.
+        """
+        recipe, own = Recipe.model_validate(trial.settings), self.own.names if self.own else {}
+        in_network = ("model", "activation", "optimizer", "norm_layer")
+        is_own = any(getattr(recipe, name) in own.get(name, {}) for name in in_network)
+        own_images = trial.split_seed is not None or any(
+            getattr(recipe, name) != Recipe.model_fields[name].default for name in OF_TRAINING_IMAGES
+        )
+        return None if is_own or own_images or MODELS[recipe.model].filters else program_key(recipe)
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Weights have a meaning only for a model with a frozen base."""

