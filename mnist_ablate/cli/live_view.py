@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnist_ablate.errors import mask
-from mnist_ablate.execution.engine import Event, Preparing
+from mnist_ablate.execution.events import Event, Preparing
 from mnist_ablate.execution.live_progress import LiveProgress, Snapshot
 from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.sweep.plan import Plan, PlannedTrial

@@ -174,10 +174,11 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
 
         from mnist_ablate.cli.live_view import Watch
         from mnist_ablate.execution.driver import drive
-        from mnist_ablate.service.dask_service import check_address
         from mnist_ablate.service.webhook import failing
 
         if cluster is not None:
+            from mnist_ablate.service.dask_service import check_address
+
             check_address(cluster)
         stack.enter_context(failing(settings.webhook, question.name))
         result = drive(question, settings, stack.enter_context(Watch(Console(stderr=True))))

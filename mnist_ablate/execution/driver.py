@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask
 from mnist_ablate.execution import recorded_report, worker_template
-from mnist_ablate.execution.engine import Engine, Event, Finished, Progress
+from mnist_ablate.execution.events import Event, Finished, Progress
 from mnist_ablate.execution.search import Search
-from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger
@@ -28,6 +27,9 @@ from mnist_ablate.tracking.uploader import Uploader
 from mnist_ablate.trial import Outcome, RecordedTrial, Trial
 from mnist_ablate.workloads.bounds import checked
 from mnist_ablate.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from mnist_ablate.execution.engine import Engine
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
 DELIVERY_S = 60.0  # for MLflow to show a sign of progress, at the end of a sweep
@@ -237,11 +239,16 @@ class Run:
                 self._training().prune(trial.id)
         self._view.event(planned, event)
 
-    def _training(self) -> Engine:
-        """The engine. It starts when there is something to train."""
+    def _training(self) -> "Engine":
+        """The engine. It starts, and Dask is imported, when there is something to train."""
         if self._engine is None:
             settings, workload = self._settings, self.plan.sweep.workload
             settings.log_dir.mkdir(parents=True, exist_ok=True)
+            if settings.cluster is None:
+                self._stack.enter_context(worker_template.importing(settings.trainer or workload.trainer))
+            from mnist_ablate.execution.engine import Engine
+            from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
+
             own: dict[str, str] = {}
             if settings.cluster is None:
                 shared = self._stack.enter_context(workload.shared())
@@ -256,7 +263,6 @@ class Run:
             )
             left = max(1, self.plan.size - progress.done(self.plan, self._settled))
             where = min(settings.jobs, left), settings.cluster, settings.tls
-            self._stack.enter_context(worker_template.importing(settings.trainer or workload.trainer))
             engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share, self._lanes())
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
@@ -17,11 +17,11 @@ from distributed.scheduler import KilledWorker
 from mnist_ablate.errors import AblateError, UnreachableError, mask, one_line
 from mnist_ablate.execution.cluster import MemoryKills, ask_in_thread, connected, enlarge, replace_dead, scheduler_id
 from mnist_ablate.execution.dask_settings import CONNECT_TIMEOUT_S, Tls
+from mnist_ablate.execution.events import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.filled_lanes import ARMS_BESIDE, take_lanes
 from mnist_ablate.execution.worker import BUNDLE_S, OUT_OF_MEMORY, TOPIC, TrainerPlugin, prune, run
 from mnist_ablate.trial import Epoch, Outcome, Trial
 
-RETRIES = 2  # how often a lost trial is run again
 PATIENCE = 10  # a trial counts as hung if it ends no epoch within this many times the median epoch of its pace
 MIN_PATIENCE_S = 120.0
 FIRST_PATIENCE_S = 1800.0
@@ -40,47 +40,6 @@ _EPOCHS_KEPT = 200
 _KILLED = "worker killed"
 
 
-class Started(NamedTuple):
-    """A worker took the trial."""
-
-    trial: Trial
-    worker: str
-
-
-class Preparing(NamedTuple):
-    """The trial prepares something that takes long before its first epoch. `text` says what, and how far it is.
-
-    Without a text, the trial says that it runs.
-    """
-
-    trial: Trial
-    text: str
-
-
-class Progress(NamedTuple):
-    """The trial ended an epoch. It started at `started_ms` by its worker's clock, in ms since 1970."""
-
-    trial: Trial
-    epoch: Epoch
-    started_ms: int = 0
-
-
-class Retried(NamedTuple):
-    """The trial was lost. It is run again, for the `attempt`-th of at most `RETRIES` times."""
-
-    trial: Trial
-    reason: str
-    attempt: int
-
-
-class Finished(NamedTuple):
-    """The trial has its final outcome."""
-
-    trial: Trial
-    outcome: Outcome
-
-
-Event = Started | Preparing | Progress | Retried | Finished
 _Handler = Callable[[Any, float], Iterator[Event]]  # makes events of what has arrived, and when
 
 

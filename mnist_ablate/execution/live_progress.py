@@ -7,7 +7,7 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
-from mnist_ablate.execution.engine import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
+from mnist_ablate.execution.events import RETRIES, Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.ledger import progress
 from mnist_ablate.reports.wording import estimate, number

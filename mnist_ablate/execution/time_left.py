@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict, deque
 from statistics import fmean, median
 
-from mnist_ablate.execution.engine import Event, Finished, Preparing, Progress, Retried, Started
+from mnist_ablate.execution.events import Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.sweep.plan import Plan, label
 from mnist_ablate.trial import Params
 from mnist_ablate.workloads.workload import epochs_of

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from mnist_ablate.errors import DiskError, UnreachableError, mask
-from mnist_ablate.execution.engine import Event, Finished
+from mnist_ablate.execution.events import Event, Finished
 from mnist_ablate.execution.live_progress import LiveProgress, Snapshot
 from mnist_ablate.reports.report import Report
 from mnist_ablate.service.claims import Claim, report

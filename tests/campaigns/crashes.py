@@ -20,11 +20,12 @@ from command import left_running, wait_for
 from fork_server import ACTIONS, POINTS, STUCK, Ground, Injection, ended, fired, results, waited
 from tiny_images import SUPPORT
 
-from mnist_ablate.execution import driver, engine
+from mnist_ablate.execution import engine, worker_template
 from mnist_ablate.settings import Settings
 from mnist_ablate.verification import raw_stores
 
 PER_SWEEP = 40
+_REAL = engine.Engine, worker_template.importing
 AFTERWARDS = 3
 ORPHAN_S = 2.5
 _CODES = {"kill": {-9}, "interrupt": {130}, "terminate": {143}, "raise": {0, 1, 7}, "full": {0, 3, 5, 7}}
@@ -120,7 +121,7 @@ def _real() -> None:
     """Take the doubles out, in the driver's process alone."""
     os.setsid()
     os.environ.update(FAKE_EPOCH_S="0.25", PYTHONPATH=str(SUPPORT))
-    driver.Engine = engine.Engine
+    engine.Engine, worker_template.importing = _REAL
     sys.modules["__main__"] = types.ModuleType("__main__")  # workers would import this program
 
 

@@ -37,8 +37,8 @@ from typer.main import get_command
 
 from mnist_ablate.cli import app
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.execution import driver, recorded_report
-from mnist_ablate.execution.engine import Event, Finished, Progress, Started
+from mnist_ablate.execution import driver, engine, recorded_report, worker_template
+from mnist_ablate.execution.events import Event, Finished, Progress, Started
 from mnist_ablate.settings import Settings
 from mnist_ablate.tracking import home_store, mirror, uploader
 from mnist_ablate.trial import Epoch, Outcome, Trial
@@ -240,7 +240,8 @@ def _install_doubles(scratch: Path) -> None:
         app.app = get_command(app.app)  # built once, not by every fork
     new_home(scratch)
     home_store._create = lambda path: _copy(scratch / "mlflow.db", path)
-    driver.Engine = Engine
+    engine.Engine = Engine
+    worker_template.importing = nullcontext  # there are no workers
     uploader.EPOCH_PAUSE_S = 0.0
     real = driver.Uploader
     driver.Uploader = lambda *args, **more: _uploaders.append(real(*args, **more)) or _uploaders[-1]

@@ -22,8 +22,8 @@ import fake_trainer
 from fork_server import Engine, Ground, cut_off, recorded, results, waited
 from ledger_records import ended
 
-from mnist_ablate.execution import driver
-from mnist_ablate.execution.engine import Event, Finished, Progress, Started
+from mnist_ablate.execution import engine
+from mnist_ablate.execution.events import Event, Finished, Progress, Started
 from mnist_ablate.settings import Settings
 from mnist_ablate.trial import Trial
 from mnist_ablate.verification import raw_stores
@@ -68,7 +68,7 @@ class Puppet:
         def prepare() -> None:
             self._line.close()
             ScriptedEngine.line = theirs
-            driver.Engine = ScriptedEngine
+            engine.Engine = ScriptedEngine
             cut_off(outage)
 
         self._child = ground.start("sweep", home, prepare=prepare)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mnist_ablate.cli import live_view
 from mnist_ablate.cli.live_view import NotebookWatch, Watch
-from mnist_ablate.execution.engine import Finished, Preparing, Progress, Retried, Started
+from mnist_ablate.execution.events import Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.live_progress import Snapshot
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
 from mnist_ablate.trial import RecordedTrial

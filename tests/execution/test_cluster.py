@@ -15,7 +15,8 @@ from tiny_images import SUPPORT
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution import engine
-from mnist_ablate.execution.engine import Engine, Finished
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Finished
 from mnist_ablate.execution.worker import TrainerPlugin
 
 pytestmark = [pytest.mark.usefixtures("fake"), pytest.mark.slow]

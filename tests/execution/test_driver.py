@@ -12,7 +12,8 @@ from sweep_runs import Tracker, Watcher, small, starts
 from mnist_ablate.errors import ConflictError, UnreachableError
 from mnist_ablate.execution import cluster, driver, recorded_report
 from mnist_ablate.execution.driver import Run, drive
-from mnist_ablate.execution.engine import Engine, Event
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Event
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.ledger import Ledger, Record
 from mnist_ablate.settings import Settings
@@ -189,7 +190,7 @@ def test_a_tracker_that_was_down_gets_everything_from_the_next_run(
 def test_what_ended_when_the_tracker_refused_is_recorded(
     settings: Settings, fake: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = driver.Engine.batches
+    batches = Engine.batches
 
     def all_at_once(engine: Engine, asked: Iterable[Trial], *, ahead: bool) -> Iterator[list[Event]]:
         yield [event for events in batches(engine, asked, ahead=ahead) for event in events]
@@ -197,7 +198,7 @@ def test_what_ended_when_the_tracker_refused_is_recorded(
     def refuse() -> None:
         raise RejectedError("MLflow at http://tracker refused the credentials")
 
-    monkeypatch.setattr(driver.Engine, "batches", all_at_once)
+    monkeypatch.setattr(Engine, "batches", all_at_once)
     monkeypatch.setattr(tracker, "open", refuse)
     with pytest.raises(RejectedError):
         drive(small(), settings, Watcher())

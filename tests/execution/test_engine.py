@@ -21,7 +21,8 @@ from tiny_images import write_images
 
 from mnist_ablate.errors import AblateError, DataError, UnreachableError
 from mnist_ablate.execution import cluster, engine
-from mnist_ablate.execution.engine import Engine, Event, Finished, Preparing, Progress, Retried, Started
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.trial import Outcome
 from mnist_ablate.workloads.keras_mnist import data

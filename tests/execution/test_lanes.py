@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from keras_trials import trials
 
-from mnist_ablate.execution.engine import Engine, Event, Finished, Retried
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Event, Finished, Retried
 from mnist_ablate.execution.filled_lanes import take_lanes
 from mnist_ablate.execution.worker import TrainerPlugin
 from mnist_ablate.trial import Outcome, Trial

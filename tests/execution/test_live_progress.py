@@ -3,7 +3,7 @@
 import fake_trainer
 from ledger_records import outcome, plan
 
-from mnist_ablate.execution.engine import Finished, Progress, Started
+from mnist_ablate.execution.events import Finished, Progress, Started
 from mnist_ablate.execution.live_progress import MOST_ARMS, MOST_RUNNING, LiveProgress, Snapshot
 from mnist_ablate.ledger import progress
 from mnist_ablate.statistics.verdict import decide

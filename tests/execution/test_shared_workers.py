@@ -10,7 +10,8 @@ import pytest
 from keras_trials import each_event, trials
 
 from mnist_ablate.execution import worker
-from mnist_ablate.execution.engine import Engine, Finished, Started
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Finished, Started
 from mnist_ablate.execution.worker import TrainerPlugin
 
 

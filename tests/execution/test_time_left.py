@@ -4,7 +4,7 @@ import fake_trainer
 import pytest
 from ledger_records import outcome, plan
 
-from mnist_ablate.execution.engine import Finished, Progress, Retried, Started
+from mnist_ablate.execution.events import Finished, Progress, Retried, Started
 from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.sweep.plan import PlannedTrial, label
 

@@ -9,7 +9,8 @@ import pytest
 from keras_trials import each_event, trials
 
 from mnist_ablate.execution import worker_template
-from mnist_ablate.execution.engine import Engine, Event, Finished, Started
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Event, Finished, Started
 from mnist_ablate.execution.worker import TrainerPlugin
 
 pytestmark = [

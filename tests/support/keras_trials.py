@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from mnist_ablate.execution.engine import Engine, Event
+from mnist_ablate.execution.engine import Engine
+from mnist_ablate.execution.events import Event
 from mnist_ablate.trial import Outcome, Trial
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
 from mnist_ablate.workloads.workload import default_workload, repeatable, trial_of

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mnist_ablate.errors import UnreachableError
-from mnist_ablate.execution.engine import Event, Finished, Retried
+from mnist_ablate.execution.events import Event, Finished, Retried
 from mnist_ablate.execution.live_progress import verdict_line
 from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.sweep.plan import Plan, PlannedTrial
