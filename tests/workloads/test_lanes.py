@@ -124,8 +124,8 @@ def test_whatever_a_network_has_can_be_in_lanes(trainer, settings):
 @pytest.mark.usefixtures("uncompiled")
 def test_one_step_changes_the_weights_of_a_lane_as_alone_to_a_millionth(dataset):
     """Of SGD: Adam divides by the gradient's own size, so that one of nothing but rounding moves a weight."""
-    given = {"width": 16, "batch_size": 300, "optimizer": "sgd", "schedule": "step", "label_smoothing": 0.1}
-    recipes = [Recipe(**given, weight_decay=decay) for decay in (0.1, 0.3, 0.9)]
+    given = {"width": 16, "batch_size": 300, "optimizer": "sgd", "schedule": "step"}
+    recipes = [Recipe(**given, weight_decay=share, label_smoothing=share) for share in (0.1, 0.3, 0.9)]
     recipe = recipes[0]
     program = LaneProgram(program_key(recipe), dataset.image_shape, dataset.classes)
     images, labels = tf.constant(dataset.x_train / np.float32(255)), tf.constant(dataset.y_train, tf.int32)
