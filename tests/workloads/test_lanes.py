@@ -86,7 +86,7 @@ def test_lanes_may_differ_in_seed_arm_epochs_and_end(trainer):
     healthy = {"model": "mlp3", "optimizer": "sgd", "activation": "elu"}
     diverging = {**healthy, "normalizer": "raw", "learning_rate": 1e3, "epochs": 3}
     trainings = [[trial(0, **healthy)], [trial(1, **diverging)], [trial(2, **healthy, epochs=each) for each in (1, 3)]]
-    trainings.append([trial(TUNING_SEED, **healthy, dropout=0.2)])
+    trainings.append([trial(TUNING_SEED, **healthy, dropout=0.2, normalizer="centered")])
     outcomes, told = in_lanes(trainer, *trainings)
     ends = [outcomes[trials[-1].id] for trials in trainings]
     assert [each.status for each in ends] == ["complete", "diverged", "complete", "complete"]
@@ -124,7 +124,9 @@ def test_whatever_a_network_has_can_be_in_lanes(trainer, settings):
 @pytest.mark.usefixtures("uncompiled")
 def test_one_step_changes_the_weights_of_a_lane_as_alone_to_a_millionth(dataset):
     """Of SGD: Adam divides by the gradient's own size, so that one of nothing but rounding moves a weight."""
-    recipe = Recipe(width=16, batch_size=300, optimizer="sgd", weight_decay=0.01, schedule="step")
+    given = {"width": 16, "batch_size": 300, "optimizer": "sgd", "schedule": "step"}
+    recipes = [Recipe(**given, weight_decay=share, label_smoothing=share) for share in (0.1, 0.3, 0.9)]
+    recipe = recipes[0]
     program = LaneProgram(program_key(recipe), dataset.image_shape, dataset.classes)
     images, labels = tf.constant(dataset.x_train / np.float32(255)), tf.constant(dataset.y_train, tf.int32)
     orders = np.stack([random_stream(seed, "order").permutation(300) for seed in range(3)]).astype(np.int32)
@@ -132,13 +134,13 @@ def test_one_step_changes_the_weights_of_a_lane_as_alone_to_a_millionth(dataset)
     rates = np.array([[0.01], [0.001], [0.1]], np.float32)
     begun = []
     for seed in range(3):
-        program.reset(recipe, seed)
+        program.reset(recipes[seed], seed)
         begun.append(program.begun())
     given = LaneEpoch(images, labels, tf.constant(orders), [tf.constant(packed)], tf.constant(rates))
     state, losses, _accuracies = program.epoch_of_lanes(stacked(begun), given)
     alone = compiled_program.Program(program_key(recipe), dataset.image_shape, dataset.classes)
     for seed in range(3):
-        alone.reset(recipe, seed)
+        alone.reset(recipes[seed], seed)
         alone._rates = tf.constant(rates[seed])
         masks = [tf.constant(mask(random_stream(seed, "mask"), 300, 16, 0.5))]
         loss, _accuracy = alone.epoch(images, labels, orders[seed], masks)

@@ -42,8 +42,12 @@ class LaneProgram(Program):
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        settings = [each for each in (self._decay, self._smoothing) if each is not None]
-        self._variables = [*self.model.variables, *self.optimizer.variables, *settings]
+        smoothing = [] if self._smoothing is None else [self._smoothing]
+        self._variables = [
+            *self.model.variables,
+            *self.optimizer.variables,
+            *smoothing,
+        ]  # weight decay is an optimizer's
         self._lanes_epoch = tf.function(self._run_lanes, jit_compile=self.compiled)
 
     def begun(self) -> list[Array]:
