@@ -13,7 +13,7 @@ from mnist_ablate.environment import TRAINING, overridden
 from mnist_ablate.execution import gpus
 from mnist_ablate.processes import end_with_parent, sigint_blocked
 
-_TO_IMPORT = "MNIST_ABLATE_TO_IMPORT"
+_TO_IMPORT = "_MNIST_ABLATE_TO_IMPORT"
 """In the environment of the template alone: the module that it is to import."""
 _server: Any = forkserver._forkserver  # noqa: SLF001 - multiprocessing has one a process
 _templates: set[int] = set()

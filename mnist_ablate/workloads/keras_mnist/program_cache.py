@@ -18,7 +18,7 @@ from tempfile import mkdtemp
 from mnist_ablate.processes import whole_file
 from mnist_ablate.settings import user_cache
 
-FOLDER = "MNIST_ABLATE_PROGRAMS"
+FOLDER = "_MNIST_ABLATE_PROGRAMS"
 """The variable of a worker that names the folder."""
 KEPT = 32
 _MEMORY, _PREFIX, _LOCK, _ROOM = Path("/dev/shm"), "mnist-ablate-programs-", "lock", 64 << 20  # noqa: S108 - see above
