@@ -8,9 +8,10 @@ import pytest
 from mnist_ablate.workloads.keras_mnist import trainer as trainer_module
 from mnist_ablate.workloads.keras_mnist.choices.augmentations import AUGMENTATIONS, _turned
 from mnist_ablate.workloads.keras_mnist.compiled_program import random_stream
+from mnist_ablate.workloads.keras_mnist.network_inputs import altered_images
 from mnist_ablate.workloads.keras_mnist.own_choices import ChoiceError
 from mnist_ablate.workloads.keras_mnist.recipe import Recipe
-from mnist_ablate.workloads.keras_mnist.trainer import Trainer, _altered
+from mnist_ablate.workloads.keras_mnist.trainer import Trainer
 from mnist_ablate.workloads.keras_mnist.training_images import drawn, image_choice
 
 LABELS = np.random.default_rng(0).integers(0, 10, 2000).astype(np.int32)
@@ -120,4 +121,4 @@ def test_training_images_are_altered_in_each_epoch_anew(dataset):
 
 def test_an_augmentation_of_the_user_must_give_such_images(dataset):
     with pytest.raises(ChoiceError, match=r"^augmentation half: makes float64 .* images of the same shape and type"):
-        _altered("half", lambda images, _rng: images / 2, dataset.x_train, np.random.default_rng(0))
+        altered_images("half", lambda images, _rng: images / 2, dataset.x_train, np.random.default_rng(0))
