@@ -10,10 +10,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import cache_from_source, find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,9 @@ class OwnChoices:
         own = {".".join(Path(name).with_suffix("").parts).removesuffix(".__init__") for name, _ in self.source.files}
         for name in [each for each in sys.modules if each in own and _is_foreign(each)]:
             del sys.modules[name]
+        for name, _ in self.source.files:  # Python takes a file of the same size and second for the same
+            with suppress(OSError):
+                Path(cache_from_source(str(folder / name))).unlink(missing_ok=True)
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
         sys.path.insert(0, str(folder))
