@@ -100,17 +100,19 @@ def test_a_recorded_sweep_is_written_as_a_table_that_gives_its_verdicts(command:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", shipped())
-def test_every_shipped_sweep_is_written_as_a_table_that_gives_its_verdicts(command: Command, name: str) -> None:
+def test_every_shipped_sweep_is_written_as_a_table_that_gives_its_verdicts(
+    call: Call, command: Command, name: str
+) -> None:
     """Recorded by the driver, with tuning and search; with four seeds."""
     content = yaml.safe_load((ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8"))
     (command.folder / f"{name}.yaml").write_text(yaml.safe_dump({**content, "seeds": 4}, sort_keys=False))
     fake = {"FAKE_EPOCH_S": "0", "MNIST_ABLATE_TRAINER": "whole_trainer:factory"}
-    swept = command("sweep", f"{name}.yaml", **fake)
+    swept = call("sweep", f"{name}.yaml", **fake)
     assert swept.code in {FAILED_TRIALS, NOT_IN_STEP}, swept.err  # there is no MLflow
-    (command.folder / "t.csv").write_text(command("report", name, "--format", "csv").out)
-    judged = command("judge", "t.csv", "--sweep", f"{name}.yaml", "--json")
+    (command.folder / "t.csv").write_text(call("report", name, "--format", "csv").out)
+    judged = call("judge", "t.csv", "--sweep", f"{name}.yaml", "--json")
     assert judged.code == 0, judged.err
-    whole = command("report", name, "--format", "json").document
+    whole = call("report", name, "--format", "json").document
     for part in ("claims", "arms"):
         assert judged.document[part] == whole[part]
 

@@ -104,7 +104,7 @@ def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_preparation_i
         "features: 500 of 70,000 images",
         "0 of 6 trials, 2 running, time left: measuring",
     ]
-    assert "1 of 6 trials, 1 running, 28 s left" in table(shown)
+    assert "1 of 6 trials, 1 running, 33 s left" in table(shown)
 
 
 def test_a_worker_runs_one_trial_so_no_more_lines_than_workers() -> None:

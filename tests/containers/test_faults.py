@@ -6,7 +6,7 @@ The workers train the real networks, on a few of the images.
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ from compose_project import Project, docker, inspect, memory, prepare, removed, 
 from conftest import FIGURES
 from sweep_runs import sweep_file
 
-pytestmark = pytest.mark.timeout(600)
-SEEDS, EPOCHS = 5, 200  # a trial on a warm worker takes a second or more: time to see a part of them recorded
+pytestmark = pytest.mark.timeout(1200)
+SEEDS, EPOCHS = 7, 600  # a trial on a warm worker takes seconds: a part of them is still to come after several faults
 PLANNED = 2 * SEEDS
 TOLD = (
     "SELECT a.value_json FROM trials t JOIN studies s USING (study_id) JOIN trial_user_attributes a USING (trial_id) \
@@ -61,28 +61,35 @@ class Sweep:
         """Another command of the same user."""
         return self.project.compose("run", "--rm", "-T", "--no-deps", "sweep", *words, check=False)
 
-    def under_way(self) -> None:
-        """Waits until a part of the trials is recorded, and not all."""
-        wait_until(lambda: self.recorded() or self.is_over(), "a trial recorded", 120)
+    def goes_on(self) -> None:
+        """Waits until one more trial is recorded, and not all."""
+        before = len(self.recorded())
+        wait_until(lambda: len(self.recorded()) > before or self.is_over(), "one more trial recorded", 240)
         assert not self.is_over(), self.said()
         assert len(self.recorded()) < PLANNED
+
+    def sync(self) -> None:
+        """Gives MLflow what it missed."""
+        synced = self.ask("sync", f"/data/{self.name}.yaml")
+        assert synced.returncode == 0, synced.stdout + synced.stderr
 
     def is_over(self) -> bool:
         return inspect(self.container)["State"]["Status"] == "exited"
 
 
 @contextmanager
-def sweep(project: Project, name: str, fault: str, epochs: int = EPOCHS) -> Iterator[Sweep]:
-    """A sweep that was begun. After the block it is looked at: everything recorded once, here and in MLflow."""
-    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": epochs, "width": 300, "model": "mlp"})
+def sweep(project: Project, name: str, faults: str) -> Iterator[Sweep]:
+    """A sweep under way. After the block it is looked at: everything recorded once, here and in MLflow."""
+    sweep_file(project.folder / "data", name=name, seeds=SEEDS, fixed={"epochs": EPOCHS, "width": 300, "model": "mlp"})
     found, began = Sweep(project, name), time.monotonic()
     found.start()
+    found.goes_on()
     yield found
     trials, runs = found.recorded(), project.rows("mlflow", RUNS.format(name=name))
     lost, twice = PLANNED - len(set(trials)), len(trials) - len(set(trials))
     runs_lost, runs_twice = PLANNED - len(set(runs)), len(runs) - len(set(runs))
     told = f"lost/twice {lost}/{twice}, in MLflow {runs_lost}/{runs_twice}, {time.monotonic() - began:.0f} s"
-    FIGURES.append((fault, told))
+    FIGURES.append((faults, told))
     assert (lost, twice, runs_lost, runs_twice) == (0, 0, 0, 0), found.said()
     verified = found.ask("verify", f"/data/{name}.yaml")
     assert verified.returncode == 0, verified.stdout + verified.stderr
@@ -90,75 +97,72 @@ def sweep(project: Project, name: str, fault: str, epochs: int = EPOCHS) -> Iter
         docker("rm", "-f", f"sweep-{name}-{number}")
 
 
-def back(project: Project, service: str) -> Callable[[], bool]:
-    """Whether a container that was killed runs again, by its policy alone."""
-    before = inspect(project.container(service))["State"]["StartedAt"]
+def kill(project: Project, service: str) -> None:
+    """Kill -9 of a service, which then comes back by its policy alone."""
+    container = project.container(service)
+    before = inspect(container)["State"]["StartedAt"]
 
-    def running() -> bool:
-        state = inspect(project.container(service))["State"]
+    def is_back() -> bool:
+        state = inspect(container)["State"]
         return bool(state["Running"]) and state["StartedAt"] != before
 
-    return running
+    project.kill(container)
+    wait_until(is_back, f"{service} started again", 60)
 
 
-@pytest.mark.parametrize("service", ["db", "mlflow", "scheduler", "worker"])
-def test_kill_9_of_a_part_while_a_sweep_runs(cluster: Project, service: str) -> None:
-    with sweep(cluster, f"kill-{service}", f"kill -9 of {service}", epochs=2 * EPOCHS) as running:
-        running.under_way()
-        again = back(cluster, service)
-        cluster.kill(cluster.container(service))
-        wait_until(again, f"{service} started again", 60)
-        code = running.ended()
-        cluster.wait_healthy(service)
-        if service == "scheduler":
-            assert code == 3, running.said()
-            running.start()
-            code = running.ended()
-        if code == 7 and service == "mlflow":
-            synced = running.ask("sync", f"/data/{running.name}.yaml")
-            assert synced.returncode == 0, synced.stdout + synced.stderr
-        else:
-            assert code == 0, running.said()
-
-
-def test_kill_9_of_the_sweep_and_the_same_command_again(cluster: Project) -> None:
-    with sweep(cluster, "kill-sweep", "kill -9 of the sweep") as running:
-        running.under_way()
+def test_kill_9_of_every_part_and_of_the_sweep_itself(cluster: Project) -> None:
+    """One after the other in one sweep. Only a killed scheduler ends it, and the same command goes on with it."""
+    with sweep(cluster, "killed", "kill -9 of db, worker, scheduler, sweep, mlflow") as running:
+        for service in ("db", "worker"):
+            kill(cluster, service)
+            cluster.wait_healthy(service)
+            running.goes_on()
+        kill(cluster, "scheduler")
+        assert running.ended() == 3, running.said()
+        cluster.wait_healthy("scheduler")
+        running.start()
+        running.goes_on()
         cluster.kill(running.container)
         assert running.ended() == 137
         running.start()
-        FIGURES.append(("memory while a sweep runs", memory(cluster, ("db", "mlflow", "scheduler", "worker"))))
-        assert running.ended() == 0, running.said()
+        running.goes_on()
         assert "resuming" in running.said()
-
-
-def test_restart_of_every_part(cluster: Project) -> None:
-    with sweep(cluster, "restarted", "`restart` of all parts") as running:
-        running.under_way()
-        cluster.compose("restart", "-t", "10", "db", "mlflow", "scheduler", "worker")
+        FIGURES.append(("memory while a sweep runs", memory(cluster, ("db", "mlflow", "scheduler", "worker"))))
+        kill(cluster, "mlflow")
         code = running.ended()
-        cluster.wait_healthy("db", "mlflow", "scheduler", "worker")
-        assert code in {0, 3, 7}, running.said()
+        cluster.wait_healthy("mlflow")
+        assert code in {0, 7}, running.said()
         if code:
-            running.start()
-            assert running.ended() == 0, running.said()
+            running.sync()
 
 
-def test_down_and_up(cluster: Project) -> None:
-    with sweep(cluster, "down-and-up", "`down`, then `up -d`") as running:
-        running.under_way()
+def test_restart_down_and_up_and_the_engine_itself_killed(cluster: Project) -> None:
+    with sweep(cluster, "restarted", "`restart`, `down` and `up`, kill -9 of dockerd") as running:
+        cluster.compose("restart", "-t", "10", "db", "mlflow", "scheduler", "worker")
+        assert running.ended() == 3, running.said()
+        cluster.wait_healthy("db", "mlflow", "scheduler", "worker")
+        running.start()
+        running.goes_on()
         docker("stop", "-t", "10", running.container)
         assert running.ended() == 143, running.said()
         parts = cluster.running()
         cluster.compose("down", "-t", "10", "--remove-orphans")
         cluster.up_again(*parts)
         running.start()
-        assert running.ended() == 0, running.said()
+        running.goes_on()
+        cache = Path(os.environ["MNIST_ABLATE_CONTAINERS"])
+        os.kill(int((cache / "run" / "docker.pid").read_text()), 9)
+        subprocess.run([Path(__file__).with_name("engine.sh"), "start"], check=True, timeout=120)
+        cluster.wait_healthy("db", "mlflow", "scheduler", "worker", timeout_s=240)
+        if running.ended() != 0:
+            running.start()
+            assert running.ended() == 0, running.said()
 
 
+@pytest.mark.long
 def test_database_away_for_two_minutes(cluster: Project) -> None:
+    """Far longer than a restart of it, which the tests above have."""
     with sweep(cluster, "database-away", "database stopped for two minutes") as running:
-        running.under_way()
         cluster.compose("stop", "db")
         time.sleep(120)
         assert not running.is_over(), running.said()
@@ -168,7 +172,7 @@ def test_database_away_for_two_minutes(cluster: Project) -> None:
         cluster.wait_healthy("db", "mlflow")
         assert code in {0, 7}, running.said()
         if code:
-            assert running.ask("sync", f"/data/{running.name}.yaml").returncode == 0
+            running.sync()
 
 
 EATER = """
@@ -177,45 +181,6 @@ while True:
     held.append(b"1" * (1 << 24))
 """
 """Takes what a worker's container still may, until the kernel ends it."""
-
-
-def test_memory_limit_of_a_worker(cluster: Project) -> None:
-    """The kernel ends the training first, as it is told to. Its trial is tried again."""
-    with sweep(cluster, "memory", "memory limit of a worker reached", epochs=2 * EPOCHS) as running:
-        running.under_way()
-        worker = cluster.container("worker")
-        before = oom_kills(worker)
-        numbers = docker("top", worker, "-eo", "rss,pid").stdout.split()[2:]
-        _, training = max(zip(map(int, numbers[::2]), numbers[1::2], strict=True))
-        Path(f"/proc/{training}/oom_score_adj").write_text("1000")
-        docker("exec", worker, "python", "-c", EATER, check=False)
-        assert oom_kills(worker) > before
-        assert not Path(f"/proc/{training}").exists()
-        assert running.ended() == 0, running.said()
-        assert "lost" in running.said()
-
-
-def oom_kills(container: str) -> int:
-    """How often the kernel ended a process of a container for its memory."""
-    found = inspect(container)["Id"]
-    paths = (
-        Path("/sys/fs/cgroup/memory/docker") / found / "memory.oom_control",
-        *Path("/sys/fs/cgroup").glob(f"**/*{found}*/memory.events"),
-    )
-    texts = [path.read_text() for path in paths if path.exists()]
-    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("oom_kill "))
-
-
-def test_the_engine_itself_killed_and_started(cluster: Project) -> None:
-    with sweep(cluster, "engine", "kill -9 of dockerd, then started") as running:
-        running.under_way()
-        cache = Path(os.environ["MNIST_ABLATE_CONTAINERS"])
-        os.kill(int((cache / "run" / "docker.pid").read_text()), 9)
-        subprocess.run([Path(__file__).with_name("engine.sh"), "start"], check=True, timeout=120)
-        cluster.wait_healthy("db", "mlflow", "scheduler", "worker", timeout_s=240)
-        if running.ended() != 0:
-            running.start()
-            assert running.ended() == 0, running.said()
 
 
 FILLER = """
@@ -230,15 +195,35 @@ for size in (1 << 20, 1 << 10, 1 << 10):
 """What is kept back for a write under way is there again once it has ended."""
 
 
-def test_full_disk_of_the_tracker(cluster: Project) -> None:
-    with sweep(cluster, "disk", "the tracker's disk full") as running:
-        running.under_way()
+def test_memory_limit_of_a_worker_and_full_disk_of_the_tracker(cluster: Project) -> None:
+    """The kernel ends the training first, as it is told to. Its trial is tried again."""
+    with sweep(cluster, "limits", "memory limit of a worker, the tracker's disk full") as running:
+        worker = cluster.container("worker")
+        before = oom_kills(worker)
+        numbers = docker("top", worker, "-eo", "rss,pid").stdout.split()[2:]
+        _, training = max(zip(map(int, numbers[::2]), numbers[1::2], strict=True))
+        Path(f"/proc/{training}/oom_score_adj").write_text("1000")
+        docker("exec", worker, "python", "-c", EATER, check=False)
+        assert oom_kills(worker) > before
+        assert not Path(f"/proc/{training}").exists()
+        wait_until(lambda: "lost" in running.said(), "told that a trial was lost")
+        running.goes_on()
         tracker = cluster.container("mlflow")
         docker("exec", tracker, "python", "-c", FILLER)
-        code = running.ended()
-        assert code == 7, running.said()
+        assert running.ended() == 7, running.said()
         docker("exec", tracker, "rm", "/artifacts/fill")
-        assert running.ask("sync", f"/data/{running.name}.yaml").returncode == 0
+        running.sync()
+
+
+def oom_kills(container: str) -> int:
+    """How often the kernel ended a process of a container for its memory."""
+    found = inspect(container)["Id"]
+    paths = (
+        Path("/sys/fs/cgroup/memory/docker") / found / "memory.oom_control",
+        *Path("/sys/fs/cgroup").glob(f"**/*{found}*/memory.events"),
+    )
+    texts = [path.read_text() for path in paths if path.exists()]
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("oom_kill "))
 
 
 def test_first_start_of_the_database_cut_off_anywhere(tmp_path: Path) -> None:

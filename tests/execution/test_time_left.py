@@ -24,15 +24,15 @@ def time_left() -> tuple[TimeLeft, list[PlannedTrial], list[PlannedTrial]]:
 
 def test_time_left_is_that_of_the_arms_that_were_seen_by_their_trials_or_by_their_epochs() -> None:
     left, (first, *_), (cnn, *_) = time_left()
-    left.event(Started(first.trial, "w"), "", 0.0)
+    left.event(Started(first.trial, "w"), "dense", 0.0)
     assert left.seconds(1, 5.0) is None
     left.event(finished(first), "dense", 4.0)
     assert left.seconds(1, 4.0) is None  # nothing is known of the other arm
-    left.event(Started(cnn.trial, "w"), "", 4.0)
+    left.event(Started(cnn.trial, "w"), "cnn", 4.0)
     for at in (34.0, 64.0):
-        left.event(Progress(cnn.trial, fake_trainer.epoch(cnn.trial, 1)), "", at)
-    for workers in (1, 2):
-        assert left.seconds(workers, 64.0) == (2 * 4.0 + 3 * 300.0 - 60.0) / workers
+        left.event(Progress(cnn.trial, fake_trainer.epoch(cnn.trial, 1)), "cnn", at)
+    assert left.seconds(1, 64.0) == 2 * 4.0 + 3 * 300.0 - 60.0
+    assert left.seconds(2, 64.0) == 2 * 4.0 + 2 * 300.0 - 64.0, "one idles"
 
 
 def test_time_left_is_within_a_quarter_although_first_epochs_compile() -> None:
@@ -66,9 +66,9 @@ def test_lost_attempts_are_no_time_of_a_trial_and_what_was_recorded_before_is_no
     left, (_, first, *_), _ = time_left()
     for arm in ("dense", "cnn", "cnn", "cnn"):
         left.recorded(arm)
-    left.event(Started(first.trial, "w"), "", 0.0)
-    left.event(Retried(first.trial, "", 1), "", 9.0)
-    left.event(Started(first.trial, "w"), "", 50.0)
+    left.event(Started(first.trial, "w"), "dense", 0.0)
+    left.event(Retried(first.trial, "", 1), "dense", 9.0)
+    left.event(Started(first.trial, "w"), "dense", 50.0)
     left.event(finished(first), "dense", 54.0)
     assert left.seconds(1, 54.0) == 4.0
 
@@ -79,7 +79,7 @@ def test_time_left_counts_a_training_that_serves_several_arms_once() -> None:
         one.arm.params["epochs"]: one for one in wanted.verdict_trials() if one.trial.settings["activation"] == "relu"
     }
     left = TimeLeft(wanted)
-    left.event(Started(each[5].trial, "w"), "", 0.0)
+    left.event(Started(each[5].trial, "w"), "relu 5", 0.0)
     for epochs in (1, 2, 5):
         left.event(finished(each[epochs]), f"relu {epochs}", 2.0 * epochs)
     assert left.seconds(1, 10.0) == 5 * 10.0, "two more of relu, and three of tanh that take as long"

@@ -34,12 +34,21 @@ def console(*names: str) -> list[str]:
 COMMANDS = console("README.md", "docs/guides/everyday-commands.md", "docs/guides/judge-a-table.md")
 """In the order in which somebody reads them; later ones need what earlier ones recorded."""
 
+TENTH = ("--data", "tenth.npz")
+
+
+def write_tenth(folder: Path) -> None:
+    """A tenth of the images: what the numbers come to is tested elsewhere."""
+    with np.load(MNIST) as file:
+        np.savez(folder / TENTH[1], **{name: file[name][: len(file[name]) // 10] for name in file})
+
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Command:
     made = tmp_path_factory.mktemp("readme")
     (made / "dropout.yaml").write_text(blocks("README.md", "yaml")[0])
     (made / "table.csv").write_text(blocks("docs/guides/judge-a-table.md", "csv")[0])
+    write_tenth(made)
     return Command(made, OWN, timeout_s=900)  # a quick sweep of the flagship beside other tests
 
 
@@ -49,7 +58,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Command:
 def test_command_of_the_readme_works(reader: Command, command: str) -> None:
     name, *arguments = shlex.split(command)
     assert name == "mnist-ablate"
-    done = reader(*arguments)
+    done = reader(*arguments, *(TENTH if arguments[0] in {"plan", "sweep"} else ()))
     assert done.code == 0, done.err
     assert not re.search("Traceback|tensorflow|XLA|absl|oneDNN|WARNING", done.err)
     if arguments == ["selftest", "--reduced"]:
@@ -82,13 +91,11 @@ def test_the_python_example_runs() -> None:
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     first, second = blocks("docs/tutorial.md", "yaml")
     new_home(tmp_path / ".mnist-ablate")
-    with np.load(MNIST) as file:  # a tenth of the images: what the numbers come to is tested elsewhere
-        np.savez(tmp_path / "tenth.npz", **{name: file[name][: len(file[name]) // 10] for name in file})
+    write_tenth(tmp_path)
     for line in console("docs/tutorial.md"):
         name, *arguments = shlex.split(line)
         assert name == "mnist-ablate"
-        images = ("--data", "tenth.npz") if arguments[0] in {"plan", "sweep"} else ()
-        done = Command(tmp_path, OWN)(*arguments, *images)
+        done = Command(tmp_path, OWN)(*arguments, *(TENTH if arguments[0] in {"plan", "sweep"} else ()))
         assert done.code == 0, f"{line}: {done.err}"
         if arguments[0] == "new":
             (tmp_path / "faster.yaml").write_text(first)

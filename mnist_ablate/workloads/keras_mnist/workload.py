@@ -29,6 +29,7 @@ MNIST_DIGEST = "b8370d4157fa0b022fbe73e37bdbd58bf6ba70dc85345002838ce9b2e3868914
 MNIST_CLASSES = 10
 _OF_BYTES = {"centered_uint8", "saturated"}
 """Normalizers that are about how bytes wrap around or stop."""
+_PACE = ("model", "width", "depth", "norm_layer", "augmentation", "batch_size", "train_fraction", "class_imbalance")
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,9 @@ class KerasMnist:
         return setting != "weights" or _has_frozen_base(settings["model"])
 
     def pace(self, settings: Mapping[str, Scalar]) -> str:
-        altered = settings.get("augmentation", "none")
-        return f"{settings['model']} {altered}" if altered != "none" else str(settings["model"])
+        """By the network's size, and by how many images an epoch has and what is done to them."""
+        removed = settings.get("label_noise") if settings.get("size_matched") else ""
+        return " ".join(str(each) for each in (*(settings.get(name) for name in _PACE), removed))
 
     def load(self, source: Path | str | bytes | None, *, run_code: bool = True) -> Inputs:
         """What only a function can give is `Unseen` if it must not be run."""
