@@ -185,7 +185,9 @@ class Run:
             return
         if self._engine is None and self._settings.cluster is None:  # workers elsewhere have files of their own
             self.plan.sweep.workload.prepare(planned_settings(self.plan), self._settings.weights, self._view.message)
-        uploader, engine = self._uploading(), self._training()
+        if self._settings.require_mlflow:
+            self._uploading()
+        engine, uploader = self._training(), self._uploading()  # to import MLflow would keep the engine from starting
         taken, longest = dict[str, PlannedTrial](), set[str]()
 
         def trials() -> Iterator[tuple[Trial, ...]]:
