@@ -183,10 +183,6 @@ class Run:
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
             return
-        if self._engine is None and self._settings.cluster is None:  # workers elsewhere have files of their own
-            self.plan.sweep.workload.prepare(planned_settings(self.plan), self._settings.weights, self._view.message)
-        if self._settings.require_mlflow:
-            self._uploading()
         engine, uploader = self._training(), self._uploading()  # to import MLflow would keep the engine from starting
         taken, longest = dict[str, PlannedTrial](), set[str]()
 
@@ -245,8 +241,11 @@ class Run:
         """The engine. It starts, and Dask is imported, when there is something to train."""
         if self._engine is None:
             settings, workload = self._settings, self.plan.sweep.workload
+            if settings.require_mlflow:
+                self._uploading()
             settings.log_dir.mkdir(parents=True, exist_ok=True)
-            if settings.cluster is None:
+            if settings.cluster is None:  # workers elsewhere have files of their own
+                workload.prepare(planned_settings(self.plan), settings.weights, self._view.message)
                 self._stack.enter_context(worker_template.importing(settings.trainer or workload.trainer))
             from mnist_ablate.execution.engine import Engine
             from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
