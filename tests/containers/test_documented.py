@@ -53,6 +53,7 @@ def test_first_steps_lead_to_verdicts_that_verify(team: Project) -> None:
     assert "normalization" in {each["name"] for each in found["experiments"]}
 
 
+@pytest.mark.minutes
 def test_workers_join_while_a_sweep_runs_and_their_sweeps_verify(cluster: Project) -> None:
     """The block as it stands, with two workers for eight, then four: each of this machine's cores has two then."""
     script = BLOCKS[CLUSTER].replace("worker=8", "worker=2")
@@ -114,6 +115,7 @@ def test_page_asks_for_a_password_and_shows_the_runs(team: Project, tmp_path: Pa
         tab.shows("normalization", 90)
 
 
+@pytest.mark.minutes
 def test_files_in_s3_go_through_the_server(team: Project) -> None:
     key, secret = "of-the-test", secrets.token_hex(8)
     docker("run", "-d", "--name", "s3", "--network", f"{team.name}_edge", "--read-only", "--tmpfs", "/tmp", S3_IMAGE)

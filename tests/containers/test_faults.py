@@ -136,6 +136,7 @@ def test_kill_9_of_every_part_and_of_the_sweep_itself(cluster: Project) -> None:
             running.sync()
 
 
+@pytest.mark.minutes
 def test_restart_down_and_up_and_the_engine_itself_killed(cluster: Project) -> None:
     with sweep(cluster, "restarted", "`restart`, `down` and `up`, kill -9 of dockerd") as running:
         cluster.compose("restart", "-t", "10", "db", "mlflow", "scheduler", "worker")
@@ -195,6 +196,7 @@ for size in (1 << 20, 1 << 10, 1 << 10):
 """What is kept back for a write under way is there again once it has ended."""
 
 
+@pytest.mark.minutes
 def test_memory_limit_of_a_worker_and_full_disk_of_the_tracker(cluster: Project) -> None:
     """The kernel ends the training first, as it is told to. Its trial is tried again."""
     with sweep(cluster, "limits", "memory limit of a worker, the tracker's disk full") as running:
