@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from pathlib import Path
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.workloads.keras_mnist.keras_settings import BACKEND, other_backend, override_environment
@@ -30,7 +31,8 @@ keras.config.set_epsilon(1e-7)
 keras.config.set_image_data_format("channels_last")
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
-GPUS = tf.config.list_physical_devices("GPU")
+# To ask for GPUs makes TensorFlow read its switches, which a copy of this process may still set: see `program_cache`.
+GPUS = tf.config.list_physical_devices("GPU") if [*Path("/dev").glob("nvidia[0-9]*")] else []
 if GPUS:
     for _gpu in GPUS:
         tf.config.experimental.set_memory_growth(_gpu, enable=True)  # else one process takes all of it
