@@ -250,10 +250,8 @@ class Run:
             from mnist_ablate.execution.engine import Engine
             from mnist_ablate.execution.worker import TRIALS, TrainerPlugin
 
-            own: dict[str, str] = {}
-            if settings.cluster is None:
-                shared = self._stack.enter_context(workload.shared())
-                own = {TRIALS: str(settings.home.absolute() / "trials"), **shared}
+            shared = {} if settings.cluster else self._stack.enter_context(workload.shared())
+            own = {} if settings.cluster else {TRIALS: str(settings.home.absolute() / "trials"), **shared}
             plugin = TrainerPlugin(
                 settings.trainer,
                 self.plan.data_digest,

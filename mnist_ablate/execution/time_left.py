@@ -109,11 +109,11 @@ class TimeLeft:
         if not known or any(self._left[arm] and arm not in known for arm in costs):
             return None
         busy = [max(0.0, self._expected_s(each, known) - (at - each.times[0])) for each in self._running.values()]
-        lanes = [*busy, *[0.0] * (max(1, workers) - len(busy))]
-        heapify(lanes)
+        free_after = [*busy, *[0.0] * (max(1, workers) - len(busy))]
+        heapify(free_after)
         for trial_s in self._waiting(known, workers):
-            heapreplace(lanes, lanes[0] + trial_s)
-        return max(lanes)
+            heapreplace(free_after, free_after[0] + trial_s)
+        return max(free_after)
 
     def _waiting(self, costs: Mapping[str, float], workers: int) -> Iterator[float]:
         """The seconds of each training that is still to begin, arms taking turns."""

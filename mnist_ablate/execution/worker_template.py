@@ -1,4 +1,4 @@
-"""The process that local workers are copies of: it has imported what trains, so they start at once. Starts none."""
+"""What local workers are copies of: a process that imported what trains, so they start at once. Starts no worker."""
 
 import os
 import sys
