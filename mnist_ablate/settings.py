@@ -36,14 +36,15 @@ def _sqlite(path: Path) -> str:
 class Settings:
     """The settings of a command. `data` has inputs, None for those that ship; `weights` are what trials begin with.
 
-    A worker trains as many trials at once as there are `lanes`. `share` says how many of so many workers the sweep may
-    use now; all of them unless others share them.
+    `jobs` are the workers of this machine, and each trains as many trials at once as there are `lanes`; None for what
+    suits the machine. `share` says how many of so many workers the sweep may use now; all of them unless others share
+    them.
     """
 
     home: Path = field(default_factory=default_home)
     data: str | None = None
     weights: Path | None = None
-    jobs: int = 1
+    jobs: int | None = 1
     cluster: str | None = None
     tls: "Tls | None" = None
     trial_timeout_s: float | None = None
@@ -51,7 +52,7 @@ class Settings:
     fresh: bool = False
     require_mlflow: bool = False
     share: Callable[[int], int] = int
-    lanes: int = 1
+    lanes: int | None = 1
 
     @property
     def ledger_url(self) -> str:

@@ -58,7 +58,7 @@ def resumed(command: Command, fake: Path, sweep: tuple[str, ...], done: int, dig
 
 
 def recorded(home: Path) -> int:
-    return len(Ledger(Settings(home=home).ledger_url, reading=True).find("small").entries())
+    return len(Ledger(Settings(home=home).ledger_url).find("small").entries())
 
 
 @pytest.mark.slow

@@ -149,6 +149,8 @@ def main() -> None:
         text, code = _message_and_code(error)
         sys.stderr.write(mask(traceback.format_exc() if debug else f"{text}\n"))
         sys.exit(code)
+    finally:
+        gc.freeze()  # to look for garbage in all that was imported takes half a second at the end of a sweep
 
 
 class _Closed(io.TextIOBase):

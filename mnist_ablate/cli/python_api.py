@@ -200,10 +200,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     """
     question = _ready(asked, train, seeds, quick=quick)
     _import_recording()
-    from dask.system import CPU_COUNT
-
     from mnist_ablate.cli.live_view import watch_here
-    from mnist_ablate.execution import gpus
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.execution.driver import drive
     from mnist_ablate.service import webhook
@@ -214,10 +211,8 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
     files = [*map(Path, tls or ())][:3]
     encryption = tls_from_options(cluster, *files, *[None] * (3 - len(files)))
     images = None if data is None else str(data)
-    on_gpus = question.workload.trains_on_gpus
-    count, each = gpus.workers_and_lanes(jobs, lanes, CPU_COUNT, trains_on_gpus=on_gpus, here=cluster is None)
-    where = (_path(home) or default_home(), images, _path(weights), count, cluster, encryption)
-    settings = Settings(*where, trial_timeout_s, max_trials, fresh, require_mlflow, lanes=each)
+    where = (_path(home) or default_home(), images, _path(weights), jobs, cluster, encryption)
+    settings = Settings(*where, trial_timeout_s, max_trials, fresh, require_mlflow, lanes=lanes)
     with _python_words(), webhook.failing(settings.webhook, question.name), watch_here(progress=progress) as watch:
         try:
             done = drive(question, settings, watch)

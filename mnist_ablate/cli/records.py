@@ -114,7 +114,7 @@ def _compared(sources: tuple[str, str], home: Path | None, *, as_json: bool) -> 
     from mnist_ablate.ledger.ledger import Ledger
     from mnist_ablate.reports import comparison
 
-    ledger, sides = Ledger(settings_of(home).ledger_url, reading=True), []
+    ledger, sides = Ledger(settings_of(home).ledger_url), []
     for source in sources:
         name, slash, number = source.rpartition("/") if source.rpartition("/")[2].isdecimal() else (source, "", "")
         record = ledger.find(name_of(name), int(number) if slash else None)
@@ -176,7 +176,7 @@ def sync(
     if bool(source) == everything:
         raise SweepError("sync takes the name of a sweep, or --all")
     settings = settings_of(home)
-    for name in Ledger(settings.ledger_url, reading=True).names() if everything else [name_of(source)]:
+    for name in Ledger(settings.ledger_url).names() if everything else [name_of(source)]:
         sent, total, notice = recorded_report.sync(name, settings)
         typer.echo(f"{name}: MLflow has all {total} trials ({sent} sent now)")
         if notice:
@@ -197,7 +197,7 @@ def export(
         wanted = "a sweep and the file to write, or --all and the file"
         raise SweepError(f"export takes {wanted}: export normalization a.zip")
     url = settings_of(home).ledger_url
-    names = Ledger(url, reading=True).names() if everything else [name_of(words[0])]
+    names = Ledger(url).names() if everything else [name_of(words[0])]
     queue, queued = queue_backup.dump(url) if everything else (b"", 0)
     counts, sha256 = backup.export(url, names, Path(words[-1]), queue)
     for name, trials in counts.items():

@@ -34,8 +34,6 @@ def runner(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls_key: options.TlsKey = None,
 ) -> None:
     """Run the sweeps that were submitted to the service, until stopped; several runners share them."""
-    from dask.system import CPU_COUNT
-
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.service.dask_service import check_address
     from mnist_ablate.service.runner import Runner, serve_runner
@@ -43,7 +41,7 @@ def runner(  # noqa: PLR0913, PLR0917 - one parameter an option
     if cluster is not None:
         check_address(cluster)
     tls = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
-    where = (home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls)
-    settings = Settings(*where, max_trials=max_trials)
+    where = (home or default_home(), data, weights, jobs, cluster, tls)
+    settings = Settings(*where, max_trials=max_trials, lanes=None)
     found = Runner(settings, limits, sweeps, name, code_path or (), lambda line: typer.echo(line, err=True))
     raise typer.Exit(serve_runner(found))

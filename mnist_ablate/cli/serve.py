@@ -56,8 +56,6 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
     for folder in code_path or ():
         if not folder.is_dir():
             raise SweepError(f"--code-path {folder}: no such folder")
-    from dask.system import CPU_COUNT
-
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.service import serving
     from mnist_ablate.service.dask_service import check_address
@@ -66,7 +64,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls = tls_from_options(cluster, cluster_tls_ca_file, cluster_tls_cert, cluster_tls_key)
     if cluster is not None:
         check_address(cluster)
-    settings = Settings(home or default_home(), data, weights, jobs or CPU_COUNT, cluster, tls, None, max_trials)
+    settings = Settings(home or default_home(), data, weights, jobs, cluster, tls, None, max_trials, lanes=None)
     listening = serving.Listening(
         host,
         port,

@@ -153,19 +153,14 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter an option
         own |= {"--tls-ca-file": tls_ca_file, "--tls-cert": tls_cert, "--tls-key": tls_key}
         here = [name for name, value in own.items() if value]
         sweep_elsewhere(source, address, overrides, seeds, here, quick=quick, as_json=as_json)
-    from mnist_ablate.execution import gpus
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.execution.worker_template import importing
     from mnist_ablate.sweep import sweep_file
 
     tls = tls_from_options(cluster, tls_ca_file, tls_cert, tls_key)
     question = sweep_file.load(source, overrides=overrides or (), seeds=seeds, quick=quick)
-    from dask.system import CPU_COUNT
-
-    on_gpus = question.workload.trains_on_gpus
-    count, each = gpus.workers_and_lanes(jobs, lanes, CPU_COUNT, trains_on_gpus=on_gpus, here=cluster is None)
-    where = (home or default_home(), data, weights, count, cluster, tls)
-    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow, lanes=each)
+    where = (home or default_home(), data, weights, jobs, cluster, tls)
+    settings = Settings(*where, trial_timeout, max_trials, fresh, require_mlflow, lanes=lanes)
     with ExitStack() as stack:
         if settings.trains_here_first:
             stack.enter_context(importing(settings.trainer or question.workload.trainer))

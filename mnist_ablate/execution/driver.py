@@ -1,6 +1,7 @@
 """Drives a sweep: plan, tuning, trials, record, mirror. Resumes what an earlier run left. Prints nothing."""
 
 import itertools
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,9 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from mnist_ablate.errors import AblateError, UnreachableError, mask
-from mnist_ablate.execution import recorded_report, worker_template
+from mnist_ablate.execution import gpus, recorded_report, worker_template
 from mnist_ablate.execution.events import Event, Finished, Progress
-from mnist_ablate.execution.search import Search
 from mnist_ablate.ledger import progress
 from mnist_ablate.ledger.database import Outage
 from mnist_ablate.ledger.ledger import Ledger
@@ -30,6 +30,7 @@ from mnist_ablate.workloads.workload import Workload
 
 if TYPE_CHECKING:
     from mnist_ablate.execution.engine import Engine
+    from mnist_ablate.execution.search import Search
 
 SAME_FAILURES = 3  # so many trials failing with one message stop the sweep: the next would fail too
 DELIVERY_S = 60.0  # for MLflow to show a sign of progress, at the end of a sweep
@@ -144,6 +145,8 @@ class Run:
     def train(self) -> None:
         """Train one round after the other. What failed in this run is not tried again in it."""
         if self.plan.sweep.design == "search":
+            from mnist_ablate.execution.search import Search
+
             search = Search(self.plan, self.entries)
             self._train(((each,) for each in search.trials()), search)
             search.check_not_exhausted()
@@ -174,7 +177,7 @@ class Run:
                 self._view.verdict(found)
                 self._uploading().tag(claim_key("verdict", found.name), found.verdict)
 
-    def _train(self, planned: Iterable[tuple[PlannedTrial, ...]], search: Search | None = None) -> None:
+    def _train(self, planned: Iterable[tuple[PlannedTrial, ...]], search: "Search | None" = None) -> None:
         """Run these trainings. With a search they are its suggestions, and it decides by what it is told.
 
         All finished trials that wait are recorded together, before anything else hears of them.
@@ -183,6 +186,7 @@ class Run:
         first = None if self._interrupts.stopping else next(due, None)
         if first is None:
             return
+        self.record.open()
         engine, uploader = self._training(), self._uploading()  # to import MLflow would keep the engine from starting
         taken, longest = dict[str, PlannedTrial](), set[str]()
 
@@ -220,7 +224,7 @@ class Run:
         self.records += len(finished)
         self.published = False
 
-    def _take(self, planned: PlannedTrial, event: Event, search: Search | None) -> None:
+    def _take(self, planned: PlannedTrial, event: Event, search: "Search | None") -> None:
         """Tell MLflow, the search and the person of an event."""
         trial, arm, uploader = planned.trial, planned.arm.params, self._uploading()
         if isinstance(event, Finished):
@@ -261,21 +265,25 @@ class Run:
                 environment={**workload.environment(settings.weights), **own},
             )
             left = max(1, self.plan.size - progress.done(self.plan, self._settled))
-            where = min(settings.jobs, left), settings.cluster, settings.tls
-            engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share, self._lanes())
+            jobs, lanes = self._jobs_and_lanes()
+            where = min(jobs, left), settings.cluster, settings.tls
+            engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share, lanes)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
+            threading.Thread(target=recorded_report.import_charts, daemon=True).start()
             if self._interrupts.stopping:
                 self._stop_training()
         return self._engine
 
-    def _lanes(self) -> int:
-        """One if a claim is about what a trial costs: that cannot be told of trials that train at once."""
-        sweep, lanes = self.plan.sweep, self._settings.lanes
+    def _jobs_and_lanes(self) -> tuple[int, int]:
+        """One lane if a claim is about what a trial costs: that cannot be told of trials that train at once."""
+        sweep, here = self.plan.sweep, self._settings.cluster is None
+        asked, on_gpus = (self._settings.jobs, self._settings.lanes), sweep.workload.trains_on_gpus
+        jobs, lanes = gpus.workers_and_lanes(*asked, trains_on_gpus=on_gpus, here=here)
         measured = [claim.name for claim in sweep.claims if sweep.metric(claim.measured_metric).of_machine]
         if measured and lanes > 1:
             self._view.message(f"{measured[0]}: a claim about what training costs, so trials train one at a time")
-        return 1 if measured else lanes
+        return jobs, 1 if measured else lanes
 
     def _stop_training(self) -> None:
         """Let running trials finish. After the end of the main thread Dask's threads bring no results."""

@@ -27,11 +27,18 @@ def usable(environment: Mapping[str, str] = os.environ, devices: Path = Path("/d
 
 
 def workers_and_lanes(
-    jobs: int | None, lanes: int | None, cores: int, *, trains_on_gpus: bool, here: bool = True
+    jobs: int | None, lanes: int | None, *, trains_on_gpus: bool, here: bool = True
 ) -> tuple[int, int]:
     """How many workers a sweep has, and how many lanes each, unless told: one for each GPU of this machine, or core."""
     gpus = len(usable()) if trains_on_gpus and here else 0
-    return jobs or gpus or cores, lanes or (LANES if gpus else 1)
+    return jobs or gpus or _cores(), lanes or (LANES if gpus else 1)
+
+
+def _cores() -> int:
+    """Those that this process may use, in a container a part of the machine's."""
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
 
 
 def take_one(folder: Path | None = None) -> None:

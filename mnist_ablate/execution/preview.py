@@ -132,7 +132,7 @@ def _recorded(plan: Plan, ledger_url: str) -> int:
     """How many of the plan's trials a ledger has, whichever record they are in last."""
     from mnist_ablate.ledger.ledger import Ledger  # here, because it imports optuna
 
-    ledger = Ledger(ledger_url, reading=True)
+    ledger = Ledger(ledger_url)
     try:
         return progress.done(plan, ledger.find(plan.sweep.name).entries())
     except SweepError:

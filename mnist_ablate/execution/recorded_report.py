@@ -39,7 +39,7 @@ _LINKS = (
 
 def report(name: str, settings: Settings) -> tuple[Report, Record]:
     """The report on what is recorded of a sweep, and the record."""
-    record = Ledger(settings.ledger_url, reading=True).find(name)
+    record = Ledger(settings.ledger_url).find(name)
     return report_of(record), record
 
 
@@ -48,7 +48,7 @@ def sync(name: str, settings: Settings) -> tuple[int, int, str]:
 
     Raises UnreachableError if MLflow cannot be reached.
     """
-    record = Ledger(settings.ledger_url, reading=True).find(name)
+    record = Ledger(settings.ledger_url).find(name)
     mirror, records = open_mirror(record, settings), record.records()
     entries = {entry.trial.id: entry for entry in records}
     ended = [FinishedTrial(each.trial, each.params, each.outcome, each.stage) for each in entries.values()]
@@ -134,6 +134,14 @@ def _git_commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return answer.stdout.strip()
+
+
+def import_charts() -> None:
+    """Import what a result is shown with. A sweep does it beside its first trials, because it takes half a second."""
+    from mnist_ablate.reports import html, wording
+
+    assert html
+    wording.templates().get_template("report.html.jinja")
 
 
 def publish(record: Record, records: int, mirror: Mirror, settings: Settings, report: Report) -> None:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_ablate.errors import ConflictError, SweepError, mask
 from mnist_ablate.ledger.database import sqlite_file, translate_errors
-from mnist_ablate.ledger.ledger import Ledger, is_registered
+from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.optuna_rows import TrialRows
 from mnist_ablate.ledger.raw_records import RawTrial, record_problems
 from mnist_ablate.processes import whole_file
@@ -48,7 +48,7 @@ def export(url: str, names: Sequence[str], target: Path, queue: bytes = b"") -> 
     """
     if target.exists():
         raise SweepError(f"{target}: exists already and was not changed: choose another file name")
-    ledger = Ledger(url, reading=True)
+    ledger = Ledger(url)
     if not names and not queue:
         where = sqlite_file(url) or mask(url)
         raise SweepError(f"{where}: no sweep is recorded there: check --home and OPTUNA_STORAGE")
@@ -57,13 +57,13 @@ def export(url: str, names: Sequence[str], target: Path, queue: bytes = b"") -> 
     counts: dict[str, int] = {}
     records: dict[str, dict[str, str]] = {}
     with whole_file(target) as part, translate_errors(url), zipfile.ZipFile(part, "x") as archive:
-        for study in (each for name in sorted(names) for each in reversed([*ledger.studies(name)])):
-            if is_registered(study):
-                text = _text(study)
+        for study in (each for each in ledger.studies() if each.sweep in names):
+            if study.is_registered:
+                text = _text(optuna.load_study(study_name=study.name, storage=ledger.storage))
                 member = f"{len(records):04}.jsonl"
                 archive.writestr(zipfile.ZipInfo(member), text, zipfile.ZIP_DEFLATED)  # without the time of day
-                records[study.study_name] = {"member": member, "sha256": hashlib.sha256(text).hexdigest()}
-                counts[study.study_name] = text.count(b"\n") - 1
+                records[study.name] = {"member": member, "sha256": hashlib.sha256(text).hexdigest()}
+                counts[study.name] = text.count(b"\n") - 1
         about: dict[str, object] = {"format": FORMAT, "records": records}
         if queue:
             archive.writestr(zipfile.ZipInfo(_QUEUE), queue, zipfile.ZIP_DEFLATED)
@@ -208,7 +208,7 @@ def _written(ledger: Ledger, name: str, lines: Sequence[Line]) -> tuple[int, int
         for key in sorted(lines[0], key=_PLAN[-1].__eq__):
             if key not in study.user_attrs:
                 study.set_user_attr(key, lines[0][key])
-        rows = TrialRows(storage, name)
+        rows = TrialRows(storage.engine, storage.get_study_id_from_name(name))
         for line in missing:
             rows.add(_trial(line))
     return len(lines) - 1, len(missing)

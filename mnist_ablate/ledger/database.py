@@ -1,6 +1,6 @@
 """The database at a URL: opened, locked for one driver, waited for while down; its errors are one line each.
 
-Knows no sweep. Optuna is imported when a storage is opened: whoever only reads does not need it.
+Knows no sweep. Optuna is imported when a storage is opened: whoever only reads does without.
 """
 
 import hashlib
@@ -90,8 +90,13 @@ def _wait(connection: Any) -> None:
             raise psycopg2.OperationalError(f"no answer for {ANSWER_S:.0f} s")
 
 
-def open_storage(url: str, *, create: bool) -> "RDBStorage":
-    """Optuna's storage; its tables are made if `create`. Every error of the database raises ours, at once.
+def open_engine(url: str) -> sqlalchemy.Engine:
+    """What a ledger is read with; it connects when it is first used. Every error of the database raises ours."""
+    return _explained(url, sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=connect_args(url)))
+
+
+def open_storage(url: str) -> "RDBStorage":
+    """Optuna's storage, its tables made. Every error of the database raises ours, at once.
 
     Optuna itself would write a trial again when an answer is lost, and so twice.
     """
@@ -99,15 +104,19 @@ def open_storage(url: str, *, create: bool) -> "RDBStorage":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     safe = url.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
-    kwargs = {"pool_pre_ping": True, "connect_args": connect_args(url)}
-    storage = optuna.storages.RDBStorage(safe, engine_kwargs=kwargs, skip_table_creation=not create)
+    options = {"pool_pre_ping": True, "connect_args": connect_args(url)}
+    storage = optuna.storages.RDBStorage(safe, engine_kwargs=options)
+    _explained(url, storage.engine)
+    return storage
 
-    @sqlalchemy.event.listens_for(storage.engine, "handle_error")
+
+def _explained(url: str, engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
+    @sqlalchemy.event.listens_for(engine, "handle_error")
     def explain(context: sqlalchemy.ExceptionContext) -> None:
         if isinstance(context.sqlalchemy_exception, _DOWN) and not context.is_pre_ping:
             raise _explanation(url, context.sqlalchemy_exception)
 
-    return storage
+    return engine
 
 
 @contextmanager

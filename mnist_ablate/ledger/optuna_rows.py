@@ -1,27 +1,21 @@
-"""The trials of a study as rows of Optuna's own tables, written and read in bulk; knows no sweep.
+"""Writes the trials of a study in bulk, as rows of Optuna's own tables; knows no sweep.
 
-`Study.add_trial` writes the same rows in some thirty statements, and `Study.get_trials` keeps everything it ever read.
+`Study.add_trial` writes the same rows in some thirty statements.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.storages import RDBStorage
+from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Insert, Integer, Table, bindparam, func, insert, select
-
-from mnist_ablate.trial import Params
+from sqlalchemy import Engine, Insert, Integer, Table, bindparam, func, insert, select
 
 _STUDIES: Table = models.StudyModel.__table__
 _TRIALS: Table = models.TrialModel.__table__
-_PARAMS: Table = models.TrialParamModel.__table__
-_ATTRS: Table = models.TrialUserAttributeModel.__table__
 
 _LOCK = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == bindparam("study")).with_for_update()
 _SINCE = select(func.count() + bindparam("seen", type_=Integer)).where(
@@ -39,20 +33,17 @@ _TRIAL = (
     )
     .returning(_TRIALS.c.trial_id, _TRIALS.c.number)
 )
-_VALUE, _PARAM = insert(models.TrialValueModel.__table__), insert(_PARAMS)
-_ATTR, _STEP = insert(_ATTRS), insert(models.TrialIntermediateValueModel.__table__)
+_VALUE, _PARAM = insert(models.TrialValueModel.__table__), insert(models.TrialParamModel.__table__)
+_ATTR, _STEP = insert(models.TrialUserAttributeModel.__table__), insert(models.TrialIntermediateValueModel.__table__)
 
 DbRow = dict[str, Any]  # a row of one of Optuna's tables, by column
-_distribution = cache(json_to_distribution)
 
 
 class TrialRows:
-    """The trials of one study of a storage."""
+    """Those of the study of this key."""
 
-    def __init__(self, storage: RDBStorage, study_name: str) -> None:
-        self._engine = storage.engine
-        self._study_id = storage.get_study_id_from_name(study_name)
-        self._is_own = _TRIALS.c.study_id == self._study_id
+    def __init__(self, engine: Engine, study_id: int) -> None:
+        self._engine, self._study_id = engine, study_id
         self._seen, self._last_id = 0, 0
 
     def add(self, *trials: FrozenTrial) -> None:
@@ -74,28 +65,6 @@ class TrialRows:
             for statement, own in rows.items():
                 connection.execute(statement, own)
         self._seen, self._last_id = seen, last_id
-
-    def read(self) -> list[tuple[Params, dict[str, str]]]:
-        """Every trial by its number: its parameters, and its attributes still as JSON."""
-        order = select(_TRIALS.c.trial_id).where(self._is_own).order_by(_TRIALS.c.number, _TRIALS.c.trial_id)
-        about_param = _PARAMS.c.param_name, _PARAMS.c.param_value, _PARAMS.c.distribution_json
-        with self._engine.connect() as connection:
-            ids = connection.execute(order).scalars().all()
-            params, attrs = defaultdict[int, DbRow](dict), defaultdict[int, dict[str, str]](dict)
-            for trial_id, name, value, about in self._of_trials(connection, _PARAMS, *about_param):
-                params[trial_id][name] = _distribution(about).to_external_repr(value)
-            for trial_id, name, text in self._of_trials(connection, _ATTRS, _ATTRS.c.key, _ATTRS.c.value_json):
-                attrs[trial_id][name] = text
-        return [(params[trial_id], attrs[trial_id]) for trial_id in ids]
-
-    def _of_trials(self, connection: Connection, table: Table, *columns: Any) -> Sequence[Any]:
-        query = select(table.c.trial_id, *columns).join(_TRIALS, _TRIALS.c.trial_id == table.c.trial_id)
-        return connection.execute(query.where(self._is_own).order_by(next(iter(table.primary_key)))).all()
-
-    def count(self) -> int:
-        """How many trials there are."""
-        with self._engine.connect() as connection:
-            return int(connection.execute(select(func.count()).where(self._is_own)).scalar_one())
 
 
 def _parts(trial: FrozenTrial) -> Iterator[tuple[Insert, DbRow]]:

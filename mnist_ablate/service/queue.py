@@ -1,7 +1,6 @@
 """The queue as people see it: submit, look, cancel, pause, resume, give priority; runs nothing."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,8 +57,7 @@ class Queue:
         """`create` makes what is missing, and checks the version: once is enough for a process and its children."""
         self.url = url
         self._engine = tables.open_tables(url, connections=connections, create=create)
-        self._ledger: Ledger | None = None
-        self._opening = threading.Lock()
+        self._ledger = Ledger(url)
         if sqlite_file(url):
             self._reads = self._engine.execution_options(reads=True)
         else:
@@ -104,7 +102,7 @@ class Queue:
         another question of this name, or if the limits of the owner allow no more trials.
         """
         _check_priority(priority)
-        self._opened_ledger().check_question(sweep)
+        self._ledger.check_question(sweep)
         id_ = submission_id(sweep.name, sweep.digest)
         with self.writing() as connection:
             found = connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.id == id_)).one_or_none()
@@ -125,13 +123,6 @@ class Queue:
             add_audit(connection, owner, "submit" if found is None else "submit again", id_, where)
             put_state(connection, id_, "waiting")
             return row_of(connection, id_), found is None
-
-    def _opened_ledger(self) -> Ledger:
-        """The ledger to read, opened once it is there: that takes longer than all the rest of a submission."""
-        with self._opening:
-            if self._ledger is None or self._ledger.storage is None:
-                self._ledger = Ledger(self.url, reading=True)
-            return self._ledger
 
     def get(self, id_: str) -> Submission | None:
         """One submission with its text; None if there is none."""

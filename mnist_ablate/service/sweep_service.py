@@ -88,7 +88,7 @@ class SweepService:
         self._plans = _Latest[Preview](_MOST_PLANS)
         self._documents = _Latest[Document](_MOST_DOCUMENTS)
         self._inputs: tuple[Any] | None = None
-        self._ledger: Ledger | None = None
+        self._ledger = Ledger(settings.ledger_url)
         self._opening, self._drawing = threading.Lock(), threading.Lock()
 
     def read(self, asked: Asked) -> Sweep:
@@ -215,19 +215,12 @@ class SweepService:
     def _record(self, found: Submission) -> Record:
         nothing = NotFoundError(f"{found.name}: no trial is recorded yet: it is {found.state}")
         try:
-            record = self._ledger_open().find(found.name)
+            record = self._ledger.find(found.name)
         except SweepError:
             raise nothing from None
         if record.sweep.digest != found.digest or not record.count():
             raise nothing
         return record
-
-    def _ledger_open(self) -> Ledger:
-        """The ledger to read, opened once it is there."""
-        with self._opening:
-            if self._ledger is None or self._ledger.storage is None:
-                self._ledger = Ledger(self.settings.ledger_url, reading=True)
-            return self._ledger
 
     def _outline(self, sweep: Sweep) -> Preview:
         data = code_paths.data_for(sweep, self.settings.data)

@@ -12,8 +12,8 @@ from itertools import combinations, product
 from math import isnan, nan, prod
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from mnist_ablate.statistics.paired_tests import holm
 from mnist_ablate.statistics.pairing import by_arm, unusable
@@ -88,7 +88,7 @@ def table(rows: Sequence[Row], factors: Mapping[str, Sequence[Scalar]], metric: 
     def effect(names: tuple[str, ...], squares: float, freedom: int) -> Effect:
         noise = left / error.freedom
         f, surplus = squares / freedom / noise, squares - freedom * noise
-        p_value, omega = float(special.fdtrc(freedom, error.freedom, f)), surplus / (surplus + y.size * noise)
+        p_value, omega = float(scipy.special.fdtrc(freedom, error.freedom, f)), surplus / (surplus + y.size * noise)
         return Effect(names, squares * top * top, freedom, f, p_value, nan, squares / (squares + left), omega)
 
     effects = [effect(*each) for each in _sums_of_squares(varied, means, shifts.size)]

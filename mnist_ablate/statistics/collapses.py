@@ -11,8 +11,8 @@ from functools import cache
 from typing import Annotated
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy import special
 
 from mnist_ablate.statistics.paired_tests import Floats
 from mnist_ablate.statistics.pairing import Contrast, unusable
@@ -101,7 +101,7 @@ def threshold(claim: Claim) -> float | None:
 
 def upper_bound(collapsed: int, n: int, alpha: float = BOUND_ALPHA) -> float:
     """The exact one-sided bound of a rate (Clopper and Pearson 1934): 0 of 8 do not exclude 31%."""
-    return 1.0 if collapsed >= n else float(special.betaincinv(collapsed + 1, n - collapsed, 1.0 - alpha))
+    return 1.0 if collapsed >= n else float(scipy.special.betaincinv(collapsed + 1, n - collapsed, 1.0 - alpha))
 
 
 @cache
@@ -116,12 +116,14 @@ def barnard_p_value(more: int, n_more: int, less: int, n_less: int) -> float:
     firsts, seconds = np.arange(n_more + 1.0), np.arange(n_less + 1.0)
     reached = (_score(firsts, n_more, seconds, n_less) >= observed - 1e-9).sum(axis=1)  # the least seconds, for each
     at = np.flatnonzero(reached)
-    log_choose = special.gammaln(n_more + 1.0) - special.gammaln(at + 1.0) - special.gammaln(n_more - at + 1.0)
+    log_choose = (
+        scipy.special.gammaln(n_more + 1.0) - scipy.special.gammaln(at + 1.0) - scipy.special.gammaln(n_more - at + 1.0)
+    )
 
     def probabilities(rates: Floats) -> Floats:
         rates = np.clip(rates, 1e-9, 1.0 - 1e-9)[:, None]
         log_first = log_choose + at * np.log(rates) + (n_more - at) * np.log1p(-rates)
-        return np.asarray((np.exp(log_first) * special.bdtr(reached[at] - 1.0, n_less, rates)).sum(axis=1))
+        return np.asarray((np.exp(log_first) * scipy.special.bdtr(reached[at] - 1.0, n_less, rates)).sum(axis=1))
 
     rates, found = _RATES, probabilities(_RATES)
     for _ in range(2):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from mnist_ablate.statistics.claim_verdict import ClaimVerdict
 from mnist_ablate.statistics.claims.kind import kind_of
@@ -74,13 +74,13 @@ def _noncentrality(t: float, freedom: int, p: float) -> float:
     A large one is a quantile of t * sqrt(chi2 / freedom) - z, which the small z, of variance 1, moves by -1/2 of the
     slope of the log density.
     """
-    s = math.sqrt(float(special.chdtri(freedom, p if t > 0.0 else 1.0 - p)) / freedom)
+    s = math.sqrt(float(scipy.special.chdtri(freedom, p if t > 0.0 else 1.0 - p)) / freedom)
     if abs(t) * s >= _FAR or abs(t) >= _LARGEST_T:
         return t * s + (freedom * s - (freedom - 1) / s) / (2.0 * t)
-    now = float(special.nctdtrinc(freedom, p, t))
+    now = float(scipy.special.nctdtrinc(freedom, p, t))
     last = now * (1.0 + 1e-6) + 1e-6
     for _ in range(3):
-        missed, before = (float(special.nctdtr(freedom, at, t)) - p for at in (now, last))
+        missed, before = (float(scipy.special.nctdtr(freedom, at, t)) - p for at in (now, last))
         if missed == before or not math.isfinite(missed - before):
             break
         last, now = now, now - missed * (now - last) / (missed - before)
@@ -92,7 +92,7 @@ def correction(freedom: int) -> float:
     half = freedom / 2.0
     if half <= 0.5:  # noqa: PLR2004 - the mean of t with one degree of freedom does not exist
         return math.nan
-    return math.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / math.sqrt(half)
+    return math.exp(scipy.special.gammaln(half) - scipy.special.gammaln(half - 0.5)) / math.sqrt(half)
 
 
 def improvement(differences: ArrayLike, alpha: float, rounding: float = 0.0) -> Size:
@@ -101,7 +101,7 @@ def improvement(differences: ArrayLike, alpha: float, rounding: float = 0.0) -> 
     if not d.size:
         return UNKNOWN
     share = float((d > rounding).sum() + 0.5 * (np.abs(d) <= rounding).sum()) / d.size
-    z = -float(special.ndtri(alpha / 2.0))
+    z = -float(scipy.special.ndtri(alpha / 2.0))
     spread = z * math.sqrt(share * (1.0 - share) / d.size + (z / (2.0 * d.size)) ** 2)
     center, scale = share + z**2 / (2.0 * d.size), 1.0 + z**2 / d.size
     return Size(share, max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale))

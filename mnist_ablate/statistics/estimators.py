@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mnist_ablate.statistics.decision_rule import FEWEST_PAIRS
 from mnist_ablate.statistics.paired_tests import Floats, Interval, equal_interval, t_interval, t_quantile
@@ -77,7 +77,7 @@ class Fraction:
         if float(np.ptp(d)) <= rounding:
             return 1.0
         t = abs(float(d.mean())) / float(d.std(ddof=1)) * math.sqrt(d.size)
-        return float(2.0 * special.stdtr(d.size - 1, -t))
+        return float(2.0 * scipy.special.stdtr(d.size - 1, -t))
 
 
 @dataclass(frozen=True)
@@ -123,5 +123,5 @@ class PartlyKnown:
         for values, sign in ((self.least, 1.0), (self.most, -1.0)):
             if values.size >= FEWEST_PAIRS and np.isfinite(values).all() and float(np.ptp(values)) > rounding:
                 t = sign * (float(values.mean()) - null) / float(values.std(ddof=1)) * math.sqrt(values.size)
-                tails.append(2.0 * float(special.stdtr(values.size - 1, -t)))
+                tails.append(2.0 * float(scipy.special.stdtr(values.size - 1, -t)))
         return min(1.0, *tails)

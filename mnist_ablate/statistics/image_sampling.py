@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mnist_ablate.image_results import decoded
 from mnist_ablate.statistics.paired_tests import Floats
@@ -42,4 +42,4 @@ def image_variance(differences: Floats) -> float:
 
 def half_width(variance: float, alpha: float) -> float:
     """Half the width of the normal interval at level 1 - alpha that the images alone would give."""
-    return -float(special.ndtri(alpha / 2.0)) * math.sqrt(variance)
+    return -float(scipy.special.ndtri(alpha / 2.0)) * math.sqrt(variance)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def equal_interval(value: float, n: int, alpha: float, span: tuple[float, float]
 
 def t_quantile(n: int, alpha: float) -> float:
     """Half the width of the interval of n values in standard errors."""
-    return -float(special.stdtrit(n - 1, alpha / 2.0))
+    return -float(scipy.special.stdtrit(n - 1, alpha / 2.0))
 
 
 def sign_flip_p_value(differences: ArrayLike, rounding: float = 0.0) -> float:
@@ -81,7 +81,7 @@ def sign_flip_p_value(differences: ArrayLike, rounding: float = 0.0) -> float:
         tail = _gridded_tail(sizes, positive)
     else:
         z = observed / math.sqrt(float((sizes**2).sum()))
-        tail = float(special.ndtr(-z) / (4.0 * special.ndtr(-math.sqrt(2.0))))
+        tail = float(scipy.special.ndtr(-z) / (4.0 * scipy.special.ndtr(-math.sqrt(2.0))))
     return min(1.0, 2.0 * tail)
 
 
@@ -128,4 +128,4 @@ def smallest_effect(n_seeds: int, n_claims: int, sd: float, alpha: float, power:
     if n_seeds < 3:  # noqa: PLR2004 - as the docstring says
         return math.inf
     each = alpha / max(n_claims, 1)
-    return float(special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each))) * sd / math.sqrt(n_seeds)
+    return float(scipy.special.nctdtrinc(n_seeds - 1, 1.0 - power, t_quantile(n_seeds, each))) * sd / math.sqrt(n_seeds)

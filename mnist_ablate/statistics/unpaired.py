@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mnist_ablate.statistics.paired_tests import Floats, Interval
 
@@ -55,7 +55,7 @@ class Means:
         parts = self.parts(counts)
         variance = float(parts.sum())
         freedom = variance**2 / float(sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)))
-        half = -float(special.stdtrit(freedom, alpha / 2)) * math.sqrt(variance)
+        half = -float(scipy.special.stdtrit(freedom, alpha / 2)) * math.sqrt(variance)
         return Interval(mean, math.sqrt(variance * sum(counts)), mean - half, mean + half)
 
     def p_value(self, null: float, rounding: float = 0.0) -> float:
@@ -66,4 +66,4 @@ class Means:
         parts = self.parts(self.counts)
         variance = float(parts.sum())
         freedom = variance**2 / float(sum(p**2 / (n - 1) for p, n in zip(parts, self.counts, strict=True)))
-        return float(2 * special.stdtr(freedom, -abs(found.mean - null) / math.sqrt(variance)))
+        return float(2 * scipy.special.stdtr(freedom, -abs(found.mean - null) / math.sqrt(variance)))

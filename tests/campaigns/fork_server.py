@@ -53,7 +53,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "plan.make_plan": ("mnist_ablate.execution.driver:make_plan", 1),
     "plan.open": ("mnist_ablate.execution.driver:Ledger.__init__", 1),
     "plan.begin": ("mnist_ablate.ledger.ledger:Ledger.begin", 1),
-    "plan.register": ("optuna:Study.set_user_attr", 4),
+    "plan.register": ("mnist_ablate.ledger.ledger:Ledger.note", 4),
     "run.start": ("mnist_ablate.execution.driver:Run._training", 1),
     "run.event": ("mnist_ablate.cli.live_view:Watch.event", 6),
     "run.epoch": ("mnist_ablate.tracking.uploader:Uploader.epoch", 3),

@@ -6,6 +6,7 @@
 set -euo pipefail
 cache=${MNIST_ABLATE_CONTAINERS:-/var/cache/mnist-ablate-containers}
 suite=trixie # the oldest suite of Debian with Compose 2.24 or newer
+needed_gb=12 # for programs and images, 5 of them kept, and for what the tests write
 programs=$cache/programs
 pid_file=$cache/run/docker.pid
 export PATH=$programs/usr/bin:$programs/usr/sbin:/usr/sbin:$PATH DEBIAN_FRONTEND=noninteractive
@@ -18,7 +19,12 @@ why_not() {
   grep -qw overlay /proc/filesystems || modprobe overlay 2>/dev/null ||
     { echo "the kernel has no overlay file system"; return; }
   [ -e /sys/fs/cgroup/memory ] || [ -e /sys/fs/cgroup/cgroup.controllers ] || { echo "no control groups are mounted"; return; }
-  unshare --net true 2>/dev/null || echo "the kernel gives no network namespaces"
+  unshare --net true 2>/dev/null || { echo "the kernel gives no network namespaces"; return; }
+  [ ! -e "$programs/done" ] || return 0
+  mkdir -p "$cache"
+  local free
+  free=$(df --output=avail --block-size=1G "$cache" | tail -1)
+  [ "$free" -ge "$needed_gb" ] || echo "it needs $needed_gb GB below $cache, and ${free// /} GB are free"
 }
 
 # Docker and Compose of a newer suite, unpacked beside the machine's packages: its runc, iptables and libc do.

@@ -100,7 +100,7 @@ def test_runs_last_as_long_as_their_trials_though_the_tracker_was_down_meanwhile
     times = """select t.value, r.start_time, r.end_time from runs r join tags t using (run_uuid)
         where t.key = 'trial_id' and r.lifecycle_stage = 'active' and r.status = 'FINISHED'"""
     found = {of: (start, end) for of, start, end in rows(store, times)}
-    record = Ledger(Settings(home=command.folder / ".mnist-ablate").ledger_url, reading=True).find("small")
+    record = Ledger(Settings(home=command.folder / ".mnist-ablate").ledger_url).find("small")
     ended = [each.outcome for each in record.records()]
     assert found.keys() == {each.trial_id for each in ended}
     for each in ended:

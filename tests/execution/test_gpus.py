@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dask.system import CPU_COUNT
 
 from mnist_ablate.execution import gpus
 from mnist_ablate.execution.worker import TrainerPlugin
@@ -71,12 +72,13 @@ def test_the_libraries_are_looked_for_where_the_extra_puts_them(tmp_path, monkey
 )
 def test_workers_and_lanes_follow_the_gpus_unless_told(monkeypatch, asked, on_gpus, here, found):
     monkeypatch.setattr(gpus, "usable", lambda: ["0", "1"])
-    assert gpus.workers_and_lanes(*asked, 16, trains_on_gpus=on_gpus, here=here) == found
+    monkeypatch.setattr(gpus, "_cores", lambda: 16)
+    assert gpus.workers_and_lanes(*asked, trains_on_gpus=on_gpus, here=here) == found
 
 
 def test_without_a_gpu_a_worker_a_core_trains_one_at_a_time(monkeypatch):
     monkeypatch.setattr(gpus, "usable", list)
-    assert gpus.workers_and_lanes(None, None, 2, trains_on_gpus=True) == (2, 1)
+    assert gpus.workers_and_lanes(None, None, trains_on_gpus=True) == (CPU_COUNT, 1)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_what_is_read_back_is_what_was_written(url: str) -> None:
     written = [outcome(each, status) for each, status in zip(trials, statuses, strict=True)]
     for each, its in zip(trials, written, strict=True):
         record.add(each, its)
-    entries = Ledger(url, reading=True).find("small").records()
+    entries = Ledger(url).find("small").records()
     found = [(entry.trial, entry.params, entry.stage, entry.outcome) for entry in entries]
     assert found == [(t.trial, t.arm.params, t.stage, its) for t, its in zip(trials, written, strict=True)]
 
@@ -121,7 +121,7 @@ def test_names_with_a_common_beginning_are_kept_apart(url: str) -> None:
 
 def test_reading_what_was_never_written_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="small: nothing recorded"):
-        Ledger(f"sqlite:///{tmp_path}/home/ledger.db", reading=True).find("small")
+        Ledger(f"sqlite:///{tmp_path}/home/ledger.db").find("small")
     assert not list(tmp_path.iterdir())
 
 
@@ -273,7 +273,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing_that_was_recorded(tmp_path: P
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path, sqlite: str) -> None:
     (tmp_path / "ledger.db").write_text("hello, this is not a database at all")
     with pytest.raises(UnreachableError, match=f"^database {tmp_path}/ledger.db not usable: restore it"):
-        Ledger(sqlite)
+        Ledger(sqlite).names()
 
 
 def add_through(record: Record, lock: Lock, troubles: Mapping[int, Callable[[], None]]) -> list[str]:
@@ -313,7 +313,7 @@ def test_refused_credentials_and_a_missing_database_are_one_line(server: Postgre
     url = sqlalchemy.make_url(server.url)
     for wrong in (url.set(username="nobody_here", password="hunter2!"), url.set(database="not_there")):
         with pytest.raises(UnreachableError) as error:
-            Ledger(wrong.render_as_string(hide_password=False))
+            Ledger(wrong.render_as_string(hide_password=False)).names()
         assert "hunter2!" not in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -339,8 +339,8 @@ def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "remount,ro", home], check=True)
         (tmp_path / "link.db").symlink_to(home / "ledger.db")
         for each in (url, f"sqlite:///{tmp_path}/link.db"):
-            assert len(Ledger(each, reading=True).find("small").records()) == 1
-        for write in (lambda: Ledger(url), lambda: first_added(record)):
+            assert len(Ledger(each).find("small").records()) == 1
+        for write in (lambda: begun(url, plan(name="other")), lambda: first_added(record)):
             with pytest.raises(DiskError, match=f"^no space on, or no right to write, {home}"):
                 write()
     finally:
@@ -349,7 +349,8 @@ def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
 
 def test_a_record_of_another_version_is_refused_in_words(sqlite: str) -> None:
     record = begun(sqlite, plan())
-    record._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"trial_id": "x"}))
+    study = optuna.load_study(study_name=record.name, storage=sqlite)
+    study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"trial_id": "x"}))
     with pytest.raises(ConflictError, match="small/1: written by another version of mnist-ablate: use that one"):
         record.records()
 

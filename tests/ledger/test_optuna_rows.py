@@ -20,7 +20,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweep_runs import small
 
+from mnist_ablate.ledger import stored_studies
 from mnist_ablate.ledger.database import open_storage
+from mnist_ablate.ledger.ledger import Ledger
 from mnist_ablate.ledger.optuna_rows import TrialRows
 
 DISTRIBUTIONS = {
@@ -57,7 +59,7 @@ TRIALS = {
 @pytest.fixture
 def storage(url: str, tmp_path: Path) -> RDBStorage:
     (tmp_path / "home").mkdir()
-    return open_storage(url, create=True)
+    return open_storage(url)
 
 
 @pytest.fixture
@@ -67,7 +69,11 @@ def study(storage: RDBStorage) -> optuna.Study:
 
 @pytest.fixture
 def rows(storage: RDBStorage, study: optuna.Study) -> TrialRows:
-    return TrialRows(storage, study.study_name)
+    return rows_of(storage, study.study_name)
+
+
+def rows_of(storage: RDBStorage, name: str) -> TrialRows:
+    return TrialRows(storage.engine, storage.get_study_id_from_name(name))
 
 
 def stored(storage: RDBStorage, name: str) -> dict[str, list[dict[str, object]]]:
@@ -97,18 +103,19 @@ def test_every_row_is_what_optuna_would_have_written(storage: RDBStorage, study:
     assert [row["number"] for row in written["trials"]] == [*range(len(TRIALS))]
 
 
-def test_what_is_read_is_what_optuna_reads(study: optuna.Study, rows: TrialRows) -> None:
+def test_what_is_read_is_what_optuna_reads(url: str, study: optuna.Study, rows: TrialRows) -> None:
     rows.add(*TRIALS.values())
-    known = study.get_trials()
-    read = rows.read()
-    assert rows.count() == len(read) == len(known)
+    known, ledger = study.get_trials(), Ledger(url)
+    (stored_study,) = ledger.studies("small")
+    read = ledger.read(stored_studies.trials, stored_study)
+    assert ledger.read(stored_studies.count, stored_study) == len(read) == len(known)
     assert [[*params.items()] for params, _ in read] == [[*trial.params.items()] for trial in known]
     attrs = [{key: json.loads(text) for key, text in texts.items()} for _, texts in read]
     assert attrs == [trial.user_attrs for trial in known]
 
 
 def test_numbers_count_what_anybody_wrote(storage: RDBStorage, study: optuna.Study, rows: TrialRows) -> None:
-    other = TrialRows(storage, study.study_name)
+    other = rows_of(storage, study.study_name)
     elsewhere = optuna.create_study(study_name="other/1", storage=storage)
     writers: list[Callable[[FrozenTrial], None]] = [rows.add, study.add_trial, other.add, elsewhere.add_trial, rows.add]
     for write in writers:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from judged_sweep import as_json, judged
 from ledger_records import DATA, outcome
@@ -131,7 +132,7 @@ def registration_problems(home: Settings) -> list[str]:
 def test_a_margin_altered_in_the_database_is_noticed_in_records_of_older_versions_by_their_one_digest(
     home: Settings, older: bool
 ) -> None:
-    study = begun(home, small(), 6)._study
+    study = optuna.load_study(study_name=begun(home, small(), 6).name, storage=home.ledger_url)
     if older:
         study.set_user_attr("preregistration", {})
     assert (registered(home)["status"], registration_problems(home)) == ("preregistered", [])

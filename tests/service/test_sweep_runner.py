@@ -56,7 +56,7 @@ def test_sweeps_end_as_the_command_would_end_and_the_queue_says_how(here: Ground
     assert any(
         "failed: RuntimeError: no such layer" in each.data.get("text", "") for each in here.queue.events(broken.id)
     )
-    record = Ledger(here.url, reading=True).find("small")
+    record = Ledger(here.url).find("small")
     assert (record.origin["user"], record.origin["command"]) == ("ana", "mnist-ablate submit small")
     code, said = end(runner)
     assert code == 143
