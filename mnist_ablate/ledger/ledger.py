@@ -62,10 +62,10 @@ class Ledger:
             self._engine = storage.engine
         return storage
 
-    def read(self, query: Callable[..., Found], *study: StoredStudy) -> Found:
+    def read(self, query: Callable[..., Found], *given: object) -> Found:
         """What one of the queries of `stored_studies` finds."""
         with translate_errors(self.url), self._engine.connect() as connection:
-            return query(connection, *study)
+            return query(connection, *given)
 
     def driving(self, name: str) -> AbstractContextManager[Lock]:
         """While inside, no other driver runs the sweep. Raises ConflictError that names the one that does."""
@@ -141,7 +141,7 @@ class Ledger:
         """Those of a sweep, or of all; the first one first."""
         if self._file and not self._file.exists():
             return []
-        return [study for study in self.read(stored_studies.studies) if name in {None, study.sweep}]
+        return self.read(stored_studies.studies, name)
 
     def _record(self, study: StoredStudy) -> "Record":
         """A record, with those of the same name that were begun before it, the first one first."""

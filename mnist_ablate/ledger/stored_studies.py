@@ -1,4 +1,4 @@
-"""The studies of a ledger as its database holds them, in plain SQL: needs no Optuna, changes and translates nothing."""
+"""The studies of a ledger as its database holds them, in plain SQL: whoever reads needs no Optuna. Writes nothing."""
 
 import json
 from collections import defaultdict
@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from sqlalchemy import Connection, text
 
-from mnist_ablate.ledger.raw_records import RawStudy, RawTrial
 from mnist_ablate.trial import Params
 
 _STUDIES = text(
     "SELECT studies.study_id, study_name, about.study_id IS NOT NULL FROM studies "
-    "LEFT JOIN study_user_attributes about ON about.study_id = studies.study_id AND about.\"key\" = 'content'"
+    "LEFT JOIN study_user_attributes about ON about.study_id = studies.study_id AND about.\"key\" = 'content' "
+    "WHERE substr(study_name, 1, length(:beginning)) = :beginning"
 )
 _ATTRIBUTES = text('SELECT "key", value_json FROM study_user_attributes WHERE study_id = :study')
 _COUNT = text("SELECT count(*) FROM trials WHERE study_id = :study")
-_TRIALS = text("SELECT trial_id, number, state FROM trials WHERE study_id = :study ORDER BY number, trial_id")
-_PARAM = "param_name", "param_value", "distribution_json"
-_ATTR = '"key"', "value_json"
+_TRIALS = text("SELECT trial_id FROM trials WHERE study_id = :study ORDER BY number, trial_id")
+_PARAMS = "trial_params", "param_name, param_value, distribution_json", "param_id"
+_ATTRS = "trial_user_attributes", '"key", value_json, NULL', "trial_user_attribute_id"
+"""A table, what is read of it, and its key."""
 
 
 class StoredStudy(NamedTuple):
@@ -44,12 +45,14 @@ class StoredStudy(NamedTuple):
         return int(number) if number.isdecimal() else 0
 
 
-def studies(connection: Connection) -> list[StoredStudy]:
-    """Every record of every sweep, the first one of each first. None if there is no table yet."""
+def studies(connection: Connection, sweep: str | None = None) -> list[StoredStudy]:
+    """Every record of a sweep, or of all, the first one of each first. None if there is no table yet."""
     if not sqlalchemy.inspect(connection).has_table("studies"):
         return []
-    found = (StoredStudy(id_, name, bool(is_registered)) for id_, name, is_registered in connection.execute(_STUDIES))
-    return sorted((study for study in found if study.number), key=lambda study: (study.sweep, study.number))
+    rows = connection.execute(_STUDIES, {"beginning": "" if sweep is None else f"{sweep}/"})
+    found = (StoredStudy(id_, name, bool(is_registered)) for id_, name, is_registered in rows)
+    own = (study for study in found if study.number and sweep in {None, study.sweep})
+    return sorted(own, key=lambda study: (study.sweep, study.number))
 
 
 def attributes(connection: Connection, study: StoredStudy) -> dict[str, str]:
@@ -63,38 +66,19 @@ def count(connection: Connection, study: StoredStudy) -> int:
 
 
 def trials(connection: Connection, study: StoredStudy) -> list[tuple[Params, dict[str, str]]]:
-    """Every trial by its number: its parameters in the order of writing, and its attributes still as JSON."""
-    params = _by_trial(connection, study, "trial_params", *_PARAM, order="param_id")
-    attrs = _by_trial(connection, study, "trial_user_attributes", *_ATTR)
-    return [(params[id_], attrs[id_]) for id_, _, _ in connection.execute(_TRIALS, {"study": study.id})]
+    """Every trial by its number: its parameters, and its attributes still as JSON."""
+    ids = connection.execute(_TRIALS, {"study": study.id}).scalars().all()  # first: what is written now is left out
+    params, attrs = _by_trial(connection, study, *_PARAMS), _by_trial(connection, study, *_ATTRS)
+    return [(params[id_], attrs[id_]) for id_ in ids]
 
 
-def whole(connection: Connection, study: StoredStudy) -> RawStudy:
-    """All that is stored of it, parameters and attributes in the order of the alphabet."""
-    params = _by_trial(connection, study, "trial_params", *_PARAM)
-    attrs = _by_trial(connection, study, "trial_user_attributes", *_ATTR)
-    values = _by_trial(connection, study, "trial_values", "objective", "value")
-    steps = _by_trial(connection, study, "trial_intermediate_values", "step", "intermediate_value")
-    own = (
-        RawTrial(number, state, params[id_], tuple(values[id_].values()), steps[id_], attrs[id_])
-        for id_, number, state in connection.execute(_TRIALS, {"study": study.id})
-    )
-    return RawStudy(study.name, attributes(connection, study), tuple(own))
-
-
-def _by_trial(  # noqa: PLR0913, PLR0917 - the parts of one query
-    connection: Connection,
-    study: StoredStudy,
-    table: str,
-    key: str,
-    value: str,
-    distribution: str = "NULL",
-    order: str = "2",
-) -> defaultdict[int, dict[Any, Any]]:
-    """What is stored of each trial in a table, by key; in the order of the keys unless another is given."""
-    found: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
-    wanted = f"trial_id, {key}, {value}, {distribution} FROM {table} JOIN trials USING (trial_id)"
-    query = text(f"SELECT {wanted} WHERE study_id = :study ORDER BY trial_id, {order}")
+def _by_trial(
+    connection: Connection, study: StoredStudy, table: str, columns: str, key: str
+) -> defaultdict[int, dict[str, Any]]:
+    """The rows of each trial in a table, in the order of writing: a name, what is stored, and what that means."""
+    found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+    of_study = f"FROM {table} JOIN trials USING (trial_id) WHERE study_id = :study ORDER BY {key}"
+    query = text(f"SELECT trial_id, {columns} {of_study}")
     for trial_id, name, stored, about in connection.execute(query, {"study": study.id}):
         found[trial_id][name] = _value(stored, *_distribution(about)) if about else stored
     return found

@@ -1,5 +1,6 @@
 """Workers as copies of a process that has imported what trains: there at once, and gone with whoever started them."""
 
+import gc
 import os
 import signal
 from multiprocessing import forkserver
@@ -38,6 +39,8 @@ def test_workers_are_copies_and_the_template_ends_after_them(plugin: TrainerPlug
         pids = [nanny.pid for nanny in running._client.cluster.workers.values()]
         assert {parent(pid) for pid in pids} == {template()}
         assert statuses(each_event(running, trials(digest))) == ["complete"] * 6
+        searched = running._client.run(lambda: (gc.isenabled(), gc.get_freeze_count()))
+        assert all(enabled and frozen > 10_000 for enabled, frozen in searched.values())
         used = template()
     assert not any(Path(f"/proc/{pid}").exists() for pid in [*pids, used])
     assert forkserver._forkserver._forkserver_pid is None

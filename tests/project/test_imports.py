@@ -1,6 +1,7 @@
 """The imports of the package, read from its source: they go one way, and heavy libraries stay where they belong."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -8,9 +9,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from ledger_records import begun, outcome
+from sweep_runs import small, sweep_file
 from sweep_texts import SMALL
 
 import mnist_ablate
+from mnist_ablate.ledger.ledger import Mirrored
+from mnist_ablate.settings import Settings
+from mnist_ablate.sweep.plan import make_plan
+from mnist_ablate.workloads.keras_mnist.workload import MNIST_DIGEST
 
 PACKAGE = Path(mnist_ablate.__file__).parent
 MODULES = sorted(
@@ -20,7 +27,7 @@ MODULES = sorted(
 KERAS = {"keras", "tensorflow"}
 TRAINER = "mnist_ablate.workloads.keras_mnist"
 HEAVY = {*KERAS, "mlflow", "optuna", "cv2"}
-RECORDING = {"ledger.ledger", "ledger.progress", "tracking.mirror", "tracking.run_format"}
+RECORDING = {"ledger.ledger", "ledger.stored_studies", "ledger.progress", "tracking.mirror", "tracking.run_format"}
 GUIDE = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ROOMS = re.findall(r"`(\w+)`", GUIDE.partition("may import the rooms before it in this list")[2].partition(".\n")[0])
 """From the lowest to the highest: each may import those before it, and the modules at the top of the package."""
@@ -86,7 +93,7 @@ def of(*rooms: str) -> list[str]:
 def test_the_reader_sees_what_is_there() -> None:
     assert "mnist_ablate.execution.driver" in imports("mnist_ablate.cli.sweeps")
     assert "mnist_ablate.execution.driver" not in imports("mnist_ablate.cli.sweeps", lazy=False)
-    assert "optuna" in reached("mnist_ablate.execution.driver")
+    assert "sqlalchemy" in reached("mnist_ablate.execution.driver")
     assert "tensorflow" in reached(f"{TRAINER}.trainer")
     assert {room(module) for module in MODULES} == {"", *ROOMS}
     assert len(ROOMS) == 10
@@ -149,15 +156,31 @@ def test_a_command_imports_only_what_it_needs(what: list[str], never: set[str], 
     (tmp_path / "x.yaml").write_text(SMALL + claims)
     rows = [f"{activation},{seed},0.9{seed}" for activation in ("relu", "tanh") for seed in (0, 1)]
     (tmp_path / "t.csv").write_text("\n".join(["activation,seed,test_accuracy", *rows]))
+    assert imported(what, tmp_path, fails="report" in what) & never == set()
+
+
+@pytest.mark.parametrize("command", ["sweep", "report"])
+def test_a_command_that_trains_and_writes_nothing_imports_nothing_for_it(command: str, tmp_path: Path) -> None:
+    settings, plan = Settings(home=tmp_path / "home"), make_plan(small(), MNIST_DIGEST)
+    record = begun(settings.ledger_url, plan)
+    record.add_all([(each, outcome(each)) for each in plan.verdict_trials()])
+    record.origin, record.fingerprints = {"command": "mnist-ablate sweep small.yaml"}, [{"images": "tiny", "notes": []}]
+    record.mirrored = Mirrored(plan.size, settings.tracking_uri, "http://h/")
+    never = {*HEAVY, "alembic", "dask", "distributed", "matplotlib"}
+    assert imported([command, str(sweep_file(tmp_path)), "--home", str(settings.home)], tmp_path) & never == set()
+
+
+def imported(command: list[str], folder: Path, *, fails: bool = False) -> set[str]:
+    """The modules that a command has imported when it ends."""
     code = f"""
-import sys
-sys.argv = ["mnist-ablate", *{what!r}]
+import json, sys
+sys.argv = ["mnist-ablate", *{command!r}]
 from mnist_ablate.cli.app import main
 try:
     main()
 except SystemExit as end:
-    assert not end.code or "report" in sys.argv, end.code
-print(sorted({never!r} & set(sys.modules)))
+    assert bool(end.code) == {fails}, end.code
+print(json.dumps([*sys.modules]))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return {*json.loads(done.stdout.splitlines()[-1])}
