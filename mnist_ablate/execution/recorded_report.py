@@ -138,10 +138,9 @@ def _git_commit() -> str:
 
 def import_charts() -> None:
     """Import what a result is shown with. A sweep does it beside its first trials, because it takes half a second."""
-    from mnist_ablate.reports import html, wording
+    from mnist_ablate.reports import html
 
-    assert html
-    wording.templates().get_template("report.html.jinja")
+    html.wording.templates().get_template("report.html.jinja")
 
 
 def publish(record: Record, records: int, mirror: Mirror, settings: Settings, report: Report) -> None:

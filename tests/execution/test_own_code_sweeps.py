@@ -55,8 +55,10 @@ def verdict(document: dict[str, object]) -> str:
 
 def test_a_function_gets_its_verdict_and_is_needed_for_nothing_after(own: Command, tmp_path: Path) -> None:
     write(tmp_path)
-    done = own("sweep", "own.yaml", "--jobs", "1", "--json")
+    (temporary := tmp_path / "temporary").mkdir()
+    done = own("sweep", "own.yaml", "--jobs", "1", "--json", TMPDIR=str(temporary))
     assert (done.code, verdict(done.document)) == (7, "supported")  # there is no MLflow
+    assert not list(temporary.glob("mnist-ablate-*"))
     assert done.err.splitlines()[0] == "its trials run your code: job:train"
     (tmp_path / "job.py").unlink()
     assert own("report", "own", "--format", "json").document == done.document
