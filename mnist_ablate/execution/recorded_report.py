@@ -140,7 +140,7 @@ def import_charts() -> None:
     """Import what a result is shown with. A sweep does it beside its first trials, because it takes half a second."""
     from mnist_ablate.reports import html
 
-    html.wording.templates().get_template("report.html.jinja")
+    html.template()
 
 
 def publish(record: Record, records: int, mirror: Mirror, settings: Settings, report: Report) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnist_ablate.errors import mask
 from mnist_ablate.reports import charts, drawing, sections, wording
@@ -15,14 +16,16 @@ from mnist_ablate.text import arm_name, value_name
 from mnist_ablate.trial import Params
 from mnist_ablate.workloads.workload import Curves, Metric, Table, selection_score
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 MOST_FAILURES = 100
 
 
 def html(report: Report, record: RecordedSweep) -> str:
     """The page: verdicts first, then what they rest on, then how to check it."""
     workload, arms = record.sweep.workload, charts.main_arms(report.arms, record.sweep, charts.MOST_ROWS)
-    page = wording.templates().get_template("report.html.jinja")
-    return page.render(
+    return template().render(
         charts=charts,
         drawing=drawing,
         sections=sections,
@@ -40,6 +43,11 @@ def html(report: Report, record: RecordedSweep) -> str:
         again=reproduction(record.sweep, record.data_digest),
         trained=trained(entry.outcome for entry in record.every),
     )
+
+
+def template() -> "Template":
+    """What the page is made from, compiled once."""
+    return wording.templates().get_template("report.html.jinja")
 
 
 def write(report: Report, record: RecordedSweep, path: Path) -> Path:
