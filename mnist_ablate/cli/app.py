@@ -48,15 +48,15 @@ def worker(  # noqa: PLR0913, PLR0917 - one parameter an option
     tls_key: options.TlsKey = None,
 ) -> None:
     """Train trials here for the sweeps of a cluster, until stopped."""
-    from dask.system import CPU_COUNT
-
+    from mnist_ablate.execution import gpus
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.service.dask_service import check_address, check_memory_size, serve_workers
 
     check_address(address)
     check_memory_size(memory)
     tls = tls_from_options(address, tls_ca_file, tls_cert, tls_key)
-    label, count = name or socket.gethostname(), jobs or CPU_COUNT
+    label = name or socket.gethostname()
+    count, _ = gpus.workers_and_lanes(jobs, None, trains_on_gpus=True)
     names = [label] if count == 1 else [f"{label}-{number}" for number in range(count)]
     raise typer.Exit(serve_workers(address, names, memory, tls, lambda line: typer.echo(line, err=True)))
 

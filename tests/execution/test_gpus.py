@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from dask.system import CPU_COUNT
 
+from mnist_ablate.cli import app
 from mnist_ablate.execution import gpus
 from mnist_ablate.execution.worker import TrainerPlugin
+from mnist_ablate.service import dask_service
 
 TWO = ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-caps", "null")
 
@@ -79,6 +82,16 @@ def test_workers_and_lanes_follow_the_gpus_unless_told(monkeypatch, asked, on_gp
 def test_without_a_gpu_a_worker_a_core_trains_one_at_a_time(monkeypatch):
     monkeypatch.setattr(gpus, "usable", list)
     assert gpus.workers_and_lanes(None, None, trains_on_gpus=True) == (CPU_COUNT, 1)
+
+
+@pytest.mark.parametrize(("jobs", "names"), [(None, ["m-0", "m-1"]), (1, ["m"])])
+def test_the_workers_of_a_cluster_are_as_many_unless_told(monkeypatch, jobs, names):
+    monkeypatch.setattr(gpus, "usable", lambda: ["0", "1"])
+    started = []
+    monkeypatch.setattr(dask_service, "serve_workers", lambda _address, names, *_: started.extend(names))
+    with pytest.raises(typer.Exit):
+        app.worker("tcp://127.0.0.1:8786", jobs=jobs, name="m")
+    assert started == names
 
 
 @pytest.fixture
