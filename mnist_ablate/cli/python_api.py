@@ -199,7 +199,7 @@ def run(  # noqa: PLR0913 - what the options of `sweep` say
         KeyboardInterrupt: it was stopped.
     """
     question = _ready(asked, train, seeds, quick=quick)
-    _import_recording()
+    _import_optuna()
     from mnist_ablate.cli.live_view import watch_here
     from mnist_ablate.execution.dask_settings import tls_from_options
     from mnist_ablate.execution.driver import drive
@@ -231,7 +231,7 @@ def open_report(name: str | Path, *, home: str | Path | None = None) -> Report:
     Raises:
         SweepError: nothing is recorded under this name.
     """
-    _import_recording()
+    _import_optuna()
     from mnist_ablate.execution import recorded_report
 
     settings = Settings(_path(home) or default_home())
@@ -347,11 +347,11 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _import_recording() -> None:
+def _import_optuna() -> None:
     """Import Optuna, whose own progress bar, which is not used, warns in a notebook that it lacks a widget."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")
-        import_module("mnist_ablate.execution.recorded_report")
+        import_module("optuna")
 
 
 def _path(given: str | Path | None) -> Path | None:
