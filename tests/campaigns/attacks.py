@@ -11,7 +11,7 @@ import secrets
 import subprocess
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +171,13 @@ def environments(ground: Ground, *parts: str) -> list[Path]:
     return [Path(f"/proc/{number}/environ") for group in groups for number in group]
 
 
+def read_of_processes(paths: Iterable[Path]) -> Iterator[str]:
+    """Files of processes, but for those that have ended since they were listed, as checks of health do."""
+    for path in paths:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield path.read_text(errors="replace")
+
+
 def arguments(ground: Ground) -> Finding:
     """What `ps` shows to everybody, of every process of this machine."""
     shown = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True, check=True).stdout
@@ -180,7 +187,7 @@ def arguments(ground: Ground) -> Finding:
 def workers(ground: Ground) -> Finding:
     """Code of a sweep runs in the workers: they have no secret to give away."""
     paths = environments(ground, "worker-1", "worker-2", "scheduler")
-    return told(ground, [path.read_text(errors="replace") for path in paths])
+    return told(ground, read_of_processes(paths))
 
 
 def databases(ground: Ground) -> Finding:

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import MLFLOW, Answer, Attack, Finding, Ground, all_probes, each_refused, open_to_others, told
+from attacks import (
+    MLFLOW,
+    Answer,
+    Attack,
+    Finding,
+    Ground,
+    all_probes,
+    each_refused,
+    open_to_others,
+    read_of_processes,
+    told,
+)
 from compose_project import Project, docker, inspect
 from conftest import FIGURES
 
@@ -63,7 +74,7 @@ def arguments(ground: Ground) -> Finding:
 def environments(ground: Ground, *names: str) -> Finding:
     """Of every process in the containers of these services, as root reads them."""
     numbers = [each for name in names for each in processes(ground, name)]
-    return told(ground, [Path(f"/proc/{number}/environ").read_text(errors="replace") for number in numbers])
+    return told(ground, read_of_processes(Path(f"/proc/{number}/environ") for number in numbers))
 
 
 def processes(ground: Ground, name: str) -> list[str]:
