@@ -152,7 +152,7 @@ class KerasMnist:
 
     def pace(self, settings: Mapping[str, Scalar]) -> str:
         """By the network's size, and by how many images an epoch has and what is done to them."""
-        removed = settings.get("label_noise") if settings.get("size_matched") else ""
+        removed = (settings.get("label_noise") or "") if settings.get("size_matched") else ""
         return " ".join(str(each) for each in (*(settings.get(name) for name in _PACE), removed))
 
     def load(self, source: Path | str | bytes | None, *, run_code: bool = True) -> Inputs:
