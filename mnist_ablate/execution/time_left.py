@@ -4,7 +4,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
-from statistics import fmean, median
+from statistics import fmean, median, median_low
 
 from mnist_ablate.execution.events import Event, Finished, Preparing, Progress, Retried, Started
 from mnist_ablate.sweep.plan import Plan, label
@@ -166,7 +166,7 @@ class TimeLeft:
     def _cost(self, arm: str, settings: Params) -> float | None:
         """Seconds of a trial that compiles nothing, as far as it is known."""
         if taken := self._trial_s[arm]:
-            return fmean(taken)
+            return median_low(taken)  # any trial may compile for a batch with more active pixels than others
         pace, planned = self._workload.pace(settings), epochs_of(self._workload, settings)
         if epoch_s := self._usual_s(pace):
             if cold := self._cold_s[arm]:
