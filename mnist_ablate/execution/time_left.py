@@ -66,7 +66,7 @@ class TimeLeft:
                 if len(training.times) == 1 and self._is_cold(training, event.trial.settings):
                     training.is_cold = True
                     self._cold_epoch_s[training.pace, training.is_first].append(epoch_s)
-                else:
+                elif not any(map(self._may_compile, self._running.values())):
                     self._epoch_s[training.pace].append(epoch_s)
                 training.times.append(at)
             case Retried():
@@ -87,6 +87,10 @@ class TimeLeft:
         self._of_arm[training.arm].add(training.worker)
         self._of_pace[training.pace].add(training.worker)
         return is_cold
+
+    def _may_compile(self, training: _Training) -> bool:
+        """Whether this is in the first epoch that its worker has of the pace: epochs beside it take longer."""
+        return len(training.times) == 1 and training.worker not in self._of_pace[training.pace]
 
     def _ended(self, training: _Training, at: float) -> None:
         began, *epochs = training.times
@@ -128,7 +132,8 @@ class TimeLeft:
                     compiling_s = self._compiling_s(pace, is_first=first[pace] > 0)
                     first[pace] -= 1
                 yield costs[arm] + compiling_s
-        yield from [fmean(costs.values())] * self._others
+        running_of_others = sum(max(0, -count) for count in waiting.values())
+        yield from [fmean(costs.values())] * (self._others - running_of_others)
 
     def _trainings_left(self) -> dict[str, int]:
         """By arm. Of arms that share trainings, one needs its own beyond those of longer ones."""

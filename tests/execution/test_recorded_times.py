@@ -25,7 +25,7 @@ def every_second(moments: list[Moment]) -> Iterator[tuple[float, Moment | None]]
         yield moment.at_s, moment
 
 
-@pytest.mark.parametrize("name", ["activation", "data", "dropout", "normalization", "normalization_tuned", "sensitivity"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.csv")))
 def test_time_left_is_measured_until_each_shape_was_seen_and_right_from_then_on(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
