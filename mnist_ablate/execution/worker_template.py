@@ -25,7 +25,7 @@ _templates: set[int] = set()
 def importing(trainer: str) -> Iterator[None]:
     """While inside, a process imports the module of `trainer`, `module:factory`, for the workers that are started.
 
-    It is not waited for. If one runs already, or where forks are not safe (macOS, CUDA), nothing is done.
+    It is not waited for. Nothing is done if one runs already or cannot start, or where forks are not safe (macOS, CUDA).
     """
     if sys.platform != "linux" or _pid() or gpus.usable():
         yield
@@ -35,8 +35,13 @@ def importing(trainer: str) -> Iterator[None]:
     resource_tracker.ensure_running()  # which would take the mask off the thread that starts it
     with overridden({**TRAINING, _TO_IMPORT: module}), sigint_blocked():
         _server.set_forkserver_preload([__name__])
-        _server.ensure_running()
+        with suppress(OSError):  # the path of a temporary folder can be too long for its socket
+            _server.ensure_running()
     template = _pid()
+    if not template:
+        _server.set_forkserver_preload(before)
+        yield
+        return
     _templates.add(template)
     try:
         yield
