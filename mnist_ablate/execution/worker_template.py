@@ -25,7 +25,7 @@ _templates: set[int] = set()
 def importing(trainer: str) -> Iterator[None]:
     """While inside, a process imports the module of `trainer`, `module:factory`, for the workers that are started.
 
-    It is not waited for. Nothing is done if one runs already or cannot start, or where forks are not safe (macOS, CUDA).
+    It is not waited for. Nothing is done if one runs, if none can start, or where forks are not safe (macOS, CUDA).
     """
     if sys.platform != "linux" or _pid() or gpus.usable():
         yield
