@@ -95,8 +95,8 @@ def open_engine(url: str) -> sqlalchemy.Engine:
     return _explained(url, sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=connect_args(url)))
 
 
-def open_storage(url: str) -> "RDBStorage":
-    """Optuna's storage, its tables made. Every error of the database raises ours, at once.
+def open_storage(url: str, *, create: bool = True) -> "RDBStorage":
+    """Optuna's storage; its tables are made if `create`. Every error of the database raises ours, at once.
 
     Optuna itself would write a trial again when an answer is lost, and so twice.
     """
@@ -105,7 +105,7 @@ def open_storage(url: str) -> "RDBStorage":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     safe = url.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
     options = {"pool_pre_ping": True, "connect_args": connect_args(url)}
-    storage = optuna.storages.RDBStorage(safe, engine_kwargs=options)
+    storage = optuna.storages.RDBStorage(safe, engine_kwargs=options, skip_table_creation=not create)
     _explained(url, storage.engine)
     return storage
 

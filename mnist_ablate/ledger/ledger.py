@@ -5,8 +5,9 @@ Optuna is imported when something is written: whoever only reads does not wait f
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -55,9 +56,12 @@ class Ledger:
 
     @cached_property
     def storage(self) -> "RDBStorage":
-        """Optuna's, to write with: it makes the tables that are not there."""
-        with hold(self.url, _SCHEMA, wait_s=60.0), translate_errors(self.url):
-            storage = open_storage(self.url)
+        """Optuna's, to write with: it makes the tables that are not there, where anything may be written."""
+        there = self._file if self._file and self._file.exists() else None
+        can_write = there is None or os.access(there.resolve().parent, os.W_OK)
+        lock = hold(self.url, _SCHEMA, wait_s=60.0) if can_write else nullcontext()
+        with lock, translate_errors(self.url):
+            storage = open_storage(self.url, create=can_write)
             self._engine.dispose()
             self._engine = storage.engine
         return storage

@@ -40,7 +40,7 @@ DbRow = dict[str, Any]  # a row of one of Optuna's tables, by column
 
 
 class TrialRows:
-    """Those of the study of this key."""
+    """The trials of one study, which is found by its key."""
 
     def __init__(self, engine: Engine, study_id: int) -> None:
         self._engine, self._study_id = engine, study_id

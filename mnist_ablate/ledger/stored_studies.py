@@ -24,9 +24,9 @@ _ATTRS = "trial_user_attributes", '"key", value_json, NULL', "trial_user_attribu
 
 
 class StoredStudy(NamedTuple):
-    """A study by its key and its name, which is that of a sweep, `/`, and which record of it this is, from 1.
+    """A study by its key. Its name is `sweep/number`; a sweep that is begun anew has another number.
 
-    It is registered once everything is written that says what it asks; one that is not was cut off by a crash.
+    It is registered once all is written that says what it asks. One that is not was cut off by a crash.
     """
 
     id: int
@@ -46,7 +46,7 @@ class StoredStudy(NamedTuple):
 
 
 def studies(connection: Connection, sweep: str | None = None) -> list[StoredStudy]:
-    """Every record of a sweep, or of all, the first one of each first. None if there is no table yet."""
+    """Every record of a sweep, or of all, the first one of each first. Empty if no tables were made yet."""
     if not sqlalchemy.inspect(connection).has_table("studies"):
         return []
     rows = connection.execute(_STUDIES, {"beginning": "" if sweep is None else f"{sweep}/"})

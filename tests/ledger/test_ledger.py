@@ -24,7 +24,7 @@ from tcp_proxy import proxy
 from tiny_images import SUPPORT
 
 from mnist_ablate.errors import ConflictError, DiskError, SweepError, UnreachableError
-from mnist_ablate.ledger import database
+from mnist_ablate.ledger import backup, database
 from mnist_ablate.ledger.database import Lock, Outage
 from mnist_ablate.ledger.ledger import Ledger, Mirrored, Record
 from mnist_ablate.ledger.raw_records import record_problems
@@ -338,8 +338,9 @@ def test_a_read_only_home_can_be_read_and_not_written(tmp_path: Path) -> None:
         engine_of(record).dispose()
         subprocess.run(["mount", "-o", "remount,ro", home], check=True)
         (tmp_path / "link.db").symlink_to(home / "ledger.db")
-        for each in (url, f"sqlite:///{tmp_path}/link.db"):
+        for number, each in enumerate((url, f"sqlite:///{tmp_path}/link.db")):
             assert len(Ledger(each).find("small").records()) == 1
+            assert backup.export(each, ["small"], tmp_path / f"{number}.zip")[0] == {"small/1": 1}
         for write in (lambda: begun(url, plan(name="other")), lambda: first_added(record)):
             with pytest.raises(DiskError, match=f"^no space on, or no right to write, {home}"):
                 write()
