@@ -10,11 +10,8 @@ from sqlalchemy import Connection, text
 
 from mnist_ablate.trial import Params
 
-_STUDIES = text(
-    "SELECT studies.study_id, study_name, about.study_id IS NOT NULL FROM studies "
-    "LEFT JOIN study_user_attributes about ON about.study_id = studies.study_id AND about.\"key\" = 'content' "
-    "WHERE substr(study_name, 1, length(:beginning)) = :beginning"
-)
+_STUDIES = text("SELECT study_id, study_name FROM studies WHERE substr(study_name, 1, length(:beginning)) = :beginning")
+_REGISTERED = text("SELECT study_id FROM study_user_attributes WHERE \"key\" = 'content'")
 _ATTRIBUTES = text('SELECT "key", value_json FROM study_user_attributes WHERE study_id = :study')
 _COUNT = text("SELECT count(*) FROM trials WHERE study_id = :study")
 _TRIALS = text("SELECT trial_id FROM trials WHERE study_id = :study ORDER BY number, trial_id")
@@ -49,8 +46,11 @@ def studies(connection: Connection, sweep: str | None = None) -> list[StoredStud
     """Every record of a sweep, or of all, the first one of each first. Empty if no tables were made yet."""
     if not sqlalchemy.inspect(connection).has_table("studies"):
         return []
-    rows = connection.execute(_STUDIES, {"beginning": "" if sweep is None else f"{sweep}/"})
-    found = (StoredStudy(id_, name, bool(is_registered)) for id_, name, is_registered in rows)
+    rows = connection.execute(_STUDIES, {"beginning": "" if sweep is None else f"{sweep}/"}).all()
+    if not rows:  # the other tables may be being made, or whoever made them was killed
+        return []
+    registered = {*connection.execute(_REGISTERED).scalars()}
+    found = (StoredStudy(id_, name, id_ in registered) for id_, name in rows)
     own = (study for study in found if study.number and sweep in {None, study.sweep})
     return sorted(own, key=lambda study: (study.sweep, study.number))
 

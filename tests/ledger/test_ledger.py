@@ -125,6 +125,22 @@ def test_reading_what_was_never_written_creates_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_ledger_whose_maker_was_killed_between_two_tables_is_empty_and_made_to_its_end(tmp_path: Path) -> None:
+    tables = optuna.storages._rdb.models.BaseModel.metadata.sorted_tables
+    for made in range(len(tables) + 1):
+        url = f"sqlite:///{tmp_path}/{made}.db"
+        engine = sqlalchemy.create_engine(url)
+        for table in tables[:made]:
+            table.create(engine)
+        engine.dispose()
+        assert (Ledger(url).names(), Ledger(url).studies("small")) == ([], [])
+        with pytest.raises(SweepError, match="nothing recorded"):
+            raw_stores.read_ledger(url, "small")
+        record = begun(url, plan())
+        first_added(record)
+        assert record.count() == 1
+
+
 def test_what_mlflow_has_is_remembered(url: str) -> None:
     record, seen = begun(url, plan()), Mirrored(6, "http://user:***@h", "http://h/#/experiments/1")
     assert record.mirrored == Mirrored()
