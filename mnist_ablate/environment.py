@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-_USERS = "_MNIST_ABLATE_USERS"
+_INTERNAL = "_MNIST_ABLATE_"
+"""What the variables begin with that our own processes tell each other something with."""
+_USERS = f"{_INTERNAL}USERS"
 """In a process with such variables and its children: by name, what the user had and what is set in its place."""
 TRAINING = {
     # glibc returns 100 MB blocks to the kernel by default: page faults on every mask cost 3% of an epoch.
@@ -54,12 +56,12 @@ def overridden(variables: Mapping[str, str | None]) -> Iterator[None]:
 
 
 def of_user() -> dict[str, str]:
-    """The variables as they would be without `override`. What the user changed after it stays."""
+    """The variables as they would be without `override`, and no internal ones. What the user changed after it stays."""
     found: dict[str, str | None] = {**os.environ}
     for name, (had, ours) in json.loads(found.pop(_USERS, None) or "{}").items():
         if found.get(name) == ours:
             found[name] = had
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None and not name.startswith(_INTERNAL)}
 
 
 def _put(name: str, value: str | None) -> None:
