@@ -3,6 +3,7 @@
 import itertools
 import os
 import socket
+import tempfile
 import threading
 import time
 import traceback
@@ -75,6 +76,9 @@ class TrainerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         os.environ.update({WORKER: str(worker.name), **self.environment})
         if self.workload.trains_on_gpus:
             gpus.take_one()
+        if not os.environ.get(TRIALS):
+            os.environ[TRIALS] = str(Path(tempfile.gettempdir(), "mnist-ablate-trials"))
+        tempfile.tempdir = worker.local_directory  # TensorFlow leaves files there; Dask removes it with the worker
         before = worker.__dict__.pop(_BEFORE, None)
         if before is not None and before.trainer is not None and before.task() == self.task():
             self.trainer, self.pruned = before.trainer, before.pruned

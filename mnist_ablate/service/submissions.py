@@ -223,8 +223,8 @@ def has_tables(ledger_url: str) -> bool:
     """Whether there is a queue beside a ledger; makes nothing."""
     url = queue_url(ledger_url)
     path = sqlite_file(url)
-    if path:
-        return path.exists()
+    if path and not path.exists():
+        return False
     engine = sqlalchemy.create_engine(url, connect_args=connect_args(url), poolclass=sqlalchemy.NullPool)
     with translate_errors(url):
         return sqlalchemy.inspect(engine).has_table(SUBMISSIONS.name)

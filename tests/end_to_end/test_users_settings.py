@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command import Command, base_environment
+from command import Command, base_environment, left_in
 from keras_trials import to_the_bit
 from tiny_images import write_images
 
@@ -87,10 +87,12 @@ def test_numbers_are_the_same_bits_whatever_the_user_set_for_other_programs(tmp_
     (tmp_path / "mine.py").write_text(CHOICES)
     run = Command(tmp_path, base_environment(MLFLOW_TRACKING_URI=""))
     sweep = ("sweep", "digits.yaml", "--jobs", "1", "--data", str(write_images(tmp_path / "images.npz")))
-    usual = run(*sweep, "--home", "usual", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    (temporary := tmp_path / "temporary").mkdir()
+    usual = run(*sweep, "--home", "usual", MLFLOW_TRACKING_URI="http://127.0.0.1:9", TMPDIR=str(temporary))
     done = run(*sweep, "--home", "users", **users)
     assert (usual.code, done.code) == (7, 0), done.err  # only the second has a tracker
     assert numbers(tmp_path, "users") == numbers(tmp_path, "usual")
+    assert not left_in(temporary)
     assert {status for status, *_ in numbers(tmp_path, "users").values()} == {"complete"}
 
 

@@ -131,18 +131,12 @@ def test_with_one_gpu_or_none_the_environment_stays(tmp_path, monkeypatch, usabl
     assert not [*tmp_path.iterdir()]
 
 
-class Worker:
-    """What a plugin sees of one."""
-
-    address, name = "tcp://10.0.0.1:5", 0
-
-
 @pytest.mark.parametrize("trains_on_gpus", [True, False])
-def test_a_worker_takes_its_gpu_before_its_trainer_is_made(images, digest, monkeypatch, trains_on_gpus):
+def test_a_worker_takes_its_gpu_before_its_trainer_is_made(images, digest, monkeypatch, dask_worker, trains_on_gpus):
     steps = []
     plugin = TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), None)
     monkeypatch.setattr(type(plugin.workload), "trains_on_gpus", trains_on_gpus)
     monkeypatch.setattr(gpus, "take_one", lambda: steps.append("GPU"))
     monkeypatch.setattr(TrainerPlugin, "_make_trainer", lambda _plugin, _worker: steps.append("trainer"))
-    plugin.setup(Worker())
+    plugin.setup(dask_worker)
     assert steps == (["GPU", "trainer"] if trains_on_gpus else ["trainer"])

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command import Command, base_environment, left_running, wait_for
+from command import Command, base_environment, left_in, left_running, wait_for
 from external_cluster import Cluster, external, kill
 
 __all__ = ["external"]
@@ -58,7 +58,7 @@ def test_a_function_gets_its_verdict_and_is_needed_for_nothing_after(own: Comman
     (temporary := tmp_path / ("long" * 30)).mkdir()  # longer than the path of a socket may be
     done = own("sweep", "own.yaml", "--jobs", "1", "--json", TMPDIR=str(temporary))
     assert (done.code, verdict(done.document)) == (7, "supported")  # there is no MLflow
-    assert not list(temporary.glob("mnist-ablate-*"))
+    assert not left_in(temporary)
     assert done.err.splitlines()[0] == "its trials run your code: job:train"
     (tmp_path / "job.py").unlink()
     assert own("report", "own", "--format", "json").document == done.document
@@ -125,7 +125,7 @@ def test_workers_elsewhere_get_the_files_and_a_killed_one_leaves_nothing(
     write(home, train=COMMAND, seeds=8)
     (home / "job.sh").write_text(SCRIPT)
     running = Command(home, own.environment).start("sweep", "own.yaml", "--cluster", external.address, "--json")
-    wait_for(lambda: len(list(elsewhere.glob("mnist-ablate-code-*/job.sh"))) == 1, 60)
+    wait_for(lambda: len(list(elsewhere.rglob("mnist-ablate-code-*/job.sh"))) == 1, 60)
     time.sleep(1.0)
     kill(doomed)
     wait_for(lambda: not processes_in(elsewhere), 20)

@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +14,6 @@ from mnist_ablate.execution.events import Finished, Started
 from mnist_ablate.execution.worker import TrainerPlugin
 
 
-def dask_worker() -> Any:
-    return SimpleNamespace(address="tcp://here", name="0", plugins={})
-
-
 def put(plugin: TrainerPlugin, there: Any) -> None:
     """As Dask does it: the earlier one of the name is taken out first."""
     if before := there.plugins.pop(plugin.name, None):
@@ -28,8 +23,10 @@ def put(plugin: TrainerPlugin, there: Any) -> None:
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_second_sweep_of_the_same_inputs_goes_on_with_the_trainer_of_the_first(plugin: TrainerPlugin) -> None:
-    there = dask_worker()
+def test_a_second_sweep_of_the_same_inputs_goes_on_with_the_trainer_of_the_first(
+    plugin: TrainerPlugin, dask_worker: Any
+) -> None:
+    there = dask_worker
     first, second = replace(plugin, log_dir=None), replace(plugin, log_dir=None, pruned=set())
     put(first, there)
     first.pruned.add("a trial that runs")
@@ -42,8 +39,10 @@ def test_a_second_sweep_of_the_same_inputs_goes_on_with_the_trainer_of_the_first
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_trial_waits_while_dask_puts_one_plugin_in_the_place_of_another(plugin: TrainerPlugin) -> None:
-    there, own = dask_worker(), replace(plugin, log_dir=None)
+def test_a_trial_waits_while_dask_puts_one_plugin_in_the_place_of_another(
+    plugin: TrainerPlugin, dask_worker: Any
+) -> None:
+    there, own = dask_worker, replace(plugin, log_dir=None)
 
     def set_up() -> None:
         time.sleep(0.1)

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import certificates
 import pytest
@@ -51,16 +52,14 @@ def test_tls_needs_all_three_files_and_an_address_that_says_so(tmp_path: Path) -
             tls_from_options(*options)
 
 
-def test_a_worker_with_other_versions_is_refused(images: Path, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_other_versions_is_refused(
+    images: Path, digest: str, monkeypatch: pytest.MonkeyPatch, dask_worker: Any
+) -> None:
     plugin = TrainerPlugin("fake_trainer:factory", digest, images.read_bytes(), None)
     other = {**versions.deciding_versions(), "keras": "9.9"}
     monkeypatch.setattr(versions, "deciding_versions", lambda: other)
-
-    class Worker:
-        address, name = "tcp://10.0.0.1:5", 0
-
     with pytest.raises(UnreachableError, match=r"worker tcp://10.0.0.1:5 has keras 9.9 and the driver .*: install the"):
-        plugin.setup(Worker())
+        plugin.setup(dask_worker)
     assert "keras 9.9" in plugin.refusal
 
 

@@ -90,3 +90,8 @@ def fake_trainer_environment(folder: Path, **more: str) -> dict[str, str]:
 def interrupt(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:
     """As a terminal does it: to the whole group, the workers too."""
     os.killpg(process.pid, number)
+
+
+def left_in(temporary: Path) -> list[Path]:
+    """The files that processes which have ended left there, but for Dask's empty locks."""
+    return [path for path in temporary.rglob("*") if path.is_file() and not path.name.endswith("lock")]

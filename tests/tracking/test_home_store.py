@@ -170,7 +170,8 @@ def artifacts(settings: Settings) -> dict[str, Path]:
     assert experiment is not None
     (parent,) = client.search_runs([experiment.experiment_id], "tags.kind = 'sweep'")
     paths = [each.path for each in client.list_artifacts(parent.info.run_id)]
-    return {path: Path(client.download_artifacts(parent.info.run_id, path)) for path in paths}
+    (there := settings.home / "fetched").mkdir(exist_ok=True)
+    return {path: Path(client.download_artifacts(parent.info.run_id, path, str(there))) for path in paths}
 
 
 def names(folder: Path) -> list[str]:

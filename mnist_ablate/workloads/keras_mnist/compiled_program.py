@@ -74,15 +74,15 @@ class Program:
         self.optimizer.build(self.model.trainable_variables)
         self._own_rate = float(self.optimizer.learning_rate)
         self._image_shape, self._rates = image_shape, None
+        # Only code of the user's may need its Python statements made into operations, which takes longer than all else.
+        self._converts = isinstance(self.network, KerasNetwork) or tables is not SHIPPED
         on_gpu = bool(GPUS) and isinstance(self.network, Network)
         self.compiled = on_gpu or is_faster_compiled(self.forward) if compiled is None else compiled
         self._start = [(v, v.numpy()) for v in self.model.variables + self.optimizer.variables]
         self._no_masks = [tf.zeros((1, units), tf.bool) for units in self.network.mask_units]
-        # Only code of the user's may need its Python statements made into operations, which takes longer than all else.
-        converts = isinstance(self.network, KerasNetwork) or tables is not SHIPPED
-        self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled, autograph=converts)
-        self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True, autograph=converts)
-        self._probe = tf.function(self._run_probe, autograph=converts)
+        self._epoch = tf.function(self._run_epoch, jit_compile=self.compiled, autograph=self._converts)
+        self._evaluate = tf.function(self._run_evaluation, reduce_retracing=True, autograph=self._converts)
+        self._probe = tf.function(self._run_probe, autograph=self._converts)
 
     def _new_optimizer(self, shape: Recipe) -> Any:
         build = self._tables.optimizers[shape.optimizer]
@@ -101,7 +101,7 @@ class Program:
     @cached_property
     def forward(self) -> Any:
         """The graph of a forward pass of two images in training."""
-        return forward_graph(self.network, self._image_shape)
+        return forward_graph(self.network, self._image_shape, converts=self._converts)
 
     @cached_property
     def size(self) -> dict[str, float]:
@@ -274,11 +274,11 @@ own clock would let noise choose between two programs that round differently, an
 """
 
 
-def forward_graph(network: Network | KerasNetwork, image_shape: tuple[int, ...]) -> Any:
-    """The graph of a network's forward pass of two images in training."""
+def forward_graph(network: Network | KerasNetwork, image_shape: tuple[int, ...], *, converts: bool = True) -> Any:
+    """The graph of a network's forward pass of two images in training. `converts` is for what Python decides in it."""
     images = tf.TensorSpec((2, *image_shape), tf.float32)
     masks = [tf.TensorSpec((2, units), tf.bool) for units in network.mask_units]
-    forward = tf.function(lambda images, masks: network(images, masks, training=True)[0])
+    forward = tf.function(lambda images, masks: network(images, masks, training=True)[0], autograph=converts)
     return forward.get_concrete_function(images, masks).graph
 
 

@@ -83,6 +83,7 @@ class Extractor:
         self._network = tf.function(
             lambda images: network(images, training=False),
             input_signature=[tf.TensorSpec((None, *base.inputs), tf.float32)],
+            autograph=False,
         )
 
     def __call__(self, images: Images) -> Features:

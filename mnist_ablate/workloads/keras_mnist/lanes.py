@@ -48,7 +48,7 @@ class LaneProgram(Program):
             *self.optimizer.variables,
             *smoothing,
         ]  # weight decay is an optimizer's
-        self._lanes_epoch = tf.function(self._run_lanes, jit_compile=self.compiled)
+        self._lanes_epoch = tf.function(self._run_lanes, jit_compile=self.compiled, autograph=self._converts)
 
     def begun(self) -> list[Array]:
         """The values of all variables, to begin a lane with."""

@@ -7,7 +7,6 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import weakref
 from collections import deque
@@ -51,7 +50,7 @@ class OwnCodeTrainer:
     ) -> Outcome:
         """The outcome of one run of the users' code. An exception of `on_epoch` stops it, and is raised afterwards."""
         started_ms, clock = time.time_ns() // 1_000_000, time.perf_counter()
-        folder = Path(os.environ.get(TRIALS) or Path(tempfile.gettempdir(), "mnist-ablate-trials"), trial.id)
+        folder = Path(os.environ[TRIALS], trial.id)
         epochs: list[Epoch] = []
         stopping: BaseException | None = None
         ended: dict[str, Any] = {}

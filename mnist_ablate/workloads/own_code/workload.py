@@ -5,10 +5,9 @@ Nothing here runs it. A worker's `trainer` does, in a process of its own.
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +22,6 @@ from mnist_ablate.workloads.own_code import command_line, signature, source_code
 from mnist_ablate.workloads.own_code.declaration import MetricDeclaration, Setting, kind_of, settings_model
 from mnist_ablate.workloads.own_code.notebook_function import MARK, NotebookFunction, SentFunction
 from mnist_ablate.workloads.workload import Contents, Cost, Inputs, Metric, PlannedSettings, Section, Table
-
-_PREFIX, _FOLDER = "mnist-ablate-code-", "_MNIST_ABLATE_CODE"
-"""Of folders with unpacked files, and the variable of a worker that names where it makes its own."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +189,7 @@ class OwnCode:
         Raises DataError if there is no such module.
         """
         if isinstance(source, bytes):
-            files = source_code.unpack(source, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=os.environ.get(_FOLDER))))
+            files = source_code.unpack(source, Path(tempfile.mkdtemp(prefix="mnist-ablate-code-")))
             if self.module == MARK.rstrip(":"):
                 return _unpacked(self, files)
             is_sent = not self.module or source_code.file_of(files.folder, self.module)
@@ -229,11 +225,9 @@ class OwnCode:
         """The variables of the driver are the worker's."""
         return {}
 
-    @contextmanager
-    def shared(self) -> Iterator[dict[str, str]]:
-        """A folder for what each unpacks: a worker that is killed cannot remove it."""
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder:
-            yield {_FOLDER: folder}
+    def shared(self) -> AbstractContextManager[dict[str, str]]:
+        """Nothing."""
+        return nullcontext({})
 
     def fingerprints(self, inputs: Inputs, planned: PlannedSettings) -> list[dict[str, JsonValue]]:
         """Each file with its size and sha256, and a function that lives in no file."""
