@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,8 +238,3 @@ def seeds(cells: Cells) -> tuple[list[int], str]:
     numbered = {text: place for place, text in enumerate(sorted(distinct))}
     named = ", ".join(f"{place} = {text}" for text, place in [*numbered.items()][:3])
     return [numbered[text] for text in texts], f"seeds are numbered: {named}{', …' * (len(numbered) > 3)}"  # noqa: PLR2004
-
-
-def texts_of(known: Sequence[Scalar]) -> Iterator[str]:
-    """How values of a factor may be written in a header."""
-    yield from (str(value).casefold() for value in known)

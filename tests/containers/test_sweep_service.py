@@ -16,7 +16,6 @@ from typing import Any
 
 import certificates
 import pytest
-import yaml
 from command import PROGRAM
 from compose_project import Project, changed, docker, follow, inspect, machine_address, wait_until
 from conftest import FIGURES
@@ -72,22 +71,19 @@ def test_the_network_cut_and_the_client_killed_after_submit(service: Project, tm
     shutil.copy(files.ca_file, service.folder / "data" / "mail-authority.pem")
     encrypted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     encrypted.load_cert_chain(files.cert, files.key)
-    override, inbox, port = service.folder / "docker-compose.override.yml", Inbox(), free_port()
+    inbox, port = Inbox(), free_port()
     site = f"http://127.0.0.1:{port} {{\nreverse_proxy 127.0.0.1:8080 {{\nheader_up Host 127.0.0.1:8080\n}}\n}}\n"
     (tmp_path / "Caddyfile").write_text("{\nadmin off\nauto_https off\n}\n" + site)
     relay = ["caddy", "run", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")]
     with (
         changed(service.folder / ".env"),
-        changed(override),
         mail_server(inbox, host, tls_context=encrypted, require_starttls=True) as mail,
         running(Stub(Reply(204)), host=host) as hook,
         processes() as start,
     ):
-        document = yaml.safe_load(override.read_text())
-        document["services"]["runner"]["environment"] = {"MNIST_ABLATE_MAIL_CA": "/data/mail-authority.pem"}
-        override.write_text(yaml.safe_dump(document))
         told = {"MAIL_SERVER": f"smtp://{mail}", "MAIL_FROM": "sweeps@example.org", "MAIL_TO": "group@example.org"}
-        for name, value in {**told, "WEBHOOK": f"http://{host}:{hook.port}/hook"}.items():
+        here = {"WEBHOOK": f"http://{host}:{hook.port}/hook", "MAIL_CA": "./data/mail-authority.pem"}
+        for name, value in {**told, **here}.items():
             service.add_setting(f"{name}={value}")
         service.compose("up", "-d", "--no-build", "--no-deps", "runner")
         sweep_file(service.folder / "data", name="alone", seeds=4, fixed={"epochs": 60, "width": 300, "model": "mlp"})

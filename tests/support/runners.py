@@ -48,7 +48,11 @@ class Ground:
         return found
 
     def wait(self, condition: Callable[[], object]) -> None:
-        wait_for(condition, PATIENCE_S)
+        try:
+            wait_for(condition, PATIENCE_S)
+        except AssertionError as error:
+            found = [f"{each.name}: {each.state} {each.recorded} {each.reason}" for each in self.queue.list()]
+            raise AssertionError(f"waited in vain: {found}") from error
 
     def wait_for_state(self, state: str, *sweeps: Submission) -> None:
         self.wait(lambda: all(self.now(each).state == state for each in sweeps))
