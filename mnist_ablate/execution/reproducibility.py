@@ -2,8 +2,10 @@
 
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Literal
@@ -60,7 +62,6 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
         say(f"this runs your code: {workload.runs_code}")
     inputs = workload.load(data)
     plan = make_plan(sweep, inputs.digest)
-    os.environ.setdefault(TRIALS, tempfile.mkdtemp(prefix="mnist-ablate-check-"))
     trainer: Trainer = resolve_name(os.environ.get("MNIST_ABLATE_TRAINER") or workload.trainer)(inputs)
     outcomes: list[Outcome] = []
 
@@ -74,11 +75,13 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
         return repeatable(workload, outcome.metrics)
 
     first = plan.arms[0].settings
-    once, again = train("a trial", first), train("the same trial again", first)
-    other_seed = train("another seed", first, 1)
-    changed = {
-        name: train(f"another value of {name}: {value}", {**first, name: value}) for name, value in _other_values(plan)
-    }
+    with _folder_of_trials():
+        once, again = train("a trial", first), train("the same trial again", first)
+        other_seed = train("another seed", first, 1)
+        changed = {
+            name: train(f"another value of {name}: {value}", {**first, name: value})
+            for name, value in _other_values(plan)
+        }
     differs = {name: _difference(value, again.get(name, math.nan)) for name, value in once.items()}
     return Check(
         sweep=sweep.name,
@@ -93,6 +96,21 @@ def check(sweep: Sweep, data: str | None, say: Callable[[str], None]) -> Check:
         trials=len(outcomes),
         seconds=sum(outcome.seconds for outcome in outcomes),
     )
+
+
+@contextmanager
+def _folder_of_trials() -> Iterator[None]:
+    """For what the trials write, unless the user has named one. It stays if a trial fails."""
+    if os.environ.get(TRIALS):
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="mnist-ablate-check-")
+    os.environ[TRIALS] = folder
+    try:
+        yield
+    finally:
+        del os.environ[TRIALS]
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _other_values(plan: Plan) -> Iterator[tuple[str, Scalar]]:

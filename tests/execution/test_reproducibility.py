@@ -1,8 +1,10 @@
 """Whether training repeats itself is measured on code whose answer is known."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from command import left_in
 
 from mnist_ablate.errors import AblateError
 from mnist_ablate.execution.reproducibility import Check, check
@@ -46,6 +48,11 @@ def test_a_check_finds_what_is_known(
     assert ("plan more seeds" in text) == (repeats == "no")
 
 
-def test_a_trial_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_what_the_trials_wrote_stays_only_if_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    checked(tmp_path, FOLLOWS)
+    assert not left_in(tmp_path / "temporary")
     with pytest.raises(AblateError, match=r"own: a trial: failed: .*job\.py:4: ZeroDivisionError: division by zero"):
-        checked(tmp_path, "1 / 0")
+        checked(tmp_path, "print('as far as this') or 1 / 0")
+    assert [path.read_text() for path in left_in(tmp_path / "temporary")] == ["as far as this\n"]
