@@ -270,7 +270,8 @@ class Run:
             engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share, lanes)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
-            threading.Thread(target=recorded_report.import_charts, daemon=True).start()
+            # Python waits for it before it ends: to end in the middle of an import aborts it.
+            threading.Thread(target=recorded_report.import_charts, name="import-charts").start()
             if self._interrupts.stopping:
                 self._stop_training()
         return self._engine

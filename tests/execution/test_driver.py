@@ -1,6 +1,7 @@
 """Whole sweeps on real workers with the fake trainer: what is recorded, resumed, refused, sent."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -64,6 +65,19 @@ def test_a_database_that_is_away_at_the_end_keeps_no_verdict_back(
 
     monkeypatch.setattr(Record, "fingerprints", property(away))
     assert result.report.trials.complete == 6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fake")
+def test_python_waits_for_what_is_imported_beside_the_trials(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_left_behind: list[bool] = []
+    monkeypatch.setattr(
+        recorded_report, "import_charts", lambda: is_left_behind.append(threading.current_thread().daemon)
+    )
+    drive(small(), settings, Watcher())
+    assert is_left_behind == [False]  # else Python aborts now and then: exit code -6
 
 
 @pytest.mark.slow
