@@ -34,8 +34,9 @@ _STOP_S = 20.0
 _DRAIN_S = 60.0  # of a sweep that may let its trials finish, which takes 30 s and what is sent to MLflow
 _NAME_WAIT_S = 3.0
 _NAMES = 100
-_IMPORTED_ONCE = ("mlflow", *(f"mnist_ablate.reports.{name}" for name in ("charts", "drawing", "html")))
-"""What every sweep needs in the end: each would import it for five seconds of a processor."""
+_OURS = ("execution.engine", "ledger.optuna_rows", "reports.charts", "reports.drawing", "reports.html")
+_IMPORTED_ONCE = ("mlflow", "scipy.special", *(f"mnist_ablate.{name}" for name in _OURS))
+"""What every sweep needs in the end: each would import it for seconds of a processor, in several threads at once."""
 _Away = (UnreachableError, DiskError)
 _log = logging.getLogger("mnist_ablate.service.runner")
 
