@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 _INTERNAL = "_MNIST_ABLATE_"
-"""What the variables begin with that our own processes tell each other something with."""
+"""The names of variables that our processes pass to each other begin so."""
 _USERS = f"{_INTERNAL}USERS"
 """In a process with such variables and its children: by name, what the user had and what is set in its place."""
 TRAINING = {

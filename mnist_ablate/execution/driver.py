@@ -270,7 +270,7 @@ class Run:
             engine = Engine(plugin, *where, settings.trial_timeout_s, settings.share, lanes)
             self._engine = self._stack.enter_context(engine)
             self._interrupts.on_first = self._stop_training
-            # Python waits for it before it ends: to end in the middle of an import aborts it.
+            # No daemon: Python may abort if it ends while a thread imports.
             threading.Thread(target=recorded_report.import_charts, name="import-charts").start()
             if self._interrupts.stopping:
                 self._stop_training()

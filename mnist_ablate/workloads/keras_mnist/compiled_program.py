@@ -275,7 +275,7 @@ own clock would let noise choose between two programs that round differently, an
 
 
 def forward_graph(network: Network | KerasNetwork, image_shape: tuple[int, ...], *, converts: bool = True) -> Any:
-    """The graph of a network's forward pass of two images in training. `converts` is for what Python decides in it."""
+    """The graph of a forward pass of two images in training. With `converts` Python statements become operations."""
     images = tf.TensorSpec((2, *image_shape), tf.float32)
     masks = [tf.TensorSpec((2, units), tf.bool) for units in network.mask_units]
     forward = tf.function(lambda images, masks: network(images, masks, training=True)[0], autograph=converts)
