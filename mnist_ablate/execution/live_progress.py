@@ -1,5 +1,6 @@
 """How far a running sweep is: its state by the driver's events, and a snapshot of it to show. Prints nothing."""
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -65,6 +66,8 @@ class Snapshot(BaseModel):
 class LiveProgress:
     """The state of a running sweep, for a `driver.View`. A trial that failed earlier is not done: it is run again.
 
+    Safe to use from several threads: one may show what another takes in.
+
     `is_finished` says that nothing was left to train when it was opened. `resumes` is the line about what was
     recorded earlier; empty if nothing was.
     """
@@ -76,6 +79,7 @@ class LiveProgress:
         self._running: dict[str, tuple[str, str]] = {}  # by trial: its worker, and what is shown of it
         self._verdicts: dict[str, str] = {}
         self._done = self._workers = 0
+        self._changing = threading.Lock()
         ended = {id_: entry for id_, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
         for entry in ended.values():
             self._count(label(entry.params), entry.stage, entry.outcome)
@@ -90,6 +94,11 @@ class LiveProgress:
         tried = (f"{key}={value}" for key, value in trial.settings.items() if value != planned.arm.settings[key])
         name = f"{arm} tuning {' '.join(tried)}" if planned.stage == "tuning" else f"{arm} seed {trial.seed}"
         name = f"negative control: {name}" if planned.stage == "control" else name
+        with self._changing:
+            return self._taken_in(event, planned.stage, arm, name, now)
+
+    def _taken_in(self, event: Event, stage: str, arm: str, name: str, now: float) -> str:
+        trial = event.trial
         if trial.id in self._running or isinstance(event, Started | Retried | Finished):
             self._left.event(event, arm, now)
         match event:
@@ -110,7 +119,7 @@ class LiveProgress:
                 return f"trial {name} lost ({event.reason}) - retrying {event.attempt}/{RETRIES}"
             case Finished():
                 self._running.pop(trial.id, None)
-                self._count(arm, planned.stage, event.outcome)
+                self._count(arm, stage, event.outcome)
                 if event.outcome.status == "diverged":
                     return f"trial {name} diverged at epoch {len(event.outcome.epochs) + 1}"
                 if event.outcome.status != "complete":
@@ -119,15 +128,21 @@ class LiveProgress:
 
     def verdict(self, found: ClaimVerdict) -> str:
         """Take in the verdict on a claim of an adaptive sweep. The line to print."""
-        self._verdicts[found.name] = found.verdict
+        with self._changing:
+            self._verdicts[found.name] = found.verdict
         return verdict_line(found)
 
     def end(self) -> None:
         """Nothing runs any more."""
-        self._running.clear()
+        with self._changing:
+            self._running.clear()
 
     def snapshot(self) -> Snapshot:
-        """What there is to show now. May be called from another thread than the events come from."""
+        """What there is to show now."""
+        with self._changing:
+            return self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
         sweep, scores, running = self._sweep, [*self._scores.items()][:MOST_ARMS], [*self._running.values()]
         metric = sweep.workload.main_metric
         unit = sweep.metric(metric).unit if scores else ""

@@ -1,6 +1,11 @@
 """A snapshot of a running sweep: what it holds, that it survives a journey, and that it stays small."""
 
+import sys
+import threading
+from collections.abc import Iterator
+
 import fake_trainer
+import pytest
 from ledger_records import outcome, plan
 
 from mnist_ablate.execution.events import Finished, Progress, Started
@@ -43,3 +48,34 @@ def test_a_snapshot_of_a_large_sweep_stays_small() -> None:
     shown = state.snapshot()
     assert (len(shown.arms), shown.n_arms, len(shown.running)) == (MOST_ARMS, 300, MOST_RUNNING)
     assert "300 running" in shown.status
+
+
+@pytest.fixture
+def busy_threads() -> Iterator[None]:
+    """Python goes from one thread to another all the time."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("busy_threads")
+def test_a_snapshot_can_be_taken_while_trials_start_and_end() -> None:
+    wanted = plan(scientific={"width": [1, 2, 3]}, seeds=300, claims=[])
+    state, trials = LiveProgress(wanted, {}), wanted.verdict_trials()
+
+    def train() -> None:
+        for number, each in enumerate(trials):
+            state.event(each, Started(each.trial, f"w{number % 200}"))
+            state.event(each, Progress(each.trial, fake_trainer.epoch(each.trial, 1)))
+            state.event(each, Progress(each.trial, fake_trainer.epoch(each.trial, 2)))
+            if number >= 100:
+                earlier = trials[number - 100]
+                state.event(earlier, Finished(earlier.trial, outcome(earlier)))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    while thread.is_alive():
+        state.snapshot()
+    thread.join()
+    assert state.snapshot().done == len(trials) - 100
