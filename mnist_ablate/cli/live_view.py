@@ -116,7 +116,7 @@ class NotebookWatch(Watch):
         super().__init__(Console(quiet=True))
         self._messages: deque[str] = deque(maxlen=_MESSAGES_KEPT)
         self._display: Any = None
-        self._drawing = threading.Lock()
+        self._drawing = threading.RLock()  # a signal can interrupt a drawing, and its message draw again
 
     def __exit__(self, *_: object) -> None:
         if self._progress is not None:

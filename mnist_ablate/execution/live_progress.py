@@ -19,6 +19,7 @@ from mnist_ablate.workloads.workload import epochs_of
 
 MOST_RUNNING = 20
 MOST_ARMS = 200
+_PATIENCE_S = 1.0
 
 
 class ArmSoFar(BaseModel):
@@ -79,7 +80,7 @@ class LiveProgress:
         self._running: dict[str, tuple[str, str]] = {}  # by trial: its worker, and what is shown of it
         self._verdicts: dict[str, str] = {}
         self._done = self._workers = 0
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a signal can interrupt an event, and its message show the state
         ended = {id_: entry for id_, entry in entries.items() if entry.outcome.status not in {"failed", "lost"}}
         for entry in ended.values():
             self._count(label(entry.params), entry.stage, entry.outcome)
@@ -87,6 +88,7 @@ class LiveProgress:
         adaptive = bool(plan.sweep.looks and progress.verdict_trials(plan, ended))
         self.is_finished = self._done >= plan.size or (adaptive and not progress.due(plan, ended))
         self.resumes = f"resuming: {self._done} of {self._total} done" if entries and not self.is_finished else ""
+        self._latest = self._snapshot()
 
     def event(self, planned: PlannedTrial, event: Event) -> str:
         """Take in what happened to a trial. The line to print if a person must know of it, else empty."""
@@ -138,9 +140,13 @@ class LiveProgress:
             self._running.clear()
 
     def snapshot(self) -> Snapshot:
-        """What there is to show now."""
-        with self._changing:
-            return self._snapshot()
+        """What there is to show now, or was at last if a signal keeps another thread in the middle of an event."""
+        if self._changing.acquire(timeout=_PATIENCE_S):
+            try:
+                self._latest = self._snapshot()
+            finally:
+                self._changing.release()
+        return self._latest
 
     def _snapshot(self) -> Snapshot:
         sweep, scores, running = self._sweep, [*self._scores.items()][:MOST_ARMS], [*self._running.values()]

@@ -63,12 +63,13 @@ class TimeLeft:
                 training.times = [at]
             case Progress() if training:
                 epoch_s = at - training.times[-1]
-                if len(training.times) == 1 and self._is_cold(training, event.trial.settings):
-                    training.is_cold = True
+                is_cold = len(training.times) == 1 and self._is_cold(training, event.trial.settings)
+                if is_cold:
                     self._cold_epoch_s[training.pace, training.is_first].append(epoch_s)
                 elif not any(map(self._may_compile, self._running.values())):
                     self._epoch_s[training.pace].append(epoch_s)
                 training.times.append(at)
+                training.is_cold |= is_cold
             case Retried():
                 self._running.pop(id_, None)
             case Finished():

@@ -35,7 +35,8 @@ class QueueView(AbstractContextManager["QueueView"]):
         self._shown = Snapshot()
         self._events: list[tuple[Kind, Mapping[str, Any]]] = []
         self._processor_s = 0.0
-        self._changing, self._closing = threading.Lock(), threading.Event()
+        self._changing = threading.RLock()  # a signal can interrupt an event, and its message be kept
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="queue-view", daemon=True)
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -221,3 +222,19 @@ def test_a_notebook_shows_one_bar_that_is_replaced(monkeypatch: pytest.MonkeyPat
         in shown[-1]["text/html"]
     )
     assert shown[-1]["text/plain"].startswith("1 of 6 trials, 0 running")
+
+
+def test_a_signal_that_interrupts_a_drawing_in_a_notebook_can_draw_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    watch = NotebookWatch()
+
+    def display(content: dict[str, str], **_options: bool) -> None:
+        shown.append(content["text/html"])
+        if len(shown) == 1:
+            watch.message("stopping: running trials may finish")
+
+    monkeypatch.setattr("IPython.display.display", display)
+    thread = threading.Thread(target=watch.opened, args=(plan(), {}), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert "stopping" in shown[-1]

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import fake_trainer
@@ -10,6 +11,7 @@ from ledger_records import outcome, plan
 
 from mnist_ablate.execution.events import Finished, Progress, Started
 from mnist_ablate.execution.live_progress import MOST_ARMS, MOST_RUNNING, LiveProgress, Snapshot
+from mnist_ablate.execution.time_left import TimeLeft
 from mnist_ablate.ledger import progress
 from mnist_ablate.statistics.verdict import decide
 from mnist_ablate.trial import RecordedTrial
@@ -77,5 +79,24 @@ def test_a_snapshot_can_be_taken_while_trials_start_and_end() -> None:
     thread.start()
     while thread.is_alive():
         state.snapshot()
+        time.sleep(1e-5)  # else it can have the lock again before the other thread wakes up
     thread.join()
     assert state.snapshot().done == len(trials) - 100
+
+
+def test_a_signal_that_interrupts_an_event_can_show_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, shown = LiveProgress(plan(), {}), list[Snapshot]()
+
+    def message(*_: object) -> None:
+        """It has to wait for the thread that draws, as on a terminal."""
+        drawing = threading.Thread(target=lambda: shown.append(state.snapshot()), daemon=True)
+        drawing.start()
+        drawing.join(10)
+        shown.append(state.snapshot())
+
+    monkeypatch.setattr(TimeLeft, "event", message)
+    first = plan().verdict_trials()[0]
+    thread = threading.Thread(target=state.event, args=(first, Started(first.trial, "w1")), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [each.size for each in shown] == [6, 6]

@@ -1,20 +1,24 @@
 """The queue: one question is one sweep, what makes no sense is refused in words, and two runners never share one."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from ledger_records import plan
 from postgres import Postgres
 from sqlalchemy import text
 from sweep_runs import small
 
 from mnist_ablate.errors import AblateError, ConflictError, SweepError, UnreachableError
+from mnist_ablate.execution.events import Finished
 from mnist_ablate.service import claims as claims_module
 from mnist_ablate.service.claims import Claims, Ending, died, report, settle, settle_behind
 from mnist_ablate.service.limits import Limits, UserLimits
 from mnist_ablate.service.queue import EVENTS_KEPT, Queue
+from mnist_ablate.service.queue_view import QueueView
 from mnist_ablate.service.submissions import Submission
 
 NONE = Limits()
@@ -327,3 +331,25 @@ def test_a_database_that_ends_while_it_is_looked_at_is_told_as_one_that_is_away(
     with queue.reading() as other, away, queue.reading() as one:
         other.execute(ended, {"pid": one.scalar(text("SELECT pg_backend_pid()"))})
     queue.close()
+
+
+def test_a_signal_that_interrupts_the_view_of_a_sweep_can_leave_its_message(queue: Queue, runner: Claims) -> None:
+    submitted(queue)
+    found = runner.take(NONE)
+    assert found is not None
+    planned = plan().verdict_trials()[0]
+
+    class Interrupted:
+        @property
+        def seconds(self) -> float:
+            view.message("stopping: running trials may finish")
+            return 1.0
+
+    with QueueView(queue, found[0]) as view:
+        event = Finished(planned.trial, cast("Any", Interrupted()))
+        thread = threading.Thread(target=view.event, args=(planned, event), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    said = [each.data["text"] for each in queue.events(found[1].id) if each.kind == "message"]
+    assert said == ["stopping: running trials may finish"]
