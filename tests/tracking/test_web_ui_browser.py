@@ -29,8 +29,7 @@ BARS = """
 """
 ERRORS = """
 window.seenErrors = [];
-const layoutTakesOneMoreFrame = 'ResizeObserver loop completed with undelivered notifications.';
-addEventListener('error', event => event.message === layoutTakesOneMoreFrame || seenErrors.push(String(event.message)));
+addEventListener('error', event => seenErrors.push(String(event.message)));
 addEventListener('unhandledrejection', event => seenErrors.push(String(event.reason)));
 const tell = console.error;
 console.error = (...words) => { seenErrors.push(words.map(String).join(' ')); tell(...words); };
@@ -97,7 +96,8 @@ def test_printed_link_shows_a_bar_of_each_arm_first_and_no_error(site: Site, tab
     assert sorted(tab.until(f"(bars => bars.length === 2 && bars)({BARS})")) == ["relu", "tanh"]
     tab.shows("epoch by epoch")
     tab.shows("1 claim: 1 supported.")
-    assert tab.value("window.seenErrors") == []
+    late_layout = "ResizeObserver loop completed with undelivered notifications."  # Chromium's, on a busy machine
+    assert [each for each in tab.value("window.seenErrors") if late_layout not in each] == []
 
 
 def test_charts_of_every_metric_are_found_from_the_printed_link(site: Site, tab: Browser) -> None:
