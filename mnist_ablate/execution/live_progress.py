@@ -19,7 +19,7 @@ from mnist_ablate.workloads.workload import epochs_of
 
 MOST_RUNNING = 20
 MOST_ARMS = 200
-_PATIENCE_S = 1.0
+_PATIENCE_S = 1.0  # with an event that is being taken in, which takes no time unless a signal interrupts it
 
 
 class ArmSoFar(BaseModel):

@@ -93,5 +93,5 @@ def interrupt(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> 
 
 
 def left_in(temporary: Path) -> list[Path]:
-    """The files that processes which have ended left there, but for Dask's empty locks."""
+    """The files in a temporary folder, but for Dask's empty locks."""
     return [path for path in temporary.rglob("*") if path.is_file() and not path.name.endswith("lock")]

@@ -96,8 +96,8 @@ def test_printed_link_shows_a_bar_of_each_arm_first_and_no_error(site: Site, tab
     assert sorted(tab.until(f"(bars => bars.length === 2 && bars)({BARS})")) == ["relu", "tanh"]
     tab.shows("epoch by epoch")
     tab.shows("1 claim: 1 supported.")
-    late_layout = "ResizeObserver loop completed with undelivered notifications."  # Chromium's, on a busy machine
-    assert [each for each in tab.value("window.seenErrors") if late_layout not in each] == []
+    late = "ResizeObserver loop completed with undelivered notifications."  # Chromium's, of a layout on a busy machine
+    assert {*tab.value("window.seenErrors")} <= {late, f"null {late}"}  # MLflow's page writes it to the console, too
 
 
 def test_charts_of_every_metric_are_found_from_the_printed_link(site: Site, tab: Browser) -> None:

@@ -257,7 +257,7 @@ def test_the_rule_compiles_what_ships_as_it_was_recorded() -> None:
     for model, change in [("mlp", each) for each in changes] + [(model, {}) for model in SHIPPED.models]:
         seen = (1, 1, 512) if model == "vgg16" else SHAPE
         network = Network(Recipe(model=model, width=8, **change), seen, 10)
-        assert is_faster_compiled(forward_graph(network, seen)) == (model != "cnn"), (model, change)
+        assert is_faster_compiled(forward_graph(network, seen, converts=True)) == (model != "cnn"), (model, change)
 
 
 class AlwaysNoisy(layers.Layer):

@@ -274,7 +274,7 @@ own clock would let noise choose between two programs that round differently, an
 """
 
 
-def forward_graph(network: Network | KerasNetwork, image_shape: tuple[int, ...], *, converts: bool = True) -> Any:
+def forward_graph(network: Network | KerasNetwork, image_shape: tuple[int, ...], *, converts: bool) -> Any:
     """The graph of a forward pass of two images in training. With `converts` Python statements become operations."""
     images = tf.TensorSpec((2, *image_shape), tf.float32)
     masks = [tf.TensorSpec((2, units), tf.bool) for units in network.mask_units]
